@@ -1,0 +1,41 @@
+# `make demo` and `make test` each do all of their own set-up; run either on a fresh machine.
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+READY := $(VENV)/.ready
+
+.DELETE_ON_ERROR:
+.PHONY: setup demo demo-seeds test lint clean
+
+setup: $(READY)
+
+$(READY): Makefile setup.py $(wildcard requirements/*.txt)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 10) and "Python 3.10 or newer is needed (tried with 3.11); set PYTHON=…")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q --upgrade 'pip>=23'
+	$(PIP) install -q $(TORCH) "numpy<2.4" -r requirements/build.txt
+	@echo '== mmcv: compiled from source the first time (about 9 minutes on two cores), then from pip'"'"'s cache'
+	PATH="$(abspath $(BIN)):$$PATH" MMCV_WITH_OPS=1 $(PIP) install -v --no-build-isolation mmcv==2.1.0 2>&1 \
+		| $(BIN)/python -u tools/setup/build_progress.py
+	$(PIP) show -q mmcv
+	$(PIP) install -q mmengine==0.10.7 mmdet==3.3.0 -r requirements/runtime.txt -r requirements/tests.txt
+	$(PIP) install -q --no-build-isolation --no-deps -e .
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/python tools/demo.py demo_out
+
+demo-seeds: $(READY)
+	$(BIN)/python tools/demo.py demo_out --seeds 0 1 2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf build *.egg-info demo_out .pytest_cache .ruff_cache
