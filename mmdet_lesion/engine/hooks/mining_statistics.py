@@ -1,0 +1,78 @@
+"""Counts of what the teacher mined, and how much of it was right where the truth is known."""
+
+from typing import Optional
+
+import torch
+from mmdet.structures.bbox import bbox_overlaps
+from mmengine.dist import all_reduce
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+
+class MiningStatistics:
+    """Sums over the images since the last :meth:`flush`, over all processes.
+
+    Args:
+        iou_thr: a mined box is right if its IoU with a hidden lesion is at least this; each hidden
+            lesion counts once.
+    """
+
+    SUMS = ("images", "mined", "score", "judged", "hits", "hidden")
+
+    def __init__(self, iou_thr: float = 0.5) -> None:
+        self.iou_thr = iou_thr
+        self._reset()
+
+    def _reset(self) -> None:
+        self.sums = dict.fromkeys(self.SUMS, 0.0)
+        self.best_score = 0.0
+
+    def add(
+        self, bboxes: Tensor, scores: Tensor, candidates: Tensor, hidden: Optional[Tensor]
+    ) -> None:
+        """Count one image.
+
+        Args:
+            bboxes: (K, 4) mined boxes in the teacher's view.
+            scores: (K,) their scores.
+            candidates: (N,) scores of all predictions off the ground truth.
+            hidden: (H, 4) unlabelled lesions in the teacher's view, None where unknown.
+        """
+        self.sums["images"] += 1
+        self.sums["mined"] += len(bboxes)
+        self.sums["score"] += float(scores.sum())
+        if len(candidates):
+            self.best_score = max(self.best_score, float(candidates.max()))
+        if hidden is None:
+            return
+        self.sums["judged"] += len(bboxes)
+        self.sums["hidden"] += len(hidden)
+        if len(bboxes) and len(hidden):
+            hit = (bbox_overlaps(bboxes.cpu().float(), hidden.float()) >= self.iou_thr).numpy()
+            rows, columns = linear_sum_assignment(hit, maximize=True)
+            self.sums["hits"] += int(hit[rows, columns].sum())
+
+    def flush(self) -> dict[str, float]:
+        """Return the figures over all processes and begin anew.
+
+        Returns:
+            ``mined_per_image``; ``mined_score`` (mean) if anything was mined;
+            ``mining_precision`` and ``mining_recall`` where hidden lesions are known.
+        """
+        sums = torch.tensor([self.sums[name] for name in self.SUMS], dtype=torch.float64)
+        best = torch.tensor(self.best_score, dtype=torch.float64)
+        if torch.cuda.is_available():
+            sums, best = sums.cuda(), best.cuda()
+        all_reduce(sums)
+        all_reduce(best, op="max")
+        total = dict(zip(self.SUMS, sums.tolist()))
+        self._reset()
+        figures = {"mined_per_image": total["mined"] / max(total["images"], 1)}
+        figures["best_unlabelled_score"] = float(best)
+        if total["mined"]:
+            figures["mined_score"] = total["score"] / total["mined"]
+        if total["judged"]:
+            figures["mining_precision"] = total["hits"] / total["judged"]
+        if total["hidden"]:
+            figures["mining_recall"] = total["hits"] / total["hidden"]
+        return figures

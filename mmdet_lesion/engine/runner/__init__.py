@@ -1,0 +1,3 @@
+from .resumable_loop import ResumableIterBasedTrainLoop
+
+__all__ = ["ResumableIterBasedTrainLoop"]

@@ -1,0 +1,95 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+
+from mmdet_lesion.engine.runner.resumable_loader import resumable
+
+
+class Noise(Dataset):
+    """Every sample draws from all three generators; ``reads`` counts samples in this process."""
+
+    metainfo = dict(classes=("lesion",))
+
+    def __init__(self):
+        self.reads = 0
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        assert type(index) is int
+        self.reads += 1
+        return index, random.random(), float(np.random.rand()), float(torch.rand(1))
+
+
+def loader(sampler=InfiniteSampler, workers=0, start=0, seed=1):
+    dataset = Noise()
+    batches = BatchSampler(sampler(dataset, seed=7), batch_size=2, drop_last=False)
+    made = resumable(
+        DataLoader(dataset, batch_sampler=batches, num_workers=workers, collate_fn=list), seed
+    )
+    made.set_start(start, seed)
+    return made
+
+
+def take(made, count):
+    iterator = iter(made)
+    return [next(iterator) for _ in range(count)]
+
+
+@pytest.mark.parametrize("sampler", [InfiniteSampler, DefaultSampler])
+def test_starting_later_gives_the_same_batches(sampler):
+    whole = take(loader(sampler), 8)
+    for start in (1, 3, 5):
+        assert take(loader(sampler, start=start), 8 - start) == whole[start:]
+
+
+def test_nothing_is_read_for_past_batches():
+    made = loader(start=1000)
+    take(made, 1)
+    assert made.dataset.reads == 2
+
+
+def test_workers_change_nothing():
+    assert take(loader(workers=2), 4) == take(loader(), 4)
+    assert take(loader(workers=2, start=3), 2) == take(loader(), 5)[3:]
+
+
+def test_draws_of_one_sample_differ():
+    batches = take(loader(), 10)
+    values = [value for batch in batches for index, value, _, _ in batch if index == 0]
+    assert len(values) > 2
+    assert len(set(values)) == len(values)
+
+
+def test_seed_matters():
+    assert take(loader(seed=1), 3) != take(loader(seed=2), 3)
+
+
+def test_global_generators_are_left_alone():
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    expected = torch.rand(1), np.random.rand(), random.random()
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    take(loader(), 3)
+    assert (torch.rand(1), np.random.rand(), random.random()) == expected
+
+
+def test_attributes_are_the_datasets():
+    made = loader()
+    assert made.dataset.metainfo == Noise.metainfo
+    made.dataset.pipeline = "new"
+    assert made.dataset.dataset.pipeline == "new"
+
+
+def test_empty_dataset_is_told():
+    made = resumable(DataLoader([], batch_sampler=[]), 0)
+    with pytest.raises(ValueError, match="empty"):
+        take(made, 1)
