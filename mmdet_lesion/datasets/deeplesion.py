@@ -1,0 +1,197 @@
+"""DeepLesion in the converted form: key slices for training, sub-volumes for evaluation."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from mmdet.datasets import BaseDetDataset
+from mmdet.registry import DATASETS
+
+from mmdet_lesion.errors import InputError
+
+from .annotation_file import LESION_SOURCES, read_annotation_file
+
+_SAMPLES = ("slice", "volume")
+_FILTERS = ("filter_empty_gt",)
+
+
+@DATASETS.register_module()
+class DeepLesionDataset(BaseDetDataset):
+    """Slices or whole sub-volumes of a converted DeepLesion (``tools/dataset_converters``).
+
+    Boxes are xyxy in store pixels, half-open edges. Hard negatives are no lesions and never
+    become instances.
+
+    A slice sample holds ``img_path`` (the volume's file), ``img_id``, ``volume``, ``slice_index``,
+    ``height``, ``width``, ``spacing`` (x, y, z in mm), ``instances`` and ``hidden_bboxes``, an
+    ``(n, 4)`` float32 array of the lesions whose source was not asked for: the truth by which
+    mining is judged.
+
+    A volume sample holds the same but for ``slice_index`` and ``hidden_bboxes``; its instances have
+    a ``slice_index`` each, ``slice_inds`` lists the store slices to predict on (those that the file
+    names), ``grid`` is :meth:`mmdet_lesion.structures.grid.Grid.to_dict`, and ``published_gt`` an
+    ``(n, 5)`` float64 array of rows ``[z, x1, y1, x2, y2]`` in published coordinates.
+
+    Args:
+        ann_file: Annotation JSON, relative to ``data_root``.
+        data_prefix: ``dict(volume=...)``, the folder of the volumes relative to ``data_root``.
+        sample: ``'slice'`` (one sample for every entry of ``images``) or ``'volume'``.
+        sources: Sources of the boxes that count as ground truth, among ``'recist'``, ``'full'`` and
+            ``'mined'``; None takes all three.
+        filter_cfg: ``dict(filter_empty_gt=True)`` leaves out training samples without ground truth.
+        **kwargs: As for :class:`mmdet.datasets.BaseDetDataset`.
+
+    Raises:
+        InputError: An argument, the annotation file or the volumes' folder is not as expected.
+    """
+
+    METAINFO = dict(classes=("lesion",), palette=[(255, 170, 0)])
+
+    def __init__(
+        self,
+        ann_file: str,
+        *,
+        data_prefix: dict | None = None,
+        sample: str = "slice",
+        sources: str | Sequence[str] | None = None,
+        filter_cfg: dict | None = None,
+        **kwargs,
+    ) -> None:
+        if sample not in _SAMPLES:
+            raise InputError(
+                f"DeepLesionDataset has sample={sample!r}; expected 'slice' or 'volume'"
+            )
+        if sources is None:
+            sources = LESION_SOURCES
+        sources = (sources,) if isinstance(sources, str) else tuple(sources)
+        for source in sources:
+            if source not in LESION_SOURCES:
+                raise InputError(
+                    f"DeepLesionDataset has {source!r} in sources; expected some of "
+                    f"{', '.join(LESION_SOURCES)}"
+                )
+        for key in filter_cfg or ():
+            if key not in _FILTERS:
+                raise InputError(
+                    f"DeepLesionDataset has {key!r} in filter_cfg; expected {', '.join(_FILTERS)}"
+                )
+        self.sample = sample
+        self.sources = sources
+        super().__init__(
+            ann_file,
+            data_prefix=data_prefix or dict(volume="volumes/"),
+            filter_cfg=filter_cfg,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """Read the annotation file into one dict a sample."""
+        content = read_annotation_file(self.ann_file, self.sample)
+        self._labels = self._read_labels(content["categories"])
+        annotations = defaultdict(list)
+        for annotation in content["annotations"]:
+            if annotation["category_id"] in self._labels:
+                annotations[annotation["image_id"]].append(annotation)
+        if self.sample == "slice":
+            data_list = [self._slice_info(image, annotations) for image in content["images"]]
+        else:
+            images = defaultdict(list)
+            for image in content["images"]:
+                images[image["volume"]].append(image)
+            data_list = [
+                self._volume_info(volume, images[volume["name"]], annotations)
+                for volume in content["volumes"]
+                if volume["name"] in images
+            ]
+        self._check_first_volume(data_list[0]["img_path"])
+        return data_list
+
+    def filter_data(self) -> list[dict]:
+        """Leave out training samples without ground truth if ``filter_empty_gt`` asks for it."""
+        if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
+            return self.data_list
+        kept = [
+            info
+            for info in self.data_list
+            if any(not instance["ignore_flag"] for instance in info["instances"])
+        ]
+        if not kept:
+            raise InputError(
+                f"{self.ann_file}: none of the {len(self.data_list)} samples has a box of the "
+                f"sources {', '.join(self.sources)}; expected at least one"
+            )
+        return kept
+
+    def _read_labels(self, categories: list[dict]) -> dict[int, int]:
+        classes = self.metainfo["classes"]
+        labels = {c["id"]: classes.index(c["name"]) for c in categories if c["name"] in classes}
+        if not labels:
+            raise InputError(
+                f"{self.ann_file}: 'categories' names {[c['name'] for c in categories]}; expected "
+                f"one of the classes {list(classes)}"
+            )
+        return labels
+
+    def _check_first_volume(self, path: str) -> None:
+        # One look-up tells a wrong folder before a model is built; every file would be slow.
+        if not osp.isfile(path):
+            raise InputError(
+                f"{path}, the first volume of {self.ann_file}, is not there; expected data_root "
+                "and data_prefix['volume'] to name the volumes that "
+                "tools/dataset_converters/deeplesion.py wrote"
+            )
+
+    def _instance(self, annotation: dict) -> dict:
+        x, y, width, height = annotation["bbox"]
+        return dict(
+            bbox=[x, y, x + width, y + height],
+            bbox_label=self._labels[annotation["category_id"]],
+            ignore_flag=int(annotation.get("iscrowd", 0)),
+            source=annotation["source"],
+            lesion_type=annotation.get("lesion_type", -1),
+        )
+
+    def _slice_info(self, image: dict, annotations: dict[int, list[dict]]) -> dict:
+        shown, hidden = [], []
+        for annotation in annotations.get(image["id"], ()):
+            if annotation["source"] in LESION_SOURCES:
+                target = shown if annotation["source"] in self.sources else hidden
+                target.append(self._instance(annotation))
+        return dict(
+            img_id=image["id"],
+            img_path=osp.join(self.data_prefix["volume"], image["file_name"]),
+            volume=image["volume"],
+            slice_index=image["slice_index"],
+            height=image["height"],
+            width=image["width"],
+            spacing=tuple(image["spacing"]),
+            instances=shown,
+            hidden_bboxes=np.array([i["bbox"] for i in hidden], dtype=np.float32).reshape(-1, 4),
+        )
+
+    def _volume_info(
+        self, volume: dict, images: list[dict], annotations: dict[int, list[dict]]
+    ) -> dict:
+        images = sorted(images, key=lambda image: image["slice_index"])
+        instances, published = [], []
+        for image in images:
+            for annotation in annotations.get(image["id"], ()):
+                if annotation["source"] in self.sources:
+                    instance = self._instance(annotation)
+                    instances.append(dict(instance, slice_index=image["slice_index"]))
+                    published.append([annotation["published_slice"], *annotation["published_bbox"]])
+        return dict(
+            img_id=volume["id"],
+            img_path=osp.join(self.data_prefix["volume"], volume["file_name"]),
+            volume=volume["name"],
+            slice_inds=[image["slice_index"] for image in images],
+            height=images[0]["height"],
+            width=images[0]["width"],
+            spacing=tuple(images[0]["spacing"]),
+            grid=volume["grid"],
+            instances=instances,
+            published_gt=np.array(published, dtype=np.float64).reshape(-1, 5),
+        )

@@ -1,0 +1,40 @@
+"""From Hounsfield units to grey values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmdet_lesion.errors import InputError
+
+__all__ = ["apply_window", "check_window"]
+
+
+def check_window(owner: str, window: Sequence[float]) -> tuple[float, float]:
+    """The window as two floats.
+
+    Raises:
+        InputError: It is not a pair ``low < high``; the message names ``owner``.
+    """
+    if len(window) != 2 or not window[0] < window[1]:
+        raise InputError(f"{owner} has window={window!r}; expected two HU values (low, high)")
+    return float(window[0]), float(window[1])
+
+
+def apply_window(hu: np.ndarray, window: Sequence[float]) -> np.ndarray:
+    """Clip to a window and scale it linearly to 0 … 255.
+
+    Args:
+        hu: Hounsfield units, any shape.
+        window: ``(low, high)`` in HU; ``low`` becomes 0 and ``high`` 255.
+
+    Returns:
+        float32 of the same shape, a new array.
+    """
+    low, high = window
+    grey = hu.astype(np.float32)
+    np.clip(grey, low, high, out=grey)
+    grey -= np.float32(low)
+    grey *= np.float32(255.0 / (high - low))
+    return grey

@@ -1,0 +1,11 @@
+"""Overlays, painted test volumes and FROC plots."""
+
+from .lesion_visualization_hook import LesionVisualizationHook
+from .overlay import draw_lesion_overlay, save_montage, window_to_uint8
+
+__all__ = [
+    "LesionVisualizationHook",
+    "draw_lesion_overlay",
+    "save_montage",
+    "window_to_uint8",
+]

@@ -1,0 +1,154 @@
+"""Painted slices of test volumes, also for mmdet's own ``test.py --show-dir``."""
+
+from __future__ import annotations
+
+import math
+import os.path as osp
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+import torch
+from mmdet.engine.hooks import DetVisualizationHook
+from mmdet.registry import HOOKS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import get_box_tensor
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+
+from mmdet_lesion.datasets.transforms.windowing import check_window
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.io.volume_store import open_volume
+
+from .overlay import SOFT_TISSUE, window_to_uint8
+
+
+def _on_slice(instances: InstanceData, index: int | None) -> InstanceData:
+    """The instances of one slice as plain tensors; all of them if ``index`` is None."""
+    chosen = InstanceData(
+        bboxes=get_box_tensor(instances.bboxes).cpu(), labels=instances.labels.cpu()
+    )
+    if "scores" in instances:
+        chosen.scores = instances.scores.cpu()
+    return chosen if index is None else chosen[instances.slice_inds.cpu() == index]
+
+
+@HOOKS.register_module()
+class LesionVisualizationHook(DetVisualizationHook):
+    """``DetVisualizationHook`` for CT: paints windowed slices read from the volume store.
+
+    Of a volume it paints the slices with the highest scores above ``score_thr``; if there is none,
+    those with ground truth, or the middle one. Files are named ``{volume}_z{slice:03d}.png``
+    (store slice) and lie in ``{work_dir}/{timestamp}/{test_out_dir}``. As with mmdet's hook, the
+    ground truth stands on the left, predictions on the right, and only the main process paints.
+
+    Args:
+        window: HU values that become black and white.
+        max_slices: Largest number of slices painted for a volume.
+        min_size: Slices are enlarged by the smallest whole number that makes their longer side
+            at least as long as this, so that text does not hide lesions.
+        **kwargs: As for :class:`mmdet.engine.hooks.DetVisualizationHook`.
+    """
+
+    def __init__(
+        self,
+        *,
+        window: tuple[float, float] = SOFT_TISSUE,
+        max_slices: int = 3,
+        min_size: int = 512,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if max_slices < 1:
+            raise InputError(
+                f"LesionVisualizationHook has max_slices={max_slices}; expected at least 1"
+            )
+        self.window = check_window("LesionVisualizationHook", window)
+        self.max_slices = max_slices
+        self.min_size = min_size
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[DetDataSample],
+    ) -> None:
+        """Paint the first volume's best slice every ``interval`` iterations."""
+        step = runner.iter + batch_idx
+        if self.draw and step % self.interval == 0:
+            _, image, sample = next(self._painted_slices(outputs[0]))
+            self._visualizer.add_datasample(
+                "val_img",
+                image,
+                data_sample=sample,
+                show=self.show,
+                wait_time=self.wait_time,
+                pred_score_thr=self.score_thr,
+                step=step,
+            )
+
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict,
+        outputs: Sequence[DetDataSample],
+    ) -> None:
+        """Paint the slices of every volume."""
+        if not self.draw:
+            return
+        for volume_sample in outputs:
+            for name, image, sample in self._painted_slices(volume_sample):
+                self._test_index += 1
+                out_file = None
+                if self.test_out_dir is not None:
+                    out_file = osp.join(
+                        runner.work_dir, runner.timestamp, self.test_out_dir, f"{name}.png"
+                    )
+                self._visualizer.add_datasample(
+                    name if self.show else "test_img",
+                    image,
+                    data_sample=sample,
+                    show=self.show,
+                    wait_time=self.wait_time,
+                    pred_score_thr=self.score_thr,
+                    out_file=out_file,
+                    step=self._test_index,
+                )
+
+    def _choose_slices(self, sample: DetDataSample) -> list[int]:
+        predictions = sample.pred_instances
+        confident = predictions.scores > self.score_thr
+        scores = predictions.scores[confident].cpu().numpy()
+        slices, inverse = np.unique(
+            predictions.slice_inds[confident].cpu().numpy(), return_inverse=True
+        )
+        best = np.zeros(len(slices))
+        np.maximum.at(best, inverse, scores)
+        chosen = slices[np.argsort(-best, kind="stable")]
+        if not len(chosen) and "gt_instances" in sample and len(sample.gt_instances):
+            chosen = torch.unique(sample.gt_instances.slice_inds).cpu().numpy()
+        if not len(chosen):
+            chosen = [sample.slice_inds[len(sample.slice_inds) // 2]]
+        return [int(index) for index in chosen[: self.max_slices]]
+
+    def _painted_slices(
+        self, sample: DetDataSample
+    ) -> Iterator[tuple[str, np.ndarray, DetDataSample]]:
+        """Name, ``(H, W, 3)`` uint8 image and boxes of each slice to paint."""
+        whole = "slice_inds" in sample.pred_instances
+        volume = open_volume(sample.img_path)
+        for index in self._choose_slices(sample) if whole else [sample.slice_index]:
+            grey = window_to_uint8(volume.read_slices(index, index + 1)[0], self.window)
+            factor = max(1, math.ceil(self.min_size / max(grey.shape)))
+            size = (grey.shape[1] * factor, grey.shape[0] * factor)
+            grey = cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC)
+            painted = DetDataSample()
+            for field in ("gt_instances", "pred_instances"):
+                if field in sample:
+                    instances = _on_slice(sample.get(field), index if whole else None)
+                    instances.bboxes = instances.bboxes * factor
+                    setattr(painted, field, instances)
+            name = f"{sample.volume}_z{index:03d}"
+            yield name, cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), painted

@@ -1,0 +1,151 @@
+"""Slices with the boxes of lesions painted on them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mmdet_lesion.datasets.transforms import apply_window
+from mmdet_lesion.io.atomic import atomic_write
+
+__all__ = ["SOFT_TISSUE", "draw_lesion_overlay", "save_montage", "window_to_uint8"]
+
+SOFT_TISSUE = (-175.0, 275.0)
+
+_COLORS = {
+    "marked": (0, 200, 0),
+    "unmarked": (230, 90, 200),
+    "mined": (80, 160, 255),
+    "detected": (255, 170, 0),
+}
+_BACKGROUND = (24, 24, 24)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FONT_SCALE = 0.45
+_STRIP = 20  # height of the strips with title and legend, which leave the slice itself free
+
+
+def window_to_uint8(hu: np.ndarray, window: tuple[float, float] = SOFT_TISSUE) -> np.ndarray:
+    """Hounsfield units as 8-bit grey values.
+
+    Args:
+        hu: Any shape.
+        window: ``(low, high)`` in HU.
+
+    Returns:
+        uint8 of the same shape.
+    """
+    return np.rint(apply_window(hu, window)).astype(np.uint8)
+
+
+def _draw_boxes(
+    canvas: np.ndarray,
+    boxes: np.ndarray,
+    scores: np.ndarray | None,
+    color: tuple[int, int, int],
+    scale: int,
+) -> None:
+    # The painted line lies on the pixels' edges: edge e of the slice is pixel e * scale here.
+    corners = np.rint(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale).astype(int)
+    for i, (x1, y1, x2, y2) in enumerate(corners.tolist()):
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), color, 1)
+        if scores is not None:
+            y = y1 - 4 if y1 >= _STRIP else y2 + 14
+            text = f"{float(scores[i]):.2f}"
+            # A dark rim keeps the score legible on bone and on other boxes.
+            for ink, thickness in ((_BACKGROUND, 3), (color, 1)):
+                cv2.putText(canvas, text, (x1, y), _FONT, _FONT_SCALE, ink, thickness, cv2.LINE_AA)
+
+
+def _strip(width: int, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> np.ndarray:
+    strip = np.full((_STRIP, width, 3), _BACKGROUND, dtype=np.uint8)
+    x = 6
+    for text, color in entries:
+        cv2.putText(strip, text, (x, 14), _FONT, _FONT_SCALE, color, 1, cv2.LINE_AA)
+        x += cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0] + 14
+    return strip
+
+
+def draw_lesion_overlay(
+    image: np.ndarray,
+    *,
+    marked: np.ndarray | None = None,
+    unmarked: np.ndarray | None = None,
+    mined: np.ndarray | None = None,
+    mined_scores: np.ndarray | None = None,
+    detected: np.ndarray | None = None,
+    detected_scores: np.ndarray | None = None,
+    title: str = "",
+    scale: int = 4,
+) -> np.ndarray:
+    """Paint boxes on an enlarged slice, with a title above and a legend below.
+
+    Args:
+        image: ``(H, W)`` uint8 grey values, see :func:`window_to_uint8`.
+        marked: ``(N, 4)`` xyxy boxes (edges, in pixels of ``image``) of the ground truth; green.
+        unmarked: ``(N, 4)`` lesions that the training labels lack; pink.
+        mined: ``(N, 4)`` boxes that the teacher mined; blue.
+        mined_scores: ``(N,)`` their scores.
+        detected: ``(N, 4)`` detections; orange.
+        detected_scores: ``(N,)`` their scores.
+        title: Line above the slice.
+        scale: Enlargement, a positive integer; text keeps its size.
+
+    Returns:
+        ``(H * scale + 40, W * scale, 3)`` uint8, RGB.
+    """
+    size = (image.shape[1] * scale, image.shape[0] * scale)
+    grey = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    canvas = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    layers = {
+        "marked": (marked, None),
+        "unmarked": (unmarked, None),
+        "mined": (mined, mined_scores),
+        "detected": (detected, detected_scores),
+    }
+    layers = {name: layer for name, layer in layers.items() if layer[0] is not None}
+    for name, (boxes, scores) in layers.items():
+        _draw_boxes(canvas, boxes, scores, _COLORS[name], scale)
+    legend = [(name, _COLORS[name]) for name in layers]
+    header = [(title, (235, 235, 235))]
+    return np.concatenate([_strip(size[0], header), canvas, _strip(size[0], legend)])
+
+
+def save_montage(
+    images: Sequence[np.ndarray],
+    path: str | os.PathLike,
+    columns: int | None = None,
+    gap: int = 6,
+) -> Path:
+    """Write images side by side as one PNG.
+
+    Args:
+        images: ``(H, W, 3)`` uint8 RGB images; smaller ones are padded to the largest.
+        path: The PNG to write.
+        columns: Images a row; about as many as there are rows if None.
+        gap: Pixels between images.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: There are no images.
+    """
+    if not images:
+        raise ValueError(f"no images for the montage {path}; expected at least one")
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    height = max(image.shape[0] for image in images) + gap
+    width = max(image.shape[1] for image in images) + gap
+    sheet = np.full((rows * height + gap, columns * width + gap, 3), _BACKGROUND, dtype=np.uint8)
+    for i, image in enumerate(images):
+        y, x = gap + i // columns * height, gap + i % columns * width
+        sheet[y : y + image.shape[0], x : x + image.shape[1]] = image
+    _, png = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(png.tobytes())
+    return Path(path)

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+from mmdet.registry import DATASETS
+
+from mmdet_lesion.datasets import DeepLesionDataset
+from mmdet_lesion.errors import InputError
+
+ANN_FILE = "annotations/train.json"
+
+
+@pytest.fixture
+def build(tiny_root):
+    def build(ann_file=ANN_FILE, **kwargs):
+        return DeepLesionDataset(ann_file, data_root=str(tiny_root), **kwargs)
+
+    return build
+
+
+def test_slice_samples(build, tiny_root):
+    dataset = build(sources=("recist",))
+    assert len(dataset) == 4
+    assert dataset.metainfo["classes"] == ("lesion",)
+    info = dataset[0]
+    assert info["img_path"] == f"{tiny_root}/volumes/000001_01_01_010-021.b2nd"
+    assert (info["img_id"], info["volume"]) == (10, "000001_01_01_010-021")
+    assert (info["slice_index"], info["height"], info["width"]) == (7, 40, 48)
+    assert info["spacing"] == (0.8, 0.8, 2.0)
+    (instance,) = info["instances"]
+    assert instance["bbox"] == [4.0, 6.0, 14.0, 14.0]
+    assert (instance["bbox_label"], instance["ignore_flag"]) == (0, 0)
+    assert instance["source"] == "recist"
+    np.testing.assert_array_equal(info["hidden_bboxes"], [[20.5, 16.0, 28.5, 24.0]])
+    assert info["hidden_bboxes"].dtype == np.float32
+
+
+def test_all_sources_hide_nothing_and_hard_negatives_are_no_lesions(build):
+    info = build()[0]
+    assert [i["source"] for i in info["instances"]] == ["recist", "full"]
+    assert info["hidden_bboxes"].shape == (0, 4)
+
+
+def test_a_single_source_may_be_a_string(build):
+    assert [i["source"] for i in build(sources="full")[0]["instances"]] == ["full"]
+
+
+def test_volume_samples(build):
+    dataset = build(sample="volume")
+    assert len(dataset) == 2
+    info = dataset[0]
+    assert info["slice_inds"] == [1, 4, 7]
+    assert (info["img_id"], info["height"], info["width"]) == (1, 40, 48)
+    assert info["grid"]["store_shape"] == [12, 40, 48]
+    assert [i["slice_index"] for i in info["instances"]] == [1, 7, 7]
+    np.testing.assert_array_equal(
+        info["published_gt"], [[1, 3, 4, 7, 9], [7, 5, 7, 14, 14], [7, 21.5, 17, 28.5, 24]]
+    )
+    assert "slice_index" not in info
+
+
+def test_volume_samples_obey_sources(build):
+    infos = [build(sample="volume", sources=["recist"])[i] for i in range(2)]
+    assert [len(info["published_gt"]) for info in infos] == [1, 1]
+    empty = build(sample="volume", sources=["mined"])[0]
+    assert empty["published_gt"].shape == (0, 5) and empty["slice_inds"] == [1, 4, 7]
+
+
+def test_volumes_without_images_are_no_samples(build, write_annotations):
+    def change(content):
+        content["images"] = [i for i in content["images"] if i["volume_id"] == 1]
+        content["annotations"] = content["annotations"][:4]
+
+    assert len(build(write_annotations("one.json", change), sample="volume")) == 1
+
+
+@pytest.mark.parametrize("serialize", [True, False])
+def test_lazy_features_of_mmengine(build, serialize):
+    dataset = build(lazy_init=True, serialize_data=serialize, indices=[3, 0], sources="recist")
+    assert not dataset._fully_initialized
+    dataset.full_init()
+    assert [dataset.get_data_info(i)["img_id"] for i in range(2)] == [13, 10]
+    assert dataset.get_cat_ids(0) == [0]
+    assert len(dataset.get_subset([1])) == 1
+
+
+def test_filter_empty_gt_is_for_training(build):
+    config = dict(sources="recist", filter_cfg=dict(filter_empty_gt=True))
+    assert [info["img_id"] for info in build(**config)] == [10, 13]
+    assert len(build(**config, test_mode=True)) == 4
+
+
+def test_ignore_flag_from_iscrowd(build, write_annotations):
+    def change(content):
+        content["annotations"][0]["iscrowd"] = 1
+
+    dataset = build(write_annotations("crowd.json", change))
+    assert [i["ignore_flag"] for i in dataset[0]["instances"]] == [1, 0]
+
+
+def test_builds_from_registry(tiny_root):
+    config = dict(type="DeepLesionDataset", ann_file=ANN_FILE, data_root=str(tiny_root))
+    assert isinstance(DATASETS.build(config), DeepLesionDataset)
+
+
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        (dict(sample="volumes"), "sample='volumes'; expected 'slice' or 'volume'"),
+        (dict(sources=("recits",)), "'recits' in sources; expected some of recist, full, mined"),
+        (dict(sources="hard_negative"), "'hard_negative' in sources"),
+        (dict(filter_cfg=dict(min_size=3)), "'min_size' in filter_cfg; expected filter_empty_gt"),
+        (dict(sources="mined", filter_cfg=dict(filter_empty_gt=True)), "none of the 4 samples"),
+        (dict(metainfo=dict(classes=("nodule",))), r"'categories' names \['lesion'\]"),
+        (
+            dict(data_prefix=dict(volume="elsewhere/")),
+            "elsewhere/000001.* is not there; .*RAW|tools",
+        ),
+    ],
+)
+def test_errors(build, kwargs, message):
+    with pytest.raises(InputError, match=message):
+        build(**kwargs)

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+from mmdet.structures.bbox import bbox_project
+from mmdet.utils import register_all_modules
+from mmengine.dataset import pseudo_collate
+
+from mmdet_lesion.datasets import DeepLesionDataset
+
+TRAIN = [
+    dict(type="LoadSliceWindow"),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="KeepTeacherView"),
+    dict(type="RandomRescale", ratio_range=(0.8, 1.2)),
+    dict(type="RandomFlip", prob=1.0),
+    dict(type="PackLesionInputs"),
+]
+TEST = [
+    dict(type="LoadVolume"),
+    dict(type="LoadLesionAnnotations", with_bbox=True),
+    dict(type="PackLesionInputs"),
+]
+
+
+@pytest.fixture
+def build(tiny_root):
+    register_all_modules()
+    return lambda **kwargs: DeepLesionDataset(
+        "annotations/train.json", data_root=str(tiny_root), **kwargs
+    )
+
+
+def test_training_sample(build):
+    np.random.seed(1)
+    packed = build(pipeline=TRAIN, sources="recist")[0]
+    sample = packed["data_samples"]
+    height, width = sample.img_shape
+    assert packed["inputs"].shape == (9, height, width)
+    assert packed["inputs"].dtype == torch.float32 and packed["inputs"].is_contiguous()
+    assert packed["teacher_inputs"].shape == (9, 40, 48)
+    assert packed["teacher_inputs"].is_contiguous()
+    assert packed["teacher_inputs"].min() >= 0 and packed["teacher_inputs"].max() <= 255
+    assert (sample.volume, sample.slice_index, sample.flip) == ("000001_01_01_010-021", 7, True)
+    np.testing.assert_array_equal(sample.hidden_bboxes, [[20.5, 16.0, 28.5, 24.0]])
+    # The homography carries boxes from the teacher's view to the student's.
+    carried = bbox_project(torch.tensor([[4.0, 6.0, 14.0, 14.0]]), sample.homography_matrix)
+    torch.testing.assert_close(carried, sample.gt_instances.bboxes.tensor, atol=1e-3, rtol=0)
+
+
+def test_teacher_view_survives_collation(build):
+    dataset = build(pipeline=TRAIN)
+    batch = pseudo_collate([dataset[0], dataset[3]])
+    assert [tuple(image.shape) for image in batch["teacher_inputs"]] == [(9, 40, 48), (9, 32, 32)]
+
+
+def test_samples_are_packed_anew(build):
+    dataset = build(pipeline=TRAIN, sources="recist")
+    first = dataset[0]["data_samples"]
+    first.gt_instances = first.gt_instances[:0]
+    assert len(dataset[0]["data_samples"].gt_instances) == 1
+
+
+def test_volume_sample(build):
+    packed = build(pipeline=TEST, sample="volume", test_mode=True)[0]
+    sample = packed["data_samples"]
+    assert packed["inputs"].shape == (12, 40, 48)
+    assert "teacher_inputs" not in packed
+    assert sample.gt_instances.slice_inds.tolist() == [1, 7, 7]
+    assert sample.slice_inds == [1, 4, 7]
+    assert sample.published_gt.shape == (3, 5)
+    assert sample.grid["store_shape"] == [12, 40, 48]
+    assert sample.scale_factor == (1.0, 1.0)

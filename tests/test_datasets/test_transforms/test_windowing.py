@@ -1,0 +1,24 @@
+import numpy as np
+import pytest
+
+from mmdet_lesion.datasets.transforms.windowing import apply_window, check_window
+from mmdet_lesion.errors import InputError
+
+
+def test_ends_of_the_window_become_0_and_255():
+    hu = np.array([-2000, -1024, 3071, 32767], dtype=np.int16)
+    grey = apply_window(hu, (-1024, 3071))
+    assert grey.dtype == np.float32
+    np.testing.assert_allclose(grey, [0, 0, 255, 255], atol=1e-4)
+    assert hu[0] == -2000
+
+
+def test_linear_between():
+    hu = np.array([-175, 50, 275], dtype=np.int16)
+    np.testing.assert_allclose(apply_window(hu, (-175.0, 275.0)), [0, 127.5, 255], atol=1e-4)
+
+
+@pytest.mark.parametrize("window", [(3, 3), (5, 1), (1, 2, 3)])
+def test_bad_window(window):
+    with pytest.raises(InputError, match="LoadVolume has window="):
+        check_window("LoadVolume", window)

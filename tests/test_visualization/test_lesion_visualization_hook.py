@@ -1,0 +1,123 @@
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmdet.engine.hooks.utils import trigger_visualization_hook
+from mmdet.registry import HOOKS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.visualization import DetLocalVisualizer
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.io.volume_store import save_volume
+from mmdet_lesion.structures.volume import Volume
+from mmdet_lesion.visualization import LesionVisualizationHook
+
+NAME = "000001_01_01_010-021"
+
+
+@pytest.fixture(autouse=True)
+def visualizer():
+    visualizer = DetLocalVisualizer.get_instance("lesion_hook")
+    visualizer.dataset_meta = dict(classes=("lesion",), palette=[(255, 170, 0)])
+    return visualizer
+
+
+@pytest.fixture
+def runner(tmp_path):
+    return SimpleNamespace(work_dir=str(tmp_path), timestamp="now", iter=0)
+
+
+@pytest.fixture
+def volume_sample(tmp_path):
+    path = tmp_path / f"{NAME}.b2nd"
+    save_volume(path, Volume(array=np.zeros((12, 64, 96), np.int16), spacing=(0.8, 0.8, 2.0)))
+
+    def make(scores=(), slices=(), gt_slices=()):
+        meta = dict(img_path=str(path), volume=NAME, slice_inds=list(range(12)))
+        sample = DetDataSample(metainfo=meta)
+        for field, inds in [("gt_instances", gt_slices), ("pred_instances", slices)]:
+            boxes = torch.tensor([[10.0, 10.0, 30.0, 30.0]]).repeat(len(inds), 1)
+            instances = InstanceData(
+                bboxes=HorizontalBoxes(boxes) if field == "gt_instances" else boxes,
+                labels=torch.zeros(len(inds), dtype=torch.long),
+                slice_inds=torch.tensor(inds, dtype=torch.long),
+            )
+            setattr(sample, field, instances)
+        sample.pred_instances.scores = torch.tensor(scores)
+        return sample
+
+    return make
+
+
+def _paint(hook, runner, sample, batches=1):
+    for batch in range(batches):
+        hook.after_test_iter(runner, batch, {}, [sample])
+
+
+def test_paints_the_slices_with_the_highest_scores(runner, volume_sample, tmp_path):
+    hook = LesionVisualizationHook(draw=True, test_out_dir="painted", max_slices=2)
+    sample = volume_sample([0.4, 0.9, 0.8, 0.95, 0.1], [2, 5, 5, 7, 9], gt_slices=[5, 5])
+    _paint(hook, runner, sample)
+    painted = sorted(path.name for path in (tmp_path / "now" / "painted").iterdir())
+    assert painted == [f"{NAME}_z005.png", f"{NAME}_z007.png"]
+    image = cv2.imread(str(tmp_path / "now" / "painted" / painted[0]))
+    # Enlarged six times; ground truth left, predictions right.
+    assert image.shape == (64 * 6, 2 * 96 * 6, 3)
+    assert np.ptp(image[120, 60].astype(int)) > 50
+
+
+@pytest.mark.parametrize(
+    "gt_slices, expected", [([3, 3, 8, 9, 10], ["z003", "z008", "z009"]), ([], ["z006"])]
+)
+def test_without_confident_detections(runner, volume_sample, tmp_path, gt_slices, expected):
+    hook = LesionVisualizationHook(draw=True, test_out_dir="painted")
+    _paint(hook, runner, volume_sample([0.2], [1], gt_slices), batches=2)
+    painted = sorted(path.stem[-4:] for path in (tmp_path / "now" / "painted").iterdir())
+    assert painted == expected
+
+
+def test_does_not_paint_unasked(runner, volume_sample, tmp_path):
+    hook = LesionVisualizationHook(test_out_dir="painted")
+    _paint(hook, runner, volume_sample([0.9], [1]))
+    hook.after_val_iter(runner, 0, {}, [volume_sample([0.9], [1])])
+    assert not (tmp_path / "now").exists()
+
+
+def test_single_slice_samples(runner, volume_sample, tmp_path):
+    sample = volume_sample([0.9], [1], [1])
+    sample.set_metainfo(dict(slice_index=4))
+    del sample.pred_instances.slice_inds, sample.gt_instances.slice_inds
+    _paint(LesionVisualizationHook(draw=True, test_out_dir="painted"), runner, sample)
+    assert [path.stem[-4:] for path in (tmp_path / "now" / "painted").iterdir()] == ["z004"]
+
+
+def test_validation_paints_the_best_slice(runner, volume_sample, monkeypatch, visualizer):
+    calls = []
+    hook = LesionVisualizationHook(draw=True, interval=2)
+    monkeypatch.setattr(
+        hook, "_visualizer", SimpleNamespace(add_datasample=lambda *a, **k: calls.append((a, k)))
+    )
+    for batch in range(3):
+        hook.after_val_iter(runner, batch, {}, [volume_sample([0.6, 0.9], [1, 2])])
+    assert [kwargs["step"] for _, kwargs in calls] == [0, 2]
+    name, image = calls[0][0]
+    assert name == "val_img" and image.dtype == np.uint8 and image.shape == (384, 576, 3)
+
+
+def test_show_dir_of_mmdets_test_script_turns_it_on():
+    config = ConfigDict(default_hooks=dict(visualization=dict(type="LesionVisualizationHook")))
+    args = SimpleNamespace(show=False, show_dir="painted", wait_time=2)
+    hook = HOOKS.build(trigger_visualization_hook(config, args).default_hooks.visualization)
+    assert isinstance(hook, LesionVisualizationHook)
+    assert hook.draw and hook.test_out_dir == "painted"
+
+
+@pytest.mark.parametrize("kwargs", [dict(max_slices=0), dict(window=(5, 5))])
+def test_bad_arguments(kwargs):
+    with pytest.raises(InputError, match="LesionVisualizationHook has"):
+        LesionVisualizationHook(**kwargs)

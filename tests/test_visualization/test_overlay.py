@@ -1,0 +1,54 @@
+import cv2
+import numpy as np
+import pytest
+
+from mmdet_lesion.visualization import draw_lesion_overlay, save_montage, window_to_uint8
+
+
+def test_window_to_uint8():
+    grey = window_to_uint8(np.array([[-1000, -175, 50, 275, 3000]], dtype=np.int16))
+    assert grey.dtype == np.uint8
+    assert grey.tolist() == [[0, 0, 128, 255, 255]]
+
+
+def test_boxes_have_their_colours_and_places():
+    image = np.full((32, 40), 100, dtype=np.uint8)
+    painted = draw_lesion_overlay(
+        image,
+        marked=np.array([[4, 8, 12, 16]]),
+        unmarked=np.zeros((0, 4)),
+        mined=np.array([[20, 8, 28, 16]]),
+        mined_scores=np.array([0.93]),
+        detected=np.array([[4, 20, 12, 28.0]]),
+        detected_scores=np.array([0.5]),
+        title="000001 z 7",
+    )
+    assert painted.dtype == np.uint8
+    assert painted.shape == (32 * 4 + 40, 160, 3)
+    top = 20
+    assert painted[top + 48, 16].tolist() == [0, 200, 0]
+    assert painted[top + 48, 80].tolist() == [80, 160, 255]
+    assert painted[top + 96, 16].tolist() == [255, 170, 0]
+    assert painted[top + 48, 32].tolist() == [100, 100, 100]
+    assert (painted[:top] > 200).any() and (painted[-20:] == (0, 200, 0)).all(axis=-1).any()
+
+
+def test_image_stays_as_it_was():
+    image = np.full((16, 16), 7, dtype=np.uint8)
+    draw_lesion_overlay(image, marked=np.array([[1, 1, 9, 9]]), scale=1)
+    assert (image == 7).all()
+
+
+def test_montage(tmp_path):
+    images = [np.full((10, 20, 3), (200, 10, 30), np.uint8), np.zeros((12, 8, 3), np.uint8)]
+    path = save_montage([*images, images[0]], tmp_path / "new" / "sheet.png", columns=2, gap=4)
+    sheet = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    assert sheet.shape == (2 * 16 + 4, 2 * 24 + 4, 3)
+    assert sheet[4, 4].tolist() == [200, 10, 30]
+    assert sheet[20, 4].tolist() == [200, 10, 30]
+    assert sheet[5, 30].tolist() == [0, 0, 0]
+
+
+def test_empty_montage(tmp_path):
+    with pytest.raises(ValueError, match="no images for the montage"):
+        save_montage([], tmp_path / "sheet.png")
