@@ -1,0 +1,156 @@
+"""What a set of phantoms looks like, with the checks on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...errors import InputError
+
+FIRST_LEVEL, LAST_LEVEL = 15.0, 600.0
+"""Levels in mm below the shoulders between which slices lie; the last is at the pubis."""
+
+LESION_TYPES = {
+    1: "bone",
+    2: "abdomen",
+    3: "mediastinum",
+    4: "liver",
+    5: "lung",
+    6: "kidney",
+    7: "soft tissue",
+    8: "pelvis",
+}
+"""DeepLesion's coarse lesion types."""
+
+TYPE_LEVELS = {
+    1: (FIRST_LEVEL, LAST_LEVEL),
+    2: (220.0, 425.0),
+    3: (40.0, 220.0),
+    4: (215.0, 370.0),
+    5: (60.0, 260.0),
+    6: (320.0, 390.0),
+    7: (FIRST_LEVEL, LAST_LEVEL),
+    8: (440.0, 580.0),
+}
+"""Levels in mm at which there is room for lesions of each type."""
+
+
+@dataclass(frozen=True)
+class PhantomConfig:
+    """Settings of a phantom data set; ranges are (lowest, highest), both included.
+
+    Attributes:
+        volumes: Number of sub-volumes.
+        seed: Same seed and settings, same bytes.
+        missing: Probability that a lesion carries no mark. Every volume keeps at least one mark,
+            as the published table knows only volumes that have one.
+        size: Rows and columns of a slice.
+        slices: Slices a volume.
+        intervals: Slice intervals in mm; one is drawn for every series.
+        lesions: Lesions a volume.
+        lesion_types: The DeepLesion types (1–8) that are drawn.
+        diameter: Long diameter in mm, drawn log-uniformly.
+        contrast: Absolute difference in HU between a lesion and the tissue around it. Lesions in
+            fat or lung are soft tissue plus this contrast.
+        hypodense: Share of the lesions of solid organs, muscle and bone that are darker.
+        subsolid: Share of the lung's lesions that are ground glass, black in soft-tissue windows.
+        noise: Standard deviation of the image noise in HU.
+        vessels: Enhanced vessels that wander through all slices, as distractors.
+        split: Volumes or fractions for training, validation and test.
+    """
+
+    volumes: int
+    seed: int = 0
+    missing: float = 0.5
+    size: int = 512
+    slices: tuple[int, int] = (24, 40)
+    intervals: tuple[float, ...] = (1.0, 2.0, 5.0)
+    lesions: tuple[int, int] = (2, 5)
+    lesion_types: tuple[int, ...] = tuple(LESION_TYPES)
+    diameter: tuple[float, float] = (3.0, 60.0)
+    contrast: tuple[float, float] = (15.0, 150.0)
+    hypodense: float = 0.15
+    subsolid: float = 0.2
+    noise: float = 12.0
+    vessels: tuple[int, int] = (6, 11)
+    split: tuple[float, float, float] = (0.7, 0.15, 0.15)
+
+    def __post_init__(self) -> None:
+        if self.volumes < 1:
+            raise InputError(f"volumes: expected at least 1, found {self.volumes}")
+        if self.seed < 0:
+            raise InputError(f"seed: expected a number of at least 0, found {self.seed}")
+        if self.size < 32:
+            raise InputError(f"size: expected at least 32 pixels, found {self.size}")
+        for name in ("missing", "hypodense", "subsolid"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name}: expected a share in [0, 1], found {getattr(self, name)}")
+        for name, lowest in (
+            ("slices", 3),
+            ("lesions", 1),
+            ("diameter", 1.0),
+            ("contrast", 0.0),
+            ("vessels", 0),
+        ):
+            low, high = getattr(self, name)
+            if not lowest <= low <= high:
+                raise InputError(
+                    f"{name}: expected {lowest} <= lowest <= highest, found {low} and {high}"
+                )
+        if self.noise < 0:
+            raise InputError(f"noise: expected at least 0 HU, found {self.noise}")
+        if not self.intervals or min(self.intervals) <= 0:
+            raise InputError(f"intervals: expected positive mm, found {self.intervals}")
+        if not self.lesion_types or not set(self.lesion_types) <= set(LESION_TYPES):
+            raise InputError(
+                f"lesion types: expected numbers from 1 to 8, found {self.lesion_types}"
+            )
+        for interval in self.intervals:
+            if self.slices[1] > self.most_slices(interval):
+                raise InputError(
+                    f"slices: {self.slices[1]} slices do not fit into the body at an interval of "
+                    f"{interval:g} mm, expected at most {self.most_slices(interval)}"
+                )
+        self.split_counts()
+
+    @property
+    def box_padding(self) -> float:
+        """Padding of a box around its RECIST mark in pixels.
+
+        Published boxes have 5 pixels at 512 × 512; a smaller image keeps the same share of its
+        width, as 5 pixels would swamp its lesions.
+        """
+        return 5.0 * self.size / 512.0
+
+    @staticmethod
+    def most_slices(interval: float) -> int:
+        """Number of slices at ``interval`` mm that fit into the body and into three digits."""
+        return min(int((LAST_LEVEL - FIRST_LEVEL - 10.0) / interval), 999)
+
+    def split_counts(self) -> tuple[int, int, int]:
+        """Volumes for training, validation and test.
+
+        Fractions are rounded by largest remainder; where volumes suffice, no split with a positive
+        fraction stays empty.
+
+        Raises:
+            InputError: if the numbers are neither fractions that sum to 1 nor counts that sum to
+                ``volumes``.
+        """
+        split, total = self.split, self.volumes
+        if len(split) == 3 and min(split) >= 0:
+            if sum(split) == total and all(float(part).is_integer() for part in split):
+                return tuple(int(part) for part in split)
+            if abs(sum(split) - 1) < 1e-6:
+                wanted = [part * total for part in split]
+                least = [int(part > 0 and total >= 3) for part in split]
+                counts = [max(int(part + 1e-9), low) for part, low in zip(wanted, least)]
+                while sum(counts) != total:
+                    step = 1 if sum(counts) < total else -1
+                    free = [i for i in range(3) if step > 0 or counts[i] > least[i]]
+                    best = max(free, key=lambda i: step * (wanted[i] - counts[i]))
+                    counts[best] += step
+                return tuple(counts)
+        raise InputError(
+            f"split: expected three fractions that sum to 1 or three counts that sum to {total}, "
+            f"found {' '.join(f'{part:g}' for part in split)}"
+        )

@@ -1,0 +1,289 @@
+"""Phantoms in DeepLesion's published layout.
+
+``OUT/Images_png/{patient}_{study}_{series}/{slice}.png`` hold HU + 32768 in 16 bits,
+``OUT/DL_info.csv`` the marks of all three splits, and ``OUT/harvester/`` the complete truth in
+Lesion Harvester's format:
+
+- ``Revised-Train100.pkl`` (validation volumes) and ``Revised-Test1071.pkl`` (test volumes) hold
+  every lesion once, on its central slice, because the evaluation counts every row as a lesion.
+- ``Full-Train.pkl`` (training volumes) holds every lesion on every slice where it can be seen, so
+  that for any key slice all lesions on it are known.
+
+The marks follow the published ones: one row a mark (rows of one key slice repeat its name),
+coordinates from 1, boxes that hold the RECIST diameters with padding, 5 pixels at 512 × 512 and
+proportionally less in smaller images, the type only in validation and test rows (−1 in training),
+``Slice_range`` the sub-volume's slices. ``Possibly_noisy`` is set on a small share of the marks,
+never on the only one of a volume; the coordinates of those are right all the same.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ...errors import InputError
+from ...io.atomic import write_json
+from ...io.dl_info import DLInfoRow, write_dl_info
+from ...io.harvester import write_ground_truth
+from .anatomy import DEPTH, WIDTH, Body, paint_body
+from .canvas import Canvas
+from .config import LAST_LEVEL, PhantomConfig
+from .image import finish
+from .lesions import Lesion, place_lesions
+from .plan import VolumePlan, plan_volumes
+
+HU_OFFSET = 32768
+SETTINGS_FILE = "phantoms.json"
+SPLITS = {1: "train", 2: "val", 3: "test"}
+TRUTH_FILES = {1: "Full-Train.pkl", 2: "Revised-Train100.pkl", 3: "Revised-Test1071.pkl"}
+
+_NOISY = 0.01
+_LUNG, _WINDOW, _LUNG_WINDOW = 5, (-175.0, 275.0), (-1500.0, 500.0)
+
+
+@dataclass(frozen=True)
+class RenderedVolume:
+    """A rendered phantom.
+
+    Attributes:
+        hu: (D, H, W) int16.
+        lesions: Its lesions.
+        marked: For each lesion whether it carries a mark.
+        noisy: For each lesion whether its mark is flagged as possibly noisy.
+        locations: (n, 3) positions of the lesions in the body (x, y, z), relative, 0…1.
+    """
+
+    hu: np.ndarray
+    lesions: list[Lesion]
+    marked: np.ndarray
+    noisy: np.ndarray
+    locations: np.ndarray
+
+
+def render_volume(plan: VolumePlan, config: PhantomConfig) -> RenderedVolume:
+    """Render one sub-volume; the same plan and settings give the same voxels.
+
+    Raises:
+        InputError: if no lesion of the configured kind fits into it.
+    """
+    body = Body.draw(plan.body_seed)
+    canvas = Canvas(
+        (plan.slices, config.size, config.size),
+        (plan.spacing, plan.spacing, plan.interval),
+        plan.top,
+        body.scale,
+        body.warp,
+    )
+    paint_body(canvas, body, config.vessels)
+    rng = np.random.default_rng(plan.seed)
+    lesions = place_lesions(canvas, config, rng)
+    marked = rng.random(len(lesions)) >= config.missing
+    if not marked.any():
+        marked[rng.integers(len(lesions))] = True
+    noisy = marked & (rng.random(len(lesions)) < _NOISY)
+    if not (marked & ~noisy).any():
+        noisy[:] = False
+    nominal = np.array([lesion.centre for lesion in lesions]) / body.scale
+    locations = nominal / (WIDTH, DEPTH, LAST_LEVEL) + (0.5, 0.5, 0.0)
+    # The published z runs from the crown to the feet's side of the pelvis, the head included.
+    locations[:, 2] = 0.28 + 0.64 * locations[:, 2]
+    return RenderedVolume(
+        finish(canvas, config.noise, rng), lesions, marked, noisy, np.clip(locations, 0.0, 1.0)
+    )
+
+
+def make_deeplesion(
+    out: str | os.PathLike,
+    config: PhantomConfig,
+    workers: int = 1,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> dict[str, dict[str, int]]:
+    """Write a phantom data set in DeepLesion's layout.
+
+    The folder appears under its name when it is complete. The bytes depend on the settings alone,
+    not on ``workers``.
+
+    Args:
+        out: The folder to write.
+        config: The settings, which are kept in ``phantoms.json``.
+        workers: Number of processes.
+        overwrite: Whether an earlier phantom data set in ``out`` may be replaced.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        For each split the numbers of ``patients``, ``volumes``, ``slices``, ``lesions`` and
+        ``marked`` lesions.
+
+    Raises:
+        InputError: if ``out`` holds something else, or the settings leave no room for lesions.
+    """
+    if workers < 1:
+        raise InputError(f"workers: expected at least 1, found {workers}")
+    out = Path(out).resolve()
+    _check_target(out, overwrite)
+    plans = plan_volumes(config)
+    building = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        (building / "Images_png").mkdir(parents=True)
+        rows: list[DLInfoRow] = []
+        lesions: list[list[_Boxes]] = []
+        render = partial(_write_volume, config=config, folder=building / "Images_png")
+        results = _run(render, plans, workers)
+        bar = tqdm(results, total=len(plans), desc="phantoms", unit="vol", disable=not progress)
+        for marks, boxes in bar:
+            rows += marks
+            lesions.append(boxes)
+        write_dl_info(building / "DL_info.csv", rows)
+        for split, name in TRUTH_FILES.items():
+            truth = {
+                plan.name: _truth(boxes, every_slice=split == 1)
+                for plan, boxes in zip(plans, lesions)
+                if plan.split == split
+            }
+            write_ground_truth(building / "harvester" / name, truth)
+        summary = _summary(plans, rows, lesions)
+        write_json(
+            building / SETTINGS_FILE,
+            {"layout": "deeplesion", "settings": asdict(config), "summary": summary},
+            indent=2,
+        )
+        _move(building, out)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return summary
+
+
+_Boxes = tuple[int, dict[int, tuple[float, ...]]]
+"""A lesion: its central slice, and its published box on every slice where it can be seen."""
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise InputError(f"{out} is a file, expected a folder to write")
+    if not any(out.iterdir()):
+        return
+    if not (out / SETTINGS_FILE).is_file():
+        raise InputError(f"{out} holds files that are no phantoms (no {SETTINGS_FILE}), left alone")
+    if not overwrite:
+        raise InputError(f"{out} holds phantoms already, expected --overwrite to make them anew")
+
+
+def _move(building: Path, out: Path) -> None:
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(building, out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _run(render, plans: list[VolumePlan], workers: int) -> Iterator:
+    if workers == 1:
+        yield from map(render, plans)
+        return
+    # Forked, because a fresh process would import the whole package again.
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (0,)) as pool:
+        try:
+            yield from pool.map(render, plans)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _write_volume(
+    plan: VolumePlan, config: PhantomConfig, folder: Path
+) -> tuple[list[DLInfoRow], list[_Boxes]]:
+    rendered = render_volume(plan, config)
+    series = folder / plan.folder
+    series.mkdir(exist_ok=True)
+    for number, image in enumerate(rendered.hu, start=plan.first_slice):
+        path = series / f"{number:03d}.png"
+        pixels = (image.astype(np.int32) + HU_OFFSET).astype(np.uint16)
+        if not cv2.imwrite(str(path), pixels, (cv2.IMWRITE_PNG_COMPRESSION, 1)):
+            raise OSError(f"{path} could not be written")
+    rows, boxes = [], []
+    for index, lesion in enumerate(rendered.lesions):
+        boxes.append((lesion.key_slice, {z: _box(e, config) for z, e in lesion.sections.items()}))
+        if rendered.marked[index]:
+            location, noisy = rendered.locations[index], bool(rendered.noisy[index])
+            rows.append(_row(plan, config, lesion, location, noisy))
+    return sorted(rows, key=lambda row: row.key_slice), boxes
+
+
+def _rounded(values) -> tuple[float, ...]:
+    # Six significant digits, as published.
+    return tuple(float(f"{value:.6g}") for value in np.ravel(values))
+
+
+def _box(ends: np.ndarray, config: PhantomConfig) -> tuple[float, ...]:
+    """Published box of RECIST end points (4, 2) in array pixels."""
+    points = np.reshape(_rounded(ends + 1.0), (-1, 2))
+    low, high = points.min(0) - config.box_padding, points.max(0) + config.box_padding
+    return _rounded(np.clip([low, high], 1.0, config.size))
+
+
+def _row(
+    plan: VolumePlan, config: PhantomConfig, lesion: Lesion, location: np.ndarray, noisy: bool
+) -> DLInfoRow:
+    ends = lesion.sections[lesion.key_slice]
+    key_slice = plan.first_slice + lesion.key_slice
+    return DLInfoRow(
+        file_name=f"{plan.folder}_{key_slice:03d}.png",
+        patient=plan.patient,
+        study=plan.study,
+        series=plan.series,
+        key_slice=key_slice,
+        measurement=_rounded(ends + 1.0),
+        box=_box(ends, config),
+        diameters=_rounded(np.linalg.norm(ends[::2] - ends[1::2], axis=1)),
+        location=_rounded(location),
+        lesion_type=-1 if plan.split == 1 else lesion.lesion_type,
+        noisy=noisy,
+        slice_range=(plan.first_slice, plan.last_slice),
+        spacing=(plan.spacing, plan.spacing, plan.interval),
+        image_size=(config.size, config.size),
+        window=_LUNG_WINDOW if lesion.lesion_type == _LUNG else _WINDOW,
+        gender=plan.gender,
+        age=plan.age,
+        split=plan.split,
+    )
+
+
+def _truth(lesions: list[_Boxes], every_slice: bool) -> dict[int, list[tuple[float, ...]]]:
+    slices: dict[int, list[tuple[float, ...]]] = {}
+    for central, boxes in lesions:
+        for z in sorted(boxes) if every_slice else [central]:
+            slices.setdefault(z, []).append(boxes[z])
+    return dict(sorted(slices.items()))
+
+
+def _summary(
+    plans: list[VolumePlan], rows: list[DLInfoRow], lesions: list[list[_Boxes]]
+) -> dict[str, dict[str, int]]:
+    summary = {}
+    for split, name in SPLITS.items():
+        mine = [(plan, boxes) for plan, boxes in zip(plans, lesions) if plan.split == split]
+        summary[name] = {
+            "patients": len({plan.patient for plan, _ in mine}),
+            "volumes": len(mine),
+            "slices": sum(plan.slices for plan, _ in mine),
+            "lesions": sum(len(boxes) for _, boxes in mine),
+            "marked": sum(row.split == split for row in rows),
+        }
+    return summary

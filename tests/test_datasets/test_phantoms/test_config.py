@@ -1,0 +1,46 @@
+import re
+
+import pytest
+
+from mmdet_lesion.datasets.phantoms import PhantomConfig
+from mmdet_lesion.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("volumes", "split", "counts"),
+    [
+        (100, (0.7, 0.15, 0.15), (70, 15, 15)),
+        (3, (0.7, 0.15, 0.15), (1, 1, 1)),
+        (1, (0.7, 0.15, 0.15), (1, 0, 0)),
+        (10, (0.7, 0.15, 0.15), (7, 2, 1)),
+        (10, (4, 0, 6), (4, 0, 6)),
+        (10, (0.5, 0.0, 0.5), (5, 0, 5)),
+    ],
+)
+def test_split_counts(volumes, split, counts):
+    assert PhantomConfig(volumes, split=split).split_counts() == counts
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"volumes": 0}, "volumes: expected at least 1, found 0"),
+        ({"missing": 1.5}, "missing: expected a share in [0, 1], found 1.5"),
+        ({"size": 8}, "size: expected at least 32 pixels, found 8"),
+        ({"diameter": (9.0, 3.0)}, "diameter: expected 1.0 <= lowest <= highest"),
+        ({"lesion_types": (4, 9)}, "expected numbers from 1 to 8, found (4, 9)"),
+        ({"slices": (100, 200)}, "200 slices do not fit into the body at an interval of 5 mm"),
+        ({"split": (5, 5, 5)}, "three counts that sum to 10, found 5 5 5"),
+        ({"intervals": ()}, "intervals: expected positive mm"),
+        ({"seed": -1}, "seed: expected a number of at least 0"),
+        ({"noise": -1.0}, "noise: expected at least 0 HU"),
+    ],
+)
+def test_refuses(setting, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        PhantomConfig(**{"volumes": 10, **setting})
+
+
+def test_padding_is_published_at_512_and_shrinks_with_the_image():
+    assert PhantomConfig(1).box_padding == 5.0
+    assert PhantomConfig(1, size=128).box_padding == 1.25

@@ -1,0 +1,39 @@
+import importlib.util
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def tool(root):
+    spec = importlib.util.spec_from_file_location("make_phantoms", root / "tools/make_phantoms.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ARGS = "--volumes 3 --seed 1 --size 48 --slices 5 6 --diameter 20 50 --split 1 1 1 --workers 2"
+
+
+def test_writes_and_sums_up(tool, tmp_path, capsys):
+    assert tool.main(["deeplesion", str(tmp_path / "raw"), *ARGS.split()]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        [name, "1", "volumes"] for name in ("train", "val", "test")
+    ]
+    assert (tmp_path / "raw/DL_info.csv").is_file()
+    assert tool.main(["deeplesion", str(tmp_path / "raw"), *ARGS.split()]) == 1
+    assert "expected --overwrite" in capsys.readouterr().err
+    assert tool.main(["deeplesion", str(tmp_path / "raw"), *ARGS.split(), "--overwrite"]) == 0
+
+
+def test_says_what_is_wrong_in_one_line(tool, tmp_path, capsys):
+    arguments = ["deeplesion", str(tmp_path / "raw"), "--volumes", "4", "--split", "3", "3", "3"]
+    assert tool.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "three counts that sum to 4, found 3 3 3" in error
+    assert not (tmp_path / "raw").exists()
+
+
+def test_settings_arrive(tool):
+    args = tool.parse_args(["deeplesion", "out", "--volumes", "9", "--types", "4", "5"])
+    assert args.types == [4, 5] and args.missing == 0.5 and args.size == 512
