@@ -1,0 +1,299 @@
+"""COCO files over the volumes of the store."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...io import GroundTruth, Problem
+from ...structures import Grid
+from .marks import Mark, check_box
+
+__all__ = ["CocoBuilder", "StoredEntry", "VolumeIndex", "key_slice_file", "whole_volume_file"]
+
+# A box of the complete truth that overlaps a mark as much is the marked lesion itself.
+_SAME_LESION = 0.5
+
+
+@dataclass(frozen=True)
+class StoredEntry:
+    """A volume of the store, as the series' record tells it."""
+
+    name: str
+    file_name: str
+    first_slice: int
+    grid: Grid
+
+    @property
+    def last_slice(self) -> int:
+        """Last slice, counted in the series' folder."""
+        return self.first_slice + self.grid.shape[0] - 1
+
+
+class VolumeIndex:
+    """Finds volumes by name, and by series and slice.
+
+    Args:
+        records: What :func:`~.series.convert_series` returned for every series.
+    """
+
+    def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:
+        self._by_name: dict[str, StoredEntry] = {}
+        self._by_series: dict[str, list[StoredEntry]] = {}
+        for record in records:
+            entries = [
+                StoredEntry(v["name"], v["file_name"], v["first_slice"], Grid.from_dict(v["grid"]))
+                for v in record["volumes"]
+            ]
+            self._by_series[record["folder"]] = entries
+            self._by_name.update((entry.name, entry) for entry in entries)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def by_name(self, name: str) -> StoredEntry | None:
+        """The volume of that name."""
+        return self._by_name.get(name)
+
+    def by_slice(self, folder: str, number: int) -> StoredEntry | None:
+        """The volume of a series that holds a slice."""
+        entries = self._by_series.get(folder, [])
+        return next((e for e in entries if e.first_slice <= number <= e.last_slice), None)
+
+
+class CocoBuilder:
+    """Collects images and annotations; ids follow the order of adding, from 1."""
+
+    def __init__(self, description: str) -> None:
+        self._content: dict[str, Any] = {
+            "info": {"description": description, "coordinates": "store pixels, half-open edges"},
+            "categories": [{"id": 1, "name": "lesion"}],
+            "volumes": [],
+            "images": [],
+            "annotations": [],
+        }
+        self._volume_ids: dict[str, int] = {}
+        self._image_ids: dict[tuple[str, int], int] = {}
+
+    def _volume(self, entry: StoredEntry) -> int:
+        if entry.name not in self._volume_ids:
+            self._volume_ids[entry.name] = len(self._volume_ids) + 1
+            self._content["volumes"].append(
+                {
+                    "id": self._volume_ids[entry.name],
+                    "name": entry.name,
+                    "file_name": entry.file_name,
+                    "grid": entry.grid.to_dict(),
+                    "first_slice": entry.first_slice,
+                    "patient": entry.name.partition("_")[0],
+                }
+            )
+        return self._volume_ids[entry.name]
+
+    def image(self, entry: StoredEntry, store_slice: int) -> int:
+        """Id of a slice, which is added when it is not there yet."""
+        key = (entry.name, store_slice)
+        if key not in self._image_ids:
+            self._image_ids[key] = len(self._image_ids) + 1
+            _, height, width = entry.grid.store_shape
+            self._content["images"].append(
+                {
+                    "id": self._image_ids[key],
+                    "file_name": entry.file_name,
+                    "volume": entry.name,
+                    "volume_id": self._volume(entry),
+                    "slice_index": store_slice,
+                    "height": height,
+                    "width": width,
+                    "spacing": list(entry.grid.store_spacing),
+                }
+            )
+        return self._image_ids[key]
+
+    def annotate(
+        self,
+        entry: StoredEntry,
+        z: int,
+        box: tuple[float, ...],
+        source: str,
+        lesion_type: int = -1,
+        recist: tuple[float, ...] = (),
+    ) -> None:
+        """Add a box on the store slice nearest to its own.
+
+        Args:
+            entry: The volume.
+            z: Published slice, zero-based within the volume.
+            box: Published ``x1, y1, x2, y2``.
+            source: ``recist``, ``full``, ``mined`` or ``hard_negative``.
+            lesion_type: 1…8 or -1.
+            recist: Published end points of the diameters, 8 numbers, or nothing.
+        """
+        grid = entry.grid
+        x1, y1, x2, y2 = grid.boxes_to_store(np.array([box]))[0].tolist()
+        annotation = {
+            "id": len(self._content["annotations"]) + 1,
+            "image_id": self.image(entry, int(grid.nearest_store_slice(z))),
+            "category_id": 1,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": (x2 - x1) * (y2 - y1),
+            "iscrowd": 0,
+            "source": source,
+            "lesion_type": lesion_type,
+            "published_slice": z,
+            "published_bbox": list(box),
+        }
+        if recist:
+            points = np.array(recist).reshape(-1, 2)
+            annotation["recist"] = grid.points_to_store(points).ravel().tolist()
+            annotation["published_recist"] = list(recist)
+        self._content["annotations"].append(annotation)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of volumes, images and annotations."""
+        return {name: len(self._content[name]) for name in ("volumes", "images", "annotations")}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The file's content."""
+        return self._content
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A mark in its volume, with the box that is left of it inside the image."""
+
+    entry: StoredEntry
+    z: int
+    box: tuple[float, float, float, float]
+    mark: Mark
+
+
+def _place(mark: Mark, index: VolumeIndex) -> tuple[_Placed | None, list[Problem]]:
+    row = mark.row
+    entry = index.by_slice(row.folder, row.key_slice)
+    if entry is None:
+        text = f"the key slice {row.file_name} is in no volume"
+        return None, [mark.problem("unusable key slice", text)]
+    _, height, width = entry.grid.shape
+    if row.image_size != (width, height):
+        text = f"{row.file_name} is {width} x {height}; Image_size is {list(row.image_size)}"
+        return None, [mark.problem("image size", text)]
+    box, text = check_box(row.box, width, height)
+    if box is None:
+        return None, [mark.problem("bad box", f"{row.file_name}: {text}")]
+    placed = _Placed(entry, row.key_slice - entry.first_slice, box, mark)
+    if text:
+        problem = mark.problem(
+            "clipped box", f"{row.file_name}: {text}", f"box clipped to {list(box)}"
+        )
+        return placed, [problem]
+    return placed, []
+
+
+def _overlaps(box: np.ndarray, others: list[np.ndarray]) -> bool:
+    """Whether a box (edges) and any of the others have an IoU of at least ``_SAME_LESION``."""
+    if not others:
+        return False
+    boxes = np.stack(others)
+    inner = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    shared = inner.clip(min=0).prod(axis=1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    union = (box[2:] - box[:2]).prod() + areas - shared
+    return bool((shared >= _SAME_LESION * union).any())
+
+
+def key_slice_file(
+    description: str,
+    marks: Iterable[Mark],
+    index: VolumeIndex,
+    full: GroundTruth | None = None,
+) -> tuple[CocoBuilder, list[Problem]]:
+    """The key slices of a split with their marks.
+
+    Args:
+        description: For the file's ``info``.
+        marks: The split's rows.
+        index: The converted volumes.
+        full: Complete truth; its boxes on the key slices are added with the source ``full`` unless
+            a mark or an earlier box on the same image has an IoU of 0.5 or more with them.
+
+    Returns:
+        The file's content and the rows' problems.
+    """
+    problems: list[Problem] = []
+    placed: list[_Placed] = []
+    for mark in marks:
+        found, trouble = _place(mark, index)
+        problems += trouble
+        if found:
+            placed.append(found)
+    images: dict[tuple[str, int], list[_Placed]] = defaultdict(list)
+    for item in sorted(placed, key=lambda p: (p.entry.name, p.z)):
+        key = (item.entry.name, int(item.entry.grid.nearest_store_slice(item.z)))
+        images[key].append(item)
+    builder = CocoBuilder(description)
+    for items in images.values():
+        entry = items[0].entry
+        taken = []
+        for item in items:
+            row = item.mark.row
+            recist = row.measurement if all(map(math.isfinite, row.measurement)) else ()
+            builder.annotate(entry, item.z, item.box, "recist", row.lesion_type, recist)
+            taken.append(entry.grid.boxes_to_store(np.array([item.box]))[0])
+        # Neighbouring key slices may share one store slice; each lesion is listed once.
+        for z in sorted({item.z for item in items}):
+            for box in (full or {}).get(entry.name, {}).get(z, ()):
+                usable, _ = check_box(tuple(box.tolist()), entry.grid.shape[2], entry.grid.shape[1])
+                edges = entry.grid.boxes_to_store(box)[0]
+                if usable is not None and not _overlaps(edges, taken):
+                    builder.annotate(entry, z, usable, "full")
+                    taken.append(edges)
+    return builder, problems
+
+
+def whole_volume_file(
+    description: str, file: str, truth: GroundTruth, index: VolumeIndex
+) -> tuple[CocoBuilder, list[Problem]]:
+    """All slices of completely labelled volumes.
+
+    Args:
+        description: For the file's ``info``.
+        file: Name of the truth's file, for reports.
+        truth: Complete lesion boxes by volume and slice.
+        index: The converted volumes.
+
+    Returns:
+        The file's content, and problems of volumes that are missing and boxes of no use.
+    """
+    problems = []
+    builder = CocoBuilder(description)
+    for name in sorted(truth):
+        entry = index.by_name(name)
+        if entry is None:
+            text = f"{name} is not among the converted volumes"
+            problems.append(Problem(file, None, text, "volume left out", "missing volume"))
+            continue
+        depth, height, width = entry.grid.shape
+        for store_slice in range(entry.grid.store_shape[0]):
+            builder.image(entry, store_slice)
+        for z in sorted(truth[name]):
+            if not 0 <= z < depth:
+                text = f"{name} has boxes on slice {z}; expected 0 to {depth - 1}"
+                problems.append(Problem(file, None, text, "boxes skipped", "bad slice"))
+                continue
+            for box in truth[name][z]:
+                usable, text = check_box(tuple(box.tolist()), width, height)
+                if usable is not None:
+                    builder.annotate(entry, z, usable, "full")
+                if text:
+                    action = "box skipped" if usable is None else f"box clipped to {list(usable)}"
+                    kind = "bad box" if usable is None else "clipped box"
+                    where = f"{name}, slice {z}: {text}"
+                    problems.append(Problem(file, None, where, action, kind))
+    return builder, problems

@@ -1,0 +1,390 @@
+"""DeepLesion as published to the volume store and COCO files.
+
+The output folder::
+
+    conversion.json           settings, which --resume compares
+    records/{series}.json     written when all volumes of a series are complete
+    volumes/{name}.b2nd       the volume store
+    annotations/*.json        COCO, written when all series are complete
+    conversion_report.json    problems and counts
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ...errors import InputError
+from ...io import (
+    GroundTruth,
+    Problem,
+    leftover_of,
+    read_dl_info,
+    read_ground_truth,
+    read_json,
+    write_json,
+)
+from .annotations import CocoBuilder, VolumeIndex, key_slice_file, whole_volume_file
+from .execution import run_tasks
+from .marks import Mark, select_marks
+from .report import ConversionReport, StrictError
+from .series import IMAGES, Record, SeriesTask, list_slices, read_record
+
+__all__ = ["Conversion", "ConversionResult"]
+
+_FORMAT = 1
+_SPLITS = {1: "train", 2: "val", 3: "test"}
+# Completely labelled volumes, the file of their truth and the annotation file made of it.
+_HARVESTER = {
+    "Revised-Train100": "harvester_val",
+    "Revised-Test1071": "harvester_test",
+    "Revised-Train744": "harvester_train",
+}
+_FULL_TRAIN = "Full-Train"
+_VOLUME_NAME = re.compile(r"(?P<series>\d+_\d+_\d+)_(?P<first>\d+)-(?P<last>\d+)")
+
+
+@dataclass(frozen=True)
+class ConversionResult:
+    """What became of a conversion.
+
+    Args:
+        report: Problems and counts.
+        waiting: Series that other shards have still to convert; annotations are written when there
+            are none.
+        failed: Series that could not be converted for a reason that is not their own.
+    """
+
+    report: ConversionReport
+    waiting: int
+    failed: int
+
+
+class Conversion:
+    """Converts DeepLesion.
+
+    Series are the units of work: they are converted in parallel, divided among shards, and reused
+    when a conversion is resumed. However the work was divided or interrupted, the output has the
+    same bytes.
+
+    Args:
+        raw: Folder with ``Images_png/`` and ``DL_info.csv``; without the latter all
+            ``DL_info*.csv`` are read.
+        out: Folder to write to.
+        harvester: Folder of Lesion Harvester's ``Revised-*.pkl``; by default ``harvester/`` in the
+            raw folder where there is one. Marks on the volumes that these files label are left out
+            of ``train.json``.
+        spacing: Spacing of the store ``(x, y, z)`` in mm.
+        strict: Stop at the first problem.
+
+    Raises:
+        FileNotFoundError: A folder or the table is not there.
+        InputError: A table or pickle cannot be used, or the spacing is not positive.
+    """
+
+    def __init__(
+        self,
+        raw: str | os.PathLike,
+        out: str | os.PathLike,
+        harvester: str | os.PathLike | None = None,
+        spacing: Sequence[float] = (0.8, 0.8, 2.0),
+        strict: bool = False,
+    ) -> None:
+        self.raw = Path(raw)
+        self.out = Path(out)
+        self.spacing = tuple(float(s) for s in spacing)
+        if len(self.spacing) != 3 or not all(0 < s < float("inf") for s in self.spacing):
+            raise InputError(f"the spacing is {self.spacing}; expected three positive numbers")
+        if not (self.raw / IMAGES).is_dir():
+            raise FileNotFoundError(f"{self.raw / IMAGES} is not there; expected folders of PNGs")
+        self.report = ConversionReport(strict)
+        self._truths = self._read_truths(harvester)
+        self._labelled = self._labelled_slices()
+        self._read_tables()
+
+    def _read_truths(self, harvester: str | os.PathLike | None) -> dict[str, GroundTruth]:
+        folder = self.raw / "harvester" if harvester is None else Path(harvester)
+        names = (*_HARVESTER, _FULL_TRAIN)
+        there = [name for name in names if (folder / f"{name}.pkl").is_file()]
+        if harvester is not None and not there:
+            raise FileNotFoundError(
+                f"{folder} holds no truth; expected one of {', '.join(f'{n}.pkl' for n in names)}"
+            )
+        # A truth that cannot be read ends the conversion: without it, volumes for validation would
+        # get into the training set.
+        return {name: read_ground_truth(folder / f"{name}.pkl") for name in there}
+
+    def _labelled_slices(self) -> dict[str, list[tuple[int, int, str]]]:
+        """By series: first and last slice of completely labelled volumes, and their file."""
+        ranges: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+        for source in _HARVESTER:
+            for name in self._truths.get(source, ()):
+                match = _VOLUME_NAME.fullmatch(name)
+                if not match:
+                    raise InputError(
+                        f"{source}.pkl has the volume {name!r}; expected "
+                        "{patient}_{study}_{series}_{first}-{last}"
+                    )
+                ranges[match["series"]].append((int(match["first"]), int(match["last"]), source))
+        return ranges
+
+    def _read_tables(self) -> None:
+        table = self.raw / "DL_info.csv"
+        tables = [table] if table.is_file() else sorted(self.raw.glob("DL_info*.csv"))
+        if not tables:
+            raise FileNotFoundError(f"{table} is not there; expected DeepLesion's table of marks")
+        self._all_marks: list[Mark] = []
+        self._table_problems: list[Problem] = []
+        for path in tables:
+            rows, problems = read_dl_info(path)
+            self._all_marks += [Mark(path.name, row) for row in rows]
+            self._table_problems += problems
+        self._row_counts = {"read": len(self._all_marks) + len(self._table_problems)}
+        self._marks, noisy, problems = select_marks(self._all_marks)
+        self._table_problems += problems
+        self._row_counts["noisy"] = len(noisy)
+
+    def run(
+        self,
+        workers: int = 1,
+        shard: tuple[int, int] = (1, 1),
+        resume: bool = False,
+        progress: bool = True,
+    ) -> ConversionResult:
+        """Convert, and write the annotations when all series are complete.
+
+        Args:
+            workers: Number of processes.
+            shard: ``(i, n)``: convert the i-th of n parts, i from 1 to n (0 stands for n). Shards
+                may run at the same time on the same output folder.
+            resume: Go on with a conversion into the same folder.
+            progress: Show a progress bar.
+
+        Returns:
+            The report and what is left to do.
+
+        Raises:
+            StrictError: The first problem of a strict conversion.
+            InputError: The output folder holds something else, or other settings made it.
+        """
+        self._prepare_output(resume or shard[1] > 1)
+        try:
+            self.report.add(self._table_problems)
+            tasks = self._tasks()
+            own = [task for i, task in enumerate(tasks) if i % shard[1] == shard[0] % shard[1]]
+            records, failed = self._convert(own, workers, progress)
+            if failed:
+                self.report.write(self.out / "conversion_report.json")
+                return ConversionResult(self.report, 0, failed)
+            for task in tasks:
+                if task.folder not in records:
+                    record = read_record(task)
+                    if record is not None:
+                        self._note(record)
+                        records[task.folder] = record
+            waiting = len(tasks) - len(records)
+            if not waiting:
+                self._sweep(alone=shard[1] == 1)
+                self._write_annotations([records[task.folder] for task in tasks])
+        except StrictError:
+            self.report.write(self.out / "conversion_report.json")
+            raise
+        return ConversionResult(self.report, waiting, 0)
+
+    def _prepare_output(self, may_go_on: bool) -> None:
+        path = self.out / "conversion.json"
+        settings = {"format": _FORMAT, "spacing": list(self.spacing)}
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"{self.out} is a file; expected a folder to write to")
+        entries = self.out.iterdir() if self.out.exists() else ()
+        there = sorted(entry.name for entry in entries if not leftover_of(entry))
+        if not there:
+            write_json(path, settings)
+            return
+        if not path.is_file():
+            raise InputError(
+                f"{self.out} holds {there[0]} and is no conversion; expected a new or empty folder"
+            )
+        if not may_go_on:
+            raise InputError(
+                f"{self.out} holds a conversion already; add --resume to go on with it, or choose "
+                "another folder"
+            )
+        found = read_json(path)
+        for key, value in settings.items():
+            if found.get(key) != value:
+                raise InputError(
+                    f"{path} tells {key} {found.get(key)}, now it is {value}; go on with the same "
+                    "settings or choose another folder"
+                )
+
+    def _tasks(self) -> list[SeriesTask]:
+        """All series, by name; rows without a PNG are reported on the way."""
+        marks: dict[str, list[Mark]] = defaultdict(list)
+        for mark in self._all_marks:
+            marks[mark.row.folder].append(mark)
+        folders = sorted(p.name for p in (self.raw / IMAGES).iterdir() if p.is_dir())
+        tasks = []
+        for folder in folders:
+            slices, others = list_slices(self.raw / IMAGES / folder)
+            if folder not in marks:
+                text = "no row of the table names this series"
+                name = f"{IMAGES}/{folder}"
+                problem = Problem(name, None, text, "series skipped", "series without rows")
+                self.report.add([problem])
+                continue
+            tasks.append(
+                SeriesTask(
+                    folder,
+                    self.raw,
+                    self.out,
+                    self.spacing,
+                    tuple(slices),
+                    tuple(others),
+                    tuple(marks[folder]),
+                )
+            )
+        series = set(folders)
+        there = {(task.folder, number) for task in tasks for number, _ in task.slices}
+        present = []
+        for mark in self._marks:
+            row = mark.row
+            if (row.folder, row.key_slice) in there:
+                present.append(mark)
+                continue
+            name = f"{IMAGES}/{row.folder}"
+            # A row whose whole series is absent says so: data sets are often downloaded in parts.
+            gone = row.folder not in series
+            text = f"{name} is missing" if gone else f"{name}/{row.key_slice:03d}.png is missing"
+            self.report.add([mark.problem("missing series" if gone else "missing PNG", text)])
+        self._marks = present
+        return tasks
+
+    def _note(self, record: Record) -> None:
+        self.report.add(Problem(**problem) for problem in record["problems"])
+
+    def _convert(
+        self, tasks: list[SeriesTask], workers: int, progress: bool
+    ) -> tuple[dict[str, Record], int]:
+        records: dict[str, Record] = {}
+        pending = []
+        for task in tasks:
+            record = read_record(task)
+            if record is None:
+                pending.append(task)
+            else:
+                self._note(record)
+                records[task.folder] = record
+        failed = 0
+        bar = tqdm(
+            desc="convert",
+            unit="series",
+            total=len(tasks),
+            initial=len(records),
+            disable=not progress,
+        )
+        results = run_tasks(self._with_stale(pending), workers)
+        # Closing the results stops the processes as soon as a strict conversion ends.
+        with bar, closing(results):
+            for folder, record, error in results:
+                bar.update()
+                if record is None:
+                    failed += 1
+                    name = f"{IMAGES}/{folder}"
+                    self.report.add([Problem(name, None, error, "series not converted", "failure")])
+                else:
+                    records[folder] = record
+                    self._note(record)
+        return records, failed
+
+    def _with_stale(self, tasks: list[SeriesTask]) -> list[SeriesTask]:
+        """Tell every task which files an unfinished run has left of its series."""
+        stale: dict[str, list[Path]] = defaultdict(list)
+        folder = self.out / "volumes"
+        for path in folder.iterdir() if folder.is_dir() else ():
+            name = leftover_of(path) or path.name
+            stale[name.rpartition("_")[0]].append(path)
+        return [replace(task, stale=tuple(sorted(stale[task.folder]))) for task in tasks]
+
+    def _sweep(self, alone: bool) -> None:
+        """Remove what writers that were killed have left."""
+        # All volumes are complete; annotations another shard may be writing at this moment.
+        for name in ("volumes", "records", *(("annotations", "") if alone else ())):
+            folder = self.out / name
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if leftover_of(path):
+                    path.unlink(missing_ok=True)
+
+    def _write_annotations(self, records: list[Record]) -> None:
+        index = VolumeIndex(records)
+        splits: dict[str, list[Mark]] = {name: [] for name in _SPLITS.values()}
+        for mark in self._marks:
+            splits[_SPLITS[mark.row.split]].append(mark)
+        splits["train"], excluded = self._without_labelled(splits["train"])
+        builders: dict[str, CocoBuilder] = {}
+        for name, marks in splits.items():
+            builders[name], problems = key_slice_file(f"DeepLesion, official {name}", marks, index)
+            self.report.add(problems)
+        rows = self._row_counts
+        rows["annotated"] = sum(builder.counts["annotations"] for builder in builders.values())
+        rows["left_out_of_train"] = sum(excluded.values())
+        rows["skipped"] = rows["read"] - sum(
+            rows[key] for key in ("noisy", "annotated", "left_out_of_train")
+        )
+        if _FULL_TRAIN in self._truths:
+            builders["train_full"], _ = key_slice_file(
+                "DeepLesion, official train, all lesions of the key slices",
+                splits["train"],
+                index,
+                self._truths[_FULL_TRAIN],
+            )
+        for source, name in _HARVESTER.items():
+            if source in self._truths:
+                description = f"DeepLesion, Lesion Harvester, {source}"
+                builders[name], problems = whole_volume_file(
+                    description, f"{source}.pkl", self._truths[source], index
+                )
+                self.report.add(problems)
+        counts: dict[str, Any] = {}
+        for name, builder in builders.items():
+            path = self.out / "annotations" / f"{name}.json"
+            if builder.counts["images"]:
+                write_json(path, builder.to_dict())
+                counts[name] = builder.counts
+            else:
+                # An empty file would only be found out by the training that wants to read it.
+                path.unlink(missing_ok=True)
+        self.report.counts.update(
+            rows=rows,
+            annotations=counts,
+            volumes=len(index),
+            series=len(records),
+            marks_left_out_of_train=dict(excluded),
+        )
+        self.report.write(self.out / "conversion_report.json")
+
+    def _without_labelled(self, marks: list[Mark]) -> tuple[list[Mark], Counter]:
+        """Leave out training marks on slices of the volumes that Lesion Harvester labelled."""
+        kept = []
+        excluded: Counter = Counter()
+        for mark in marks:
+            # By slices and not by name: a volume that a missing PNG has split is left out as well.
+            sources = (
+                source
+                for first, last, source in self._labelled.get(mark.row.folder, ())
+                if first <= mark.row.key_slice <= last
+            )
+            source = next(sources, None)
+            if source:
+                excluded[source] += 1
+            else:
+                kept.append(mark)
+        return kept, excluded

@@ -1,0 +1,97 @@
+"""Which rows of ``DL_info.csv`` can be used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ...io import DLInfoRow, Problem
+
+__all__ = ["Mark", "check_box", "select_marks", "valid_spacing"]
+
+# mm; outside of it the number is no pixel size or slice interval of a CT.
+_PIXEL_SIZES = (0.05, 20.0)
+_SLICE_INTERVALS = (0.05, 50.0)
+# Boxes are marks padded by 5 pixels, and a reader's callipers overshoot by a few at times.
+_OVERHANG = 8.0
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A row and the file that it comes from."""
+
+    file: str
+    row: DLInfoRow
+
+    def problem(self, kind: str, text: str, action: str = "row skipped") -> Problem:
+        """A problem of this row."""
+        return Problem(self.file, self.row.line, text, action, kind)
+
+
+def valid_spacing(spacing: tuple[float, float, float]) -> bool:
+    """Whether the pixel size and slice interval (x, y, z in mm) are those of a CT."""
+    limits = (_PIXEL_SIZES, _PIXEL_SIZES, _SLICE_INTERVALS)
+    return all(low <= s <= high for s, (low, high) in zip(spacing, limits, strict=True))
+
+
+def check_box(
+    box: tuple[float, float, float, float], width: int, height: int
+) -> tuple[tuple[float, float, float, float] | None, str]:
+    """Check a published box against the size of its image.
+
+    Args:
+        box: Published ``x1, y1, x2, y2``.
+        width: Of the image, in pixels.
+        height: Of the image, in pixels.
+
+    Returns:
+        The box, clipped to the image, or None where it is of no use; and what is wrong with it, or
+        ''. Boxes that lie partly beyond the border, as padding does, are clipped.
+    """
+    x1, y1, x2, y2 = box
+    if not all(map(math.isfinite, box)):
+        return None, f"the box {list(box)} is not finite"
+    if x2 <= x1 or y2 <= y1:
+        return None, f"the box {list(box)} is empty; expected x1 < x2 and y1 < y2"
+    clipped = (max(x1, 1.0), max(y1, 1.0), min(x2, float(width)), min(y2, float(height)))
+    if clipped == tuple(box):
+        return clipped, ""
+    problem = f"the box {list(box)} is outside the image of {width} x {height} pixels"
+    overhang = max(abs(a - b) for a, b in zip(box, clipped, strict=True))
+    if overhang > _OVERHANG or clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
+        return None, problem
+    return clipped, problem
+
+
+def select_marks(marks: Iterable[Mark]) -> tuple[list[Mark], list[Mark], list[Problem]]:
+    """Leave out noisy and repeated rows and those without a usable spacing or box.
+
+    Args:
+        marks: All rows.
+
+    Returns:
+        The rows to use, the noisy ones, and the problems of the others.
+    """
+    used: list[Mark] = []
+    noisy: list[Mark] = []
+    problems: list[Problem] = []
+    first_lines: dict[tuple, Mark] = {}
+    for mark in marks:
+        row = mark.row
+        if row.noisy:
+            noisy.append(mark)
+            continue
+        first = first_lines.setdefault((row.file_name, row.box), mark)
+        if first is not mark:
+            text = f"{row.file_name} repeats the box of line {first.row.line} of {first.file}"
+            problems.append(mark.problem("duplicate row", text))
+        elif not valid_spacing(row.spacing):
+            text = f"{row.file_name} has the spacing {list(row.spacing)}; expected mm of a CT"
+            problems.append(mark.problem("bad spacing", text))
+        elif not all(map(math.isfinite, row.box)):
+            _, text = check_box(row.box, *row.image_size)
+            problems.append(mark.problem("bad box", f"{row.file_name}: {text}"))
+        else:
+            used.append(mark)
+    return used, noisy, problems

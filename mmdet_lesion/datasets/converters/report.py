@@ -1,0 +1,78 @@
+"""What a conversion did and did not do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ...errors import InputError
+from ...io import Problem, write_json
+
+__all__ = ["ConversionReport", "StrictError"]
+
+
+class StrictError(InputError):
+    """The first problem of a strict conversion."""
+
+
+class ConversionReport:
+    """Collects problems and counts.
+
+    Args:
+        strict: Raise :class:`StrictError` at the first problem.
+    """
+
+    def __init__(self, strict: bool = False) -> None:
+        self._strict = strict
+        self.problems: list[Problem] = []
+        self.counts: dict[str, Any] = {}
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        """Take note of problems.
+
+        Raises:
+            StrictError: There is one and the conversion is strict.
+        """
+        for problem in problems:
+            self.problems.append(problem)
+            if self._strict:
+                raise StrictError(str(problem))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``conversion_report.json``; the same however the work was divided."""
+        ordered = sorted(
+            self.problems, key=lambda p: (p.file, p.row or 0, p.kind, p.problem, p.action)
+        )
+        kinds = Counter(problem.kind for problem in ordered)
+        return {
+            "counts": {**self.counts, "problems": dict(kinds)},
+            "problems": [problem.to_dict() for problem in ordered],
+        }
+
+    def write(self, path: Path) -> None:
+        """Write the report as JSON."""
+        write_json(path, self.to_dict(), indent=1)
+
+    def print(self, console: Console) -> None:
+        """Print what was written and how many problems of which kind there were."""
+        files = Table(title="annotations", title_justify="left")
+        for column in ("file", "volumes", "images", "boxes"):
+            files.add_column(column, justify="left" if column == "file" else "right")
+        for name, counts in self.counts.get("annotations", {}).items():
+            numbers = (counts[key] for key in ("volumes", "images", "annotations"))
+            files.add_row(f"{name}.json", *map(str, numbers))
+        console.print(files)
+        content = self.to_dict()
+        examples = {p["kind"]: p for p in reversed(content["problems"])}
+        if examples:
+            problems = Table(title="problems", title_justify="left")
+            for column in ("kind", "count", "first"):
+                problems.add_column(column, justify="right" if column == "count" else "left")
+            for kind, number in sorted(content["counts"]["problems"].items()):
+                problems.add_row(kind, str(number), str(Problem(**examples[kind])))
+            console.print(problems)

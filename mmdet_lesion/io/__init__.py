@@ -1,0 +1,41 @@
+"""Files in and out: the volume store, DeepLesion's tables and pickles, atomic writes."""
+
+from .atomic import atomic_write, leftover_of, read_json, write_json
+from .dl_info import COLUMNS, DLInfoRow, read_dl_info, write_dl_info
+from .harvester import (
+    Detections,
+    GroundTruth,
+    read_boxes3d,
+    read_detections,
+    read_ground_truth,
+    write_detections,
+    write_ground_truth,
+)
+from .problems import Problem
+from .safe_pickle import load_pickle
+from .volume_store import SUFFIX, StoredVolume, load_volume, open_volume, save_volume
+
+__all__ = [
+    "COLUMNS",
+    "SUFFIX",
+    "DLInfoRow",
+    "Detections",
+    "GroundTruth",
+    "Problem",
+    "StoredVolume",
+    "atomic_write",
+    "leftover_of",
+    "load_pickle",
+    "load_volume",
+    "open_volume",
+    "read_boxes3d",
+    "read_detections",
+    "read_dl_info",
+    "read_ground_truth",
+    "read_json",
+    "save_volume",
+    "write_detections",
+    "write_dl_info",
+    "write_ground_truth",
+    "write_json",
+]

@@ -1,0 +1,153 @@
+import json
+
+import numpy as np
+import pytest
+
+from mmdet_lesion.datasets.converters.annotations import (
+    VolumeIndex,
+    key_slice_file,
+    whole_volume_file,
+)
+from mmdet_lesion.datasets.converters.marks import Mark
+from mmdet_lesion.structures import Grid
+
+from .raw import row
+
+FOLDER = "000001_01_01"
+NAME = f"{FOLDER}_003-010"
+GRID = Grid.resampled((8, 24, 24), (0.7, 0.7, 1.0), (0.8, 0.8, 2.0))
+
+
+@pytest.fixture
+def index():
+    volume = dict(name=NAME, file_name=f"{NAME}.b2nd", first_slice=3, grid=GRID.to_dict())
+    return VolumeIndex([{"folder": FOLDER, "volumes": [volume]}])
+
+
+def marks(*rows):
+    return [Mark("DL_info.csv", r) for r in rows]
+
+
+def edges(annotation):
+    x, y, w, h = annotation["bbox"]
+    return [x, y, x + w, y + h]
+
+
+def test_volumes_are_found_by_name_and_by_slice(index):
+    assert len(index) == 1
+    entry = index.by_name(NAME)
+    assert (entry.first_slice, entry.last_slice) == (3, 10)
+    assert index.by_slice(FOLDER, 3) is index.by_slice(FOLDER, 10) is entry
+    assert index.by_slice(FOLDER, 2) is index.by_slice(FOLDER, 11) is None
+    assert index.by_slice("000009_01_01", 3) is None
+
+
+def test_a_mark_becomes_an_annotation_and_comes_back(index):
+    builder, problems = key_slice_file("d", marks(row(FOLDER, 7, lesion_type=3)), index)
+    assert problems == []
+    content = json.loads(json.dumps(builder.to_dict()))
+    assert content["categories"] == [{"id": 1, "name": "lesion"}]
+    assert content['volumes'] == [
+        {
+            'id': 1, 'name': NAME, 'file_name': f'{NAME}.b2nd', 'grid': GRID.to_dict(),
+            'first_slice': 3, 'patient': '000001',
+        }
+    ]  # fmt: skip
+    assert content['images'] == [
+        {
+            'id': 1, 'file_name': f'{NAME}.b2nd', 'volume': NAME, 'volume_id': 1, 'slice_index': 2,
+            'height': GRID.store_shape[1], 'width': GRID.store_shape[2], 'spacing': [0.8, 0.8, 2.0],
+        }
+    ]  # fmt: skip
+    (annotation,) = content["annotations"]
+    assert (annotation["image_id"], annotation["published_slice"]) == (1, 4)
+    assert (annotation["source"], annotation["lesion_type"]) == ("recist", 3)
+    assert annotation["published_bbox"] == [5.5, 6.25, 12.0, 15.75]
+    np.testing.assert_allclose(
+        GRID.boxes_to_published([edges(annotation)]), [[5.5, 6.25, 12.0, 15.75]], atol=1e-12
+    )
+    assert annotation["area"] == pytest.approx(np.prod(annotation["bbox"][2:]))
+    np.testing.assert_allclose(
+        GRID.points_to_published(np.reshape(annotation["recist"], (-1, 2))).ravel(),
+        annotation["published_recist"],
+        atol=1e-12,
+    )
+
+
+def test_key_slices_that_share_a_store_slice_share_an_image(index):
+    builder, _ = key_slice_file("d", marks(row(FOLDER, 8), row(FOLDER, 7), row(FOLDER, 3)), index)
+    content = builder.to_dict()
+    assert [image["slice_index"] for image in content["images"]] == [0, 2]
+    assert [(a["id"], a["image_id"], a["published_slice"]) for a in content["annotations"]] == [
+        (1, 1, 0),
+        (2, 2, 4),
+        (3, 2, 5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ('key_slice', 'changes', 'kind', 'left'),
+    [(11, {}, 'unusable key slice', 0), (4, {'image_size': (512, 512)}, 'image size', 0),
+     (4, {'box': (30.0, 3.0, 50.0, 9.0)}, 'bad box', 0),
+     (4, {'box': (20.0, 3.0, 27.5, 9.0)}, 'clipped box', 1)],
+)  # fmt: skip
+def test_marks_of_no_use_are_reported(index, key_slice, changes, kind, left):
+    builder, (problem,) = key_slice_file(
+        "d", marks(row(FOLDER, key_slice, line=9, **changes)), index
+    )
+    assert (problem.file, problem.row, problem.kind) == ("DL_info.csv", 9, kind)
+    assert builder.counts["annotations"] == builder.counts["images"] == left
+    if left:
+        (annotation,) = builder.to_dict()["annotations"]
+        assert annotation["published_bbox"] == [20, 3, 24, 9]
+
+
+def test_a_measurement_that_is_not_finite_is_left_out(index):
+    builder, problems = key_slice_file(
+        "d", marks(row(FOLDER, 4, measurement=(float("nan"),) * 8)), index
+    )
+    assert problems == []
+    assert "recist" not in builder.to_dict()["annotations"][0]
+
+
+def test_complete_truth_adds_the_unmarked_lesions_of_key_slices(index):
+    full = {
+        NAME: {
+            4: np.array([[5.0, 6, 12, 16], [17, 2, 22, 7]]),  # the marked lesion and another
+            5: np.array([[17.0, 2, 22, 8], [2, 18, 6, 23]]),  # the same other and a third
+            6: np.array([[1.0, 1, 4, 4]]),  # not a key slice
+        }
+    }
+    builder, _ = key_slice_file("d", marks(row(FOLDER, 7), row(FOLDER, 8)), index, full)
+    content = builder.to_dict()
+    assert len(content["images"]) == 1
+    found = [(a['source'], a['published_slice'], a['published_bbox'][0])
+             for a in content['annotations']]  # fmt: skip
+    assert found == [("recist", 4, 5.5), ("recist", 5, 5.5), ("full", 4, 17.0), ("full", 5, 2.0)]
+
+
+def test_labelled_volumes_list_all_slices(index):
+    truth = {NAME: {0: np.array([[1.0, 2, 5, 6]]), 3: np.array([[4.0, 5, 9, 9], [2, 3, 4, 5]])}}
+    builder, problems = whole_volume_file("d", "truth.pkl", truth, index)
+    content = builder.to_dict()
+    assert problems == []
+    assert [i["slice_index"] for i in content["images"]] == list(range(GRID.store_shape[0]))
+    slices = {image["id"]: image["slice_index"] for image in content["images"]}
+    found = [(slices[a["image_id"]], a["published_slice"]) for a in content["annotations"]]
+    assert found == [(0, 0), (1, 3), (1, 3)]
+    assert {a["source"] for a in content["annotations"]} == {"full"}
+
+
+def test_truth_of_no_use_is_reported(index):
+    outside = np.array([[100.0, 100, 120, 120], [3, 3, 28, 9]])
+    truth = {NAME: {0: outside, 8: outside}, f"{FOLDER}_003-009": {0: outside}}
+    builder, problems = whole_volume_file("d", "truth.pkl", truth, index)
+    assert [p.kind for p in problems] == ["missing volume", "bad box", "clipped box", "bad slice"]
+    assert {p.file for p in problems} == {"truth.pkl"}
+    assert builder.counts["annotations"] == 1
+
+
+def test_a_labelled_volume_may_have_no_lesion(index):
+    builder, problems = whole_volume_file("d", "truth.pkl", {NAME: {}}, index)
+    assert builder.counts == {"volumes": 1, "images": GRID.store_shape[0], "annotations": 0}
+    assert problems == []

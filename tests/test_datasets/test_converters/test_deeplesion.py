@@ -1,0 +1,321 @@
+import json
+import os
+import shutil
+import signal
+from collections import Counter
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+
+from mmdet_lesion.datasets.converters import Conversion, StrictError, execution
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.io import load_volume
+
+from .raw import row, tree, write_raw
+
+SLICES = [1, 2, 3, 4, 5]
+FOLDERS = {f"{patient:06d}_01_01": SLICES for patient in range(1, 7)}
+A, B, C, D, E, F = FOLDERS
+ROWS = [
+    row(A, 2), row(A, 4, box=(2.0, 3.0, 9.0, 8.0)), row(B, 3), row(C, 3, noisy=True), row(C, 1),
+    row(D, 3, split=2), row(E, 2, split=3), row(F, 4),
+]  # fmt: skip
+BOXES = np.array([[5.0, 6, 12, 15]])
+TRUTHS = {
+    "Revised-Train100": {f"{B}_001-005": {2: BOXES}},
+    "Revised-Train744": {f"{F}_001-005": {3: BOXES, 0: BOXES}},
+    "Revised-Test1071": {f"{E}_001-005": {1: BOXES}},
+    "Full-Train": {f"{A}_001-005": {1: np.array([[5.5, 6, 12, 16], [16, 16, 21, 22]])}},
+}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    return write_raw(tmp_path_factory.mktemp("deeplesion") / "raw", FOLDERS, ROWS, TRUTHS)
+
+
+@pytest.fixture(scope="module")
+def reference(raw, tmp_path_factory):
+    out = tmp_path_factory.mktemp("reference") / "out"
+    Conversion(raw, out).run(progress=False)
+    return out
+
+
+def annotations(out, name):
+    return json.loads((out / "annotations" / f"{name}.json").read_text())
+
+
+def test_all_files_are_written(reference):
+    counts = json.loads((reference / "conversion_report.json").read_text())["counts"]
+    sizes = {name: tuple(numbers.values()) for name, numbers in counts["annotations"].items()}
+    depth = 11  # 4 intervals of 5 mm at 2 mm
+    assert sizes == {
+        # annotations, images, volumes
+        'train': (3, 3, 2), 'val': (1, 1, 1), 'test': (1, 1, 1), 'train_full': (4, 3, 2),
+        'harvester_val': (1, depth, 1), 'harvester_test': (1, depth, 1),
+        'harvester_train': (2, depth, 1),
+    }  # fmt: skip
+    assert counts['rows'] == {
+        'read': 8, 'noisy': 1, 'annotated': 5, 'left_out_of_train': 2, 'skipped': 0,
+    }  # fmt: skip
+    assert counts["marks_left_out_of_train"] == {"Revised-Train100": 1, "Revised-Train744": 1}
+    assert (counts["volumes"], counts["series"], counts["problems"]) == (6, 6, {})
+    for name in sizes:
+        for image in annotations(reference, name)["images"]:
+            assert (reference / "volumes" / image["file_name"]).is_file()
+
+
+def test_volumes_labelled_by_lesion_harvester_are_not_trained_on(reference):
+    assert {v["name"] for v in annotations(reference, "train")["volumes"]} == {
+        f"{A}_001-005",
+        f"{C}_001-005",
+    }
+
+
+def test_the_truth_of_key_slices_has_the_marks_too(reference):
+    sources = Counter(a["source"] for a in annotations(reference, "train_full")["annotations"])
+    assert sources == {"recist": 3, "full": 1}
+
+
+@pytest.mark.parametrize("workers", [2, 9])
+def test_processes_do_not_show(raw, reference, tmp_path, workers):
+    Conversion(raw, tmp_path / "out").run(workers, progress=False)
+    assert tree(tmp_path / "out") == tree(reference)
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (0, 1, 2)])
+def test_shards_do_not_show(raw, reference, tmp_path, order):
+    waiting = [
+        Conversion(raw, tmp_path / "out").run(shard=(i, 3), progress=False).waiting for i in order
+    ]
+    assert waiting == [4, 2, 0]
+    assert tree(tmp_path / "out") == tree(reference)
+
+
+def _killed_at(write, raw, out, workers):
+    replace = os.replace
+
+    def die_instead(source, target, count=[0]):  # noqa: B006
+        count[0] += 1
+        if count[0] == write:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    os.replace = die_instead
+    Conversion(raw, out).run(workers, progress=False)
+
+
+@pytest.mark.parametrize("write", range(1, 22, 2))
+def test_a_killed_conversion_resumes_to_the_same_bytes(raw, reference, tmp_path, write):
+    out = tmp_path / "out"
+    process = get_context("fork").Process(target=_killed_at, args=(write, raw, out, 1))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert any(path.name.startswith(".part-") for path in out.rglob("*"))
+    kept = {path: path.stat().st_mtime_ns for path in (out / "records").glob("[!.]*.json")}
+    Conversion(raw, out).run(resume=True, progress=False)
+    assert tree(out) == tree(reference)
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+
+
+def test_a_finished_conversion_resumes_without_work(raw, reference, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shutil.copytree(reference, out)
+    monkeypatch.setattr(execution, "convert_series", None)
+    Conversion(raw, out).run(resume=True, progress=False)
+    assert tree(out) == tree(reference)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_exception_in_one_series_leaves_the_others(
+    raw, reference, tmp_path, monkeypatch, workers
+):
+    convert = execution.convert_series
+
+    def fail(task):
+        if task.folder == C:
+            raise OSError("No space left on device")
+        return convert(task)
+
+    monkeypatch.setattr(execution, "convert_series", fail)
+    out = tmp_path / "out"
+    result = Conversion(raw, out).run(workers, progress=False)
+    assert result.failed == 1
+    (problem,) = result.report.problems
+    assert (problem.kind, problem.file) == ("failure", f"Images_png/{C}")
+    assert "OSError: No space left" in problem.problem
+    assert len(list((out / "records").iterdir())) == 5
+    assert not (out / "annotations").exists()
+    monkeypatch.undo()
+    Conversion(raw, out).run(resume=True, progress=False)
+    assert tree(out) == tree(reference)
+
+
+def test_a_process_that_dies_is_reported(raw, reference, tmp_path, monkeypatch):
+    convert = execution.convert_series
+
+    def die(task):
+        if task.folder == C:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return convert(task)
+
+    monkeypatch.setattr(execution, "convert_series", die)
+    out = tmp_path / "out"
+    result = Conversion(raw, out).run(2, progress=False)
+    assert result.failed >= 1
+    assert "a process died" in result.report.problems[0].problem
+    monkeypatch.undo()
+    Conversion(raw, out).run(resume=True, progress=False)
+    assert tree(out) == tree(reference)
+
+
+def test_nothing_is_overwritten(raw, reference, tmp_path):
+    out = tmp_path / "out"
+    (out / "thesis").mkdir(parents=True)
+    for resume in (False, True):
+        with pytest.raises(InputError, match="holds thesis and is no conversion"):
+            Conversion(raw, out).run(resume=resume, progress=False)
+    before = tree(reference)
+    with pytest.raises(InputError, match="add --resume"):
+        Conversion(raw, reference).run(progress=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        Conversion(raw, tmp_path / "file").run(progress=False)
+    assert tree(reference) == before
+
+
+@pytest.mark.parametrize(("resume", "shard"), [(True, (1, 1)), (False, (1, 2))])
+def test_other_settings_are_noticed(raw, reference, resume, shard):
+    conversion = Conversion(raw, reference, spacing=(1.0, 1.0, 2.0))
+    with pytest.raises(InputError, match=r"spacing \[0\.8, 0\.8, 2\.0\], now it is \[1\.0"):
+        conversion.run(resume=resume, shard=shard, progress=False)
+
+
+def _first(*names):
+    return dict.fromkeys(names, SLICES)
+
+
+MISSING_TRUTH = {"Revised-Train100": {f"{B}_001-005": {}}}
+TROUBLES = {
+    'no PNG at all': (_first(A), [row(A, 2), row(B, 3)], {}, 'missing series', 'DL_info.csv', 3),
+    'no key slice': ({A: [1, 3, 4]}, [row(A, 2, slice_range=(1, 4))], {}, 'missing PNG',
+                     'DL_info.csv', 2),
+    'NaN spacing': (_first(A), [row(A, 2), row(A, 3, spacing=(0.7, 0.7, float('nan')))], {},
+                    'bad spacing', 'DL_info.csv', 3),
+    'zero spacing': (_first(A), [row(A, 2), row(A, 3, spacing=(0.0, 0.0, 5.0))], {},
+                     'bad spacing', 'DL_info.csv', 3),
+    'box outside': (_first(A), [row(A, 2), row(A, 3, box=(30.0, 2.0, 60.0, 9.0))], {}, 'bad box',
+                    'DL_info.csv', 3),
+    'duplicate': (_first(A), [row(A, 2), row(A, 2)], {}, 'duplicate row', 'DL_info.csv', 3),
+    'no rows': (_first(A, B), [row(A, 2)], {}, 'series without rows', f'Images_png/{B}', None),
+    'no volume': (_first(A), [row(A, 2)], MISSING_TRUTH, 'missing volume', 'Revised-Train100.pkl',
+                  None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+def test_troubles_are_reported_and_not_fatal_unless_strict(tmp_path, name):
+    folders, rows, truths, kind, file, line = TROUBLES[name]
+    raw = write_raw(tmp_path / "raw", folders, rows, truths)
+    Conversion(raw, tmp_path / "out").run(progress=False)
+    content = json.loads((tmp_path / "out/conversion_report.json").read_text())
+    found = [(p["kind"], p["file"], p["row"]) for p in content["problems"]]
+    assert (kind, file, line) in found
+    assert content["counts"]["problems"][kind] == 1
+    assert {a["published_slice"] for a in annotations_or_none(tmp_path / "out")} <= {1}
+    with pytest.raises(StrictError):
+        Conversion(raw, tmp_path / "strict", strict=True).run(progress=False)
+    strict = json.loads((tmp_path / "strict/conversion_report.json").read_text())
+    assert len(strict["problems"]) == 1
+
+
+def annotations_or_none(out):
+    path = out / "annotations/train.json"
+    return json.loads(path.read_text())["annotations"] if path.is_file() else []
+
+
+def test_a_broken_png_takes_only_its_own_rows(tmp_path):
+    raw = write_raw(tmp_path / "raw", _first(A, B), [row(A, 2), row(A, 4), row(B, 3)])
+    path = raw / "Images_png" / A / "002.png"
+    path.write_bytes(path.read_bytes()[:-20])
+    out = tmp_path / "out"
+    Conversion(raw, out).run(workers=2, progress=False)
+    problems = json.loads((out / "conversion_report.json").read_text())["problems"]
+    assert [(p["kind"], p["file"], p["row"]) for p in problems] == [
+        ("unusable key slice", "DL_info.csv", 2),
+        ("broken PNG", f"Images_png/{A}/002.png", 2),
+    ]
+    volumes = [v["name"] for v in annotations(out, "train")["volumes"]]
+    assert volumes == [f"{A}_003-005", f"{B}_001-005"]
+    # Mended, the volume is whole again and its parts are gone.
+    write_raw(raw, _first(A), [row(A, 2), row(A, 4), row(B, 3)])
+    Conversion(raw, out).run(resume=True, progress=False)
+    assert sorted(p.stem for p in (out / "volumes").iterdir()) == [f"{A}_001-005", f"{B}_001-005"]
+    Conversion(raw, tmp_path / "new").run(progress=False)
+    assert tree(out) == tree(tmp_path / "new")
+
+
+def test_a_split_volume_stays_out_of_training(tmp_path):
+    truth = {"Revised-Train100": {f"{A}_001-005": {}}}
+    raw = write_raw(tmp_path / "raw", {A: [1, 2, 4, 5], B: SLICES}, [row(A, 5), row(B, 2)], truth)
+    Conversion(raw, tmp_path / "out").run(progress=False)
+    assert [v["name"] for v in annotations(tmp_path / "out", "train")["volumes"]] == [
+        f"{B}_001-005"
+    ]
+
+
+def test_without_truth_all_training_marks_are_used(tmp_path):
+    raw = write_raw(tmp_path / "raw", FOLDERS, ROWS)
+    Conversion(raw, tmp_path / "out").run(progress=False)
+    assert len(annotations(tmp_path / "out", "train")["volumes"]) == 4
+    assert sorted(p.stem for p in (tmp_path / "out/annotations").iterdir()) == [
+        "test",
+        "train",
+        "val",
+    ]
+
+
+def test_what_cannot_be_converted_is_refused_at_once(raw, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(FileNotFoundError, match="Images_png is not there"):
+        Conversion(tmp_path, out)
+    (tmp_path / "Images_png").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"DL_info\.csv is not there"):
+        Conversion(tmp_path, out)
+    with pytest.raises(FileNotFoundError, match="holds no truth"):
+        Conversion(raw, out, harvester=tmp_path)
+    with pytest.raises(InputError, match="expected three positive numbers"):
+        Conversion(raw, out, spacing=(0.8, 0.8, 0.0))
+    pickle = tmp_path / "Revised-Train744.pkl"
+    pickle.write_bytes((raw / "harvester" / pickle.name).read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"Revised-Train744\.pkl is truncated"):
+        Conversion(raw, out, harvester=tmp_path)
+    assert not out.exists()
+
+
+def test_truth_with_other_names_is_refused(tmp_path):
+    raw = write_raw(tmp_path / "raw", _first(A), [row(A, 2)], {"Revised-Train100": {"scan1": {}}})
+    with pytest.raises(InputError, match=r"Revised-Train100\.pkl has the volume 'scan1'; expected"):
+        Conversion(raw, tmp_path / "out")
+
+
+def test_published_slices_are_converted(lesion_data, tmp_path):
+    """Ten slices are there of thousands: all others are reported, none is fatal."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    published = lesion_data / "deeplesion"
+    (raw / "Images_png").symlink_to(published / "Images_png")
+    shutil.copy(published / "DL_info_val.csv", raw)
+    out = tmp_path / "out"
+    result = Conversion(raw, out, published / "harvester").run(progress=False)
+    (image,) = annotations(out, "val")["images"]
+    assert image["volume"] == "002702_01_01_011-011"
+    hu = load_volume(out / "volumes" / image["file_name"])
+    assert hu.shape[0] == 1
+    assert hu.array.min() == -1024
+    assert 300 < hu.array.max() < 3072
+    kinds = Counter(problem.kind for problem in result.report.problems)
+    assert kinds["missing series"] + kinds["missing PNG"] == 4889 - 2 - 1
+    assert kinds["missing volume"] == 1071 + 100 + 744

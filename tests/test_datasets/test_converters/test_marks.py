@@ -1,0 +1,52 @@
+import pytest
+
+from mmdet_lesion.datasets.converters.marks import Mark, check_box, select_marks
+
+from .raw import row
+
+FOLDER = "000001_01_01"
+
+
+def mark(line=2, key_slice=3, **changes):
+    return Mark("DL_info.csv", row(FOLDER, key_slice, line=line, **changes))
+
+
+@pytest.mark.parametrize(
+    ('box', 'expected', 'message'),
+    [((1, 1, 24, 20), (1, 1, 24, 20), ''),
+     ((-3.5, 2, 10, 26.5), (1, 2, 10, 20), 'outside the image of 24 x 20'),
+     ((30, 2, 40, 10), None, 'outside'), ((-40, -40, -30, -30), None, 'outside'),
+     ((10, 2, 40, 10), None, 'outside'), ((24, 2, 27, 10), None, 'outside'),
+     ((10, 2, 10, 10), None, 'empty'), ((10, 12, 12, 10), None, 'empty'),
+     ((float('nan'), 2, 10, 10), None, 'not finite')],
+)  # fmt: skip
+def test_boxes_are_clipped_where_padding_overhangs(box, expected, message):
+    clipped, problem = check_box(box, 24, 20)
+    assert clipped == expected
+    assert message in problem
+    assert bool(message) == bool(problem)
+
+
+def test_noisy_and_repeated_rows_are_left_out():
+    marks = [mark(2), mark(3, noisy=True), mark(4), mark(5, key_slice=4), mark(6, box=(2, 3, 4, 9))]
+    used, noisy, (problem,) = select_marks(marks)
+    assert [m.row.line for m in used] == [2, 5, 6]
+    assert [m.row.line for m in noisy] == [3]
+    assert (problem.row, problem.kind, problem.action) == (4, "duplicate row", "row skipped")
+    assert "line 2 of DL_info.csv" in problem.problem
+
+
+@pytest.mark.parametrize(
+    'spacing',
+    [(0.0, 0.7, 5.0), (0.7, 0.7, 0.0), (0.7, 0.7, float('nan')), (0.7, 0.7, float('inf')),
+     (-0.7, -0.7, 5.0), (0.7, 0.7, 500.0)],
+)  # fmt: skip
+def test_impossible_spacings_are_reported(spacing):
+    used, _, (problem,) = select_marks([mark(2), mark(3, key_slice=4, spacing=spacing)])
+    assert len(used) == 1
+    assert (problem.file, problem.row, problem.kind) == ("DL_info.csv", 3, "bad spacing")
+
+
+def test_a_box_that_is_not_finite_is_reported():
+    _, _, (problem,) = select_marks([mark(7, box=(1.0, 2.0, float("nan"), 4.0))])
+    assert (problem.row, problem.kind) == (7, "bad box")

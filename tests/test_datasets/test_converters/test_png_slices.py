@@ -1,0 +1,74 @@
+import cv2
+import numpy as np
+import pytest
+
+from mmdet_lesion.datasets.converters.png_slices import BadSliceError, read_hu
+
+from .raw import ct, write_png
+
+
+@pytest.fixture
+def png(tmp_path):
+    return tmp_path / "001.png"
+
+
+@pytest.mark.parametrize("value", [-1024, -3024, 0, 3071, 31743])
+def test_every_hu_is_exact(png, value):
+    hu = ct(0, 1)[0]
+    hu[3, 4] = value
+    write_png(png, hu)
+    result = read_hu(png)
+    np.testing.assert_array_equal(result, hu)
+    assert result.dtype == np.int16
+
+
+def test_padding_around_the_field_of_view_is_air(png):
+    hu = ct(0, 1)[0]
+    hu[:5] = -32768
+    write_png(png, hu)
+    result = read_hu(png)
+    assert (result[:5] == -1024).all()
+    np.testing.assert_array_equal(result[5:], hu[5:])
+
+
+def encode(array):
+    return cv2.imencode(".png", array)[1].tobytes()
+
+
+GOOD = encode((ct(0, 1)[0].astype(np.int32) + 32768).astype(np.uint16))
+NOISE = np.random.default_rng(0).integers(0, 65536, (24, 24)).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ('data', 'kind', 'message'),
+    [(b'', 'broken PNG', 'empty'), (b'text' * 9, 'broken PNG', 'not start like a PNG'),
+     (GOOD[:20], 'broken PNG', 'truncated at 20 bytes'),
+     (GOOD[:-5], 'broken PNG', 'truncated'), (GOOD[: len(GOOD) // 2], 'broken PNG', 'truncated'),
+     (GOOD[:90] + bytes([GOOD[90] ^ 1]) + GOOD[91:], 'broken PNG', 'checksum'),
+     (encode(np.zeros((24, 24), np.uint8)), 'not 16-bit', '8-bit grey; expected 16-bit grey'),
+     (encode(np.zeros((24, 24, 3), np.uint16)), 'not 16-bit', '16-bit RGB; expected'),
+     (encode(NOISE), 'not HU', '-32[0-9]{3} to 32[0-9]{3} after'),
+     (encode(NOISE % 4096), 'not HU', 'expected HU'),
+     (encode(np.zeros((24, 24), np.uint16)), 'not HU', 'expected HU'),
+     (encode(np.full((24, 24), 65000, np.uint16)), 'not HU', 'the median is 32232')],
+)  # fmt: skip
+def test_what_is_no_slice_is_refused(png, data, kind, message):
+    png.write_bytes(data)
+    with pytest.raises(BadSliceError, match=message) as error:
+        read_hu(png)
+    assert error.value.kind == kind
+
+
+def test_published_slices_have_the_right_hu(lesion_data):
+    paths = sorted((lesion_data / "deeplesion/Images_png").glob("*/*.png"))
+    assert len(paths) == 10
+    for path in paths:
+        hu = read_hu(path)
+        assert hu.shape == (512, 512)
+        # Air around the patient, soft tissue inside of the body, bone.
+        assert hu.min() == -1024
+        assert -1024 <= np.median(hu[:20]) <= -900
+        assert 0.05 < ((hu > -20) & (hu < 120)).mean() < 0.6
+        assert 300 < hu.max() < 3072
+        raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(hu, raw.astype(np.int32) - 32768)

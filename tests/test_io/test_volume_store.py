@@ -1,0 +1,126 @@
+import copy
+
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.io import load_volume, open_volume, save_volume
+from mmdet_lesion.structures import Volume
+
+DIRECTION = (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@pytest.fixture
+def array():
+    return np.random.default_rng(0).integers(-1024, 3071, (12, 40, 30)).astype(np.int16)
+
+
+@pytest.fixture
+def path(tmp_path, array):
+    path = tmp_path / "volume.b2nd"
+    save_volume(path, Volume(array, (0.8, 0.8, 2.0), (1.0, 2.0, 3.0), DIRECTION))
+    return path
+
+
+def test_a_volume_comes_back(path, array):
+    volume = load_volume(path)
+    np.testing.assert_array_equal(volume.array, array)
+    assert volume.array.dtype == np.int16
+    assert (volume.spacing, volume.origin, volume.direction) == (
+        (0.8, 0.8, 2.0),
+        (1.0, 2.0, 3.0),
+        DIRECTION,
+    )
+    stored = open_volume(path)
+    assert (stored.shape, stored.spacing) == ((12, 40, 30), (0.8, 0.8, 2.0))
+
+
+@pytest.mark.parametrize(
+    "window", [(0, 12), (3, 4), (-4, 5), (9, 16), (-3, 20), (-9, -2), (30, 33)]
+)
+def test_slices_repeat_at_the_edges(path, array, window):
+    expected = array[np.clip(np.arange(*window), 0, 11)]
+    np.testing.assert_array_equal(open_volume(path).read_slices(*window), expected)
+
+
+@pytest.mark.parametrize(
+    ('start', 'stop'),
+    [((0, 0, 0), (12, 40, 30)), ((2, 5, 7), (4, 9, 11)), ((-2, -3, -4), (14, 44, 35)),
+     ((5, -8, 28), (6, -2, 40))],
+)  # fmt: skip
+@pytest.mark.parametrize("chunk_shape", [None, (4, 16, 16), (100, 100, 100)])
+def test_crops_repeat_at_the_edges(tmp_path, array, start, stop, chunk_shape):
+    save_volume(tmp_path / "a.b2nd", Volume(array), chunk_shape)
+    index = [
+        np.clip(np.arange(a, b), 0, n - 1) for a, b, n in zip(start, stop, array.shape, strict=True)
+    ]
+    crop = open_volume(tmp_path / "a.b2nd").read_crop(start, stop)
+    np.testing.assert_array_equal(crop, array[np.ix_(*index)])
+
+
+def test_the_same_volume_gives_the_same_bytes(path, tmp_path, array):
+    volume = Volume(array.copy(), (0.8, 0.8, 2.0), (1.0, 2.0, 3.0), DIRECTION)
+    save_volume(tmp_path / "again.b2nd", volume)
+    assert (tmp_path / "again.b2nd").read_bytes() == path.read_bytes()
+
+
+def test_a_volume_may_be_a_view(tmp_path, array):
+    save_volume(tmp_path / "a.b2nd", Volume(array[::2, :, ::-1]))
+    np.testing.assert_array_equal(load_volume(tmp_path / "a.b2nd").array, array[::2, :, ::-1])
+
+
+class Windows(Dataset):
+    def __init__(self, path):
+        self.path = path
+        self.stored = open_volume(path)
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        fresh = open_volume(self.path).read_slices(index - 1, index + 2)
+        return self.stored.read_slices(index - 1, index + 2), fresh
+
+
+def test_forked_workers_read_what_the_parent_has_read(path):
+    windows = Windows(path)
+    expected = [windows[i][0] for i in range(12)]
+    loader = DataLoader(windows, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    for (held, fresh), window in zip(loader, expected, strict=True):
+        np.testing.assert_array_equal(held, window)
+        np.testing.assert_array_equal(fresh, window)
+
+
+def test_handles_can_be_sent_to_other_processes(path, array):
+    # Copying goes the way of pickling.
+    stored = copy.deepcopy(open_volume(path))
+    np.testing.assert_array_equal(stored.read_slices(1, 3), array[1:3])
+
+
+def test_every_truncation_is_noticed(path, tmp_path):
+    data = path.read_bytes()
+    broken = tmp_path / "broken.b2nd"
+    for length in (0, 1, 50, 200, len(data) // 2, len(data) - 50, len(data) - 1):
+        broken.write_bytes(data[:length])
+        with pytest.raises(InputError, match=r"broken\.b2nd is no volume of the store"):
+            open_volume(broken)
+
+
+def test_what_is_no_volume_is_refused(tmp_path, array):
+    with pytest.raises(FileNotFoundError, match=r"none\.b2nd is not there"):
+        open_volume(tmp_path / "none.b2nd")
+    (tmp_path / "text.b2nd").write_text("text" * 100)
+    with pytest.raises(InputError, match="no volume of the store"):
+        open_volume(tmp_path / "text.b2nd")
+    with pytest.raises(InputError, match="float64; expected int16"):
+        save_volume(tmp_path / "a.b2nd", Volume(array.astype(np.float64)))
+    with pytest.raises(InputError, match="chunk_shape"):
+        save_volume(tmp_path / "a.b2nd", Volume(array), (0, 4, 4))
+    assert not (tmp_path / "a.b2nd").exists()
+
+
+@pytest.mark.parametrize(("start", "stop"), [(3, 3), (5, 2)])
+def test_an_empty_window_is_refused(path, start, stop):
+    with pytest.raises(InputError, match="empty; expected"):
+        open_volume(path).read_slices(start, stop)
