@@ -1,0 +1,5 @@
+"""Detectors."""
+
+from .slice_faster_rcnn import SliceFasterRCNN
+
+__all__ = ["SliceFasterRCNN"]

@@ -1,0 +1,5 @@
+"""Layers that several networks share."""
+
+from .slice_fusion import SliceFusion
+
+__all__ = ["SliceFusion"]

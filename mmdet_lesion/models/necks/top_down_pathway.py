@@ -1,0 +1,82 @@
+"""Top-down pathway to one fine map."""
+
+from typing import Sequence, Union
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..layers import SliceFusion
+
+
+@MODELS.register_module()
+class TopDownPathway(BaseModule):
+    """Merge a backbone's maps into its finest one, and a window's images into the centre image.
+
+    Coarse maps are upsampled (nearest) and added to the 1x1 lateral of the next finer one; then,
+    with several images in a window, a :class:`SliceFusion` writes the centre image's map.
+
+    All of this is linear, and a 1x1 convolution commutes with nearest upsampling. So the fusion's
+    weights are multiplied into the laterals' first (a small matrix product), and no map of
+    ``out_channels`` is made for the neighbours: the same function and gradients with less than
+    half of the multiply-adds and a third of the memory.
+
+    Args:
+        in_channels: channels of the maps, from fine to coarse.
+        out_channels: channels of the result.
+        num_groups: images in a window, as the backbone's ``num_groups``; odd.
+        init_cfg: as in mmengine; Xavier's initialisation without it.
+
+    Source: MULAN (Yan et al., 2019), after FPN (Lin et al., 2017).
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 512,
+        num_groups: int = 3,
+        init_cfg: Union[dict, list[dict], None] = None,
+    ) -> None:
+        super().__init__(init_cfg or dict(type="Xavier", layer="Conv2d", distribution="uniform"))
+        if num_groups % 2 != 1:
+            raise ValueError(f"TopDownPathway: num_groups={num_groups}, expected an odd number")
+        self.out_channels = out_channels
+        self.num_groups = num_groups
+        self.laterals = nn.ModuleList(nn.Conv2d(c, out_channels, 1) for c in in_channels)
+        if num_groups > 1:
+            self.fusion = SliceFusion(out_channels, num_groups)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
+        """Merge.
+
+        Args:
+            inputs: maps (N * num_groups, C_i, h_i, w_i) from fine to coarse, the images of a
+                window next to each other.
+
+        Returns:
+            One map (N, out_channels, h_0, w_0) in a tuple.
+        """
+        if len(inputs) != len(self.laterals) or len(inputs[0]) % self.num_groups:
+            raise ValueError(
+                f"TopDownPathway: {len(inputs)} maps of {len(inputs[0])} images, expected "
+                f"{len(self.laterals)} maps of a multiple of {self.num_groups} images"
+            )
+        merged = None
+        for lateral, x in zip(reversed(self.laterals), reversed(inputs)):
+            weight, bias = self._fused(lateral)
+            x = F.conv2d(x.reshape(-1, weight.shape[1], *x.shape[-2:]), weight, bias)
+            if merged is not None:
+                x = x + F.interpolate(merged, size=x.shape[-2:], mode="nearest")
+            merged = x
+        return (merged,)
+
+    def _fused(self, lateral: nn.Conv2d) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a lateral of all images followed by the fusion."""
+        if self.num_groups == 1:
+            return lateral.weight, lateral.bias
+        fusion = self.fusion.conv.weight.view(self.out_channels, self.num_groups, -1)
+        weight = torch.einsum("ogm,mc->ogc", fusion, lateral.weight.flatten(1))
+        bias = torch.einsum("ogm,m->o", fusion, lateral.bias)
+        return weight.flatten(1)[..., None, None], bias

@@ -1,0 +1,168 @@
+"""ImageNet weights in torchvision's layout: all keys used, dropped on purpose, or an error."""
+
+import http.server
+import pickle
+import threading
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from torchvision_densenet import forward, make_state_dict, to_old_names
+
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.models.backbones.densenet_weights import inflate_stem, rename_torchvision_keys
+
+NARROW = dict(growth_rate=4, block_config=(2, 1, 2), num_init_features=8, bn_size=2)
+LAYOUT = dict(growth=4, blocks=(2, 1, 2, 1), stem=8, bottleneck=2, classes=3)
+
+
+def build(checkpoint, **kwargs):
+    init_cfg = dict(type="Pretrained", checkpoint=str(checkpoint), **kwargs.pop("init", {}))
+    model = MODELS.build(dict(type="DenseNet121", init_cfg=init_cfg, **NARROW, **kwargs))
+    model.init_weights()
+    return model.eval()
+
+
+@pytest.fixture
+def weights():
+    return make_state_dict(**LAYOUT)
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(content, name="densenet121.pth"):
+        torch.save(content, tmp_path / name)
+        return tmp_path / name
+
+    return save
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        lambda w: w,
+        to_old_names,
+        lambda w: {k.replace("features.", ""): v for k, v in w.items()},
+        lambda w: {"module." + k: v for k, v in to_old_names(w).items()},
+        lambda w: {"state_dict": w, "epoch": 3},
+    ],
+    ids=["today", "2017", "no prefix", "data parallel", "checkpoint"],
+)
+def test_three_slices_give_what_the_classifier_gives(weights, save, variant):
+    model = build(save(variant(weights)), num_slices=3)
+    x = torch.randn(2, 3, 40, 64)
+    torch.testing.assert_close(list(model(x)), forward(weights, x), atol=1e-4, rtol=1e-4)
+
+
+def test_full_layout_is_accounted_for_key_by_key():
+    weights = to_old_names(make_state_dict())
+    renamed, dropped = rename_torchvision_keys(weights)
+    model = MODELS.build(dict(type="DenseNet121", num_slices=3))
+    own = {k for k in model.state_dict() if not k.endswith("num_batches_tracked")}
+    assert renamed.keys() == own
+    assert len(renamed) + len(dropped) == len(weights)
+    parts = {key.removeprefix("features.").split(".")[0] for key in dropped}
+    assert parts == {"denseblock4", "norm5", "classifier", "transition3"}
+
+
+def test_grouped_starts_as_the_2d_network_on_each_image(weights, save):
+    model = build(save(weights), num_slices=9)
+    x = torch.randn(2, 9, 32, 32)
+    torch.testing.assert_close(
+        list(model(x)), forward(weights, x.view(6, 3, 32, 32)), atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("num_slices", [3, 7, 9])
+def test_inflated_stem_answers_a_constant_stack_as_before(weights, save, num_slices):
+    model = build(save(weights), num_slices=num_slices, fusion="early")
+    grey = torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(
+        list(model(grey.expand(-1, num_slices, -1, -1))),
+        forward(weights, grey.expand(-1, 3, -1, -1)),
+        atol=1e-4,
+        rtol=1e-4,
+    )
+
+
+def test_nine_slices_share_the_stem_by_a_third():
+    weight = torch.randn(2, 3, 7, 7)
+    assert torch.equal(inflate_stem(weight, 9), weight.repeat(1, 3, 1, 1) / 3)
+
+
+def test_backbone_of_an_own_checkpoint_keeps_its_fusion(weights, save):
+    trained = build(save(weights))
+    torch.nn.init.normal_(trained.fusion.conv.weight)
+    content = {f"backbone.{k}": v for k, v in trained.state_dict().items()}
+    content["neck.laterals.0.weight"] = torch.zeros(1)
+    again = build(save({"state_dict": content}, "own.pth"), init=dict(prefix="backbone"))
+    for key, value in trained.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize(
+    "damage, complaint",
+    [
+        (lambda w: w.update(extra=torch.zeros(1)), "unexpected extra"),
+        (lambda w: w.pop("features.norm0.bias"), "missing norm0.bias"),
+        (
+            lambda w: w.update({"features.norm0.bias": torch.zeros(3)}),
+            r"of another shape norm0.bias \(3,\) instead of \(8,\)",
+        ),
+    ],
+)
+def test_keys_that_fit_nowhere_are_named_with_the_file(weights, save, damage, complaint):
+    damage(weights)
+    with pytest.raises(InputError, match=rf"densenet121.pth .*DenseNet121: keys {complaint}$"):
+        build(save(weights), num_slices=3)
+
+
+def test_weights_of_another_network_end_in_a_short_sentence(save):
+    with pytest.raises(InputError) as error:
+        build(save({f"layer{i}.weight": torch.zeros(1) for i in range(300)}), num_slices=3)
+    assert "and 295 more" in str(error.value) and len(str(error.value)) < 800
+
+
+def test_files_that_are_no_weights(tmp_path, save):
+    with pytest.raises(InputError, match="absent.pth: no such file"):
+        build(tmp_path / "absent.pth")
+    (tmp_path / "page.pth").write_text("<html>404</html>")
+    with pytest.raises(InputError, match="page.pth is no checkpoint that can be read"):
+        build(tmp_path / "page.pth")
+    with pytest.raises(InputError, match="expected a state dict of tensors"):
+        build(save({"epoch": 3}))
+
+
+def test_code_in_a_file_does_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil(), protocol=2))
+    with pytest.raises(InputError, match="evil.pth is no checkpoint"):
+        build(tmp_path / "evil.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_url_is_fetched_once_into_torchs_cache(weights, save, tmp_path, monkeypatch):
+    path = save(weights)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(tmp_path))
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/{path.name}"
+    try:
+        build(url, num_slices=3)
+    finally:
+        server.shutdown()
+        server.server_close()
+    build(url, num_slices=3)
+    with pytest.raises(InputError, match="other.pth cannot be downloaded .*init_cfg.checkpoint"):
+        build(url.replace(path.name, "other.pth"))

@@ -1,0 +1,187 @@
+"""SliceFasterRCNN: loss and prediction on windows, and the same boxes on whole volumes."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+
+import mmdet_lesion.models  # noqa: F401
+
+BASE = Path(__file__).parents[3] / "configs/_base_/models/faster_rcnn_densenet121_9slice.py"
+
+
+def tiny_config(fusion="grouped", **kwargs):
+    cfg = Config.fromfile(BASE).model
+    cfg.backbone.update(
+        fusion=fusion, growth_rate=4, block_config=(1, 1, 1), num_init_features=8, init_cfg=None
+    )
+    groups = 3 if fusion == "grouped" else 1
+    cfg.neck.update(in_channels=[12, 10, 9], out_channels=8, num_groups=groups)
+    cfg.rpn_head.update(in_channels=8, feat_channels=8)
+    cfg.roi_head.bbox_roi_extractor.out_channels = 8
+    cfg.roi_head.bbox_head.update(in_channels=8, fc_out_channels=16)
+    cfg.train_cfg.rpn_proposal.nms_pre = 200
+    cfg.test_cfg.rpn.update(nms_pre=100, max_per_img=20)
+    cfg.test_cfg.rcnn.update(score_thr=0.0, max_per_img=7)
+    cfg.update(kwargs)
+    return cfg
+
+
+def build(**kwargs):
+    register_all_modules(init_default_scope=True)
+    torch.manual_seed(0)
+    model = MODELS.build(tiny_config(**kwargs))
+    model.init_weights()
+    return model.eval()
+
+
+def sample(shape=(40, 60), boxes=(), **metainfo):
+    data_sample = DetDataSample(metainfo=dict(img_shape=shape, ori_shape=shape, **metainfo))
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    data_sample.gt_instances = InstanceData(
+        bboxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.long)
+    )
+    return data_sample
+
+
+def image(depth=9, shape=(40, 60), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(depth, *shape, generator=generator) * 200
+
+
+@pytest.mark.parametrize("fusion", ["grouped", "early"])
+def test_loss_with_and_without_lesions(fusion):
+    model = build(fusion=fusion).train()
+    box = [[10.0, 8.0, 30.0, 28.0]]
+    for samples in ([sample(boxes=box), sample()], [sample(), sample()]):
+        data = dict(inputs=[image(), image(seed=1)], data_samples=samples)
+        losses = model(**model.data_preprocessor(data, True), mode="loss")
+        total, log = model.parse_losses(losses)
+        assert {"loss_rpn_cls", "loss_rpn_bbox", "loss_cls", "loss_bbox"} <= log.keys()
+        assert torch.isfinite(total)
+        model.zero_grad()
+        total.backward()
+        unused = [n for n, p in model.named_parameters() if p.grad is None]
+        assert unused == []
+
+
+def test_predict_windows():
+    model = build()
+    data = dict(inputs=[image(), image(seed=1)], data_samples=[sample(), sample()])
+    with torch.no_grad():
+        results = model.test_step(data)
+    for result in results:
+        instances = result.pred_instances
+        assert instances.bboxes.shape == (7, 4) and "slice_inds" not in instances
+        assert instances.bboxes.min() >= 0
+        assert (instances.bboxes.amax(0) <= torch.tensor([60, 40, 60, 40])).all()
+
+
+def predict_volume(model, volume, slice_inds, **metainfo):
+    data = dict(inputs=[volume], data_samples=[sample(slice_inds=slice_inds, **metainfo)])
+    with torch.no_grad():
+        return model.test_step(data)[0].pred_instances
+
+
+@pytest.mark.parametrize("fusion", ["grouped", "early"])
+def test_volume_equals_each_slice_alone(fusion):
+    model = build(fusion=fusion)
+    volume = image(depth=11)
+    slice_inds = [0, 3, 5, 10]
+    whole = predict_volume(model, volume, slice_inds)
+    assert whole.slice_inds.dtype == whole.labels.dtype == torch.long
+    assert whole.slice_inds.tolist() == [z for z in slice_inds for _ in range(7)]
+    for z in slice_inds:
+        window = torch.stack([volume[min(max(z + i, 0), 10)] for i in range(-4, 5)])
+        with torch.no_grad():
+            alone = model.test_step(dict(inputs=[window], data_samples=[sample()]))
+        mine = whole[whole.slice_inds == z]
+        torch.testing.assert_close(mine.bboxes, alone[0].pred_instances.bboxes)
+        torch.testing.assert_close(mine.scores, alone[0].pred_instances.scores)
+
+
+def test_chunk_size_changes_the_memory_only():
+    model = build()
+    volume = image(depth=5)
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    whole = predict_volume(model, volume, range(5))
+    model.chunk_size = 2
+    chunked = predict_volume(model, volume, range(5))
+    assert seen == [5, 2, 2, 1]
+    assert torch.equal(whole.slice_inds, chunked.slice_inds)
+    torch.testing.assert_close(whole.bboxes, chunked.bboxes)
+    torch.testing.assert_close(whole.scores, chunked.scores)
+
+
+def test_volumes_of_one_depth_in_a_batch():
+    model = build()
+    volumes = [image(depth=4), image(depth=4, seed=1)]
+    samples = [sample(slice_inds=[1]), sample(slice_inds=[0, 3])]
+    with torch.no_grad():
+        results = model.test_step(dict(inputs=volumes, data_samples=samples))
+    for volume, result, slices in zip(volumes, results, ([1], [0, 3])):
+        alone = predict_volume(model, volume, slices)
+        torch.testing.assert_close(result.pred_instances.bboxes, alone.bboxes)
+        assert torch.equal(result.pred_instances.slice_inds, alone.slice_inds)
+
+
+def test_boxes_come_back_in_the_pixels_of_the_volume():
+    model = build()
+    volume = image(depth=3)
+    boxes = predict_volume(model, volume, [1]).bboxes
+    resized = predict_volume(model, volume, [1], scale_factor=(2.0, 4.0)).bboxes
+    torch.testing.assert_close(resized * torch.tensor([2.0, 4.0, 2.0, 4.0]), boxes)
+
+
+@pytest.mark.parametrize("slice_inds, score_thr", [([], 0.0), ([0, 1, 2], 1.1)])
+def test_volume_without_detections_has_empty_tensors(slice_inds, score_thr):
+    model = build()
+    model.roi_head.test_cfg.score_thr = score_thr
+    result = predict_volume(model, image(depth=3), slice_inds)
+    assert result.bboxes.shape == (0, 4) and result.scores.shape == (0,)
+    assert result.bboxes.dtype == result.scores.dtype == torch.float32
+    assert result.labels.dtype == result.slice_inds.dtype == torch.long
+
+
+def test_metainfo_of_the_volume_stays():
+    model = build()
+    data_sample = sample(slice_inds=[0], volume="a", grid={"shape": [3, 40, 60]})
+    data = dict(inputs=[image(depth=3)], data_samples=[data_sample])
+    with torch.no_grad():
+        result = model.test_step(data)[0]
+    assert result.volume == "a" and result.grid == {"shape": [3, 40, 60]}
+
+
+def test_state_dict_round_trip():
+    model = build()
+    other = MODELS.build(tiny_config())
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    other.eval()
+    a = predict_volume(model, image(depth=3), [0, 2])
+    b = predict_volume(other, image(depth=3), [0, 2])
+    assert torch.equal(a.bboxes, b.bboxes) and torch.equal(a.scores, b.scores)
+
+
+def test_chunk_size_is_checked():
+    with pytest.raises(ValueError, match="chunk_size=0"):
+        build(chunk_size=0)
+
+
+def test_base_config_is_the_methods_table():
+    cfg = Config.fromfile(BASE).model
+    anchors = cfg.rpn_head.anchor_generator
+    assert [s * anchors.strides[0] for s in anchors.scales] == [16, 24, 32, 48, 96]
+    proposals = (cfg.train_cfg.rpn_proposal, cfg.test_cfg.rpn)
+    assert [(p.nms_pre, p.max_per_img) for p in proposals] == [(12000, 2000), (6000, 300)]
+    register_all_modules(init_default_scope=True)
+    neck = MODELS.build(cfg.neck)
+    backbone = MODELS.build(cfg.backbone)
+    assert [lateral.in_channels for lateral in neck.laterals] == backbone.out_channels
+    assert cfg.rpn_head.in_channels == neck.out_channels

@@ -1,0 +1,72 @@
+"""TopDownPathway: one fine map, and fused weights that equal the plain order of operations."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+
+from mmdet_lesion.models.necks import TopDownPathway
+
+IN_CHANNELS = [6, 8, 10]
+
+
+def plain(neck: TopDownPathway, inputs):
+    """Laterals, upsampling and fusion one after the other, as the papers draw them."""
+    x = None
+    for lateral, level in zip(list(neck.laterals)[::-1], inputs[::-1]):
+        y = lateral(level)
+        x = y if x is None else y + F.interpolate(x, size=y.shape[-2:], mode="nearest")
+    return neck.fusion(x) if neck.num_groups > 1 else x
+
+
+def maps(num_images, sizes=((16, 20), (8, 10), (4, 5)), dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randn(num_images, c, *size, generator=generator, dtype=dtype)
+        for c, size in zip(IN_CHANNELS, sizes)
+    ]
+
+
+@pytest.mark.parametrize("num_groups", [1, 3])
+def test_equals_the_plain_order_in_value_and_gradient(num_groups):
+    neck = TopDownPathway(IN_CHANNELS, out_channels=5, num_groups=num_groups).double()
+    for parameter in neck.parameters():
+        torch.nn.init.normal_(parameter)
+    inputs = maps(2 * num_groups)
+    (out,) = neck(inputs)
+    expected = plain(neck, inputs)
+    assert out.shape == (2, 5, 16, 20)
+    torch.testing.assert_close(out, expected)
+    weights = torch.randn_like(out)
+    gradients = torch.autograd.grad((out * weights).sum(), list(neck.parameters()))
+    wanted = torch.autograd.grad((expected * weights).sum(), list(neck.parameters()))
+    torch.testing.assert_close(gradients, wanted)
+
+
+def test_odd_sizes_are_met_exactly():
+    neck = TopDownPathway(IN_CHANNELS, out_channels=4, num_groups=1).double()
+    inputs = maps(1, sizes=((13, 11), (6, 5), (3, 2)))
+    torch.testing.assert_close(neck(inputs)[0], plain(neck, inputs))
+
+
+def test_initialised_neck_returns_the_centre_images_map():
+    neck = TopDownPathway(IN_CHANNELS, out_channels=4, num_groups=3)
+    neck.init_weights()
+    alone = TopDownPathway(IN_CHANNELS, out_channels=4, num_groups=1)
+    alone.laterals.load_state_dict(neck.laterals.state_dict())
+    inputs = maps(6, dtype=torch.float32)
+    centres = [level[[1, 4]] for level in inputs]
+    torch.testing.assert_close(neck(inputs), alone(centres))
+
+
+def test_is_built_from_a_config():
+    neck = MODELS.build(dict(type="TopDownPathway", in_channels=IN_CHANNELS))
+    assert neck.out_channels == 512 and neck.num_groups == 3
+
+
+def test_wrong_numbers_are_named():
+    with pytest.raises(ValueError, match="num_groups=2"):
+        TopDownPathway(IN_CHANNELS, num_groups=2)
+    neck = TopDownPathway(IN_CHANNELS, out_channels=4, num_groups=3)
+    with pytest.raises(ValueError, match="3 maps of 4 images, expected 3 maps of a multiple of 3"):
+        neck(maps(4))
