@@ -9,13 +9,14 @@ from .compat import allow_checkpoint_classes, check_versions
 check_versions()
 allow_checkpoint_classes()
 
-from . import datasets, engine, evaluation, models, visualization  # noqa: E402
+from . import apis, datasets, engine, evaluation, models, visualization  # noqa: E402
 from .errors import InputError  # noqa: E402
 from .version import __version__  # noqa: E402
 
 __all__ = [
     "InputError",
     "__version__",
+    "apis",
     "datasets",
     "engine",
     "evaluation",

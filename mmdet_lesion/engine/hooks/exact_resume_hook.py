@@ -1,12 +1,10 @@
-"""What mmengine's checkpoints lack for a resumed run to equal one that never stopped."""
+"""What it takes for a resumed run to equal one that never stopped."""
 
-import random
-from typing import Any, Optional
+from typing import Optional
 
-import numpy as np
 import torch
 from mmdet.registry import HOOKS
-from mmengine.dist import all_gather_object, broadcast, get_rank, get_world_size, is_distributed
+from mmengine.dist import broadcast, get_rank, is_distributed
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
@@ -14,17 +12,15 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import InputError
-
-KEY = "random_state"
+from ..random import seed_generators
 
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Saves and restores random states, and refuses checkpoints that do not belong to the run.
+    """Ties randomness to the iteration, and refuses checkpoints that do not belong to the run.
 
-    - The states of python, numpy and torch of every process go into the checkpoint.
-    - Validation leaves them as they were, so that the training does not depend on how often it is
-      validated.
+    - Python, numpy and torch are seeded before every iteration by (seed, process, iteration), so
+      that no state has to be saved, and neither validating nor stopping changes what follows.
     - Batch norm's running statistics are process 0's on all processes, as in the checkpoint.
     - A checkpoint whose ``state_dict`` is a teacher cannot be resumed without its hook, and one of
       another model cannot be resumed or tested.
@@ -33,41 +29,26 @@ class ExactResumeHook(Hook):
         InputError: the checkpoint is not this run's.
     """
 
-    # Before EMAHook averages, and after it has swapped back from validation.
+    # Before a mean teacher mines and averages.
     priority = "ABOVE_NORMAL"
 
-    def __init__(self) -> None:
-        self._to_restore: Optional[dict[str, Any]] = None
-        self._before_val: Optional[dict[str, Any]] = None
-
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Check that the checkpoint fits, and keep its random states until training begins."""
+        """Check that the checkpoint fits."""
         training = isinstance(runner._train_loop, BaseLoop)
         _check_same_model(runner, checkpoint, strict=runner._resume or not training)
-        if not runner._resume:
-            return
-        if "ema_state_dict" in checkpoint and not _has(runner, EMAHook):
+        if runner._resume and "ema_state_dict" in checkpoint and not _has(runner, EMAHook):
             raise InputError(
                 f"{_source(runner)}: its state_dict is the averaged teacher, and going on "
                 "without EMAHook or MeanTeacherMiningHook would train the teacher as the student; "
                 "resume with the config that wrote it, or load its weights by load_from without "
                 "--resume"
             )
-        states: list[dict] = checkpoint.get(KEY, [])
-        if len(states) == get_world_size():
-            self._to_restore = states[get_rank()]
-        else:
-            runner.logger.warning(
-                f"ExactResumeHook: the checkpoint holds the random states of {len(states)} "
-                f"processes and this run has {get_world_size()}: it goes on, but not exactly as "
-                "the run that stopped would have"
-            )
 
-    def before_train_epoch(self, runner: Runner) -> None:
-        """Restore the random states last thing before the first iteration."""
-        if self._to_restore is not None:
-            restore_random_state(self._to_restore)
-            self._to_restore = None
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+    ) -> None:
+        """Seed this iteration by (seed, process, iteration)."""
+        seed_generators((runner.seed, get_rank(), runner.iter), cuda=True)
 
     def after_train_iter(
         self,
@@ -79,46 +60,6 @@ class ExactResumeHook(Hook):
         """Make the running statistics of batch norm process 0's."""
         if is_distributed():
             broadcast_running_statistics(runner.model)
-
-    def before_val(self, runner: Runner) -> None:
-        """Remember the random states."""
-        self._before_val = random_state()
-
-    def after_val(self, runner: Runner) -> None:
-        """Go on as if validation had not been."""
-        if self._before_val is not None:
-            restore_random_state(self._before_val)
-            self._before_val = None
-
-    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the random states of all processes."""
-        checkpoint[KEY] = all_gather_object(self._before_val or random_state())
-
-
-def random_state() -> dict[str, Any]:
-    """Return the states of python, numpy, torch and the current CUDA device.
-
-    Only tensors, numbers and containers, which torch's safe loading accepts.
-    """
-    _, numpy_keys, *numpy_rest = np.random.get_state()
-    state = {
-        "python": random.getstate(),
-        "numpy": (torch.from_numpy(numpy_keys.astype(np.int64)), *numpy_rest),
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Undo what happened to the generators since :func:`random_state`."""
-    random.setstate(state["python"])
-    keys, *rest = state["numpy"]
-    np.random.set_state(("MT19937", keys.cpu().numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"].cpu())
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
 def broadcast_running_statistics(model: nn.Module) -> None:

@@ -8,6 +8,8 @@ import torch
 from mmengine.dist import get_rank
 from torch.utils.data import DataLoader, Dataset
 
+from ..random import seed_generators
+
 
 class Draw(NamedTuple):
     """An index into the dataset, and which draw of the training it is."""
@@ -67,14 +69,10 @@ class DrawSeededDataset(Dataset):
 
     def __getitem__(self, draw: Draw) -> Any:
         """Load ``draw.index`` with the randomness of this draw."""
-        entropy = (self.seed, get_rank(), draw.batch, draw.position)
-        seeds = np.random.SeedSequence(entropy).generate_state(3)
         states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
         try:
-            random.seed(int(seeds[0]))
-            np.random.seed(seeds[1])
-            # Not torch.manual_seed, which would also seed the GPUs that the model draws from.
-            torch.default_generator.manual_seed(int(seeds[2]))
+            entropy = (self.seed, get_rank(), draw.batch, draw.position)
+            seed_generators(entropy, cuda=False)
             return self.dataset[draw.index]
         finally:
             random.setstate(states[0])
@@ -108,11 +106,7 @@ class ResumableDataLoader(DataLoader):
 
     def __iter__(self) -> Iterator[Any]:
         """Yield batches from the start on; workers start with the first one asked for."""
-        # An iterator draws a seed for its workers; a resumed run begins one more of them.
-        state = torch.default_generator.get_state()
-        iterator = super().__iter__()
-        torch.default_generator.set_state(state)
-        yield from iterator
+        yield from super().__iter__()
 
 
 def resumable(loader: DataLoader, seed: int) -> ResumableDataLoader:

@@ -1,0 +1,14 @@
+train_cfg = dict(type="ResumableIterBasedTrainLoop", max_iters=80000, val_interval=4000)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+
+# A linear warm-up, then constant: a decaying rate would make the mean teacher poorer.
+param_scheduler = [dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=500)]
+
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="SGD", lr=0.02, momentum=0.9, weight_decay=0.0001),
+)
+
+# 4 GPUs with 4 images each.
+auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -1,0 +1,139 @@
+"""Pictures of what a checkpoint mines and detects, with what is known beside it."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet.apis import init_detector
+from mmdet.registry import DATASETS
+from mmdet.structures import DetDataSample
+from mmengine import Config
+from mmengine.dataset import pseudo_collate
+from torch import Tensor, nn
+
+from ..engine import MeanTeacherMiningHook, gt_nms
+from ..errors import InputError
+from ..io.volume_store import open_volume
+from ..visualization import draw_lesion_overlay, window_to_uint8
+
+
+def mined_overlays(
+    config: str, checkpoint: str, num: int = 12, device: str = "cpu"
+) -> list[np.ndarray]:
+    """Paint training slices with marked, unmarked (where known) and mined lesions.
+
+    Slices with the most confident mined lesions come first.
+
+    Args:
+        config: a config whose ``custom_hooks`` hold a ``MeanTeacherMiningHook``; its thresholds
+            are used.
+        checkpoint: a checkpoint whose ``state_dict`` is the teacher.
+        num: pictures.
+        device: where the model runs.
+
+    Returns:
+        RGB uint8 pictures (H, W, 3).
+
+    Raises:
+        InputError: the config mines nothing.
+    """
+    cfg = Config.fromfile(config)
+    hook = _mining_hook(cfg)
+    model = init_detector(cfg, checkpoint, device=device)
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    window = _window(cfg)
+    pictures = []
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        marked = _boxes([one["bbox"] for one in info["instances"]])
+        predictions = _predict_view(model, dataset[index]["teacher_inputs"])
+        kept = gt_nms(predictions.bboxes, predictions.scores, marked, hook.iou_thr, hook.score_thr)
+        scores = predictions.scores[kept]
+        pictures.append(
+            (
+                -float(scores.sum()),
+                lambda info=info, marked=marked, kept=predictions[kept]: draw_lesion_overlay(
+                    _slice(info["img_path"], info["slice_index"], window),
+                    marked=marked.numpy(),
+                    unmarked=info["hidden_bboxes"],
+                    mined=kept.bboxes.numpy(),
+                    mined_scores=kept.scores.numpy(),
+                    title=f"{info['volume']} z{info['slice_index']}",
+                ),
+            )
+        )
+    pictures.sort(key=lambda pair: pair[0])
+    return [paint() for _, paint in pictures[:num]]
+
+
+def detected_overlays(
+    config: str, checkpoint: str, num: int = 12, score_thr: float = 0.5, device: str = "cpu"
+) -> list[np.ndarray]:
+    """Paint test slices that hold a lesion with its truth and the detections.
+
+    Args:
+        config: a config that tests on whole volumes.
+        checkpoint: its checkpoint.
+        num: pictures, one a volume.
+        score_thr: lowest score of a detection.
+        device: where the model runs.
+
+    Returns:
+        RGB uint8 pictures (H, W, 3).
+    """
+    cfg = Config.fromfile(config)
+    model = init_detector(cfg, checkpoint, device=device)
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    window = _window(cfg)
+    pictures = []
+    for index in range(len(dataset)):
+        if len(pictures) == num:
+            break
+        info = dataset.get_data_info(index)
+        if not info["instances"]:
+            continue
+        with torch.no_grad():
+            result = model.test_step(pseudo_collate([dataset[index]]))[0].pred_instances.cpu()
+        at = info["instances"][0]["slice_index"]
+        shown = result[(result.slice_inds == at) & (result.scores >= score_thr)]
+        pictures.append(
+            draw_lesion_overlay(
+                _slice(info["img_path"], at, window),
+                marked=_boxes(
+                    [one["bbox"] for one in info["instances"] if one["slice_index"] == at]
+                ).numpy(),
+                detected=shown.bboxes.numpy(),
+                detected_scores=shown.scores.numpy(),
+                title=f"{info['volume']} z{at}",
+            )
+        )
+    return pictures
+
+
+def _mining_hook(cfg: Config) -> MeanTeacherMiningHook:
+    for hook in cfg.get("custom_hooks", []):
+        if hook["type"] == "MeanTeacherMiningHook":
+            return MeanTeacherMiningHook(**{k: v for k, v in hook.items() if k != "type"})
+    raise InputError(
+        f"{cfg.filename}: custom_hooks hold no MeanTeacherMiningHook, nothing is mined"
+    )
+
+
+@torch.no_grad()
+def _predict_view(model: nn.Module, view: Tensor) -> Any:
+    shape = tuple(view.shape[-2:])
+    sample = DetDataSample(metainfo=dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0)))
+    result = model.test_step(dict(inputs=[view], data_samples=[sample]))[0]
+    return result.pred_instances.cpu()
+
+
+def _boxes(rows: list) -> Tensor:
+    return torch.as_tensor(np.asarray(rows, dtype=np.float32)).reshape(-1, 4)
+
+
+def _window(cfg: Config) -> tuple[float, float]:
+    return tuple(cfg.test_dataloader.dataset.pipeline[0]["window"])
+
+
+def _slice(path: str, index: int, window: tuple[float, float]) -> np.ndarray:
+    return window_to_uint8(open_volume(path).read_slices(index, index + 1)[0], window)
