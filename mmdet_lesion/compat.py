@@ -86,9 +86,9 @@ def _history_statistic(owner: type, name: str) -> Callable:
     """Stand in for ``getattr`` while a checkpoint is loaded: statistics of HistoryBuffer alone."""
     from mmengine.logging.history_buffer import HistoryBuffer
 
-    if owner is not HistoryBuffer or name not in HistoryBuffer._statistics_methods:
+    if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):
         raise InputError(
             f"the checkpoint asks for {name!r} of {owner!r}, which mmengine's checkpoints do not; "
             "it is not loaded"
         )
-    return HistoryBuffer._statistics_methods[name]
+    return getattr(HistoryBuffer, name)

@@ -30,3 +30,31 @@ def lesion_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no published data: {folder} (set LESION_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def phantom_raw(tmp_path_factory) -> Path:
+    """A dozen small phantoms in DeepLesion's published layout."""
+    from mmdet_lesion.datasets.phantoms import PhantomConfig, make_deeplesion
+
+    out = tmp_path_factory.mktemp("phantoms") / "raw"
+    config = PhantomConfig(
+        volumes=12,
+        size=64,
+        slices=(6, 8),
+        intervals=(2.0, 5.0),
+        diameter=(30.0, 60.0),
+        split=(8, 2, 2),
+    )
+    make_deeplesion(out, config, progress=False)
+    return out
+
+
+@pytest.fixture(scope="session")
+def phantom_store(phantom_raw, tmp_path_factory) -> Path:
+    """The phantoms, converted."""
+    from mmdet_lesion.datasets.converters import Conversion
+
+    out = tmp_path_factory.mktemp("store") / "data"
+    Conversion(phantom_raw, out, phantom_raw / "harvester", (6.4, 6.4, 2.0)).run(progress=False)
+    return out

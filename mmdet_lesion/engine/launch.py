@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from pickle import UnpicklingError
 
 import mmdet
 import torch
@@ -37,6 +38,10 @@ def run_mmdet_tool(name: str) -> None:
         runpy.run_path(str(script), run_name="__main__")
     except (InputError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")
+    except UnpicklingError as error:
+        files = [word for word in sys.argv[1:] if word.endswith(".pth")] or ["the checkpoint"]
+        reason = str(error).splitlines()[0]
+        sys.exit(f"error: {files[-1]} cannot be loaded, it is damaged or no checkpoint: {reason}")
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()

@@ -1,0 +1,6 @@
+"""Published protocols as functions, and the metrics that call them in training and testing."""
+
+from . import functional
+from .metrics import LesionFROCMetric
+
+__all__ = ["LesionFROCMetric", "functional"]

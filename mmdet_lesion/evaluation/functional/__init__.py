@@ -1,0 +1,21 @@
+"""Published lesion detection protocols as functions of arrays and plain containers.
+
+Imports numpy and scipy alone, so that results of any detector can be evaluated without mmengine.
+"""
+
+from .average_precision import average_precision
+from .matching import Matches, match_detections
+from .p3d import p3d_froc
+from .result import FROCCurve, FROCResult, sensitivity_at
+from .slices import slice_froc
+
+__all__ = [
+    "FROCCurve",
+    "FROCResult",
+    "Matches",
+    "average_precision",
+    "match_detections",
+    "p3d_froc",
+    "sensitivity_at",
+    "slice_froc",
+]

@@ -1,0 +1,97 @@
+"""Pseudo-3D IoU: tracklets against lesion boxes on single slices of sub-volumes.
+
+Cai et al., "Lesion Harvester: iteratively mining unlabeled lesions and hard-negative examples at
+scale", TMI 2020, section "Evaluation", and the authors' evaluation script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from .containers import Lesions, TrackletBoxes, flatten_lesions, flatten_tracklets, number_scans
+from .matching import inclusive_iou, match_detections, pairs_on_same_place
+from .result import FROCResult, froc_result, sensitivity_at
+
+__all__ = ["P3D_FP_RATES", "P3D_MEAN_RATES", "p3d_froc"]
+
+P3D_FP_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+P3D_MEAN_RATES = P3D_FP_RATES[:-1]
+
+
+def p3d_froc(
+    detections: Mapping[str, Sequence[Sequence[tuple[int, Sequence[float]]]]],
+    ground_truth: Mapping[str, Mapping[int, Sequence[Sequence[float]]]],
+    *,
+    iou_thr: float = 0.5,
+    fp_rates: Sequence[float] = P3D_FP_RATES,
+    mean_rates: Sequence[float] = P3D_MEAN_RATES,
+    extrapolate: bool = True,
+) -> FROCResult:
+    """FROC and average precision under the pseudo-3D IoU.
+
+    A tracklet hits a lesion if its (first) box on the lesion's slice has an IoU of ``iou_thr`` or
+    more with it; its confidence is the largest of its scores. It may hit several lesions. Hitting
+    none is a false positive; a lesion hit again is neither hit nor false positive in the FROC and
+    one false positive in the AP. Areas count pixels inclusively.
+
+    Figures equal those of the published script, ties included: equal confidences are ranked by
+    ``np.argsort(...)[::-1]`` in the precision of the scores, over the tracklets in the order of
+    ``detections``.
+
+    Args:
+        detections: ``{volume: [[(z, [x1, y1, x2, y2, score]), ...], ...]}``, in published
+            coordinates. Volumes may be absent or empty.
+        ground_truth: ``{volume: {z: [[x1, y1, x2, y2, ...], ...]}}``; a trailing ``.annot`` of a
+            name is ignored. Volumes without a lesion count as scans.
+        iou_thr: IoU from which on a lesion is hit.
+        fp_rates: Operating points, mean false positives per sub-volume.
+        mean_rates: Those of ``fp_rates`` whose mean sensitivity is the headline.
+        extrapolate: Outside the curve carry its outermost segment on, as published: the
+            sensitivity may then leave [0, 1], and is NaN or infinite where that segment is
+            vertical. False: the outermost sensitivity holds.
+
+    Returns:
+        Operating points (zeros without any detection, NaN without any lesion), AP, curve, counts.
+
+    Raises:
+        ValueError: No volume, a volume twice (with and without ``.annot``), a detection in a volume
+            that the ground truth lacks, a tracklet without a box, rows of a wrong length, a value
+            that is not finite.
+    """
+    names = number_scans(ground_truth)
+    lesions = flatten_lesions(ground_truth)
+    tracklets = flatten_tracklets(detections, names, lesions)
+    pairs = _hits(tracklets, lesions, iou_thr)
+    matches = match_detections(
+        tracklets.confidences, tracklets.scans, pairs, lesions.scans, len(names)
+    )
+    return froc_result(
+        matches,
+        protocol="p3d",
+        settings={"iou_thr": iou_thr, "extrapolate": extrapolate},
+        fp_rates=fp_rates,
+        mean_rates=mean_rates,
+        interpolate=partial(sensitivity_at, extrapolate=extrapolate),
+        with_ap=True,
+    )
+
+
+def _hits(
+    tracklets: TrackletBoxes, lesions: Lesions, iou_thr: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tracklet and lesion index of every hit."""
+    num_lesions = len(lesions.scans)
+    # All slices that are left hold a lesion, so that they differ modulo the lesions' range.
+    span = int(np.ptp(lesions.slices)) + 1 if num_lesions else 1
+    box, lesion = pairs_on_same_place(
+        tracklets.scans[tracklets.owners] * span + tracklets.slices % span,
+        lesions.scans * span + lesions.slices % span,
+    )
+    # Of several boxes of a tracklet on one slice the published script sees the first alone.
+    _, first = np.unique(tracklets.owners[box] * num_lesions + lesion, return_index=True)
+    box, lesion = box[first], lesion[first]
+    hit = inclusive_iou(tracklets.boxes[box], lesions.boxes[lesion]) >= iou_thr
+    return tracklets.owners[box[hit]], lesion[hit]

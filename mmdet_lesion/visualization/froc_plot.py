@@ -1,0 +1,87 @@
+"""FROC curves, overlaid."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+if TYPE_CHECKING:
+    from mmdet_lesion.evaluation.functional import FROCResult
+
+__all__ = ["plot_froc"]
+
+
+def plot_froc(
+    results: Mapping[str, FROCResult], path: str | os.PathLike, title: str | None = None
+) -> None:
+    """Draw one curve per result over a logarithmic axis of false positives.
+
+    Dots mark the sensitivities at the operating points, which are also the axis' ticks. The legend
+    gives each curve's mean sensitivity and, where the protocol has one, its average precision.
+
+    Args:
+        results: Label of each curve, and what :func:`p3d_froc` or another protocol returned.
+        path: Image to write; the suffix decides the format (``.png``, ``.pdf``, ``.svg``).
+        title: Line above the plot.
+
+    Raises:
+        ValueError: There is no result.
+    """
+    if not results:
+        raise ValueError("plot_froc got no result; expected at least one curve")
+    # A figure of its own, without pyplot: no global state, no display, nothing to close.
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    rates = np.unique(np.concatenate([result.fp_rates for result in results.values()]))
+    low, high = rates[0] / 1.5, rates[-1] * 1.5
+    for label, result in results.items():
+        fps, sensitivity = _within(result, low, high)
+        (line,) = axes.plot(fps, sensitivity, linewidth=1.5, label=_legend(label, result))
+        inside = ~np.isin(result.fp_rates, result.outside)
+        axes.plot(
+            result.fp_rates[inside],
+            result.sensitivity[inside],
+            linestyle="none",
+            marker="o",
+            markersize=4,
+            color=line.get_color(),
+        )
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(low, high)
+    axes.set_ylim(0, 1)
+    axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("mean false positives per scan")
+    axes.set_ylabel("sensitivity")
+    axes.grid(alpha=0.3)
+    # Good detectors leave the lower right corner empty, weak ones the upper left.
+    good = max(result.mean_sensitivity for result in results.values()) > 0.5
+    axes.legend(loc="lower right" if good else "upper left", fontsize="small")
+    if title:
+        axes.set_title(title)
+    figure.savefig(path, dpi=150)
+
+
+def _within(result: FROCResult, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a curve that a logarithmic axis shows, entered at its left edge."""
+    fps, sensitivity = result.curve.fps, result.curve.sensitivity
+    if not len(fps):
+        return np.array([low, high]), np.zeros(2)
+    before = np.searchsorted(fps, low, side="right")
+    start = sensitivity[before - 1] if before else 0.0
+    return (
+        np.concatenate(([low], fps[before:])),
+        np.concatenate(([start], sensitivity[before:])),
+    )
+
+
+def _legend(label: str, result: FROCResult) -> str:
+    text = f"{label}: mean {100 * result.mean_sensitivity:.1f}"
+    return text if result.ap is None else f"{text}, AP {100 * result.ap:.1f}"

@@ -1,0 +1,58 @@
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import MessageHub
+
+from mmdet_lesion import compat
+
+
+def test_what_mmengine_saves_loads_safely(tmp_path):
+    hub = MessageHub.get_instance("test_compat")
+    hub.update_scalar("train/loss", np.float64(1.5))
+    hub.update_info("epoch", np.int64(3))
+    torch.save({"message_hub": hub.state_dict()}, tmp_path / "c.pth")
+    loaded = torch.load(tmp_path / "c.pth", weights_only=True)["message_hub"]
+    buffer = loaded["log_scalars"]["train/loss"]
+    assert buffer.current() == 1.5
+    assert buffer.statistics("mean") == 1.5
+
+
+class Evil:
+    def __reduce__(self):
+        return getattr, (dict, "fromkeys")
+
+
+class Worse:
+    def __reduce__(self):
+        return exec, ("raise SystemExit",)
+
+
+@pytest.mark.parametrize("payload", [Evil(), Worse()])
+def test_nothing_else_does(tmp_path, payload):
+    torch.save({"a": payload}, tmp_path / "c.pth")
+    with pytest.raises((pickle.UnpicklingError, compat.InputError)):
+        torch.load(tmp_path / "c.pth", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("mmcv", "1.7.0"), ("mmdet", "2.28.2"), ("mmdet", "4.0.0")]
+)
+def test_unsupported_version_says_what_to_install(monkeypatch, name, version):
+    monkeypatch.setattr(sys.modules[name], "__version__", version)
+    with pytest.raises(ImportError, match=rf"needs {name}>=.* found {version} .*pip install"):
+        compat.check_versions()
+
+
+@pytest.mark.parametrize("version", ["3.5.1", "3.3.0"])
+def test_forks_are_let_in(monkeypatch, version):
+    monkeypatch.setattr(sys.modules["mmdet"], "__version__", version)
+    compat.check_versions()
+
+
+def test_missing_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mmcv", None)
+    with pytest.raises(ImportError, match="pip install --no-build-isolation mmcv"):
+        compat.check_versions()

@@ -1,0 +1,53 @@
+import os
+
+import pytest
+from torch import distributed
+
+from mmdet_lesion import InputError
+from mmdet_lesion.engine.launch import _option, start_gloo
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """No launcher's variables; what a launcher sets is undone."""
+    monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if "SLURM" not in k})
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)
+    return os.environ
+
+
+def test_incomplete_environment_is_told(environment):
+    environment["RANK"] = "0"
+    with pytest.raises(InputError, match="WORLD_SIZE, MASTER_ADDR, MASTER_PORT not set"):
+        start_gloo("pytorch")
+
+
+def test_slurm_outside_of_srun(environment):
+    with pytest.raises(InputError, match="SLURM_PROCID.*srun"):
+        start_gloo("slurm")
+
+
+def test_mpi_needs_a_gpu(environment):
+    with pytest.raises(InputError, match="--launcher mpi"):
+        start_gloo("mpi")
+
+
+def test_slurm_names_the_processes(environment, monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        distributed, "init_process_group", lambda backend, **_: started.append(backend)
+    )
+    environment.update(
+        SLURM_PROCID="3", SLURM_NTASKS="4", SLURM_LOCALID="1", SLURM_NODELIST="n[1-2]",
+        MASTER_ADDR="n1",
+    )  # fmt: skip
+    start_gloo("slurm")
+    assert started == ["gloo"]
+    ours = {name: environment[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
+    assert ours == {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_PORT": "29500"}
+
+
+def test_option_in_both_spellings():
+    assert _option(["a", "--launcher", "pytorch"], "--launcher", "none") == "pytorch"
+    assert _option(["--launcher=slurm"], "--launcher", "none") == "slurm"
+    assert _option(["a"], "--launcher", "none") == "none"

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from mmdet_lesion.evaluation.functional import slice_froc
+
+from .. import published
+
+RATES = (0.5, 1, 2, 4, 8, 16)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(20))
+def test_equals_the_published_rules(seed, dtype):
+    rng = np.random.default_rng(seed)
+    truth, detections = {}, {}
+    for image in range(8):
+        corner = rng.integers(0, 30, (int(rng.integers(0, 4)), 2))
+        truth[image] = np.hstack([corner, corner + rng.integers(8, 14, corner.shape)])
+        corner = rng.integers(0, 30, (int(rng.integers(0, 30)), 2))
+        scores = rng.integers(0, 6, (len(corner), 1)) / 6
+        rows = np.hstack([corner, corner + rng.integers(8, 14, corner.shape), scores])
+        detections[image] = rows.astype(dtype)
+    truth[100] = []
+    expected = published.key_slices(detections, truth, RATES)
+    result = slice_froc(detections, truth)
+    np.testing.assert_allclose(result.sensitivity, expected["values"], atol=1e-12, rtol=0)
+    np.testing.assert_array_equal(result.curve.fps, expected["fps"])
+    np.testing.assert_array_equal(result.curve.sensitivity, expected["sensitivity"])
+    assert result.mean_sensitivity == pytest.approx(expected["values"][:4].mean(), abs=1e-12)
+    assert result.ap is None
+    assert result.counts["scans"] == 9
+
+
+def test_right_of_the_curve_the_last_sensitivity_holds():
+    box = [1, 1, 10, 10]
+    result = slice_froc({0: [[*box, 0.5]]}, {0: [box], 1: [box]})
+    np.testing.assert_array_equal(result.sensitivity, 0.5)
+    assert result.outside == RATES
+
+
+def test_nothing_detected():
+    result = slice_froc({}, {0: [[1, 1, 10, 10]]})
+    np.testing.assert_array_equal(result.sensitivity, 0)
+    assert result.mean_sensitivity == 0
+
+
+@pytest.mark.parametrize(
+    ("detections", "truth", "message"),
+    [
+        ({}, {}, "holds no scan"),
+        ({"x": [[1, 1, 2, 2, 0.5]]}, {"y": []}, "lacks, first 'x'"),
+        ({"x": [[1, 1, 2, 2]]}, {"x": []}, "detections of 'x'"),
+        ({}, {"x": [[1, 1, 2]]}, "marks of 'x' hold"),
+        ({"x": [[1, 1, 2, 2, np.nan]]}, {"x": []}, "NaN"),
+    ],
+)
+def test_wrong_input_is_named(detections, truth, message):
+    with pytest.raises(ValueError, match=message):
+        slice_froc(detections, truth)

@@ -1,0 +1,187 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import METRICS
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
+from mmengine.evaluator import Evaluator
+from mmengine.structures import InstanceData
+
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.evaluation.functional import p3d_froc, slice_froc
+from mmdet_lesion.io.harvester import read_detections
+from mmdet_lesion.structures.grid import Grid
+
+GRID = Grid.resampled((21, 128, 128), (0.9, 0.9, 1.0), (0.8, 0.8, 2.0))
+LESION = [31.0, 41.0, 50.0, 70.0]
+
+
+def data_sample(name, truth, boxes, slices=None, horizontal=False):
+    """``truth``: published ``[z, x1, y1, x2, y2]``; ``boxes``: ``(store slice, box, score)``."""
+    inds, xyxy, scores = zip(*boxes, strict=True) if boxes else ((), (), ())
+    bboxes = torch.tensor(np.array(xyxy), dtype=torch.float32).reshape(-1, 4)
+    instances = InstanceData(
+        bboxes=HorizontalBoxes(bboxes) if horizontal else bboxes,
+        scores=torch.tensor(scores, dtype=torch.float32),
+        labels=torch.zeros(len(inds), dtype=torch.long),
+        slice_inds=torch.tensor(inds, dtype=torch.long),
+    )
+    sample = DetDataSample(
+        metainfo=dict(
+            volume=name,
+            grid=GRID.to_dict(),
+            published_gt=np.array(truth, dtype=float).reshape(-1, 5),
+            slice_inds=list(range(GRID.store_shape[0])) if slices is None else slices,
+            img_id=0,
+        )
+    )
+    sample.pred_instances = instances
+    return sample
+
+
+def store_box(published=LESION, shift=0.0):
+    return (GRID.boxes_to_store(np.array([published]))[0] + shift).tolist()
+
+
+def evaluate(samples, **settings):
+    evaluator = Evaluator(METRICS.build(dict(type="LesionFROCMetric", **settings)))
+    evaluator.process(samples)
+    return evaluator.evaluate(len(samples))
+
+
+def three_volumes():
+    """A hit over three slices, a false positive, and a volume with neither."""
+    return [
+        data_sample(
+            "b",
+            [[10, *LESION]],
+            [(k, store_box(shift=0.5), 0.9 - 0.1 * k) for k in (4, 5, 6)]
+            + [(2, store_box(shift=40.0), 0.8)],
+        ),
+        data_sample("a", [[4, *LESION]], [(8, store_box(shift=20.0), 0.3)], horizontal=True),
+        data_sample("c", [], []),
+    ]
+
+
+def test_p3d():
+    metrics = evaluate(three_volumes(), fp_rates=(0.2, 0.5))
+    # Ranks: false positive 0.8, hit 0.5, false positive 0.3, over three scans and two lesions.
+    assert metrics["froc/ap"] == pytest.approx(0.25)
+    assert metrics["froc/sensitivity@0.5"] == pytest.approx(0.5)
+    assert set(metrics) == {
+        *("froc/ap", "froc/mean_sensitivity"),
+        *("froc/sensitivity@0.2", "froc/sensitivity@0.5"),
+    }
+
+
+def test_default_operating_points_and_published_coordinates():
+    metrics = evaluate([data_sample("a", [[10, *LESION]], [(5, store_box(), 0.9)])])
+    assert metrics["froc/ap"] == 1
+    rates = ("0.125", "0.25", "0.5", "1", "2", "4", "8", "16")
+    assert [metrics[f"froc/sensitivity@{rate}"] for rate in rates] == [1] * 8
+
+
+def test_volumes_count_once_in_any_order():
+    once = evaluate(three_volumes())
+    padded = [*reversed(three_volumes()), *three_volumes()[:2]]
+    assert evaluate(padded) == once
+
+
+def test_undefined_extrapolation_falls_back_to_the_last_sensitivity():
+    samples = [
+        data_sample("a", [[10, *LESION]], [(5, store_box(), 0.5), (5, store_box(shift=50), 0.9)])
+    ]
+    metrics = evaluate(samples)
+    assert np.isfinite(list(metrics.values())).all()
+    assert metrics["froc/sensitivity@8"] == 1
+
+
+def test_extrapolation_can_be_turned_off():
+    metrics = evaluate(three_volumes(), extrapolate=False)
+    assert metrics["froc/sensitivity@16"] == 0.5
+    assert metrics["froc/sensitivity@0.125"] == 0
+
+
+def test_nothing_detected():
+    for protocol in ("p3d", "slice"):
+        samples = [data_sample("a", [[10, *LESION]], []), data_sample("b", [], [])]
+        metrics = evaluate(samples, protocol=protocol)
+        assert set(metrics.values()) == {0.0}
+
+
+def test_linker_is_configurable():
+    samples = three_volumes()
+    metrics = evaluate(samples, linker=dict(type="SliceLinker", min_length=2), fp_rates=(1,))
+    assert metrics["froc/ap"] == pytest.approx(0.5)
+
+
+def test_slice_protocol_on_key_slices():
+    # Published slice 10 is store slice 5; 3 and 5 were predicted on in the first volume.
+    samples = [
+        data_sample(
+            "a",
+            [[10, *LESION]],
+            [(5, store_box(shift=0.3), 0.6), (3, store_box(), 0.7), (3, store_box(shift=30), 0.2)],
+            slices=[3, 5],
+        ),
+        data_sample("b", [[0, *LESION], [0, 80, 80, 95, 95]], [(0, store_box(), 0.5)], slices=[0]),
+    ]
+    metrics = evaluate(samples, protocol="slice", fp_rates=(0.5, 1))
+    expected = slice_froc(
+        {0: [[*LESION, 0.6]], 1: [[*LESION, 0.7], [90, 90, 99, 99, 0.2]], 2: [[*LESION, 0.5]]},
+        {0: [LESION], 1: [], 2: [LESION, [80, 80, 95, 95]]},
+        fp_rates=(0.5, 1),
+    )
+    np.testing.assert_allclose(
+        [metrics["froc/sensitivity@0.5"], metrics["froc/sensitivity@1"]], expected.sensitivity
+    )
+    assert "froc/ap" not in metrics
+
+
+def test_slice_protocol_wants_predictions_where_lesions_are():
+    samples = [data_sample("a", [[10, *LESION]], [], slices=[0, 1])]
+    with pytest.raises(InputError, match="'a' has a lesion on store slice 5"):
+        evaluate(samples, protocol="slice")
+
+
+def test_dump(tmp_path):
+    samples = three_volumes()
+    prefix = tmp_path / "new" / "test"
+    metrics = evaluate(samples, outfile_prefix=str(prefix))
+    detections = read_detections(f"{prefix}.detections.pkl")
+    assert sorted(detections) == ["a", "b", "c"]
+    again = p3d_froc(detections, {"a": {4: [LESION]}, "b": {10: [LESION]}, "c": {}})
+    assert again.ap == pytest.approx(metrics["froc/ap"])
+    written = json.loads((tmp_path / "new" / "test.metrics.json").read_text())
+    assert written["protocol"] == "p3d"
+    assert written["counts"]["true_positives"] == 1
+    assert written["mean_sensitivity"] == pytest.approx(metrics["froc/mean_sensitivity"])
+
+
+def test_dump_of_slices(tmp_path):
+    samples = [data_sample("a", [[10, *LESION]], [(5, store_box(), 0.6)], slices=[5])]
+    evaluate(samples, protocol="slice", outfile_prefix=str(tmp_path / "test"))
+    (((z, row),),) = read_detections(tmp_path / "test.detections.pkl")["a"]
+    assert z == 10
+    np.testing.assert_allclose(row, [*LESION, 0.6], atol=1e-5)
+
+
+def test_table_is_logged(caplog, monkeypatch):
+    lines = []
+    monkeypatch.setattr("mmengine.logging.MMLogger.info", lambda self, text: lines.append(text))
+    evaluate(three_volumes())
+    assert "p3d FROC, 3 scans, 2 lesions, 3 detections" in lines[0]
+    assert "outside the curve: 0.125, 0.25, 1, 2, 4, 8, 16" in lines[0]
+
+
+def test_wrong_input():
+    with pytest.raises(InputError, match="'p3d' or 'slice'"):
+        METRICS.build(dict(type="LesionFROCMetric", protocol="p2d"))
+    with pytest.raises(InputError, match="no lesion in the ground truth of 1 volumes"):
+        evaluate([data_sample("a", [], [])])
+    with pytest.raises(InputError, match="'a' came with two ground truths"):
+        evaluate([data_sample("a", [[10, *LESION]], []), data_sample("a", [], [])])
+    with pytest.raises(InputError, match="no volume"):
+        METRICS.build(dict(type="LesionFROCMetric")).compute_metrics([])

@@ -1,0 +1,183 @@
+"""The training and test scripts as a user calls them: processes, resuming, errors."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mmdet
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "configs" / "phantom" / "mean_teacher_phantom.py"
+MMDET_TOOLS = Path(mmdet.__file__).parent / ".mim" / "tools"
+ENV = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+
+
+def options(store, iters=8, **extra):
+    words = [f"{split}_dataloader.dataset.data_root={store}/" for split in ("train", "val", "test")]
+    words += [
+        f"train_cfg.max_iters={iters}",
+        "train_cfg.val_interval=4",
+        "default_hooks.checkpoint.interval=2",
+        "custom_hooks.0.begin_mining_iter=0",
+        "custom_hooks.0.score_thr=0.3",
+        "val_dataloader.dataset.indices=1",
+    ]
+    return ["--cfg-options", *words, *(f"{key}={value}" for key, value in extra.items())]
+
+
+def dist_train(processes, work_dir, *words, port, **kwargs):
+    command = [ROOT / "tools" / "dist_train.sh", CONFIG, str(processes), "--work-dir", work_dir]
+    return subprocess.Popen(
+        [*command, *words],
+        env={**ENV, "PORT": str(port)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **kwargs,
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+def wait_for(path, process):
+    deadline = time.time() + 240
+    while not path.exists():
+        assert process.poll() is None, process.stdout.read()[-3000:]
+        assert time.time() < deadline, f"{path} did not appear"
+        time.sleep(0.005)
+
+
+def kill_all_of(work_dir):
+    """Send SIGKILL to every process with the folder on its command line: torchrun, its workers."""
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(work_dir).encode() in entry.read_bytes():
+                os.kill(int(entry.parent.name), signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_and_resumed_run_equals_the_whole_one(phantom_store, tmp_path, processes):
+    iters, port = 12, 29610 + 10 * processes
+    words = options(phantom_store, iters)
+    finish(dist_train(processes, tmp_path / "whole", *words, port=port))
+    part = dist_train(processes, tmp_path / "part", *words, port=port + 1)
+    wait_for(tmp_path / "part" / "iter_4.pth", part)
+    kill_all_of(tmp_path / "part")
+    part.communicate()
+    assert not (tmp_path / "part" / f"iter_{iters}.pth").exists()
+    output = finish(dist_train(processes, tmp_path / "part", "--resume", *words, port=port + 2))
+    assert "resumed epoch: 0, iter:" in output
+    whole, part = (
+        torch.load(tmp_path / run / f"iter_{iters}.pth", weights_only=True)
+        for run in ("whole", "part")
+    )
+    for key in ("state_dict", "ema_state_dict"):
+        for name, value in whole[key].items():
+            assert torch.equal(value, part[key][name]), (key, name)
+    momentum = [checkpoint["optimizer"]["state"] for checkpoint in (whole, part)]
+    for index, state in momentum[0].items():
+        assert torch.equal(state["momentum_buffer"], momentum[1][index]["momentum_buffer"])
+
+
+@pytest.fixture(scope="module")
+def trained(phantom_store, tmp_path_factory):
+    """A checkpoint of mmdet's own train script."""
+    work_dir = tmp_path_factory.mktemp("trained")
+    script = [sys.executable, MMDET_TOOLS / "train.py", CONFIG, "--work-dir", work_dir]
+    subprocess.run([*script, *options(phantom_store, 2)], check=True, env=ENV, cwd=ROOT)
+    return work_dir / "iter_2.pth"
+
+
+def run_tool(*words):
+    done = subprocess.run(
+        [sys.executable, *words], env=ENV, capture_output=True, text=True, cwd=ROOT
+    )
+    return done.returncode, done.stderr.strip().splitlines()
+
+
+def test_mmdets_own_test_script(phantom_store, trained, tmp_path):
+    words = options(phantom_store, 2, **{"test_evaluator.outfile_prefix": tmp_path / "froc"})
+    code, errors = run_tool(
+        MMDET_TOOLS / "test.py", CONFIG, trained, "--out", tmp_path / "out.pkl",
+        "--show-dir", "painted", "--work-dir", tmp_path, *words,
+    )  # fmt: skip
+    assert code == 0, errors[-5:]
+    assert (tmp_path / "out.pkl").stat().st_size > 0
+    assert list(tmp_path.rglob("painted/**/*.png"))
+    assert (tmp_path / "froc.detections.pkl").is_file()
+
+
+def test_two_processes_measure_what_one_does(phantom_store, trained, tmp_path):
+    figures = []
+    for processes in (1, 2):
+        prefix = tmp_path / f"froc{processes}"
+        words = options(phantom_store, 2, **{"test_evaluator.outfile_prefix": prefix})
+        subprocess.run(
+            [ROOT / "tools" / "dist_test.sh", CONFIG, trained, str(processes),
+             "--work-dir", tmp_path, *words],
+            check=True, env={**ENV, "PORT": str(29650 + processes)},
+        )  # fmt: skip
+        figures.append(Path(f"{prefix}.metrics.json").read_text())
+    assert figures[0] == figures[1]
+
+
+def test_wrong_config_path():
+    code, errors = run_tool("tools/train.py", "configs/uld/nothing.py")
+    assert code == 1
+    assert len(errors) == 1
+    assert "nothing.py" in errors[0]
+
+
+def test_wrong_checkpoint_path(phantom_store, tmp_path):
+    words = ["--work-dir", tmp_path, *options(phantom_store)]
+    code, errors = run_tool("tools/test.py", CONFIG, tmp_path / "nothing.pth", *words)
+    assert code == 1
+    assert errors[-1].startswith("error: ")
+    assert "nothing.pth" in errors[-1]
+    assert not any("Traceback" in line for line in errors)
+
+
+def test_checkpoint_of_another_model(phantom_store, tmp_path):
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": {}}, tmp_path / "other.pth")
+    words = ["--work-dir", tmp_path, *options(phantom_store)]
+    code, errors = run_tool("tools/test.py", CONFIG, tmp_path / "other.pth", *words)
+    assert code == 1
+    assert "other.pth: a checkpoint of another model" in errors[-1]
+    assert not any("Traceback" in line for line in errors)
+
+
+def test_file_that_is_no_checkpoint(phantom_store, tmp_path):
+    (tmp_path / "broken.pth").write_bytes(b"not a checkpoint")
+    words = ["--work-dir", tmp_path, *options(phantom_store)]
+    code, errors = run_tool("tools/test.py", CONFIG, tmp_path / "broken.pth", *words)
+    assert code == 1
+    assert "broken.pth" in errors[-1]
+    assert not any("Traceback" in line for line in errors)
+
+
+def test_annotation_file_without_images(phantom_store, tmp_path):
+    empty = tmp_path / "empty.json"
+    empty.write_text("{}")
+    words = options(phantom_store, **{"train_dataloader.dataset.ann_file": empty})
+    code, errors = run_tool("tools/train.py", CONFIG, "--work-dir", tmp_path, *words)
+    assert code == 1
+    assert "empty.json" in errors[-1]
+    assert not any("Traceback" in line for line in errors)
+
+
+def test_decaying_rate_is_named(phantom_store, tmp_path):
+    words = options(phantom_store, **{"param_scheduler.0.end_factor": 0.0001})
+    code, errors = run_tool("tools/train.py", CONFIG, "--work-dir", tmp_path, *words)
+    assert code == 1
+    assert errors[-1].startswith("error: LinearLR lowers the learning rate")
