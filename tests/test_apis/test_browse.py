@@ -1,0 +1,44 @@
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine import Config
+from mmengine.registry import init_default_scope
+
+from mmdet_lesion import InputError
+from mmdet_lesion.apis import detected_overlays, mined_overlays
+
+
+@pytest.fixture(scope="module")
+def untrained(root, phantom_store, tmp_path_factory):
+    """A config file that points at the phantoms, and a checkpoint of its untrained model."""
+    folder = tmp_path_factory.mktemp("browse")
+    cfg = Config.fromfile(root / "configs" / "phantom" / "mean_teacher_phantom.py")
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.data_root = f"{phantom_store}/"
+    cfg.custom_hooks[0].score_thr = 0.0
+    cfg.dump(folder / "config.py")
+    init_default_scope("mmdet")
+    model = MODELS.build(cfg.model)
+    torch.save({"state_dict": model.state_dict(), "meta": {}}, folder / "model.pth")
+    return str(folder / "config.py"), str(folder / "model.pth")
+
+
+def test_mined_overlays(untrained):
+    pictures = mined_overlays(*untrained, num=2)
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert picture.dtype.name == "uint8"
+        # Mined boxes are painted blue: with a threshold of 0 there are some.
+        assert (picture == (80, 160, 255)).all(axis=-1).sum() > 50
+
+
+def test_detected_overlays(untrained):
+    pictures = detected_overlays(*untrained, num=1, score_thr=0.0)
+    assert len(pictures) == 1
+    assert (pictures[0] == (255, 170, 0)).all(axis=-1).sum() > 50
+
+
+def test_config_without_a_miner(root, untrained):
+    config = root / "configs" / "phantom" / "faster_rcnn_phantom.py"
+    with pytest.raises(InputError, match="no MeanTeacherMiningHook"):
+        mined_overlays(str(config), untrained[1])
