@@ -19,7 +19,7 @@ $(READY): Makefile setup.py $(wildcard requirements/*.txt)
 	@echo '== mmcv: compiled from source the first time (about 9 minutes on two cores), then from pip'"'"'s cache'
 	PATH="$(abspath $(BIN)):$$PATH" MMCV_WITH_OPS=1 $(PIP) install -v --no-build-isolation mmcv==2.1.0 2>&1 \
 		| $(BIN)/python -u tools/setup/build_progress.py
-	$(PIP) show -q mmcv
+	@$(PIP) show -q mmcv || { echo "mmcv did not build: see build/mmcv_build.log"; exit 1; }
 	$(PIP) install -q mmengine==0.10.7 mmdet==3.3.0 -r requirements/runtime.txt -r requirements/tests.txt
 	$(PIP) install -q --no-build-isolation --no-deps -e .
 	@touch $@

@@ -11,7 +11,7 @@ from .errors import InputError
 #: package: (lowest version, first version that is too new, how to install it). The ranges let in
 #: the maintained forks with the same import names (onedl-mmcv 2.3, onedl-mmdetection 3.5).
 REQUIRED: dict[str, tuple[str, str, str]] = {
-    "mmengine": ("0.10.0", "1.0.0", "pip install mmengine==0.10.7"),
+    "mmengine": ("0.10.4", "1.0.0", "pip install mmengine==0.10.7"),
     "mmcv": ("2.0.0", "3.0.0", "pip install --no-build-isolation mmcv==2.1.0"),
     "mmdet": ("3.3.0", "4.0.0", "pip install mmdet==3.3.0"),
 }
@@ -34,7 +34,9 @@ def check_versions() -> None:
             ) from error
         except AssertionError as error:
             # mmdet asserts the mmcv that it accepts while it is imported.
-            raise ImportError(f"{name} refuses the installed packages: {error}") from error
+            raise ImportError(
+                f"{name} refuses the installed packages ({error}): {REQUIRED['mmcv'][2]}"
+            ) from error
         version = module.__version__
         if not _digits(lowest) <= _digits(version) < _digits(too_new):
             raise ImportError(
@@ -62,8 +64,6 @@ def allow_checkpoint_classes() -> None:
     The message hub's ``HistoryBuffer``, its statistics, numpy scalars and arrays, and nothing else.
     Without them test scripts and ``--resume`` fail from torch 2.6 on.
     """
-    if not hasattr(torch.serialization, "add_safe_globals"):
-        return
     from mmengine.logging.history_buffer import HistoryBuffer
 
     multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
@@ -75,8 +75,12 @@ def allow_checkpoint_classes() -> None:
             (_history_statistic, "builtins.getattr"),
             np.ndarray,
             np.dtype,
-            multiarray._reconstruct,
-            multiarray.scalar,
+            # numpy 1 and 2 name the module differently, and either may have written the file.
+            *(
+                (function, f"numpy.{core}.multiarray.{function.__name__}")
+                for core in ("core", "_core")
+                for function in (multiarray._reconstruct, multiarray.scalar)
+            ),
             *{type(np.dtype(scalar)) for scalar in scalars},
         ]
     )

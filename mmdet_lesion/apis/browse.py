@@ -1,17 +1,16 @@
 """Pictures of what a checkpoint mines and detects, with what is known beside it."""
 
-from typing import Any
+import inspect
 
 import numpy as np
 import torch
 from mmdet.apis import init_detector
 from mmdet.registry import DATASETS
-from mmdet.structures import DetDataSample
 from mmengine import Config
 from mmengine.dataset import pseudo_collate
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..engine import MeanTeacherMiningHook, gt_nms
+from ..engine import MeanTeacherMiningHook, gt_nms, predict_views
 from ..errors import InputError
 from ..io.volume_store import open_volume
 from ..visualization import draw_lesion_overlay, window_to_uint8
@@ -39,7 +38,7 @@ def mined_overlays(
         InputError: the config mines nothing.
     """
     cfg = Config.fromfile(config)
-    hook = _mining_hook(cfg)
+    iou_thr, score_thr = _thresholds(cfg)
     model = init_detector(cfg, checkpoint, device=device)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     window = _window(cfg)
@@ -48,8 +47,8 @@ def mined_overlays(
     for index in np.unique(np.linspace(0, len(dataset) - 1, 8 * num).astype(int)).tolist():
         info = dataset.get_data_info(index)
         marked = _boxes([one["bbox"] for one in info["instances"]])
-        predictions = _predict_view(model, dataset[index]["teacher_inputs"])
-        kept = gt_nms(predictions.bboxes, predictions.scores, marked, hook.iou_thr, hook.score_thr)
+        predictions = predict_views(model, [dataset[index]["teacher_inputs"]])[0].cpu()
+        kept = gt_nms(predictions.bboxes, predictions.scores, marked, iou_thr, score_thr)
         scores = predictions.scores[kept]
         pictures.append(
             (
@@ -57,7 +56,7 @@ def mined_overlays(
                 lambda info=info, marked=marked, kept=predictions[kept]: draw_lesion_overlay(
                     _slice(info["img_path"], info["slice_index"], window),
                     marked=marked.numpy(),
-                    unmarked=info["hidden_bboxes"],
+                    unmarked=info.get("hidden_bboxes"),
                     mined=kept.bboxes.numpy(),
                     mined_scores=kept.scores.numpy(),
                     title=f"{info['volume']} z{info['slice_index']}",
@@ -112,21 +111,13 @@ def detected_overlays(
     return pictures
 
 
-def _mining_hook(cfg: Config) -> MeanTeacherMiningHook:
+def _thresholds(cfg: Config) -> tuple[float, float]:
+    """Return GT-NMS's IoU and score thresholds of the config's mining hook."""
+    defaults = inspect.signature(MeanTeacherMiningHook).parameters
     for hook in cfg.get("custom_hooks", []):
         if hook["type"] == "MeanTeacherMiningHook":
-            return MeanTeacherMiningHook(**{k: v for k, v in hook.items() if k != "type"})
-    raise InputError(
-        f"{cfg.filename}: custom_hooks hold no MeanTeacherMiningHook, nothing is mined"
-    )
-
-
-@torch.no_grad()
-def _predict_view(model: nn.Module, view: Tensor) -> Any:
-    shape = tuple(view.shape[-2:])
-    sample = DetDataSample(metainfo=dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0)))
-    result = model.test_step(dict(inputs=[view], data_samples=[sample]))[0]
-    return result.pred_instances.cpu()
+            return tuple(hook.get(n, defaults[n].default) for n in ("iou_thr", "score_thr"))
+    raise InputError(f"{cfg.filename}: no MeanTeacherMiningHook in custom_hooks, nothing mines")
 
 
 def _boxes(rows: list) -> Tensor:

@@ -26,9 +26,9 @@ class DeepLesionDataset(BaseDetDataset):
     become instances.
 
     A slice sample holds ``img_path`` (the volume's file), ``img_id``, ``volume``, ``slice_index``,
-    ``height``, ``width``, ``spacing`` (x, y, z in mm), ``instances`` and ``hidden_bboxes``, an
-    ``(n, 4)`` float32 array of the lesions whose source was not asked for: the truth by which
-    mining is judged.
+    ``height``, ``width``, ``spacing`` (x, y, z in mm) and ``instances``. If the file has lesions of a
+    source that was not asked for, it also holds ``hidden_bboxes``, an ``(n, 4)`` float32 array of
+    them: the truth by which mining is judged.
 
     A volume sample holds the same but for ``slice_index`` and ``hidden_bboxes``; its instances have
     a ``slice_index`` each, ``slice_inds`` lists the store slices to predict on (those that the file
@@ -96,7 +96,14 @@ class DeepLesionDataset(BaseDetDataset):
             if annotation["category_id"] in self._labels:
                 annotations[annotation["image_id"]].append(annotation)
         if self.sample == "slice":
-            data_list = [self._slice_info(image, annotations) for image in content["images"]]
+            # A file of the marks alone knows nothing of what is missing.
+            knows_hidden = any(
+                one["source"] in LESION_SOURCES and one["source"] not in self.sources
+                for one in content["annotations"]
+            )
+            data_list = [
+                self._slice_info(image, annotations, knows_hidden) for image in content["images"]
+            ]
         else:
             images = defaultdict(list)
             for image in content["images"]:
@@ -154,12 +161,18 @@ class DeepLesionDataset(BaseDetDataset):
             lesion_type=annotation.get("lesion_type", -1),
         )
 
-    def _slice_info(self, image: dict, annotations: dict[int, list[dict]]) -> dict:
+    def _slice_info(
+        self, image: dict, annotations: dict[int, list[dict]], knows_hidden: bool
+    ) -> dict:
         shown, hidden = [], []
         for annotation in annotations.get(image["id"], ()):
             if annotation["source"] in LESION_SOURCES:
                 target = shown if annotation["source"] in self.sources else hidden
                 target.append(self._instance(annotation))
+        truth = {}
+        if knows_hidden:
+            bboxes = np.array([one["bbox"] for one in hidden], dtype=np.float32)
+            truth["hidden_bboxes"] = bboxes.reshape(-1, 4)
         return dict(
             img_id=image["id"],
             img_path=osp.join(self.data_prefix["volume"], image["file_name"]),
@@ -169,7 +182,7 @@ class DeepLesionDataset(BaseDetDataset):
             width=image["width"],
             spacing=tuple(image["spacing"]),
             instances=shown,
-            hidden_bboxes=np.array([i["bbox"] for i in hidden], dtype=np.float32).reshape(-1, 4),
+            **truth,
         )
 
     def _volume_info(

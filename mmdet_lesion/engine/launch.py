@@ -4,9 +4,11 @@ import os
 import runpy
 import subprocess
 import sys
+import traceback
 from datetime import timedelta
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import NoReturn
 
 import mmdet
 import torch
@@ -37,14 +39,27 @@ def run_mmdet_tool(name: str) -> None:
             start_gloo(launcher)
         runpy.run_path(str(script), run_name="__main__")
     except (InputError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
-    except UnpicklingError as error:
+        _stop(str(error))
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        if not _raised_by_torch_load(error):
+            raise
         files = [word for word in sys.argv[1:] if word.endswith(".pth")] or ["the checkpoint"]
-        reason = str(error).splitlines()[0]
-        sys.exit(f"error: {files[-1]} cannot be loaded, it is damaged or no checkpoint: {reason}")
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        _stop(f"{files[-1]} cannot be loaded, it is damaged or no checkpoint: {reason}")
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _stop(sentence: str) -> NoReturn:
+    """End this process; of several, the first tells why."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"error: {sentence}", file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
+def _raised_by_torch_load(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).match("torch/serialization.py") for frame in frames)
 
 
 def start_gloo(launcher: str) -> None:

@@ -14,12 +14,19 @@ class AnyDeviceDistributedDataParallel(MMDistributedDataParallel):
     Args:
         module: the model, on its device.
         device_ids: the GPU of this process; dropped for a model on the CPU.
-        **kwargs: arguments of ``MMDistributedDataParallel``.
+        broadcast_buffers: as mmengine's default; ``ExactResumeHook`` keeps batch norm equal.
+        **kwargs: arguments of ``MMDistributedDataParallel``, such as ``find_unused_parameters``.
     """
 
     def __init__(
-        self, module: nn.Module, device_ids: Optional[Sequence[int]] = None, **kwargs: Any
+        self,
+        module: nn.Module,
+        device_ids: Optional[Sequence[int]] = None,
+        broadcast_buffers: bool = False,
+        **kwargs: Any,
     ) -> None:
         if next(module.parameters()).device.type == "cpu":
             device_ids = None
-        super().__init__(module=module, device_ids=device_ids, **kwargs)
+        super().__init__(
+            module=module, device_ids=device_ids, broadcast_buffers=broadcast_buffers, **kwargs
+        )

@@ -7,14 +7,16 @@ import numpy as np
 import torch
 
 
-def seed_generators(entropy: Sequence[int], cuda: bool) -> None:
+def seed_generators(stream: str, entropy: Sequence[int], cuda: bool) -> None:
     """Seed python, numpy and torch from a tuple of numbers.
 
     Args:
-        entropy: non-negative integers; different tuples give independent streams.
+        stream: what the numbers are for; the same tuple gives other numbers in another stream.
+        entropy: non-negative integers, equally many for all uses of a stream.
         cuda: also seed the GPUs' generators, which the model draws from.
     """
-    seeds = [int(seed) for seed in np.random.SeedSequence(tuple(entropy)).generate_state(3)]
+    sequence = np.random.SeedSequence((*stream.encode(), *entropy))
+    seeds = [int(seed) for seed in sequence.generate_state(3)]
     random.seed(seeds[0])
     np.random.seed(seeds[1])
     torch.default_generator.manual_seed(seeds[2])

@@ -40,5 +40,5 @@ def test_detected_overlays(untrained):
 
 def test_config_without_a_miner(root, untrained):
     config = root / "configs" / "phantom" / "faster_rcnn_phantom.py"
-    with pytest.raises(InputError, match="no MeanTeacherMiningHook"):
+    with pytest.raises(InputError, match="faster_rcnn_phantom.py: no MeanTeacherMiningHook"):
         mined_overlays(str(config), untrained[1])

@@ -48,6 +48,8 @@ _HARVESTER = {
     "Revised-Test1071": "harvester_test",
     "Revised-Train744": "harvester_train",
 }
+# Their volumes are validated and tested on; the 744 stay in the training set with their marks.
+_HELD_OUT = ("Revised-Train100", "Revised-Test1071")
 _FULL_TRAIN = "Full-Train"
 _VOLUME_NAME = re.compile(r"(?P<series>\d+_\d+_\d+)_(?P<first>\d+)-(?P<last>\d+)")
 
@@ -107,7 +109,7 @@ class Conversion:
             raise FileNotFoundError(f"{self.raw / IMAGES} is not there; expected folders of PNGs")
         self.report = ConversionReport(strict)
         self._truths = self._read_truths(harvester)
-        self._labelled = self._labelled_slices()
+        self._held_out = self._held_out_slices()
         self._read_tables()
 
     def _read_truths(self, harvester: str | os.PathLike | None) -> dict[str, GroundTruth]:
@@ -122,10 +124,10 @@ class Conversion:
         # get into the training set.
         return {name: read_ground_truth(folder / f"{name}.pkl") for name in there}
 
-    def _labelled_slices(self) -> dict[str, list[tuple[int, int, str]]]:
-        """By series: first and last slice of completely labelled volumes, and their file."""
+    def _held_out_slices(self) -> dict[str, list[tuple[int, int, str]]]:
+        """By series: first and last slice of held-out volumes, and their file."""
         ranges: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
-        for source in _HARVESTER:
+        for source in _HELD_OUT:
             for name in self._truths.get(source, ()):
                 match = _VOLUME_NAME.fullmatch(name)
                 if not match:
@@ -328,7 +330,7 @@ class Conversion:
         splits: dict[str, list[Mark]] = {name: [] for name in _SPLITS.values()}
         for mark in self._marks:
             splits[_SPLITS[mark.row.split]].append(mark)
-        splits["train"], excluded = self._without_labelled(splits["train"])
+        splits["train"], excluded = self._without_held_out(splits["train"])
         builders: dict[str, CocoBuilder] = {}
         for name, marks in splits.items():
             builders[name], problems = key_slice_file(f"DeepLesion, official {name}", marks, index)
@@ -371,15 +373,15 @@ class Conversion:
         )
         self.report.write(self.out / "conversion_report.json")
 
-    def _without_labelled(self, marks: list[Mark]) -> tuple[list[Mark], Counter]:
-        """Leave out training marks on slices of the volumes that Lesion Harvester labelled."""
+    def _without_held_out(self, marks: list[Mark]) -> tuple[list[Mark], Counter]:
+        """Leave out training marks on slices of volumes that are validated or tested on."""
         kept = []
         excluded: Counter = Counter()
         for mark in marks:
             # By slices and not by name: a volume that a missing PNG has split is left out as well.
             sources = (
                 source
-                for first, last, source in self._labelled.get(mark.row.folder, ())
+                for first, last, source in self._held_out.get(mark.row.folder, ())
                 if first <= mark.row.key_slice <= last
             )
             source = next(sources, None)

@@ -34,6 +34,11 @@ class ExactResumeHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check that the checkpoint fits."""
+        if not isinstance(checkpoint, dict):
+            raise InputError(
+                f"{_source(runner)} holds a {type(checkpoint).__name__}, expected the dict of a "
+                "checkpoint"
+            )
         training = isinstance(runner._train_loop, BaseLoop)
         _check_same_model(runner, checkpoint, strict=runner._resume or not training)
         if runner._resume and "ema_state_dict" in checkpoint and not _has(runner, EMAHook):
@@ -48,7 +53,7 @@ class ExactResumeHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
     ) -> None:
         """Seed this iteration by (seed, process, iteration)."""
-        seed_generators((runner.seed, get_rank(), runner.iter), cuda=True)
+        seed_generators("iteration", (runner.seed, get_rank(), runner.iter), cuda=True)
 
     def after_train_iter(
         self,

@@ -8,7 +8,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import HorizontalBoxes, bbox_project, get_box_tensor
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import InputError
 from .gt_nms import gt_nms
@@ -33,7 +33,7 @@ class MeanTeacherMiningHook(TeacherEMAHook):
             classification loss, for which the assigners need ``ignore_iof_thr > 0``.
         begin_mining_iter: iteration from which the teacher mines.
         allow_lr_decay: accept a scheduler that lowers the learning rate.
-        interval: iterations between two log entries of what was mined.
+        log_interval: iterations between two log entries of what was mined.
         patience: iterations without a mined box after which the log says so, once.
         **kwargs: further arguments of :class:`TeacherEMAHook` and of the averaged model.
 
@@ -53,7 +53,7 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         policy: str = "add",
         begin_mining_iter: int = 0,
         allow_lr_decay: bool = False,
-        interval: int = 50,
+        log_interval: int = 50,
         patience: int = 2000,
         **kwargs,
     ) -> None:
@@ -65,7 +65,7 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         self.policy = policy
         self.begin_mining_iter = begin_mining_iter
         self.allow_lr_decay = allow_lr_decay
-        self.interval = interval
+        self.log_interval = log_interval
         self.patience = patience
         self.statistics = MiningStatistics()
         self._barren_iters = 0
@@ -98,7 +98,8 @@ class MeanTeacherMiningHook(TeacherEMAHook):
                 "needs KeepTeacherView before RandomRescale and PackLesionInputs at its end"
             )
         data_samples = data_batch["data_samples"]
-        predictions = self._predict(runner, teacher_inputs)
+        with runner.optim_wrapper.optim_context(self.ema_model):
+            predictions = predict_views(self.ema_model.module, teacher_inputs)
         for sample, view, pred in zip(data_samples, teacher_inputs, predictions):
             bboxes, scores = get_box_tensor(pred.bboxes).cpu(), pred.scores.cpu()
             projected, inside = _project(bboxes, view.shape[-2:], sample)
@@ -127,7 +128,7 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         """Average, and log what was mined."""
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         if runner.iter >= self.begin_mining_iter and self.every_n_train_iters(
-            runner, self.interval
+            runner, self.log_interval
         ):
             self._log(runner)
 
@@ -140,31 +141,13 @@ class MeanTeacherMiningHook(TeacherEMAHook):
             self._barren_iters = 0
             return
         barren = self._barren_iters
-        self._barren_iters += self.interval
+        self._barren_iters += self.log_interval
         if barren < self.patience <= self._barren_iters:
             runner.logger.warning(
                 f"MeanTeacherMiningHook: the teacher mined nothing in {self._barren_iters} "
                 f"iterations; the best score off the labelled lesions was {best:.3f} in the last "
-                f"{self.interval}, score_thr is {self.score_thr}"
+                f"{self.log_interval}, score_thr is {self.score_thr}"
             )
-
-    @torch.no_grad()
-    def _predict(self, runner: Runner, teacher_inputs: list[Tensor]) -> list[InstanceData]:
-        """Predict on (C, H, W) images, in their own coordinates."""
-        samples = [
-            DetDataSample(
-                metainfo=dict(
-                    img_shape=tuple(view.shape[-2:]),
-                    ori_shape=tuple(view.shape[-2:]),
-                    scale_factor=(1.0, 1.0),
-                )
-            )
-            for view in teacher_inputs
-        ]
-        teacher = self.ema_model.module
-        with runner.optim_wrapper.optim_context(self.ema_model):
-            results = teacher.test_step(dict(inputs=teacher_inputs, data_samples=samples))
-        return [result.pred_instances for result in results]
 
     def _give(self, sample: DetDataSample, bboxes: Tensor, labels: Tensor) -> None:
         """Add boxes in the student's view to its ground truth or to what it ignores."""
@@ -185,6 +168,26 @@ class MeanTeacherMiningHook(TeacherEMAHook):
             merged = HorizontalBoxes(merged)
         labels = torch.cat([old.labels, labels.to(device)])
         setattr(sample, field, InstanceData(bboxes=merged, labels=labels))
+
+
+@torch.no_grad()
+def predict_views(model: nn.Module, views: list[Tensor]) -> list[InstanceData]:
+    """Predict on un-resized images, in their own coordinates.
+
+    Args:
+        model: a detector with its data preprocessor.
+        views: (C, H, W) images, as the pipeline packs them.
+
+    Returns:
+        ``bboxes`` (N, 4), ``scores`` and ``labels`` of each image.
+    """
+    samples = []
+    for view in views:
+        shape = tuple(view.shape[-2:])
+        meta = dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0))
+        samples.append(DetDataSample(metainfo=meta))
+    results = model.test_step(dict(inputs=views, data_samples=samples))
+    return [result.pred_instances for result in results]
 
 
 def _project(

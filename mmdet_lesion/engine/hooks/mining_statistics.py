@@ -61,8 +61,6 @@ class MiningStatistics:
         """
         sums = torch.tensor([self.sums[name] for name in self.SUMS], dtype=torch.float64)
         best = torch.tensor(self.best_score, dtype=torch.float64)
-        if torch.cuda.is_available():
-            sums, best = sums.cuda(), best.cuda()
         all_reduce(sums)
         all_reduce(best, op="max")
         total = dict(zip(self.SUMS, sums.tolist()))

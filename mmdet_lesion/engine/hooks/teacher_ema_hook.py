@@ -80,4 +80,7 @@ class TeacherEMAHook(EMAHook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take the teacher from the checkpoint when resuming."""
         self._restored = runner._resume and "ema_state_dict" in checkpoint
+        if "state_dict" not in checkpoint:
+            # Bare weights to begin with, as mmengine accepts them.
+            checkpoint = {"state_dict": checkpoint}
         super().after_load_checkpoint(runner, checkpoint)

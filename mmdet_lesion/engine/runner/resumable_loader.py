@@ -62,17 +62,18 @@ class DrawSeededDataset(Dataset):
         seed: the runner's seed.
     """
 
-    _OWN = ("dataset", "seed")
+    _OWN = ("dataset", "seed", "rank")
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
-        self.__dict__.update(dataset=dataset, seed=seed)
+        # The rank here, as spawned workers have no process group.
+        self.__dict__.update(dataset=dataset, seed=seed, rank=get_rank())
 
     def __getitem__(self, draw: Draw) -> Any:
         """Load ``draw.index`` with the randomness of this draw."""
         states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
         try:
-            entropy = (self.seed, get_rank(), draw.batch, draw.position)
-            seed_generators(entropy, cuda=False)
+            entropy = (self.seed, self.rank, draw.batch, draw.position)
+            seed_generators("sample", entropy, cuda=False)
             return self.dataset[draw.index]
         finally:
             random.setstate(states[0])

@@ -31,8 +31,10 @@ class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
             and len(gt_instances_ignore)
             and len(pred_instances)
         ):
-            inside = self.iou_calculator(
-                pred_instances.priors, gt_instances_ignore.bboxes, mode="iof"
-            )
-            result.gt_inds[inside.max(dim=1).values > self.ignore_iof_thr] = -1
+            priors, ignored = pred_instances.priors, gt_instances_ignore.bboxes
+            if self.ignore_wrt_candidates:
+                inside = self.iou_calculator(priors, ignored, mode="iof").max(dim=1)
+            else:
+                inside = self.iou_calculator(ignored, priors, mode="iof").max(dim=0)
+            result.gt_inds[inside.values > self.ignore_iof_thr] = -1
         return result

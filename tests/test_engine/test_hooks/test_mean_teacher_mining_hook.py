@@ -6,7 +6,7 @@ from mmdet_lesion import InputError
 
 from ..toy import ToyDetector, toy_runner
 
-HOOK = dict(type="MeanTeacherMiningHook", momentum=0.1, interval=1)
+HOOK = dict(type="MeanTeacherMiningHook", momentum=0.1, log_interval=1)
 # In the teacher's view: the hidden lesion, the labelled one (flipped: x 4…10), an unsure one.
 BOXES = torch.tensor([[0.0, 0, 4, 4], [4, 10, 10, 16], [12, 0, 18, 6]])
 SCORES = torch.tensor([0.95, 0.99, 0.5])
