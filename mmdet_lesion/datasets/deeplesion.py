@@ -26,9 +26,9 @@ class DeepLesionDataset(BaseDetDataset):
     become instances.
 
     A slice sample holds ``img_path`` (the volume's file), ``img_id``, ``volume``, ``slice_index``,
-    ``height``, ``width``, ``spacing`` (x, y, z in mm) and ``instances``. If the file has lesions of a
-    source that was not asked for, it also holds ``hidden_bboxes``, an ``(n, 4)`` float32 array of
-    them: the truth by which mining is judged.
+    ``height``, ``width``, ``spacing`` (x, y, z in mm) and ``instances``. If the file has
+    lesions of a source that was not asked for, it also holds ``hidden_bboxes``, an ``(n, 4)``
+    float32 array of them: the truth by which mining is judged.
 
     A volume sample holds the same but for ``slice_index`` and ``hidden_bboxes``; its instances have
     a ``slice_index`` each, ``slice_inds`` lists the store slices to predict on (those that the file
