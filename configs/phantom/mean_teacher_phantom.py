@@ -8,6 +8,6 @@ custom_hooks = [
         gamma=20,
         # 0.7, the paper's, is loose for boxes of 8 to 20 pixels: shifted doubles pass.
         iou_thr=0.3,
-        begin_mining_iter=200,
+        begin_mining_iter=300,
     )
 ]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -36,15 +37,14 @@ def options(store, iters=8, **extra):
     return ["--cfg-options", *words, *(f"{key}={value}" for key, value in extra.items())]
 
 
-def dist_train(processes, work_dir, *words, port, **kwargs):
+def dist_train(processes, work_dir, *words, **environment):
     command = [ROOT / "tools" / "dist_train.sh", CONFIG, str(processes), "--work-dir", work_dir]
     return subprocess.Popen(
         [*command, *words],
-        env={**ENV, "PORT": str(port)},
+        env={**ENV, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        **kwargs,
     )
 
 
@@ -74,15 +74,15 @@ def kill_all_of(work_dir):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_and_resumed_run_equals_the_whole_one(phantom_store, tmp_path, processes):
-    iters, port = 12, 29610 + 10 * processes
+    iters = 12
     words = options(phantom_store, iters)
-    finish(dist_train(processes, tmp_path / "whole", *words, port=port))
-    part = dist_train(processes, tmp_path / "part", *words, port=port + 1)
+    finish(dist_train(processes, tmp_path / "whole", *words))
+    part = dist_train(processes, tmp_path / "part", *words)
     wait_for(tmp_path / "part" / "iter_4.pth", part)
     kill_all_of(tmp_path / "part")
     part.communicate()
     assert not (tmp_path / "part" / f"iter_{iters}.pth").exists()
-    output = finish(dist_train(processes, tmp_path / "part", "--resume", *words, port=port + 2))
+    output = finish(dist_train(processes, tmp_path / "part", "--resume", *words))
     assert "resumed epoch: 0, iter:" in output
     whole, part = (
         torch.load(tmp_path / run / f"iter_{iters}.pth", weights_only=True)
@@ -132,10 +132,58 @@ def test_two_processes_measure_what_one_does(phantom_store, trained, tmp_path):
         subprocess.run(
             [ROOT / "tools" / "dist_test.sh", CONFIG, trained, str(processes),
              "--work-dir", tmp_path, *words],
-            check=True, env={**ENV, "PORT": str(29650 + processes)},
+            check=True, env=ENV,
         )  # fmt: skip
         figures.append(Path(f"{prefix}.metrics.json").read_text())
     assert figures[0] == figures[1]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def test_two_nodes(phantom_store, tmp_path):
+    nodes = dict(NNODES="2", MASTER_ADDR="127.0.0.1", PORT=free_port())
+    words = options(phantom_store, 2)
+    processes = [
+        dist_train(1, tmp_path / f"node{rank}", *words, NODE_RANK=str(rank), **nodes)
+        for rank in range(2)
+    ]
+    for process in processes:
+        assert "Iter(val)" in finish(process)
+    assert (tmp_path / "node0" / "iter_2.pth").is_file()
+    # Only the first process of all writes.
+    assert not (tmp_path / "node1" / "iter_2.pth").exists()
+
+
+def test_an_error_of_several_processes_is_said_once(phantom_store, tmp_path):
+    words = options(phantom_store, **{"train_dataloader.dataset.ann_file": "nothing.json"})
+    process = dist_train(2, tmp_path, *words)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "Traceback" not in output
+    assert output.count("error: ") == 1
+    assert "nothing.json" in output
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "expected"),
+    [
+        ("slurm_train.sh", ["part", "job", "c.py", "dir"], "train.py c.py --work-dir dir"),
+        ("slurm_test.sh", ["part", "job", "c.py", "k.pth"], "test.py c.py k.pth"),
+    ],
+)
+def test_slurm_scripts_call_srun(tmp_path, script, words, expected):
+    srun = tmp_path / "srun"
+    srun.write_text('#!/bin/sh\necho "$@"\n')
+    srun.chmod(0o755)
+    env = {**ENV, "PATH": f"{tmp_path}:{os.environ['PATH']}", "GPUS": "8", "GPUS_PER_NODE": "4"}
+    command = [ROOT / "tools" / script, *words, "--amp"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert "-p part --job-name=job --gres=gpu:4 --ntasks=8 --ntasks-per-node=4" in done.stdout
+    assert f"{expected} --launcher slurm --amp" in done.stdout
 
 
 def test_wrong_config_path():

@@ -1,0 +1,164 @@
+"""The main job on phantoms: supervised against mean teacher with missing labels, on CPUs.
+
+For each seed: phantoms → converted store → three trainings by ``tools/dist_train.sh`` with two
+processes → tests of four models → a table, the FROC plot, pictures of mined and detected lesions.
+
+Example::
+
+    python tools/demo.py demo_out --seeds 0 1 2
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mmdet_lesion.apis import detected_overlays, mined_overlays
+from mmdet_lesion.evaluation.functional import p3d_froc
+from mmdet_lesion.io import read_detections, read_ground_truth, write_json
+from mmdet_lesion.visualization import plot_froc, save_montage
+
+ROOT = Path(__file__).resolve().parents[1]
+PHANTOM = ROOT / "configs" / "phantom"
+#: What the phantoms look like: hard enough that a short training does not find everything.
+PHANTOMS = [
+    *("--volumes", "246", "--split", "160", "6", "80", "--size", "128", "--slices", "16", "20"),
+    *("--intervals", "2", "--missing", "0.6", "--lesions", "3", "6", "--diameter", "22", "60"),
+    *("--contrast", "50", "120", "--hypodense", "0", "--subsolid", "0", "--noise", "18"),
+    # Mediastinum, lung and pelvis: kidneys and spleen look like lesions to a short training.
+    *("--types", "3", "5", "8"),
+]
+SPACING = ["3.2", "3.2", "2.0"]
+#: Training run → config.
+RUNS = {
+    "supervised": "faster_rcnn_phantom",
+    "mean_teacher": "mean_teacher_phantom",
+    "full_labels": "faster_rcnn_phantom_full_labels",
+}
+#: Row of the table → training run, and which of its two models.
+ROWS = {
+    "supervised, student": ("supervised", "student"),
+    "supervised, EMA": ("supervised", "teacher"),
+    "mean teacher": ("mean_teacher", "teacher"),
+    "full labels, EMA": ("full_labels", "teacher"),
+}
+
+
+def call(*command: object) -> None:
+    """Run a command of the tool box and stop the demo where it fails."""
+    words = [str(word) for word in command]
+    print("$", " ".join(words), flush=True)
+    env = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(words, check=True, cwd=ROOT, env=env)
+
+
+def run_seed(out: Path, seed: int) -> dict:
+    """Do everything for one seed; returns row → figures."""
+    raw, data = out / "raw", out / "data"
+    python = sys.executable
+    call(python, "tools/make_phantoms.py", "deeplesion", raw, *PHANTOMS, "--seed", seed,
+         "--workers", 2, "--overwrite")  # fmt: skip
+    call(python, "tools/dataset_converters/deeplesion.py", raw, "--out", data,
+         "--harvester", raw / "harvester", "--spacing", *SPACING, "--workers", 2,
+         "--resume")  # fmt: skip
+    loaders = [
+        f"{split}_dataloader.dataset.data_root={data}/" for split in ("train", "val", "test")
+    ]
+    options = ["--cfg-options", *loaders, f"randomness.seed={seed}"]
+    for run, config in RUNS.items():
+        work_dir = out / run
+        call("tools/dist_train.sh", PHANTOM / f"{config}.py", 2, "--work-dir", work_dir, *options)
+        call(python, "tools/model_converters/split_teacher.py",
+             (work_dir / "last_checkpoint").read_text(), "--out", work_dir)  # fmt: skip
+    results, curves = {}, {}
+    truth = read_ground_truth(raw / "harvester" / "Revised-Test1071.pkl")
+    for row, (run, model) in ROWS.items():
+        prefix = out / run / f"test_{model}"
+        call("tools/dist_test.sh", PHANTOM / f"{RUNS[run]}.py", out / run / f"{model}.pth", 2,
+             "--work-dir", out / run, *options,
+             f"test_evaluator.outfile_prefix={prefix}")  # fmt: skip
+        curves[row] = p3d_froc(read_detections(f"{prefix}.detections.pkl"), truth)
+        results[row] = figures_of(curves[row])
+    results["mean teacher"].update(mining_figures(out / "mean_teacher"))
+    plot_froc(curves, out / "froc.png")
+    config = str(out / "mean_teacher" / "mean_teacher_phantom.py")
+    teacher = str(out / "mean_teacher" / "teacher.pth")
+    save_montage(mined_overlays(config, teacher, num=9), out / "mined.png")
+    save_montage(detected_overlays(config, teacher, num=9), out / "detected.png")
+    return results
+
+
+def figures_of(result) -> dict:
+    """Return the table's figures of a FROC result, in percent."""
+    figures = {f"{rate:g}": 100 * s for rate, s in zip(result.fp_rates, result.sensitivity)}
+    return {**figures, "mean": 100 * result.mean_sensitivity, "AP": 100 * result.ap}
+
+
+def mining_figures(work_dir: Path) -> dict:
+    """Return precision and recall of mining over the last quarter of the training, in percent."""
+    log = max(work_dir.glob("*/vis_data/scalars.json"))
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    late = [entry for entry in entries if "mining_recall" in entry]
+    late = late[-max(1, len(late) // 4) :]
+    precision = [entry["mining_precision"] for entry in late if "mining_precision" in entry]
+    return {
+        "mining precision": 100 * float(np.mean(precision)) if precision else float("nan"),
+        "mining recall": 100 * float(np.mean([entry["mining_recall"] for entry in late])),
+    }
+
+
+def table_of(seeds: dict) -> Table:
+    """Return the table: one value for one seed, mean ± standard deviation for several."""
+    some = next(iter(seeds.values()))
+    columns = list(some["mean teacher"])
+    table = Table(title=f"P3D-IoU FROC on phantoms, seeds {', '.join(map(str, seeds))} (percent)")
+    table.add_column("model")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in ROWS:
+        cells = []
+        for column in columns:
+            values = [results[row][column] for results in seeds.values() if column in results[row]]
+            if not values:
+                cells.append("")
+            elif len(values) == 1:
+                cells.append(f"{values[0]:.1f}")
+            else:
+                cells.append(f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}")
+        table.add_row(row, *cells)
+    return table
+
+
+def main() -> int:
+    """Run the demo; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    args = parser.parse_args()
+    out = args.out.resolve()
+    begin = time.time()
+    seeds = {}
+    for seed in args.seeds:
+        try:
+            seeds[seed] = run_seed(out / f"seed{seed}", seed)
+        except subprocess.CalledProcessError as error:
+            print(f"error: {' '.join(error.cmd)} ended with {error.returncode}", file=sys.stderr)
+            return 1
+        write_json(
+            out / "results.json", {str(key): value for key, value in seeds.items()}, indent=2
+        )
+    console = Console(width=160)
+    console.print(table_of(seeds))
+    console.print(f"{(time.time() - begin) / 60:.1f} minutes; pictures: {out}/seed*/*.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
