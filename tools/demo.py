@@ -31,7 +31,7 @@ PHANTOM = ROOT / "configs" / "phantom"
 PHANTOMS = [
     *("--volumes", "246", "--split", "160", "6", "80", "--size", "128", "--slices", "16", "20"),
     *("--intervals", "2", "--missing", "0.6", "--lesions", "3", "6", "--diameter", "22", "60"),
-    *("--contrast", "50", "120", "--hypodense", "0", "--subsolid", "0", "--noise", "18"),
+    *("--contrast", "90", "180", "--hypodense", "0", "--subsolid", "0", "--noise", "12"),
     # Mediastinum, lung and pelvis: kidneys and spleen look like lesions to a short training.
     *("--types", "3", "5", "8"),
 ]
