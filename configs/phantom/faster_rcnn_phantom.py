@@ -68,10 +68,10 @@ test_dataloader = dict(
 )
 
 # Two processes with two images each. A short run needs a short memory, so the average warms up.
-train_cfg = dict(max_iters=1400, val_interval=1400)
+train_cfg = dict(max_iters=1200, val_interval=1200)
 param_scheduler = [dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=100)]
 optim_wrapper = dict(clip_grad=dict(max_norm=10))
-default_hooks = dict(checkpoint=dict(interval=1400, save_best=None))
+default_hooks = dict(checkpoint=dict(interval=1200, save_best=None))
 custom_hooks = [
     dict(type="TeacherEMAHook", ema_type="MomentumAnnealingEMA", momentum=0.005, gamma=20)
 ]
