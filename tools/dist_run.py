@@ -1,15 +1,33 @@
-"""torchrun, without its traceback after a process that has already said why it stopped.
+"""Start GPUS processes of a script by torchrun; ``dist_train.sh`` and ``dist_test.sh`` call it.
 
-Called by ``dist_train.sh`` and ``dist_test.sh``; takes torchrun's arguments.
+Usage: ``python tools/dist_run.py GPUS SCRIPT [arguments of the script]``. One node takes a free
+port; for several, ``NNODES``, ``NODE_RANK``, ``MASTER_ADDR`` and ``PORT`` stand in the environment.
 """
 
+import os
 import sys
+from collections.abc import Mapping
 
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
+
+def nodes(env: Mapping[str, str]) -> list[str]:
+    """Return torchrun's arguments on nodes and ports."""
+    if env.get("NNODES", "1") == "1" and "PORT" not in env:
+        return ["--standalone"]
+    return [
+        f"--nnodes={env.get('NNODES', '1')}",
+        f"--node_rank={env.get('NODE_RANK', '0')}",
+        f"--master_addr={env.get('MASTER_ADDR', '127.0.0.1')}",
+        f"--master_port={env.get('PORT', '29500')}",
+    ]
+
+
 if __name__ == "__main__":
+    gpus, *script = sys.argv[1:]
     try:
-        main()
+        main([*nodes(os.environ), f"--nproc_per_node={gpus}", *script])
     except ChildFailedError:
+        # The process has said why it stopped; torchrun's traceback would bury it.
         sys.exit(1)

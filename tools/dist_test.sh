@@ -1,22 +1,10 @@
 #!/usr/bin/env bash
-# tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of test.py]
-# GPUS processes on this node, on CPUs (gloo) where there is no GPU. Several nodes: the same command on
-# each, with NNODES, NODE_RANK (0, 1, …), MASTER_ADDR (node 0) and PORT set.
+# tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of test.py]; processes and nodes as in dist_train.sh
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: $0 CONFIG CHECKPOINT GPUS [arguments of test.py]" >&2
     exit 2
 fi
 TOOLS=$(cd "$(dirname "$0")" && pwd)
-CONFIG=$1
-CHECKPOINT=$2
-GPUS=$3
 export PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}"
-if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
-    NODES=(--standalone) # on a free port
-else
-    NODES=(--nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}"
-        --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}")
-fi
-exec "${PYTHON:-python}" "$TOOLS/dist_run.py" "${NODES[@]}" --nproc_per_node="$GPUS" \
-    "$TOOLS/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "${@:4}"
+exec "${PYTHON:-python}" "$TOOLS/dist_run.py" "$3" "$TOOLS/test.py" "$1" "$2" --launcher pytorch "${@:4}"

@@ -8,14 +8,5 @@ if [ $# -lt 2 ]; then
     exit 2
 fi
 TOOLS=$(cd "$(dirname "$0")" && pwd)
-CONFIG=$1
-GPUS=$2
 export PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}"
-if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then
-    NODES=(--standalone) # on a free port
-else
-    NODES=(--nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}"
-        --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}")
-fi
-exec "${PYTHON:-python}" "$TOOLS/dist_run.py" "${NODES[@]}" --nproc_per_node="$GPUS" \
-    "$TOOLS/train.py" "$CONFIG" --launcher pytorch "${@:3}"
+exec "${PYTHON:-python}" "$TOOLS/dist_run.py" "$2" "$TOOLS/train.py" "$1" --launcher pytorch "${@:3}"

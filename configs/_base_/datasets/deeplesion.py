@@ -44,19 +44,8 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        ann_file="annotations/harvester_test.json",
-        sample="volume",
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+    val_dataloader,
+    dataset=dict(val_dataloader["dataset"], ann_file="annotations/harvester_test.json"),
 )
 
 val_evaluator = dict(type="LesionFROCMetric", protocol="p3d")
