@@ -4,6 +4,7 @@ import os
 import runpy
 import subprocess
 import sys
+import time
 import traceback
 from datetime import timedelta
 from pathlib import Path
@@ -51,9 +52,11 @@ def run_mmdet_tool(name: str) -> None:
 
 
 def _stop(sentence: str) -> NoReturn:
-    """End this process; of several, the first tells why."""
-    if os.environ.get("RANK", "0") == "0":
-        print(f"error: {sentence}", file=sys.stderr, flush=True)
+    """End this process with one sentence on standard error."""
+    if os.environ.get("RANK", "0") != "0":
+        # Where all fail alike, torchrun ends this process before it repeats the first's words.
+        time.sleep(5)
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
     sys.exit(1)
 
 
