@@ -97,7 +97,11 @@ def run_seed(out: Path, seed: int) -> dict:
 
 def figures_of(result) -> dict:
     """Return the table's figures of a FROC result, in percent."""
-    figures = {f"{rate:g}": 100 * s for rate, s in zip(result.fp_rates, result.sensitivity)}
+    figures = {
+        f"{rate:g}": 100 * sensitivity
+        for rate, sensitivity in zip(result.fp_rates, result.sensitivity)
+        if rate in result.mean_rates
+    }
     return {**figures, "mean": 100 * result.mean_sensitivity, "AP": 100 * result.ap}
 
 
@@ -154,7 +158,7 @@ def main() -> int:
         write_json(
             out / "results.json", {str(key): value for key, value in seeds.items()}, indent=2
         )
-    console = Console(width=160)
+    console = Console(width=200)
     console.print(table_of(seeds))
     console.print(f"{(time.time() - begin) / 60:.1f} minutes; pictures: {out}/seed*/*.png")
     return 0
