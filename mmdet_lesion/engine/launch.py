@@ -41,7 +41,7 @@ def run_mmdet_tool(name: str) -> None:
         runpy.run_path(str(script), run_name="__main__")
     except (InputError, FileNotFoundError) as error:
         _stop(str(error))
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
         if not _raised_by_torch_load(error):
             raise
         files = [word for word in sys.argv[1:] if word.endswith(".pth")] or ["the checkpoint"]

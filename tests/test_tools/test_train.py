@@ -1,5 +1,6 @@
 """The training and test scripts as a user calls them: processes, resuming, errors."""
 
+import io
 import os
 import signal
 import socket
@@ -211,11 +212,23 @@ def test_checkpoint_of_another_model(phantom_store, tmp_path):
     assert not any("Traceback" in line for line in errors)
 
 
-def test_file_that_is_no_checkpoint(phantom_store, tmp_path):
-    (tmp_path / "broken.pth").write_bytes(b"not a checkpoint")
+def zipped(content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"not a checkpoint", b"", zipped({"a": torch.zeros(999)})[:-500], zipped([1, 2])],
+    ids=["text", "empty", "truncated", "list"],
+)
+def test_file_that_is_no_checkpoint(phantom_store, tmp_path, content):
+    (tmp_path / "broken.pth").write_bytes(content)
     words = ["--work-dir", tmp_path, *options(phantom_store)]
     code, errors = run_tool("tools/test.py", CONFIG, tmp_path / "broken.pth", *words)
     assert code == 1
+    assert errors[-1].startswith("error: ")
     assert "broken.pth" in errors[-1]
     assert not any("Traceback" in line for line in errors)
 
