@@ -4,6 +4,8 @@ Imports numpy and scipy alone, so that results of any detector can be evaluated 
 """
 
 from .average_precision import average_precision
+from .boxes3d import box3d_froc
+from .luna16 import luna16_froc
 from .matching import Matches, match_detections
 from .p3d import p3d_froc
 from .result import FROCCurve, FROCResult, sensitivity_at
@@ -14,6 +16,8 @@ __all__ = [
     "FROCResult",
     "Matches",
     "average_precision",
+    "box3d_froc",
+    "luna16_froc",
     "match_detections",
     "p3d_froc",
     "sensitivity_at",
