@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = [
     "froc_curve",
     "froc_figures",
     "froc_result",
+    "json_number",
     "sensitivity_at",
 ]
 
@@ -108,20 +109,21 @@ class FROCResult:
         """All figures, without the curve, as plain JSON; undefined figures become None."""
         points = zip(self.fp_rates, self.sensitivity, strict=True)
         # LUNA16 has a name of its own for the mean.
-        cpm = {"cpm": _json_number(self.mean_sensitivity)} if self.protocol == "luna16" else {}
+        cpm = {"cpm": json_number(self.mean_sensitivity)} if self.protocol == "luna16" else {}
         return cpm | {
             "protocol": self.protocol,
             "settings": dict(self.settings),
-            "sensitivity": {f"{rate:g}": _json_number(value) for rate, value in points},
+            "sensitivity": {f"{rate:g}": json_number(value) for rate, value in points},
             "mean_rates": list(self.mean_rates),
-            "mean_sensitivity": _json_number(self.mean_sensitivity),
-            "ap": None if self.ap is None else _json_number(self.ap),
+            "mean_sensitivity": json_number(self.mean_sensitivity),
+            "ap": None if self.ap is None else json_number(self.ap),
             "counts": dict(self.counts),
             "outside": list(self.outside),
         }
 
 
-def _json_number(value: float) -> float | None:
+def json_number(value: float) -> float | None:
+    """A number as JSON knows it: NaN and infinity become None."""
     return float(value) if math.isfinite(value) else None
 
 
@@ -177,7 +179,12 @@ def froc_curve(matches: Matches, rule: CurveRule, weights: np.ndarray | None = N
 
 
 def froc_figures(
-    matches: Matches, rule: CurveRule, fp_rates: np.ndarray, weights: np.ndarray | None = None
+    matches: Matches,
+    rule: CurveRule,
+    fp_rates: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    finite: bool = False,
 ) -> tuple[np.ndarray, float | None]:
     """Sensitivities at the operating points, and the average precision if the rule has one.
 
@@ -186,6 +193,7 @@ def froc_figures(
         rule: The protocol's rule.
         fp_rates: ``(K,)`` operating points.
         weights: ``(num_scans,)`` how often each scan counts; once without it.
+        finite: Hold the outermost sensitivity where extrapolation is undefined.
 
     Returns:
         ``(K,)`` sensitivities and the AP or None; NaN where no lesion counts.
@@ -194,7 +202,11 @@ def froc_figures(
     if not _num_lesions(matches, weights):
         return fp_rates * np.nan, float("nan") if rule.with_ap else None
     ap = average_precision(curve.sensitivity, precision) if rule.with_ap else None
-    return rule.read(curve.fps, curve.sensitivity, fp_rates), ap
+    values = rule.read(curve.fps, curve.sensitivity, fp_rates)
+    if finite and not np.isfinite(values).all():
+        held = replace(rule, extrapolate=False).read(curve.fps, curve.sensitivity, fp_rates)
+        values = np.where(np.isfinite(values), values, held)
+    return values, ap
 
 
 def _num_lesions(matches: Matches, weights: np.ndarray | None) -> int:
