@@ -12,13 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 if TYPE_CHECKING:
-    from mmdet_lesion.evaluation.functional import FROCResult
+    from mmdet_lesion.evaluation.functional import Bootstrap, FROCResult
 
 __all__ = ["plot_froc"]
 
 
 def plot_froc(
-    results: Mapping[str, FROCResult], path: str | os.PathLike, title: str | None = None
+    results: Mapping[str, FROCResult],
+    path: str | os.PathLike,
+    title: str | None = None,
+    bands: Mapping[str, Bootstrap] | None = None,
 ) -> None:
     """Draw one curve per result over a logarithmic axis of false positives.
 
@@ -29,6 +32,8 @@ def plot_froc(
         results: Label of each curve, and what :func:`p3d_froc` or another protocol returned.
         path: Image to write; the suffix decides the format (``.png``, ``.pdf``, ``.svg``).
         title: Line above the plot.
+        bands: Bootstraps, by label, that followed the curve (``curve_rates``); their bands are
+            shaded.
 
     Raises:
         ValueError: There is no result.
@@ -53,6 +58,16 @@ def plot_froc(
             markersize=4,
             color=line.get_color(),
         )
+        band = (bands or {}).get(label)
+        if band is not None:
+            axes.fill_between(
+                band.curve_rates,
+                band.curve.low,
+                band.curve.high,
+                color=line.get_color(),
+                alpha=0.15,
+                linewidth=0,
+            )
     axes.set_xscale("log", base=2)
     axes.set_xlim(low, high)
     axes.set_ylim(0, 1)

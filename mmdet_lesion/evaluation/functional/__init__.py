@@ -11,6 +11,7 @@ from .matching import Matches, match_detections, select_lesions
 from .p3d import p3d_froc
 from .result import FROCCurve, FROCResult, sensitivity_at
 from .slices import slice_froc
+from .strata import stratify_froc
 
 __all__ = [
     "Band",
@@ -29,4 +30,5 @@ __all__ = [
     "select_lesions",
     "sensitivity_at",
     "slice_froc",
+    "stratify_froc",
 ]
