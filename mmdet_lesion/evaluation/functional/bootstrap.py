@@ -19,6 +19,9 @@ from .result import FROCResult, froc_figures, json_number
 
 __all__ = ["Band", "Bootstrap", "Comparison", "bootstrap_froc", "compare_froc"]
 
+# A mean of figures is zero up to rounding.
+_ZERO = 1e-12
+
 
 @dataclass(frozen=True, eq=False)
 class Band:
@@ -116,7 +119,8 @@ class Difference:
     @classmethod
     def of(cls, value: ArrayLike, samples: np.ndarray, confidence: float) -> Difference:
         """Band and p-value of differences ``(R,)`` or ``(R, K)``."""
-        tails = np.minimum((samples <= 0).sum(axis=0), (samples >= 0).sum(axis=0))
+        below, above = samples <= _ZERO, samples >= -_ZERO
+        tails = np.minimum(below.sum(axis=0), above.sum(axis=0))
         p_value = np.minimum(2 * (tails + 1) / (len(samples) + 1), 1.0)
         return cls(np.asarray(value), Band.of(samples, confidence), p_value)
 
