@@ -105,6 +105,26 @@ def test_labels_follow_the_lesions(tmp_path):
     np.testing.assert_array_equal(result.matches.lesion_hit_by, [-1, 0, -1, -1])
 
 
+def test_boxes_that_cannot_be_measured(tmp_path):
+    truth = {
+        "images": [{"id": 1, "spacing": [1.0]}],
+        "annotations": [{"image_id": 1, "bbox": [9, 9, 20, 20]}],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    with pytest.raises(InputError, match="gt.json has a mark, box or spacing of a wrong length"):
+        slice_case(tmp_path / "gt.json")
+
+
+def test_volumes_without_a_grid(tmp_path):
+    truth = {"volumes": [{"name": "a", "grid": {"shape": [1, 1, 1]}}], "annotations": []}
+    truth["images"] = [{"id": 1, "spacing": [1, 1, 1]}]
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    with pytest.raises(
+        InputError, match="gt.json: an entry of 'volumes' is incomplete: a grid has"
+    ):
+        slice_case(tmp_path / "gt.json")
+
+
 def test_slices_in_coco_form(tmp_path):
     truth = {
         "images": [{"id": 1, "file_name": "000001_01_01_009.png"}, {"id": 2, "file_name": "x.png"}],
