@@ -11,6 +11,12 @@ from .harvester import (
     write_detections,
     write_ground_truth,
 )
+from .metaimage import (
+    MetaImageHeader,
+    read_metaimage,
+    read_metaimage_header,
+    write_metaimage,
+)
 from .problems import Problem
 from .safe_pickle import load_pickle
 from .volume_store import SUFFIX, StoredVolume, load_volume, open_volume, save_volume
@@ -21,6 +27,7 @@ __all__ = [
     "DLInfoRow",
     "Detections",
     "GroundTruth",
+    "MetaImageHeader",
     "Problem",
     "StoredVolume",
     "atomic_write",
@@ -33,9 +40,12 @@ __all__ = [
     "read_dl_info",
     "read_ground_truth",
     "read_json",
+    "read_metaimage",
+    "read_metaimage_header",
     "save_volume",
     "write_detections",
     "write_dl_info",
     "write_ground_truth",
     "write_json",
+    "write_metaimage",
 ]

@@ -51,8 +51,7 @@ def paint_trunks(canvas: Canvas, rng: np.random.Generator, enhancement: float) -
 
 
 def paint_lung_vessels(canvas: Canvas, rng: np.random.Generator, generations: int = 4) -> None:
-    """A tree of pulmonary vessels from each hilum, which divides in two ``generations - 1`` times.
-    """
+    """A tree of pulmonary vessels from each hilum, whose branches divide at each generation."""
     for side in (-1.0, 1.0):
         hilum = np.array((side * 38.0, 6.0, 120.0))
         directions = np.array(
