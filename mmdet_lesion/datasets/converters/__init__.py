@@ -1,6 +1,7 @@
 """Published data sets to the volume store."""
 
-from .deeplesion import Conversion, ConversionResult
+from .base import ConversionResult
+from .deeplesion import Conversion
 from .report import ConversionReport, StrictError
 
 __all__ = ["Conversion", "ConversionReport", "ConversionResult", "StrictError"]

@@ -15,7 +15,7 @@ __all__ = ["Finding", "LungSpace", "place_findings", "place_nodules"]
 
 LUNG_HU = -860.0
 _COARSE = 2.0
-"""Spacing in mm of the grid on which there is room looked for; finer than any nodule is wide."""
+"""Spacing in mm of the grid on which room is looked for, finer than any nodule is wide."""
 
 _FINDINGS = ("micronodule", "scar", "thickening", "uncertain")
 _FINDING_WEIGHTS = (0.4, 0.25, 0.15, 0.2)
