@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.converters.marks import Mark
 from mmdet_lesion.datasets.converters.base import read_record
+from mmdet_lesion.datasets.converters.marks import Mark
 from mmdet_lesion.datasets.converters.series import (
     SeriesTask,
     contiguous_runs,
