@@ -12,6 +12,7 @@ from .harvester import (
     write_ground_truth,
 )
 from .metaimage import (
+    MetaImageError,
     MetaImageHeader,
     read_metaimage,
     read_metaimage_header,
@@ -27,6 +28,7 @@ __all__ = [
     "DLInfoRow",
     "Detections",
     "GroundTruth",
+    "MetaImageError",
     "MetaImageHeader",
     "Problem",
     "StoredVolume",

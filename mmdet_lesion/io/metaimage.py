@@ -14,7 +14,13 @@ from ..errors import InputError
 from ..structures.volume import Volume
 from .atomic import atomic_write
 
-__all__ = ["MetaImageHeader", "read_metaimage", "read_metaimage_header", "write_metaimage"]
+__all__ = [
+    "MetaImageError",
+    "MetaImageHeader",
+    "read_metaimage",
+    "read_metaimage_header",
+    "write_metaimage",
+]
 
 # Bytes a voxel of the element types that ITK reads.
 _SIZES = {
@@ -24,7 +30,24 @@ _SIZES = {
 }  # fmt: skip
 # A header is a page of text; a volume that is called .mhd by mistake is not read as one.
 _LONGEST_HEADER = 64 * 1024
-_IDENTITY = "1 0 0 0 1 0 0 0 1"
+
+
+class MetaImageError(InputError):
+    """A MetaImage is of no use.
+
+    Args:
+        path: The file.
+        line: Line of the header, from 1, or None for the whole file.
+        reason: What was found and what was expected.
+        kind: A short name to count by.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, line: int | None, reason: str, kind: str = "bad header"
+    ) -> None:
+        where = str(path) if line is None else f"{path}, line {line}"
+        super().__init__(f"{where}: {reason}")
+        self.line, self.reason, self.kind = line, reason, kind
 
 
 @dataclass(frozen=True)
@@ -48,17 +71,44 @@ class MetaImageHeader:
     missing: int
 
 
-def _numbers(path: Path, fields: dict[str, str], keys: tuple[str, ...], length: int) -> list[float]:
-    key = next((key for key in keys if key in fields), None)
-    if key is None:
-        raise InputError(f"{path} has no {keys[0]}; expected {length} numbers")
-    try:
-        values = [float(part) for part in fields[key].split()]
-    except ValueError:
-        values = []
-    if len(values) != length or not all(map(math.isfinite, values)):
-        raise InputError(f"{path} has {key} = {fields[key]}; expected {length} finite numbers")
-    return values
+class _Fields:
+    """Keys of a header with their lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with open(path, "rb") as file:
+            text = file.read(_LONGEST_HEADER).decode("latin-1")
+        self._values: dict[str, str] = {}
+        self._lines: dict[str, int] = {}
+        for number, line in enumerate(text.splitlines(), start=1):
+            key, equals, value = (part.strip() for part in line.partition("="))
+            if not equals:
+                break
+            self._values[key], self._lines[key] = value, number
+            # By definition the last key; voxels may follow.
+            if key == "ElementDataFile":
+                break
+
+    def wrong(self, key: str, expected: str) -> MetaImageError:
+        """The error that a key is not as expected."""
+        if key not in self._values:
+            return MetaImageError(self.path, None, f"no {key}; expected {expected}")
+        found = f"{key} = {self._values[key]}; expected {expected}"
+        return MetaImageError(self.path, self._lines[key], found)
+
+    def text(self, key: str, default: str = "") -> str:
+        return self._values.get(key, default)
+
+    def numbers(self, keys: tuple[str, ...], length: int, default: str = "") -> list[float]:
+        """The numbers of the first key that is there: MetaImage has several names for some."""
+        key = next((key for key in keys if key in self._values), keys[0])
+        try:
+            values = [float(part) for part in self.text(key, default).split()]
+        except ValueError:
+            values = []
+        if len(values) != length or not all(map(math.isfinite, values)):
+            raise self.wrong(key, f"{length} finite numbers")
+        return values
 
 
 def read_metaimage_header(path: str | os.PathLike) -> MetaImageHeader:
@@ -69,56 +119,39 @@ def read_metaimage_header(path: str | os.PathLike) -> MetaImageHeader:
 
     Raises:
         FileNotFoundError: There is no such file.
-        InputError: It is no header of a usable image; the message names the key.
+        MetaImageError: It is no header of a usable image; the message names the line.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there; expected a MetaImage")
-    with open(path, "rb") as file:
-        text = file.read(_LONGEST_HEADER).decode("latin-1")
-    fields: dict[str, str] = {}
-    for line in text.splitlines():
-        key, equals, value = line.partition("=")
-        if not equals:
-            break
-        fields[key.strip()] = value.strip()
-        # By definition the last key; voxels may follow.
-        if key.strip() == "ElementDataFile":
-            break
-    if "ElementDataFile" not in fields:
-        raise InputError(f"{path} has no ElementDataFile; expected the header of a MetaImage")
-    if fields.get("NDims") != "3":
-        raise InputError(f"{path} has NDims = {fields.get('NDims')}; expected 3")
-    if fields.get("ElementNumberOfChannels", "1") != "1":
-        raise InputError(
-            f"{path} has ElementNumberOfChannels = {fields['ElementNumberOfChannels']}; expected 1"
-        )
-    size = _numbers(path, fields, ("DimSize",), 3)
+    fields = _Fields(path)
+    if not fields.text("ElementDataFile"):
+        raise fields.wrong("ElementDataFile", "the header of a MetaImage")
+    if fields.text("NDims") != "3":
+        raise fields.wrong("NDims", "3")
+    if fields.text("ElementNumberOfChannels", "1") != "1":
+        raise fields.wrong("ElementNumberOfChannels", "1")
+    size = fields.numbers(("DimSize",), 3)
     if not all(n >= 1 and n.is_integer() for n in size):
-        raise InputError(f"{path} has DimSize = {fields['DimSize']}; expected whole numbers from 1")
-    spacing = _numbers(path, fields, ("ElementSpacing", "ElementSize"), 3)
+        raise fields.wrong("DimSize", "whole numbers from 1")
+    spacing = fields.numbers(("ElementSpacing", "ElementSize"), 3)
     if min(spacing) <= 0:
-        raise InputError(f"{path} has ElementSpacing = {spacing}; expected positive mm")
-    fields.setdefault("Offset", fields.get("Position", fields.get("Origin", "0 0 0")))
-    fields.setdefault(
-        "TransformMatrix", fields.get("Rotation", fields.get("Orientation", _IDENTITY))
-    )
-    origin = _numbers(path, fields, ("Offset",), 3)
-    matrix = np.array(_numbers(path, fields, ("TransformMatrix",), 9)).reshape(3, 3)
+        raise fields.wrong("ElementSpacing", "positive mm")
+    origin = fields.numbers(("Offset", "Position", "Origin"), 3, "0 0 0")
+    keys = ("TransformMatrix", "Rotation", "Orientation")
+    matrix = np.array(fields.numbers(keys, 9, "1 0 0 0 1 0 0 0 1")).reshape(3, 3)
     if abs(np.linalg.det(matrix)) < 1e-6:
-        raise InputError(
-            f"{path} has TransformMatrix = {fields['TransformMatrix']}; expected directions of axes"
-        )
-    kind = fields.get("ElementType")
+        raise fields.wrong("TransformMatrix", "directions of three axes")
+    kind = fields.text("ElementType")
     if kind not in _SIZES:
-        raise InputError(f"{path} has ElementType = {kind}; expected one of {', '.join(_SIZES)}")
+        raise fields.wrong("ElementType", f"one of {', '.join(_SIZES)}")
     x, y, z = (int(n) for n in size)
-    local = fields["ElementDataFile"].upper() == "LOCAL"
-    data = None if local else path.parent / fields["ElementDataFile"]
+    name = fields.text("ElementDataFile")
+    data = None if name.upper() == "LOCAL" else path.parent / name
     missing = 0
-    if data is not None and fields.get("CompressedData", "False").lower() != "true":
+    if data is not None and fields.text("CompressedData", "False").lower() != "true":
         if not data.is_file():
-            raise InputError(f"{path} names {data.name} as its data, which is not there")
+            raise MetaImageError(path, None, f"its data {name} is not there", "missing data")
         missing = max(0, x * y * z * _SIZES[kind] - data.stat().st_size)
     return MetaImageHeader(
         (z, y, x),
@@ -136,18 +169,17 @@ def read_metaimage(path: str | os.PathLike) -> Volume:
 
     Raises:
         FileNotFoundError: There is no such file.
-        InputError: The header is of no use, or the data file is missing or too short.
+        MetaImageError: The header is of no use, or the data file is missing or too short.
     """
     header = read_metaimage_header(path)
     if header.missing:
-        raise InputError(
-            f"{header.data} is {header.missing} bytes shorter than {Path(path).name} says"
-        )
+        reason = f"its data {header.data.name} is {header.missing} bytes shorter than it says"
+        raise MetaImageError(path, None, reason, "short data")
     try:
         array = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="MetaImageIO"))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise InputError(f"{path} cannot be read as a MetaImage: {reason}") from None
+        raise MetaImageError(path, None, f"cannot be read: {reason}", "broken data") from None
     return Volume(array, header.spacing, header.origin, header.direction)
 
 

@@ -2,6 +2,13 @@
 
 from .base import ConversionResult
 from .deeplesion import Conversion
+from .luna16 import Luna16Conversion
 from .report import ConversionReport, StrictError
 
-__all__ = ["Conversion", "ConversionReport", "ConversionResult", "StrictError"]
+__all__ = [
+    "Conversion",
+    "ConversionReport",
+    "ConversionResult",
+    "Luna16Conversion",
+    "StrictError",
+]
