@@ -1,6 +1,8 @@
-"""Files in and out: the volume store, DeepLesion's tables and pickles, atomic writes."""
+"""Files in and out: the volume store, published tables, pickles and JSON, atomic writes."""
 
 from .atomic import atomic_write, leftover_of, read_json, write_json
+from .boxes3d import read_boxes3d_detections, read_boxes3d_truth
+from .coco_boxes import CocoBoxes, read_coco_boxes, read_coco_results
 from .dl_info import COLUMNS, DLInfoRow, read_dl_info, write_dl_info
 from .harvester import (
     Detections,
@@ -11,6 +13,7 @@ from .harvester import (
     write_detections,
     write_ground_truth,
 )
+from .luna16 import read_luna16_findings, read_luna16_marks, read_luna16_series
 from .metaimage import (
     MetaImageError,
     MetaImageHeader,
@@ -25,6 +28,7 @@ from .volume_store import SUFFIX, StoredVolume, load_volume, open_volume, save_v
 __all__ = [
     "COLUMNS",
     "SUFFIX",
+    "CocoBoxes",
     "DLInfoRow",
     "Detections",
     "GroundTruth",
@@ -38,10 +42,17 @@ __all__ = [
     "load_volume",
     "open_volume",
     "read_boxes3d",
+    "read_boxes3d_detections",
+    "read_boxes3d_truth",
+    "read_coco_boxes",
+    "read_coco_results",
     "read_detections",
     "read_dl_info",
     "read_ground_truth",
     "read_json",
+    "read_luna16_findings",
+    "read_luna16_marks",
+    "read_luna16_series",
     "read_metaimage",
     "read_metaimage_header",
     "save_volume",
