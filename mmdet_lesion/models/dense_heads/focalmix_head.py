@@ -52,7 +52,8 @@ class FocalMixHead(BaseModule):
         prior_prob: objectness of every anchor at the start, so that the many negatives do not
             drown the first steps.
         train_cfg: ``assigner``.
-        init_cfg: as in mmengine; normal of standard deviation 0.01 without it.
+        init_cfg: as in mmengine; without it He's, and for the last layers normal of
+            standard deviation 0.01.
 
     Source: FocalMix (Wang et al., 2020), section 4.1; RetinaNet (Lin et al., 2017) for the towers
     and the prior.
@@ -75,12 +76,17 @@ class FocalMixHead(BaseModule):
         super().__init__(
             init_cfg
             or dict(
-                type="Normal",
+                type="Kaiming",
                 layer="Conv3d",
-                std=0.01,
-                override=dict(
-                    type="Normal", name="objectness", std=0.01, bias=bias_init_with_prob(prior_prob)
-                ),
+                override=[
+                    dict(
+                        type="Normal",
+                        name="objectness",
+                        std=0.01,
+                        bias=bias_init_with_prob(prior_prob),
+                    ),
+                    dict(type="Normal", name="offsets", std=0.01),
+                ],
             )
         )
         self.anchor_generator = TASK_UTILS.build(anchor_generator)

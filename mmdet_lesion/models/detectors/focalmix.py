@@ -248,12 +248,20 @@ class FocalMix(BaseDetector):
             size = sample.metainfo.get("img_shape", volume.shape[1:])
             # What was padded to fit another volume of the batch is not looked at.
             padded = [-(-edge // self.stride) * self.stride for edge in size]
-            results.append(self.predict_volume(volume[:, : padded[0], : padded[1], : padded[2]]))
-            results[-1] = results[-1][_centres_within(results[-1].bboxes, size)]
+            volume = volume[:, : padded[0], : padded[1], : padded[2]]
+            results.append(self.predict_volume(volume, size))
         return self.add_pred_to_datasample(batch_data_samples, results)
 
-    def predict_volume(self, volume: Tensor) -> InstanceData:
-        """Predict boxes in a (1, D, H, W) volume whose edges the largest stride divides."""
+    def predict_volume(self, volume: Tensor, size: Sequence[int]) -> InstanceData:
+        """Predict boxes in a volume.
+
+        Args:
+            volume: (1, D, H, W), edges divisible by the largest stride.
+            size: (D, H, W) without padding; boxes with a centre beyond it are dropped.
+
+        Returns:
+            ``bboxes``, ``scores`` and ``labels``.
+        """
         cfg, head = self.test_cfg, self.bbox_head
         windows = sliding_windows(volume.shape[1:], cfg["window_size"], cfg["overlap"], self.stride)
         boxes, scores = [volume.new_zeros(0, 6)], [volume.new_zeros(0)]
@@ -274,6 +282,8 @@ class FocalMix(BaseDetector):
                 boxes.append(found + shift)
                 scores.append(score)
         box, score = torch.cat(boxes), torch.cat(scores)
+        inside = _centres_within(box, size)
+        box, score = box[inside], score[inside]
         score, order = score.topk(min(cfg["nms_pre"], len(score)))
         box = box[order]
         kept = nms3d(box, score, cfg["iou_thr"])[: cfg["max_per_volume"]]

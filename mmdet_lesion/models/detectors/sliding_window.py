@@ -43,7 +43,7 @@ def sliding_windows(
     Raises:
         ValueError: A number is not divisible, or the overlap is not smaller than the window.
     """
-    for name, values in (("size", size), ("window", window), ("overlap", overlap)):
+    for name, values in (("window", window), ("overlap", overlap), ("size", size)):
         if any(value % stride for value in values):
             raise ValueError(f"{name} is {tuple(values)}; expected multiples of {stride}")
     if any(not 0 <= less < more for less, more in zip(overlap, window, strict=True)):

@@ -16,12 +16,12 @@ def mix(inputs, objects, ratio=None, monkeypatch=None):
     return transform(dict(inputs=inputs, objects=objects))["inputs"]
 
 
-def test_only_the_voxels_of_the_box_change():
+def test_only_the_voxels_of_the_box_change(monkeypatch):
     torch.manual_seed(0)
     x = torch.rand(3, 1, 8, 9, 10)
     before = x.clone()
     # Patch 1 has no object; the box of patch 2 begins before the patch and ends within a voxel.
-    y = mix(x, [[[1, 2, 3, 4, 6, 5]], [], [[-2, 3, 1, 2.5, 5, 4]]])
+    y = mix(x, [[[1, 2, 3, 4, 6, 5]], [], [[-2, 3, 1, 2.5, 5, 4]]], 0.6, monkeypatch)
     assert torch.equal(x, before)
     changed = (y != x).nonzero().tolist()
     expected = [[0, 0, z, y_, x_] for z in (3, 4) for y_ in range(2, 6) for x_ in range(1, 4)]
