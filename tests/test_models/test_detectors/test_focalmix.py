@@ -14,7 +14,7 @@ from torch import nn
 
 import mmdet_lesion.models  # noqa: F401
 from mmdet_lesion import InputError
-from mmdet_lesion.structures.boxes3d import CUBE_SYMMETRIES, nms3d
+from mmdet_lesion.structures.boxes3d import CUBE_SYMMETRIES, box_iou3d, nms3d
 
 BASE = Path(__file__).parents[3] / "configs/_base_/models/focalmix_resnet3d_fpn3d.py"
 MIXUP = [dict(type="ImageLevelMixUp"), dict(type="ObjectLevelMixUp")]
@@ -310,7 +310,7 @@ def test_it_learns_one_nodule():
         model.train_step(data, wrapper)
     result = predict(model.eval(), other)
     assert result.scores[0] > 0.5
-    torch.testing.assert_close(result.bboxes[0], torch.tensor(BOX[0]), atol=1.0, rtol=0)
+    assert box_iou3d(result.bboxes[:1], torch.tensor(BOX)) > 0.4
 
 
 def test_mixed_precision_changes_little():
