@@ -134,7 +134,8 @@ class Frame:
             tuple(self.shape[axis] for axis in axes),
             tuple(self.spacing[column] for column in columns),
             tuple(origin),
-            tuple((self._matrix[:, columns] * signs).ravel()),
+            # Without the zero, flipped zeros would be negative ones.
+            tuple((self._matrix[:, columns] * signs + 0.0).ravel()),
         )
 
     def to_dict(self) -> dict[str, list]:

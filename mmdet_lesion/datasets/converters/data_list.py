@@ -60,7 +60,8 @@ def data_list_file(
     """Content of an annotation file.
 
     Args:
-        description: For its ``metainfo``.
+        description: What the list is; beside ``metainfo``, which must be the same in all lists that
+            are trained on together.
         spacing: Spacing of the store ``(x, y, z)`` in mm.
         entries: What :func:`scan_entry` returned.
         labeled: Whether the truth is known in training. It is left out where it is not, so that
@@ -68,11 +69,7 @@ def data_list_file(
     """
     hidden = {} if labeled else {"instances": [], "excluded": []}
     return {
-        "metainfo": {
-            "classes": ["lesion"],
-            "spacing": list(spacing),
-            "description": description,
-            "coordinates": "voxels of the store, half-open edges",
-        },
+        "info": {"description": description, "coordinates": "store voxels, half-open edges"},
+        "metainfo": {"classes": ["lesion"], "spacing": list(spacing)},
         "data_list": [{**entry, "labeled": labeled, **hidden} for entry in entries],
     }
