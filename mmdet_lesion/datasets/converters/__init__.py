@@ -3,6 +3,7 @@
 from .base import ConversionResult
 from .deeplesion import Conversion
 from .luna16 import Luna16Conversion
+from .pool import PoolConversion
 from .report import ConversionReport, StrictError
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "ConversionReport",
     "ConversionResult",
     "Luna16Conversion",
+    "PoolConversion",
     "StrictError",
 ]

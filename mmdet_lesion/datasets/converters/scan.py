@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,11 @@ CHUNK = (32, 64, 64)
 _LONGEST_HEADER = 64 * 1024
 
 Reader = Callable[[Path], tuple[Volume, str | None, list[Problem]]]
-"""Reads a scan: the volume, its series UID where the file knows it, and what is odd about it."""
+"""Reads a scan: the volume, its series UID where the file knows it, and what is odd about it.
+
+Trouble that leaves nothing to convert is raised as ``InputError``, whose ``kind``, ``line`` and
+``reason`` go into the report where it has them.
+"""
 
 
 def list_files(raw: Path, paths: Sequence[Path]) -> tuple[tuple[str, int, str], ...]:
@@ -106,7 +110,8 @@ def convert_scan(task: ScanTask) -> Record:
         path.unlink(missing_ok=True)
     volumes, problems = [], []
     try:
-        volume, uid, problems = task.read(task.source)
+        volume, uid, found = task.read(task.source)
+        problems += [replace(problem, file=task.where) for problem in found]
         problems += _check(volume, task.where)
         volumes = [_store(task, volume, uid)]
     except InputError as error:
