@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from .atomic import atomic_write
+from .atomic import atomic_write, read_json
 from .safe_pickle import load_pickle
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 GroundTruth = dict[str, dict[int, np.ndarray]]
-Detections = dict[str, list[list[tuple[int, list[float]]]]]
+Detections = dict[str, list[list[tuple[int, Sequence[float]]]]]
 
 _SUFFIX = ".annot"
 # What Python 2, in which the published evaluators run, and every later Python read.
@@ -66,7 +66,7 @@ def _boxes(values: Any, columns: tuple[int, ...], where: str) -> np.ndarray:
 
 def _volumes(path: str | os.PathLike, kind: type) -> Iterator[tuple[str, Any]]:
     """The entries of a file ``{name: kind}``, checked, names without ``.annot``."""
-    content = load_pickle(path)
+    content = read_json(path) if os.fspath(path).endswith(".json") else load_pickle(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}; expected a dict of sub-volumes")
     seen = set()
@@ -128,10 +128,11 @@ def read_detections(path: str | os.PathLike) -> Detections:
     """Read tracklets in Lesion Harvester's format.
 
     Args:
-        path: The pickle.
+        path: The pickle, or the same containers as JSON (``.json``).
 
     Returns:
-        ``{volume: [tracklet, …]}``, a tracklet is ``[(z, [x1, y1, x2, y2, score]), …]``.
+        ``{volume: [tracklet, …]}``, a tracklet is ``[(z, [x1, y1, x2, y2, score]), …]``. Rows are
+        the file's own: published figures depend on their precision.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -143,11 +144,12 @@ def read_detections(path: str | os.PathLike) -> Detections:
         for index, tracklet in enumerate(tracklets):
             where = f"{path}, {name}, tracklet {index}"
             try:
-                zs, boxes = [z for z, _ in tracklet], [box for _, box in tracklet]
+                zs, rows = [z for z, _ in tracklet], [row for _, row in tracklet]
             except (TypeError, ValueError):
                 raise InputError(f"{where} is not a list of (z, [x1, y1, x2, y2, score])") from None
             zs = [_slice_index(z, where) for z in zs]
-            detections[name].append(list(zip(zs, _boxes(boxes, (5,), where).tolist(), strict=True)))
+            _boxes(rows, (5,), where)
+            detections[name].append(list(zip(zs, rows, strict=True)))
     return detections
 
 

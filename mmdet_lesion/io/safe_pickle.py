@@ -14,17 +14,24 @@ from ..errors import InputError
 
 __all__ = ["load_pickle"]
 
-_RENAMED = {"numpy.core.multiarray": "numpy._core.multiarray"}
+_RENAMED = {
+    "numpy.core.multiarray": "numpy._core.multiarray",
+    "numpy.core.numeric": "numpy._core.numeric",
+    "__builtin__": "builtins",
+}
 _ALLOWED = frozenset(
     {
         ("numpy._core.multiarray", "scalar"),
         ("numpy._core.multiarray", "_reconstruct"),
         ("numpy", "dtype"),
         ("numpy", "ndarray"),
+        # Arrays of protocol 5, and the data of empty ones in protocol 2.
+        ("numpy._core.numeric", "_frombuffer"),
+        ("builtins", "bytes"),
         ("_codecs", "encode"),
     }
 )
-_MULTIARRAY = getattr(np, "_core", None) or np.core
+_CORE = getattr(np, "_core", None) or np.core
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
@@ -35,15 +42,19 @@ class _RestrictedUnpickler(pickle.Unpickler):
         self._path = path
 
     def find_class(self, module: str, name: str) -> Any:
-        module = _RENAMED.get(module, module)
+        asked, module = module, _RENAMED.get(module, module)
         if (module, name) not in _ALLOWED:
             raise InputError(
-                f"{self._path} asks for {module}.{name}, which is refused because a pickle can "
+                f"{self._path} asks for {asked}.{name}, which is refused because a pickle can "
                 "run code; expected only numbers, strings, lists, dicts and numpy arrays"
             )
         if module == "numpy._core.multiarray":
-            return getattr(_MULTIARRAY.multiarray, name)
-        if (module, name) == ("_codecs", "encode"):
+            return getattr(_CORE.multiarray, name)
+        if module == "numpy._core.numeric":
+            return getattr(_CORE.numeric, name)
+        if module == "builtins":
+            return _no_bytes
+        if module == "_codecs":
             return _encode
         return getattr(np, name)
 
@@ -51,6 +62,11 @@ class _RestrictedUnpickler(pickle.Unpickler):
         raise InputError(
             f"{self._path} refers to an object outside the file ({pid!r}), which is refused"
         )
+
+
+def _no_bytes() -> bytes:
+    """``bytes`` for its one use: calling it with a number would claim memory."""
+    return b""
 
 
 def _encode(text: str, encoding: str = "latin1", errors: str = "strict") -> bytes:

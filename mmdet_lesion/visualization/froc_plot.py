@@ -12,23 +12,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 if TYPE_CHECKING:
-    from mmdet_lesion.evaluation.functional import FROCResult
+    from mmdet_lesion.evaluation.functional import Bootstrap, FROCResult
 
 __all__ = ["plot_froc"]
 
 
 def plot_froc(
-    results: Mapping[str, FROCResult], path: str | os.PathLike, title: str | None = None
+    results: Mapping[str, FROCResult],
+    path: str | os.PathLike,
+    title: str | None = None,
+    bands: Mapping[str, Bootstrap] | None = None,
 ) -> None:
     """Draw one curve per result over a logarithmic axis of false positives.
 
     Dots mark the sensitivities at the operating points, which are also the axis' ticks. The legend
-    gives each curve's mean sensitivity and, where the protocol has one, its average precision.
+    gives each curve's mean sensitivity, its band, and the average precision where the protocol has
+    one.
 
     Args:
         results: Label of each curve, and what :func:`p3d_froc` or another protocol returned.
         path: Image to write; the suffix decides the format (``.png``, ``.pdf``, ``.svg``).
         title: Line above the plot.
+        bands: Bootstraps, by label, that followed the curve (``curve_rates``); their bands are
+            shaded.
 
     Raises:
         ValueError: There is no result.
@@ -43,7 +49,9 @@ def plot_froc(
     low, high = rates[0] / 1.5, rates[-1] * 1.5
     for label, result in results.items():
         fps, sensitivity = _within(result, low, high)
-        (line,) = axes.plot(fps, sensitivity, linewidth=1.5, label=_legend(label, result))
+        band = (bands or {}).get(label)
+        text = _legend(label, result, band)
+        (line,) = axes.plot(fps, sensitivity, linewidth=1.5, label=text)
         inside = ~np.isin(result.fp_rates, result.outside)
         axes.plot(
             result.fp_rates[inside],
@@ -53,6 +61,15 @@ def plot_froc(
             markersize=4,
             color=line.get_color(),
         )
+        if band is not None:
+            axes.fill_between(
+                band.curve_rates,
+                band.curve.low,
+                band.curve.high,
+                color=line.get_color(),
+                alpha=0.15,
+                linewidth=0,
+            )
     axes.set_xscale("log", base=2)
     axes.set_xlim(low, high)
     axes.set_ylim(0, 1)
@@ -82,6 +99,10 @@ def _within(result: FROCResult, low: float, high: float) -> tuple[np.ndarray, np
     )
 
 
-def _legend(label: str, result: FROCResult) -> str:
-    text = f"{label}: mean {100 * result.mean_sensitivity:.1f}"
+def _legend(label: str, result: FROCResult, bootstrap: Bootstrap | None) -> str:
+    headline = "CPM" if result.protocol == "luna16" else "mean"
+    text = f"{label}: {headline} {100 * result.mean_sensitivity:.1f}"
+    if bootstrap is not None:
+        low, high = bootstrap.mean_sensitivity.low, bootstrap.mean_sensitivity.high
+        text += f" ({100 * bootstrap.confidence:g} % {100 * low:.1f} to {100 * high:.1f})"
     return text if result.ap is None else f"{text}, AP {100 * result.ap:.1f}"

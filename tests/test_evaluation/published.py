@@ -84,3 +84,94 @@ def key_slices(detections, ground_truth, rates, iou_thr=0.5):
     inside = interp1d(fps, sensitivity, bounds_error=False, fill_value=(0.0, sensitivity[-1]))
     curve["values"] = inside(np.array(rates))
     return curve
+
+
+def box3d(detections, ground_truth, rates, overlap="iobb", iou_thr=0.3):
+    """The sensitivities are read by hand: the last point that is not beyond the rate decides."""
+
+    def overlap_of(box, lesion):
+        box, lesion = np.asarray(box)[:6], np.asarray(lesion, dtype=float)
+        inner, size, lesion_size = 1.0, 1.0, 1.0
+        for axis in range(3):
+            low, high = box[axis], box[axis + 3]
+            first, last = lesion[axis], lesion[axis + 3]
+            inner *= max(min(high, last) - max(low, first) + 1.0, 0.0)
+            size *= high - low + 1.0
+            lesion_size *= last - first + 1.0
+        return inner / (size if overlap == "iobb" else size + lesion_size - inner)
+
+    lesions = {key: list(rows) for key, rows in ground_truth.items()}
+    found = [(key, row[6], row) for key in ground_truth for row in detections.get(key, [])]
+    curve = walk(found, lesions, len(lesions), overlap_of, iou_thr)
+    curve["values"] = [read_upper(curve["fps"], curve["sensitivity"], rate) for rate in rates]
+    return curve
+
+
+def read_upper(fps, sensitivity, rate):
+    """Linear interpolation, upper end of a vertical step, 0 to the left, the last to the right."""
+    before = [i for i, value in enumerate(fps) if value <= rate]
+    if not before:
+        return 0.0
+    i = before[-1]
+    if i + 1 == len(fps) or fps[i] == rate:
+        return sensitivity[i]
+    share = (rate - fps[i]) / (fps[i + 1] - fps[i])
+    return sensitivity[i] + share * (sensitivity[i + 1] - sensitivity[i])
+
+
+def luna16(candidates, nodules, excluded, series, rates, max_marks=100):
+    """Candidate by candidate and nodule by nodule; the ROC threshold by threshold.
+
+    Returns the entries as well: ``(series, is a nodule, probability or None for a missed one)``.
+    """
+    entries = []
+    counts = dict.fromkeys(("candidates", "ignored", "doubles"), 0)
+    for name in series:
+        marks = [tuple(map(float, row)) for row in candidates.get(name, [])]
+        if len(marks) > max_marks:
+            first_out = sorted((mark[3] for mark in marks), reverse=True)[max_marks]
+            marks = [mark for mark in marks if mark[3] > first_out][:max_marks]
+        counts["candidates"] += len(marks)
+        pool = set(range(len(marks)))
+        findings = [(row, True) for row in nodules.get(name, [])]
+        findings += [(row, False) for row in excluded.get(name, [])]
+        for (x, y, z, diameter), included in findings:
+            radius = (10.0 if diameter < 0 else diameter) / 2.0
+            inside = [
+                i
+                for i, mark in enumerate(marks)
+                if (x - mark[0]) ** 2 + (y - mark[1]) ** 2 + (z - mark[2]) ** 2 < radius**2
+            ]
+            if included:
+                best = max((marks[i][3] for i in inside), default=None)
+                entries.append((name, True, best))
+                counts["doubles"] += max(len(inside) - 1, 0)
+            else:
+                counts["ignored"] += len(pool & set(inside))
+            pool -= set(inside)
+        entries += [(name, False, marks[i][3]) for i in sorted(pool)]
+    result = luna16_figures(entries, len(series), rates)
+    return result | counts | {"entries": entries}
+
+
+def luna16_figures(entries, num_scans, rates):
+    """Operating points from the ROC, its false positives counted in whole numbers."""
+    positives = [p for _, is_nodule, p in entries if is_nodule and p is not None]
+    negatives = [p for _, is_nodule, p in entries if not is_nodule]
+    total = sum(is_nodule for _, is_nodule, _ in entries)
+    fps, sensitivity = [0.0], [0.0]
+    for threshold in sorted({*positives, *negatives}, reverse=True):
+        fps.append(sum(p >= threshold for p in negatives) / num_scans)
+        sensitivity.append(sum(p >= threshold for p in positives) / total)
+    return {
+        "true_positives": len(positives),
+        "false_positives": len(negatives),
+        "false_negatives": total - len(positives),
+        "values": [read_upper(fps, sensitivity, rate) for rate in rates],
+    }
+
+
+def resampled(entries, names, drawn):
+    """Entries of the drawn scans, those drawn twice listed twice."""
+    by_name = {name: [entry for entry in entries if entry[0] == name] for name in names}
+    return [entry for i in drawn for entry in by_name[names[i]]]

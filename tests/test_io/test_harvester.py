@@ -93,3 +93,16 @@ def test_published_boxes3d_are_read_without_loss(lesion_data):
 def test_published_detections_are_read(lesion_data):
     detections = read_detections(lesion_data / "deeplesion/example_detections_train100.pkl")
     assert len(detections) == 100
+
+
+def test_detections_keep_the_precision_of_their_rows(tmp_path):
+    row = np.array([1, 2, 3, 4, 0.1], np.float32)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({NAME: [[(np.int64(2), row)]]}, 2))
+    (((z, read),),) = read_detections(tmp_path / "a.pkl")[NAME]
+    assert read.dtype == np.float32
+    assert type(z) is int
+
+
+def test_detections_as_json(tmp_path):
+    (tmp_path / "a.json").write_text('{"%s": [[[3, [1, 2, 3, 4, 0.5]]], []]}' % NAME)  # noqa: UP031
+    assert read_detections(tmp_path / "a.json") == {NAME: [[(3, [1, 2, 3, 4, 0.5])], []]}

@@ -35,9 +35,11 @@ def test_numbers_strings_containers_and_arrays_load(dump, protocol):
         "volume": [(1, [1.5, 2.0]), np.float64(3.25), np.int32(4), True, None],
         "array": np.arange(6, dtype=np.float32).reshape(2, 3),
     }
-    if protocol == 5:
-        value["array"] = value["array"].tolist()  # protocol 5 has arrays outside of the pickle
+    value["empty"] = np.empty((0, 7))
+    value["columns"] = np.asfortranarray(np.ones((2, 3)))
     loaded = load_pickle(dump(value, protocol))
+    assert loaded["empty"].shape == (0, 7)
+    np.testing.assert_array_equal(loaded["columns"], value["columns"])
     assert loaded["volume"] == value["volume"]
     np.testing.assert_array_equal(loaded["array"], value["array"])
 
@@ -73,6 +75,11 @@ def test_a_malicious_pickle_does_nothing(dump, tmp_path):
     with pytest.raises(InputError, match=r"asks for posix\.mkdir, which is refused"):
         load_pickle(path)
     assert not target.exists()
+
+
+def test_bytes_of_a_size_are_refused(dump):
+    with pytest.raises(InputError, match="truncated or broken"):
+        load_pickle(dump(b"c__builtin__\nbytes\n(I9\ntR."))
 
 
 def test_arrays_of_objects_are_refused(dump):

@@ -4,18 +4,31 @@ Imports numpy and scipy alone, so that results of any detector can be evaluated 
 """
 
 from .average_precision import average_precision
-from .matching import Matches, match_detections
+from .bootstrap import Band, Bootstrap, Comparison, bootstrap_froc, compare_froc
+from .boxes3d import box3d_froc
+from .luna16 import luna16_froc
+from .matching import Matches, match_detections, select_lesions
 from .p3d import p3d_froc
 from .result import FROCCurve, FROCResult, sensitivity_at
 from .slices import slice_froc
+from .strata import stratify_froc
 
 __all__ = [
+    "Band",
+    "Bootstrap",
+    "Comparison",
     "FROCCurve",
     "FROCResult",
     "Matches",
     "average_precision",
+    "bootstrap_froc",
+    "box3d_froc",
+    "compare_froc",
+    "luna16_froc",
     "match_detections",
     "p3d_froc",
+    "select_lesions",
     "sensitivity_at",
     "slice_froc",
+    "stratify_froc",
 ]

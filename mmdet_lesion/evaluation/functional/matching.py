@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["Matches", "inclusive_iou", "match_detections", "pairs_on_same_place"]
+__all__ = [
+    "Matches",
+    "inclusive_iobb",
+    "inclusive_iou",
+    "match_detections",
+    "pairs_on_same_place",
+    "select_lesions",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +26,13 @@ class Matches:
     Args:
         scores: ``(T,)`` descending.
         scans: ``(T,)`` index of each detection's scan.
-        misses: ``(T,)`` bool, the detection hits no lesion.
+        misses: ``(T,)`` bool, the detection hits no lesion and is not ignored.
         hits: ``(T,)`` lesions that this detection is the first to hit.
         doubles: ``(T,)`` lesions that it hits after another detection did.
         lesion_scans: ``(L,)`` index of each lesion's scan.
         lesion_hit_by: ``(L,)`` position of the first detection that hits the lesion, -1 for none.
+        pairs: Detection (position) and lesion of every hit, each ``(P,)``, ascending.
+        ignored: Detections that hit no lesion and count neither way.
         num_scans: Number of scans, empty ones included.
     """
 
@@ -34,6 +43,8 @@ class Matches:
     doubles: np.ndarray
     lesion_scans: np.ndarray
     lesion_hit_by: np.ndarray
+    pairs: tuple[np.ndarray, np.ndarray]
+    ignored: int
     num_scans: int
 
 
@@ -41,22 +52,46 @@ def inclusive_iou(boxes: np.ndarray, lesions: np.ndarray) -> np.ndarray:
     """IoU of boxes in published coordinates, whose width is ``x2 - x1 + 1``.
 
     Args:
-        boxes: ``(P, 4)`` xyxy. The area is taken in their own precision, as the published
-            evaluators do with the float32 boxes of a detector.
-        lesions: ``(P, 4)`` xyxy.
+        boxes: ``(P, 4)`` xyxy or ``(P, 6)`` xyzxyz. The size is taken in their own precision, as
+            the published evaluators do with the float32 boxes of a detector.
+        lesions: As many, in the same order of coordinates.
 
     Returns:
         ``(P,)`` float64, row by row.
     """
+    intersection, size, lesion_size = _inclusive_sizes(boxes, lesions)
+    return intersection / np.maximum(lesion_size + size - intersection, 1e-6)
+
+
+def inclusive_iobb(boxes: np.ndarray, lesions: np.ndarray) -> np.ndarray:
+    """Intersection over the detected box, in published coordinates as :func:`inclusive_iou`.
+
+    Args:
+        boxes: ``(P, 4)`` xyxy or ``(P, 6)`` xyzxyz.
+        lesions: As many, in the same order of coordinates.
+
+    Returns:
+        ``(P,)`` float64, row by row.
+    """
+    intersection, size, _ = _inclusive_sizes(boxes, lesions)
+    return intersection / np.maximum(size, 1e-6)
+
+
+def _inclusive_sizes(
+    boxes: np.ndarray, lesions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Size of the intersections, of the boxes and of the lesions."""
     if boxes.dtype.kind != "f":
         boxes = boxes.astype(np.float64)
     lesions = np.asarray(lesions, dtype=np.float64)
-    sides = boxes[:, 2:] - boxes[:, :2] + boxes.dtype.type(1)
-    lesion_sides = lesions[:, 2:] - lesions[:, :2] + 1
-    overlap = np.minimum(lesions[:, 2:], boxes[:, 2:]) - np.maximum(lesions[:, :2], boxes[:, :2])
-    intersection = np.prod(np.maximum(overlap + 1, 0), axis=1)
-    union = np.prod(lesion_sides, axis=1) + np.prod(sides, axis=1) - intersection
-    return intersection / np.maximum(union, 1e-6)
+    half = boxes.shape[1] // 2
+    (low, high), (first, last) = np.hsplit(boxes, (half,)), np.hsplit(lesions, (half,))
+    overlap = np.minimum(last, high) - np.maximum(first, low)
+    return (
+        np.prod(np.maximum(overlap + 1, 0), axis=1),
+        np.prod(high - low + boxes.dtype.type(1), axis=1),
+        np.prod(last - first + 1, axis=1),
+    )
 
 
 def pairs_on_same_place(
@@ -90,6 +125,7 @@ def match_detections(
     pairs: tuple[np.ndarray, np.ndarray],
     lesion_scans: np.ndarray,
     num_scans: int,
+    ignored: np.ndarray | None = None,
 ) -> Matches:
     """Walk down the detections of all scans in descending order of score.
 
@@ -103,6 +139,7 @@ def match_detections(
         pairs: Detection and lesion index of every hit, each ``(P,)``; repetitions count once.
         lesion_scans: ``(L,)`` index of each lesion's scan.
         num_scans: Number of scans, those without lesion and detection included.
+        ignored: ``(T,)`` bool, detections that are no false positives where they hit no lesion.
     """
     order = np.argsort(scores)[::-1]
     rank = np.empty(len(order), dtype=np.int64)
@@ -118,13 +155,43 @@ def match_detections(
 
     hits = np.bincount(hit_by[found], minlength=len(order))
     all_hits = np.bincount(hit_rank, minlength=len(order))
+    free = all_hits == 0
+    misses = free if ignored is None else free & ~ignored[order]
     return Matches(
         scores=scores[order],
         scans=scans[order],
-        misses=all_hits == 0,
+        misses=misses,
         hits=hits,
         doubles=all_hits - hits,
         lesion_scans=lesion_scans,
         lesion_hit_by=hit_by,
+        pairs=(hit_rank, lesion),
+        ignored=int(np.count_nonzero(free & ~misses)),
         num_scans=num_scans,
+    )
+
+
+def select_lesions(matches: Matches, chosen: np.ndarray) -> Matches:
+    """Matches with some of the lesions alone, the others being neither hit nor missed.
+
+    A detection that hits only lesions of the others counts neither way.
+
+    Args:
+        matches: Matches with all lesions.
+        chosen: ``(L,)`` bool.
+    """
+    rank, lesion = matches.pairs
+    kept = chosen[lesion]
+    rank, lesion = rank[kept], (np.cumsum(chosen) - 1)[lesion[kept]]
+    hit_by = matches.lesion_hit_by[chosen]
+    hits = np.bincount(hit_by[hit_by >= 0], minlength=len(matches.scores))
+    all_hits = np.bincount(rank, minlength=len(matches.scores))
+    return replace(
+        matches,
+        hits=hits,
+        doubles=all_hits - hits,
+        lesion_scans=matches.lesion_scans[chosen],
+        lesion_hit_by=hit_by,
+        pairs=(rank, lesion),
+        ignored=int(np.count_nonzero((all_hits == 0) & ~matches.misses)),
     )

@@ -7,13 +7,12 @@ scale", TMI 2020, section "Evaluation", and the authors' evaluation script.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import numpy as np
 
 from .containers import Lesions, TrackletBoxes, flatten_lesions, flatten_tracklets, number_scans
 from .matching import inclusive_iou, match_detections, pairs_on_same_place
-from .result import FROCResult, froc_result, sensitivity_at
+from .result import CurveRule, FROCResult, froc_result
 
 __all__ = ["P3D_FP_RATES", "P3D_MEAN_RATES", "p3d_froc"]
 
@@ -74,8 +73,8 @@ def p3d_froc(
         settings={"iou_thr": iou_thr, "extrapolate": extrapolate},
         fp_rates=fp_rates,
         mean_rates=mean_rates,
-        interpolate=partial(sensitivity_at, extrapolate=extrapolate),
-        with_ap=True,
+        rule=CurveRule(upper=False, extrapolate=extrapolate, with_ap=True),
+        scans=list(names),
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,48 @@ from scipy.interpolate import interp1d
 from .average_precision import average_precision
 from .matching import Matches
 
-__all__ = ["FROCCurve", "FROCResult", "froc_result", "sensitivity_at"]
+__all__ = [
+    "CurveRule",
+    "FROCCurve",
+    "FROCResult",
+    "froc_curve",
+    "froc_figures",
+    "froc_result",
+    "json_number",
+    "sensitivity_at",
+]
+
+
+@dataclass(frozen=True)
+class CurveRule:
+    """How a protocol makes a curve of ranked detections and reads it.
+
+    Args:
+        by_score: One point for every distinct score, beginning at (0, 0), as a ROC has them;
+            otherwise one for every detection.
+        upper: Of a vertical step that lies exactly on an operating point take the upper end,
+            otherwise the lower one.
+        extrapolate: Carry the outermost segments on; otherwise the outermost sensitivity holds.
+        with_ap: The protocol has an average precision, in which doubles count as false positives.
+    """
+
+    by_score: bool = False
+    upper: bool = True
+    extrapolate: bool = False
+    with_ap: bool = False
+
+    def read(self, fps: np.ndarray, sensitivity: np.ndarray, fp_rates: np.ndarray) -> np.ndarray:
+        """``(K,)`` sensitivities at the operating points; zeros where there is no curve."""
+        if not len(fps):
+            return np.zeros(len(fp_rates))
+        if self.upper:
+            return np.interp(fp_rates, fps, sensitivity)
+        return sensitivity_at(fps, sensitivity, fp_rates, extrapolate=self.extrapolate)
 
 
 @dataclass(frozen=True, eq=False)
 class FROCCurve:
-    """One point per detection, in descending order of score.
+    """One point per detection (or per distinct score), in descending order of score.
 
     Args:
         fps: ``(T,)`` mean false positives per scan, ascending.
@@ -46,10 +82,13 @@ class FROCResult:
         ap: Average precision, None where the protocol has none.
         curve: The whole curve.
         counts: ``true_positives`` (lesions hit), ``false_positives``, ``false_negatives`` (lesions
-            missed), ``doubles`` (hits on lesions that were hit before), ``detections``, ``scans``,
-            ``lesions``.
+            missed), ``ignored`` (detections that count neither way), ``doubles`` (hits on lesions
+            that were hit before), ``detections``, ``scans``, ``lesions``.
         outside: Operating points that lie outside the curve, where the sensitivity is extrapolated
             or clamped.
+        matches: What the figures were counted from; a bootstrap weights it.
+        rule: How they were counted.
+        scans: Names of the scans, in the order of their numbers in ``matches``.
     """
 
     protocol: str
@@ -62,23 +101,29 @@ class FROCResult:
     curve: FROCCurve
     counts: dict[str, int]
     outside: tuple[float, ...]
+    matches: Matches
+    rule: CurveRule
+    scans: tuple[Hashable, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the curve as plain JSON; undefined figures become None."""
+        """All figures, without the curve, as plain JSON; undefined figures become None."""
         points = zip(self.fp_rates, self.sensitivity, strict=True)
-        return {
+        # LUNA16 has a name of its own for the mean.
+        cpm = {"cpm": json_number(self.mean_sensitivity)} if self.protocol == "luna16" else {}
+        return cpm | {
             "protocol": self.protocol,
             "settings": dict(self.settings),
-            "sensitivity": {f"{rate:g}": _json_number(value) for rate, value in points},
+            "sensitivity": {f"{rate:g}": json_number(value) for rate, value in points},
             "mean_rates": list(self.mean_rates),
-            "mean_sensitivity": _json_number(self.mean_sensitivity),
-            "ap": None if self.ap is None else _json_number(self.ap),
+            "mean_sensitivity": json_number(self.mean_sensitivity),
+            "ap": None if self.ap is None else json_number(self.ap),
             "counts": dict(self.counts),
             "outside": list(self.outside),
         }
 
 
-def _json_number(value: float) -> float | None:
+def json_number(value: float) -> float | None:
+    """A number as JSON knows it: NaN and infinity become None."""
     return float(value) if math.isfinite(value) else None
 
 
@@ -115,6 +160,91 @@ def sensitivity_at(
     return values
 
 
+def froc_curve(matches: Matches, rule: CurveRule, weights: np.ndarray | None = None) -> FROCCurve:
+    """The curve of matched detections.
+
+    False positives are whole numbers until they are divided once by the number of scans. That
+    quotient equals an operating point exactly where the numbers do, so that vertical steps on
+    operating points are met whatever the number of scans.
+
+    Args:
+        matches: Detections and lesions.
+        rule: The protocol's rule.
+        weights: ``(num_scans,)`` how often each scan counts; once without it.
+
+    Returns:
+        The curve; its sensitivity is NaN where no lesion counts.
+    """
+    return _weighted(matches, rule, weights)[0]
+
+
+def froc_figures(
+    matches: Matches,
+    rule: CurveRule,
+    fp_rates: np.ndarray,
+    weights: np.ndarray | None = None,
+    *,
+    finite: bool = False,
+) -> tuple[np.ndarray, float | None]:
+    """Sensitivities at the operating points, and the average precision if the rule has one.
+
+    Args:
+        matches: Detections and lesions.
+        rule: The protocol's rule.
+        fp_rates: ``(K,)`` operating points.
+        weights: ``(num_scans,)`` how often each scan counts; once without it.
+        finite: Hold the outermost sensitivity where extrapolation is undefined.
+
+    Returns:
+        ``(K,)`` sensitivities and the AP or None; NaN where no lesion counts.
+    """
+    curve, precision = _weighted(matches, rule, weights)
+    if not _num_lesions(matches, weights):
+        return fp_rates * np.nan, float("nan") if rule.with_ap else None
+    ap = average_precision(curve.sensitivity, precision) if rule.with_ap else None
+    values = rule.read(curve.fps, curve.sensitivity, fp_rates)
+    if finite and not np.isfinite(values).all():
+        held = replace(rule, extrapolate=False).read(curve.fps, curve.sensitivity, fp_rates)
+        values = np.where(np.isfinite(values), values, held)
+    return values, ap
+
+
+def _num_lesions(matches: Matches, weights: np.ndarray | None) -> int:
+    if weights is None:
+        return len(matches.lesion_scans)
+    return int(weights[matches.lesion_scans].sum())
+
+
+def _weighted(
+    matches: Matches, rule: CurveRule, weights: np.ndarray | None
+) -> tuple[FROCCurve, np.ndarray | None]:
+    """The curve and, for a rule with AP, the precision at its points."""
+    scores, *counts = (matches.scores, matches.hits, matches.misses)
+    if rule.with_ap:
+        counts.append(matches.doubles)
+    num_scans = matches.num_scans
+    if weights is not None:
+        factor = weights[matches.scans]
+        # A detection of a scan that was not drawn is no point of the curve.
+        drawn = np.flatnonzero(factor)
+        factor, scores = factor[drawn], scores[drawn]
+        counts = [count[drawn] * factor for count in counts]
+        num_scans = int(weights.sum())
+    hits, misses, *doubles = (np.cumsum(count) for count in counts)
+    with np.errstate(invalid="ignore"):
+        # Without a lesion the sensitivity is undefined, not an error.
+        sensitivity = hits / np.float64(_num_lesions(matches, weights))
+    precision = None
+    if rule.with_ap:
+        precision = hits / np.maximum(hits + misses + doubles[0], np.finfo(np.float64).eps)
+    fps = misses / num_scans
+    if rule.by_score and len(scores):
+        last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+        fps, sensitivity = np.append(0.0, fps[last]), np.append(0.0, sensitivity[last])
+        scores = np.append(np.inf, scores[last])
+    return FROCCurve(fps, sensitivity, scores), precision
+
+
 def froc_result(
     matches: Matches,
     *,
@@ -122,8 +252,8 @@ def froc_result(
     settings: dict[str, Any],
     fp_rates: Sequence[float],
     mean_rates: Sequence[float],
-    interpolate: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
-    with_ap: bool,
+    rule: CurveRule,
+    scans: Sequence[Hashable],
 ) -> FROCResult:
     """Curve, operating points and counts of matched detections.
 
@@ -134,9 +264,8 @@ def froc_result(
         fp_rates: Operating points.
         mean_rates: The protocol's headline points; those among ``fp_rates`` are averaged, all of
             ``fp_rates`` where none is.
-        interpolate: ``(fps, sensitivity, fp_rates) -> (K,)``.
-        with_ap: Whether the protocol has an average precision, in which doubles count as false
-            positives.
+        rule: The protocol's rule.
+        scans: Names of the scans.
 
     Raises:
         ValueError: No scan, or operating points that are no positive numbers.
@@ -146,26 +275,15 @@ def froc_result(
         raise ValueError(f"fp_rates is {fp_rates!r}; expected one or more positive numbers")
     if matches.num_scans < 1:
         raise ValueError("the ground truth holds no scan; expected one or more")
-
-    num_lesions = len(matches.lesion_scans)
-    hits = np.cumsum(matches.hits)
-    misses = np.cumsum(matches.misses)
-    doubles = np.cumsum(matches.doubles)
-    with np.errstate(invalid="ignore"):
-        # Without a lesion the sensitivity is undefined, not an error.
-        sensitivity = hits / np.float64(num_lesions)
-    fps = misses / matches.num_scans
-
-    values = interpolate(fps, sensitivity, rates) if num_lesions else rates * np.nan
-    ap = None
-    if with_ap:
-        precision = hits / np.maximum(hits + misses + doubles, np.finfo(np.float64).eps)
-        ap = average_precision(sensitivity, precision) if num_lesions else float("nan")
+    curve = froc_curve(matches, rule)
+    values, ap = froc_figures(matches, rule, rates)
     headline = np.isin(rates, np.asarray(mean_rates, dtype=np.float64))
     if not headline.any():
         headline[:] = True
+    fps = curve.fps
     outside = (rates < fps[0]) | (rates > fps[-1]) if len(fps) else np.ones(len(rates), bool)
-    true_positives = int(hits[-1]) if len(hits) else 0
+    num_lesions = len(matches.lesion_scans)
+    true_positives = int(matches.hits.sum())
     return FROCResult(
         protocol=protocol,
         settings=settings,
@@ -174,15 +292,19 @@ def froc_result(
         mean_rates=tuple(rates[headline].tolist()),
         mean_sensitivity=float(values[headline].mean()),
         ap=ap,
-        curve=FROCCurve(fps, sensitivity, matches.scores),
+        curve=curve,
         counts={
             "true_positives": true_positives,
-            "false_positives": int(misses[-1]) if len(misses) else 0,
+            "false_positives": int(np.count_nonzero(matches.misses)),
             "false_negatives": num_lesions - true_positives,
-            "doubles": int(doubles[-1]) if len(doubles) else 0,
+            "ignored": matches.ignored,
+            "doubles": int(matches.doubles.sum()),
             "detections": len(matches.scores),
             "scans": matches.num_scans,
             "lesions": num_lesions,
         },
         outside=tuple(rates[outside].tolist()),
+        matches=matches,
+        rule=rule,
+        scans=tuple(scans),
     )

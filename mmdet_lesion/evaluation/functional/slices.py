@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from .matching import inclusive_iou, match_detections, pairs_on_same_place
-from .result import FROCResult, froc_result
+from .boxes import boxes_froc
+from .matching import inclusive_iou
+from .result import FROCResult
 
 __all__ = ["SLICE_FP_RATES", "SLICE_MEAN_RATES", "slice_froc"]
 
@@ -50,50 +50,15 @@ def slice_froc(
         ValueError: No image, a detection on an image that the ground truth lacks, rows of a wrong
             length, a value that is not finite.
     """
-    unknown = [key for key, rows in detections.items() if len(rows) and key not in ground_truth]
-    if unknown:
-        raise ValueError(
-            f"detections hold {len(unknown)} image(s) that the ground truth lacks, "
-            f"first {unknown[0]!r}"
-        )
-    marks = [_rows(rows, 4, f"marks of {key!r}") for key, rows in ground_truth.items()]
-    found = [_rows(detections.get(key, ()), 5, f"detections of {key!r}") for key in ground_truth]
-    mark_images = np.repeat(np.arange(len(marks)), [len(rows) for rows in marks])
-    images = np.repeat(np.arange(len(found)), [len(rows) for rows in found])
-    mark_boxes = np.concatenate([*marks, np.empty((0, 4))])[:, :4]
-    boxes = np.concatenate([rows for rows in found if len(rows)] or [np.empty((0, 5))])
-
-    box, mark = pairs_on_same_place(images, mark_images)
-    hit = inclusive_iou(boxes[box, :4], mark_boxes[mark]) >= iou_thr
-    matches = match_detections(
-        boxes[:, 4], images, (box[hit], mark[hit]), mark_images, len(ground_truth)
-    )
-    return froc_result(
-        matches,
+    return boxes_froc(
+        detections,
+        ground_truth,
         protocol="slice",
+        sides=4,
+        names=("image", "mark"),
+        overlap=inclusive_iou,
+        iou_thr=iou_thr,
         settings={"iou_thr": iou_thr},
         fp_rates=fp_rates,
         mean_rates=mean_rates,
-        interpolate=_interpolate,
-        with_ap=False,
     )
-
-
-def _interpolate(fps: np.ndarray, sensitivity: np.ndarray, fp_rates: np.ndarray) -> np.ndarray:
-    return np.interp(fp_rates, fps, sensitivity) if len(fps) else np.zeros(len(fp_rates))
-
-
-def _rows(rows: ArrayLike, width: int, where: str) -> np.ndarray:
-    """Rows of ``width`` numbers; marks (four) may carry more, which are left out."""
-    try:
-        array = np.asarray(rows)
-    except ValueError:
-        array = np.empty(1, dtype=object)
-    if array.size == 0:
-        return np.empty((0, width))
-    longest = width if width == 5 else np.inf
-    if array.ndim != 2 or array.dtype.kind not in "fiu" or not width <= array.shape[1] <= longest:
-        raise ValueError(f"{where} hold something else than rows of {width} numbers")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{where} hold NaN or infinity; expected finite numbers")
-    return array[:, :width]

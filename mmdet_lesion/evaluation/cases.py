@@ -1,0 +1,272 @@
+"""Ground truth of the published protocols, from files, ready to judge detections from files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..datasets.annotation_file import LESION_SOURCES, read_annotation_file
+from ..errors import InputError
+from ..io import (
+    read_boxes3d_detections,
+    read_boxes3d_truth,
+    read_coco_boxes,
+    read_coco_results,
+    read_detections,
+    read_ground_truth,
+    read_luna16_findings,
+    read_luna16_marks,
+    read_luna16_series,
+)
+from .functional import FROCResult, box3d_froc, luna16_froc, p3d_froc, slice_froc
+from .lesion_groups import (
+    interval_labels,
+    longer_diameters,
+    longer_sides,
+    nodule_size_labels,
+    patients_of,
+    size_labels,
+    type_labels,
+)
+
+__all__ = ["Case", "box3d_case", "luna16_case", "p3d_case", "slice_case"]
+
+_PathLike = str | os.PathLike
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What detections are judged by.
+
+    Args:
+        path: File of the ground truth, for messages.
+        read: Reads a file of detections.
+        judge: Evaluates what ``read`` returned.
+        names: Names of the scans that tell the patient, in the order of the result's scans; None
+            where they do not.
+        strata: Attribute → label of each lesion, in the order of the result's lesions.
+    """
+
+    path: _PathLike
+    read: Callable[[_PathLike], Any]
+    judge: Callable[[Any], FROCResult]
+    names: Sequence[str] | None = None
+    strata: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def evaluate(self, detections: _PathLike) -> FROCResult:
+        """Evaluate a file of detections.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            InputError: The file cannot be used, or does not fit the ground truth.
+        """
+        found = self.read(detections)
+        try:
+            return self.judge(found)
+        except ValueError as error:
+            raise InputError(f"{detections} on {self.path}: {error}") from error
+
+    def patients(self) -> list[str]:
+        """Patient of each scan.
+
+        Raises:
+            InputError: The files do not say.
+        """
+        if self.names is None:
+            raise InputError(
+                f"{self.path} does not say whose the scans are; expected --by scan for this file"
+            )
+        return patients_of(self.names, str(self.path))
+
+    def labels(self, attribute: str) -> Sequence[str]:
+        """Label of each lesion.
+
+        Raises:
+            InputError: The ground truth does not say.
+        """
+        if attribute not in self.strata:
+            known = ", ".join(self.strata) or "nothing"
+            raise InputError(
+                f"{self.path} does not tell the {attribute} of its lesions; expected to stratify "
+                f"by what it tells ({known})"
+            )
+        return self.strata[attribute]
+
+
+def p3d_case(path: _PathLike, *, iou_thr: float = 0.5, extrapolate: bool = True) -> Case:
+    """Sub-volumes with lesion boxes on single slices.
+
+    Args:
+        path: Lesion Harvester's pickle, or a converted annotation file (``.json``), of which all
+            lesions but hard negatives count.
+        iou_thr: As for :func:`p3d_froc`.
+        extrapolate: As for :func:`p3d_froc`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        InputError: The file cannot be used.
+    """
+    strata: dict[str, list[str]] = {}
+    if Path(path).suffix == ".json":
+        truth, strata = _converted_truth(path)
+    else:
+        truth = read_ground_truth(path)
+    return Case(
+        path,
+        read_detections,
+        lambda found: p3d_froc(found, truth, iou_thr=iou_thr, extrapolate=extrapolate),
+        names=list(truth),
+        strata=strata,
+    )
+
+
+def _converted_truth(
+    path: _PathLike,
+) -> tuple[dict[str, dict[int, list]], dict[str, list[str]]]:
+    """Published boxes ``{volume: {z: rows}}``, and labels of the lesions in that order."""
+    content = read_annotation_file(path, "volume")
+    volume_of = {image["id"]: image["volume"] for image in content["images"]}
+    grids = {volume["name"]: volume["grid"] for volume in content["volumes"]}
+    listed = set(volume_of.values())
+    truth: dict[str, dict[int, list]] = {name: {} for name in grids if name in listed}
+    entries: dict[str, dict[int, list]] = {name: {} for name in truth}
+    for annotation in content["annotations"]:
+        if annotation["source"] in LESION_SOURCES:
+            name, z = volume_of[annotation["image_id"]], annotation["published_slice"]
+            truth[name].setdefault(z, []).append(annotation["published_bbox"])
+            entries[name].setdefault(z, []).append(annotation)
+    lesions = [
+        (entry, grids[name]["spacing"])
+        for name, by_slice in entries.items()
+        for found in by_slice.values()
+        for entry in found
+    ]
+    annotations = [entry for entry, _ in lesions]
+    spacings = [spacing for _, spacing in lesions]
+    strata = _strata(annotations, spacings, "published_recist", "published_bbox")
+    return truth, strata
+
+
+def _strata(
+    annotations: Sequence[dict],
+    spacings: Sequence[Sequence[float]],
+    recist: str,
+    box: str,
+) -> dict[str, list[str]]:
+    """Labels by what all lesions have: RECIST marks or boxes, a slice interval, a type."""
+    planes = [spacing[:2] for spacing in spacings]
+    # One measure for all lesions: boxes are padded marks, and larger.
+    if all(recist in entry for entry in annotations):
+        sizes = longer_diameters([entry[recist] for entry in annotations], planes)
+    else:
+        sizes = longer_sides([entry[box] for entry in annotations], planes)
+    strata = {"size": size_labels(sizes)}
+    types = type_labels(entry.get("lesion_type", -1) for entry in annotations)
+    if any(label != "unknown" for label in types):
+        strata["type"] = types
+    if all(len(spacing) > 2 for spacing in spacings):
+        strata["interval"] = interval_labels(spacing[2] for spacing in spacings)
+    return strata
+
+
+def slice_case(path: _PathLike, *, iou_thr: float = 0.5) -> Case:
+    """Images with lesion boxes, in COCO's form; detections are COCO's results.
+
+    Args:
+        path: Ground truth (``.json``).
+        iou_thr: As for :func:`slice_froc`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        InputError: The file cannot be used.
+    """
+    coco = read_coco_boxes(path)
+    names = [image.get("volume", image.get("file_name")) for image in coco.images.values()]
+    grids = {volume["name"]: volume["grid"] for volume in coco.volumes}
+    strata: dict[str, list[str]] = {}
+    images = [coco.images[entry["image_id"]] for entry in coco.annotations]
+    if all("spacing" in image for image in images):
+        # Boxes are in the pixels of the image; the interval is that of the published slices.
+        spacings = [
+            [
+                *image["spacing"][:2],
+                *grids.get(image.get("volume"), {}).get("spacing", image["spacing"])[2:],
+            ]
+            for image in images
+        ]
+        rows = np.concatenate([*coco.boxes.values(), np.empty((0, 4))]).tolist()
+        entries = [
+            {**entry, "inclusive": row} for entry, row in zip(coco.annotations, rows, strict=True)
+        ]
+        strata = _strata(entries, spacings, "recist", "inclusive")
+    return Case(
+        path,
+        lambda file: read_coco_results(file, coco.boxes),
+        lambda found: slice_froc(found, coco.boxes, iou_thr=iou_thr),
+        names=names if all(isinstance(name, str) for name in names) else None,
+        strata=strata,
+    )
+
+
+def box3d_case(
+    path: _PathLike, *, split: str = "test", overlap: str = "iobb", iou_thr: float = 0.3
+) -> Case:
+    """Sub-volumes with 3D boxes.
+
+    Args:
+        path: The manual 1K set, or ``{volume: boxes}``.
+        split: ``'val'`` or ``'test'`` of the manual 1K set.
+        overlap: As for :func:`box3d_froc`.
+        iou_thr: As for :func:`box3d_froc`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        InputError: The file cannot be used.
+    """
+    truth = read_boxes3d_truth(path, split)
+    return Case(
+        path,
+        read_boxes3d_detections,
+        lambda found: box3d_froc(found, truth, overlap=overlap, iou_thr=iou_thr),
+        names=list(truth),
+    )
+
+
+def luna16_case(
+    path: _PathLike, excluded: _PathLike | None = None, series: _PathLike | None = None
+) -> Case:
+    """Scans with nodules; detections are a submission.
+
+    Args:
+        path: ``annotations.csv``.
+        excluded: ``annotations_excluded.csv``; without it marks on such findings are false
+            positives.
+        series: ``seriesuids.csv``, the scans that count; nodules of other scans are left out.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        InputError: A file cannot be used, or no nodule is left.
+    """
+    if series is None:
+        raise InputError(
+            "luna16 needs --series, the list of scans: those without a nodule count as well"
+        )
+    names = read_luna16_series(series)
+    known = set(names)
+    nodules = read_luna16_findings(path, unique=True)
+    nodules = {name: nodules[name] for name in names if name in nodules}
+    if not nodules:
+        raise InputError(f"{path} has no nodule in the {len(names)} scans of {series}")
+    findings = None if excluded is None else read_luna16_findings(excluded, unique=False)
+    sizes = np.concatenate(list(nodules.values()))[:, 3]
+    return Case(
+        path,
+        lambda file: read_luna16_marks(file, known),
+        lambda found: luna16_froc(found, nodules, findings, series=names),
+        strata={"size": nodule_size_labels(sizes)},
+    )

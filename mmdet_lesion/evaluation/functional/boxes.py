@@ -1,0 +1,95 @@
+"""Boxes against lesion boxes, place by place: what ``slice`` and ``box3d`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .matching import match_detections, pairs_on_same_place
+from .result import CurveRule, FROCResult, froc_result
+
+__all__ = ["boxes_froc"]
+
+
+def boxes_froc(
+    detections: Mapping[Hashable, ArrayLike],
+    ground_truth: Mapping[Hashable, ArrayLike],
+    *,
+    protocol: str,
+    sides: int,
+    names: tuple[str, str],
+    overlap: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    iou_thr: float,
+    settings: dict[str, Any],
+    fp_rates: Sequence[float],
+    mean_rates: Sequence[float],
+) -> FROCResult:
+    """FROC of boxes that hit every lesion of their place which they overlap enough.
+
+    Args:
+        detections: ``{place: (n, sides + 1)}``, the score last; places may be absent.
+        ground_truth: ``{place: (m, sides or more)}``.
+        protocol: Name for the result.
+        sides: Coordinates of a box, 4 or 6.
+        names: What a place and a lesion are called in messages.
+        overlap: ``(boxes (P, sides), lesions (P, sides)) -> (P,)``.
+        iou_thr: Overlap from which on a lesion is hit.
+        settings: Settings for the result.
+        fp_rates: Operating points, mean false positives per place.
+        mean_rates: Those of ``fp_rates`` whose mean sensitivity is the headline.
+
+    Raises:
+        ValueError: No place, a detection on a place that the ground truth lacks, rows of a wrong
+            length, a value that is not finite.
+    """
+    place, lesion = names
+    unknown = [key for key, rows in detections.items() if len(rows) and key not in ground_truth]
+    if unknown:
+        raise ValueError(
+            f"detections hold {len(unknown)} {place}(s) that the ground truth lacks, "
+            f"first {unknown[0]!r}"
+        )
+    lesions = [
+        _rows(rows, sides, f"{lesion}s of {key!r}", more=True) for key, rows in ground_truth.items()
+    ]
+    found = [
+        _rows(detections.get(key, ()), sides + 1, f"detections of {key!r}") for key in ground_truth
+    ]
+    lesion_places = np.repeat(np.arange(len(lesions)), [len(rows) for rows in lesions])
+    places = np.repeat(np.arange(len(found)), [len(rows) for rows in found])
+    lesion_boxes = np.concatenate([*lesions, np.empty((0, sides))])
+    boxes = np.concatenate([rows for rows in found if len(rows)] or [np.empty((0, sides + 1))])
+
+    box, hit = pairs_on_same_place(places, lesion_places)
+    enough = overlap(boxes[box, :sides], lesion_boxes[hit]) >= iou_thr
+    matches = match_detections(
+        boxes[:, sides], places, (box[enough], hit[enough]), lesion_places, len(ground_truth)
+    )
+    return froc_result(
+        matches,
+        protocol=protocol,
+        settings=settings,
+        fp_rates=fp_rates,
+        mean_rates=mean_rates,
+        rule=CurveRule(),
+        scans=list(ground_truth),
+    )
+
+
+def _rows(rows: ArrayLike, width: int, where: str, *, more: bool = False) -> np.ndarray:
+    """Rows of ``width`` numbers, or of more, which are left out."""
+    try:
+        array = np.asarray(rows)
+    except ValueError:
+        array = np.empty(1, dtype=object)
+    if array.size == 0:
+        return np.empty((0, width))
+    right = array.ndim == 2 and array.dtype.kind in "fiu"
+    if not right or array.shape[1] < width or (array.shape[1] > width and not more):
+        raise ValueError(f"{where} hold something else than rows of {width} numbers")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{where} hold NaN or infinity; expected finite numbers")
+    return array[:, :width]

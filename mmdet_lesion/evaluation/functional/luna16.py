@@ -1,0 +1,148 @@
+"""LUNA16: marks against nodules of whole scans, by their distance.
+
+Setio et al., "Validation, comparison, and combination of algorithms for automatic detection of
+pulmonary nodules in computed tomography images: the LUNA16 challenge", MedIA 2017, and the
+challenge's evaluation script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .matching import match_detections, pairs_on_same_place
+from .result import CurveRule, FROCResult, froc_result
+
+__all__ = ["LUNA16_FP_RATES", "luna16_froc"]
+
+LUNA16_FP_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+# What a negative diameter, the script's "unknown", stands for.
+_UNKNOWN_DIAMETER = 10.0
+_TRUTH_ROW = "x, y, z, diameter"
+
+
+def luna16_froc(
+    detections: Mapping[Hashable, ArrayLike],
+    ground_truth: Mapping[Hashable, ArrayLike],
+    excluded: Mapping[Hashable, ArrayLike] | None = None,
+    *,
+    series: Collection[Hashable] | None = None,
+    max_marks: int | None = 100,
+    fp_rates: Sequence[float] = LUNA16_FP_RATES,
+    mean_rates: Sequence[float] = LUNA16_FP_RATES,
+) -> FROCResult:
+    """FROC over scans; the headline is the CPM.
+
+    A mark hits every nodule from whose centre it is less than the radius away, and a nodule takes
+    the highest probability of its marks. Further marks on a nodule count neither way, nor does a
+    mark that hits no nodule but lies in an excluded finding. The curve has a point at every
+    distinct probability and begins at (0, 0). Of a vertical step that lies exactly on an operating
+    point the upper end is taken, and false positives are counted in whole numbers, so that this
+    does not depend on rounding; beyond the curve its last sensitivity holds.
+
+    Args:
+        detections: ``{series: (n, 4)}`` rows ``[x, y, z, probability]``, world mm; series may be
+            absent.
+        ground_truth: ``{series: (m, 4)}`` rows ``[x, y, z, diameter]``, world mm; series without a
+            nodule may be absent if ``series`` names them.
+        excluded: Findings that are neither nodule nor false positive, as ``ground_truth``; a
+            negative diameter means 10 mm.
+        series: Scans that count, with or without nodules; by default the keys of ``ground_truth``.
+            Nodules and excluded findings of other scans are left out.
+        max_marks: A scan with more marks keeps those whose probability is above that of the mark
+            after the first ``max_marks``; None keeps all.
+        fp_rates: Operating points, mean false positives per scan.
+        mean_rates: Those of ``fp_rates`` whose mean sensitivity is the headline.
+
+    Returns:
+        Operating points (zeros without any mark, NaN without any nodule), curve, counts. Marks that
+        ``max_marks`` removed are in no count.
+
+    Raises:
+        ValueError: No scan, a scan listed twice, marks in a scan that is not among them, rows of a
+            wrong length, a value that is not finite.
+    """
+    names = list(ground_truth if series is None else series)
+    known = set(names)
+    if len(known) < len(names):
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"the series hold {twice!r} twice; expected every scan once")
+    unknown = [key for key, rows in detections.items() if len(rows) and key not in known]
+    if unknown:
+        raise ValueError(
+            f"detections hold {len(unknown)} series that are not among the scans, "
+            f"first {unknown[0]!r}"
+        )
+    if max_marks is not None and max_marks < 1:
+        raise ValueError(f"max_marks is {max_marks}; expected 1 or more, or None")
+    scans, marks = _flatten(detections, names, "detections", "x, y, z, probability")
+    if max_marks is not None:
+        kept = _most_probable(scans, marks[:, 3], max_marks)
+        scans, marks = scans[kept], marks[kept]
+    nodule_scans, nodules = _flatten(ground_truth, names, "nodules", _TRUTH_ROW)
+    finding_scans, findings = _flatten(excluded or {}, names, "excluded findings", _TRUTH_ROW)
+
+    ignored = np.zeros(len(marks), dtype=bool)
+    ignored[_inside(scans, marks, finding_scans, findings)[0]] = True
+    matches = match_detections(
+        marks[:, 3],
+        scans,
+        _inside(scans, marks, nodule_scans, nodules),
+        nodule_scans,
+        len(names),
+        ignored,
+    )
+    return froc_result(
+        matches,
+        protocol="luna16",
+        settings={"max_marks": max_marks},
+        fp_rates=fp_rates,
+        mean_rates=mean_rates,
+        rule=CurveRule(by_score=True),
+        scans=names,
+    )
+
+
+def _flatten(
+    rows_of: Mapping[Hashable, ArrayLike], names: Sequence[Hashable], what: str, row: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scan number and row ``(N, 4)`` of everything in the scans that count."""
+    arrays = []
+    for name in names:
+        try:
+            array = np.asarray(rows_of.get(name, ()), dtype=np.float64)
+        except (TypeError, ValueError):
+            array = np.empty(1)
+        if array.size == 0:
+            array = np.empty((0, 4))
+        if array.ndim != 2 or array.shape[1] != 4:
+            raise ValueError(f"{what} of {name!r} are no rows of four numbers ({row})")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{what} of {name!r} hold NaN or infinity; expected finite numbers")
+        arrays.append(array)
+    scans = np.repeat(np.arange(len(names)), [len(array) for array in arrays])
+    return scans, np.concatenate([*arrays, np.empty((0, 4))])
+
+
+def _most_probable(scans: np.ndarray, probabilities: np.ndarray, max_marks: int) -> np.ndarray:
+    """Which marks are left when every scan keeps its most probable ones."""
+    kept = np.ones(len(scans), dtype=bool)
+    for scan in np.flatnonzero(np.bincount(scans) > max_marks):
+        own = np.flatnonzero(scans == scan)
+        first_out = np.sort(probabilities[own])[-max_marks - 1]
+        kept[own] = probabilities[own] > first_out
+    return kept
+
+
+def _inside(
+    scans: np.ndarray, marks: np.ndarray, finding_scans: np.ndarray, findings: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mark and finding of every mark that lies strictly inside a finding of its scan."""
+    mark, finding = pairs_on_same_place(scans, finding_scans)
+    offset = marks[mark, :3] - findings[finding, :3]
+    diameter = findings[:, 3]
+    radius = np.where(diameter < 0, _UNKNOWN_DIAMETER, diameter) / 2
+    hit = np.sum(offset**2, axis=1) < (radius**2)[finding]
+    return mark[hit], finding[hit]

@@ -1,0 +1,48 @@
+"""A protocol's figures for one kind of lesions at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from .matching import select_lesions
+from .result import FROCResult, froc_result
+
+__all__ = ["stratify_froc"]
+
+
+def stratify_froc(result: FROCResult, labels: Sequence[Hashable]) -> dict[Hashable, FROCResult]:
+    """Split the lesions by their labels, after matching.
+
+    In a stratum its own lesions alone count. A detection that hits only others counts neither way
+    (it is under ``ignored``), so that the false positives are the same in all strata.
+
+    Args:
+        result: What a protocol said of a detector.
+        labels: ``(L,)`` label of each lesion, in the order of the ground truth: scan by scan, and
+            within a scan slice by slice and row by row as they are listed.
+
+    Returns:
+        Label and result, in the order in which the labels appear.
+
+    Raises:
+        ValueError: Not one label per lesion.
+    """
+    num_lesions = len(result.matches.lesion_scans)
+    if len(labels) != num_lesions:
+        raise ValueError(f"there are {len(labels)} labels for {num_lesions} lesions")
+    numbers: dict[Hashable, int] = {}
+    codes = np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
+    return {
+        label: froc_result(
+            select_lesions(result.matches, codes == number),
+            protocol=result.protocol,
+            settings=result.settings,
+            fp_rates=result.fp_rates,
+            mean_rates=result.mean_rates,
+            rule=result.rule,
+            scans=result.scans,
+        )
+        for label, number in numbers.items()
+    }

@@ -1,0 +1,213 @@
+"""Evaluated detections as a table, as ``metrics.json`` and as CSVs."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+from ..io import atomic_write
+from .functional import Bootstrap, Comparison, FROCResult
+
+__all__ = ["Evaluated", "metrics", "table", "write_band_csv", "write_curve_csv"]
+
+_COUNTS = (
+    "true_positives",
+    "false_positives",
+    "false_negatives",
+    "ignored",
+    "doubles",
+    "detections",
+    "scans",
+    "lesions",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What is known of one file of detections.
+
+    Args:
+        path: The file.
+        result: Its figures.
+        bootstrap: Their bands.
+        strata: Figures (and bands) by label, for one kind of lesions at a time.
+        comparison: Differences to the first file.
+    """
+
+    path: str
+    result: FROCResult
+    bootstrap: Bootstrap | None = None
+    strata: Mapping[str, tuple[FROCResult, Bootstrap | None]] = field(default_factory=dict)
+    comparison: Comparison | None = None
+
+
+def metrics(
+    evaluated: Mapping[str, Evaluated], ground_truth: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Plain JSON of one or more files of detections.
+
+    Args:
+        evaluated: Label → what is known of the file.
+        ground_truth: File of the ground truth.
+        options: What else decided the figures.
+
+    Returns:
+        The figures of a single file; of several ``detections`` with one entry each.
+    """
+    entries = {label: _entry(one) for label, one in evaluated.items()}
+    head = {"ground_truth": ground_truth, "options": dict(options)}
+    if len(entries) == 1:
+        return head | next(iter(entries.values()))
+    return head | {"detections": entries}
+
+
+def _entry(one: Evaluated) -> dict[str, Any]:
+    entry: dict[str, Any] = {"file": one.path} | _figures(one.result, one.bootstrap)
+    if one.strata:
+        entry["strata"] = {label: _figures(*figures) for label, figures in one.strata.items()}
+    if one.comparison is not None:
+        entry["difference_to_first"] = one.comparison.to_dict()
+    return entry
+
+
+def _figures(result: FROCResult, bootstrap: Bootstrap | None) -> dict[str, Any]:
+    bands = None if bootstrap is None else bootstrap.to_dict()
+    if bands is not None and result.protocol == "luna16":
+        bands["cpm"] = bands["mean_sensitivity"]
+    return result.to_dict() | {"bootstrap": bands}
+
+
+def table(evaluated: Mapping[str, Evaluated]) -> Table:
+    """Sensitivities in percent, one row per file, stratum and band; counts below.
+
+    Args:
+        evaluated: Label → what is known of the file.
+    """
+    first = next(iter(evaluated.values())).result
+    grid = Table(
+        title=f"{first.protocol}: sensitivity in % at mean false positives per scan",
+        caption="\n".join(_notes(evaluated)),
+        caption_justify="left",
+    )
+    grid.add_column("detections")
+    grid.add_column("")
+    for rate in first.fp_rates:
+        grid.add_column(f"{rate:g}", justify="right", no_wrap=True)
+    grid.add_column("CPM" if first.protocol == "luna16" else "mean", justify="right", no_wrap=True)
+    if first.ap is not None:
+        grid.add_column("AP", justify="right", no_wrap=True)
+    for label, one in evaluated.items():
+        _add_figures(grid, label, one.result, one.bootstrap)
+        for stratum, figures in one.strata.items():
+            _add_figures(grid, f"  {stratum}", *figures)
+        if one.comparison is not None:
+            _add_comparison(grid, f"{label} less {next(iter(evaluated))}", one.comparison)
+        grid.add_section()
+    return grid
+
+
+def _add_figures(grid: Table, label: str, result: FROCResult, bootstrap: Bootstrap | None) -> None:
+    name = f"{label} ({result.counts['lesions']})" if label.startswith("  ") else label
+    grid.add_row(name, "all scans", *_cells(result.sensitivity, result.mean_sensitivity, result.ap))
+    if bootstrap is None:
+        return
+    percent = f"{100 * bootstrap.confidence:g} %"
+    for attribute, words in (
+        ("mean", "bootstrap mean"),
+        ("low", f"{percent} from"),
+        ("high", f"{percent} to"),
+    ):
+        bands = (bootstrap.sensitivity, bootstrap.mean_sensitivity, bootstrap.ap)
+        points, mean, ap = (band and getattr(band, attribute) for band in bands)
+        grid.add_row("", words, *_cells(points, mean, ap))
+
+
+def _add_comparison(grid: Table, label: str, comparison: Comparison) -> None:
+    percent = f"{100 * comparison.confidence:g} %"
+    parts = (comparison.sensitivity, comparison.mean_sensitivity, comparison.ap)
+    for words, of in (
+        ("difference", lambda part: part.value),
+        (f"{percent} from", lambda part: part.band.low),
+        (f"{percent} to", lambda part: part.band.high),
+    ):
+        points, mean, ap = (part and of(part) for part in parts)
+        grid.add_row(label if words == "difference" else "", words, *_cells(points, mean, ap))
+    points, mean, ap = (part and part.p_value for part in parts)
+    grid.add_row("", "p", *_cells(points, mean, ap, factor=1, digits=3))
+
+
+def _cells(
+    points: Iterable[float],
+    mean: float,
+    ap: float | None,
+    factor: float = 100,
+    digits: int = 2,
+) -> list[str]:
+    values = [*points, mean] if ap is None else [*points, mean, ap]
+    return [f"{factor * value:.{digits}f}" if math.isfinite(value) else "-" for value in values]
+
+
+def _notes(evaluated: Mapping[str, Evaluated]) -> list[str]:
+    notes = []
+    for label, one in evaluated.items():
+        counts = ", ".join(f"{one.result.counts[key]:,} {_words(key)}" for key in _COUNTS)
+        notes.append(f"{label}: {counts}")
+        if one.result.outside:
+            rates = ", ".join(f"{rate:g}" for rate in one.result.outside)
+            how = "extrapolated" if one.result.rule.extrapolate else "the outermost value is held"
+            notes.append(f"{label}: outside the curve, {how}: {rates}")
+        if one.bootstrap is not None and one.bootstrap.undefined:
+            notes.append(
+                f"{label}: {one.bootstrap.undefined} of {one.bootstrap.rounds} rounds drew no "
+                "lesion and are left out"
+            )
+    return notes
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def write_curve_csv(path: str | os.PathLike, evaluated: Mapping[str, Evaluated]) -> None:
+    """All points of the curves: detections, false positives per scan, sensitivity, threshold."""
+    rows = (
+        (label, *point)
+        for label, one in evaluated.items()
+        for point in zip(
+            one.result.curve.fps.tolist(),
+            one.result.curve.sensitivity.tolist(),
+            one.result.curve.thresholds.tolist(),
+            strict=True,
+        )
+    )
+    _write_csv(path, ("detections", "fps", "sensitivity", "threshold"), rows)
+
+
+def write_band_csv(path: str | os.PathLike, evaluated: Mapping[str, Evaluated]) -> None:
+    """The bands of the curves: detections, false positives per scan, mean, low, high."""
+    rows = (
+        (label, *point)
+        for label, one in evaluated.items()
+        if one.bootstrap is not None
+        for point in zip(
+            one.bootstrap.curve_rates.tolist(),
+            one.bootstrap.curve.mean.tolist(),
+            one.bootstrap.curve.low.tolist(),
+            one.bootstrap.curve.high.tolist(),
+            strict=True,
+        )
+    )
+    _write_csv(path, ("detections", "fps", "mean", "low", "high"), rows)
+
+
+def _write_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+    with atomic_write(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+
+from mmdet_lesion.evaluation.functional import luna16_froc
+from mmdet_lesion.io import read_luna16_findings, read_luna16_marks, read_luna16_series
+
+from .. import published
+
+RATES = (0.125, 0.25, 0.5, 1, 2, 4, 8)
+COUNTS = ("true_positives", "false_positives", "false_negatives", "ignored", "doubles")
+
+
+def random_case(seed, scans=16, most=12, levels=None, size=20.0):
+    """Small scans, so that nodules overlap one another, findings, and many marks."""
+    rng = np.random.default_rng(seed)
+    marks, nodules, excluded = {}, {}, {}
+    series = [f"1.2.{i}" for i in range(scans)]
+    for name in series:
+        if rng.random() < 0.8:
+            rows = rng.uniform(0, size, (int(rng.integers(0, 4)), 4))
+            rows[:, 3] = rng.uniform(3, 12, len(rows))
+            nodules[name] = rows
+        if rng.random() < 0.7:
+            rows = rng.uniform(0, size, (int(rng.integers(0, 4)), 4))
+            rows[:, 3] = np.where(rng.random(len(rows)) < 0.5, -1, rng.uniform(0, 8, len(rows)))
+            excluded[name] = rows
+        if rng.random() < 0.9:
+            rows = rng.uniform(0, size, (int(rng.integers(0, most)), 4))
+            rows[:, 3] = rng.random(len(rows))
+            if levels:
+                rows[:, 3] = np.ceil(rows[:, 3] * levels) / levels
+            marks[name] = rows
+    return marks, nodules, excluded, series
+
+
+def check(marks, nodules, excluded, series, **settings):
+    expected = published.luna16(marks, nodules, excluded, series, RATES, **settings)
+    result = luna16_froc(marks, nodules, excluded, series=series, **settings)
+    np.testing.assert_allclose(result.sensitivity, expected["values"], atol=1e-12, rtol=0)
+    assert result.mean_sensitivity == pytest.approx(np.mean(expected["values"]), abs=1e-12)
+    for name in COUNTS:
+        assert result.counts[name] == expected[name], name
+    assert result.counts["detections"] == expected["candidates"]
+    assert result.counts["scans"] == len(series)
+    return result
+
+
+@pytest.mark.parametrize("levels", [None, 4])
+@pytest.mark.parametrize("seed", range(25))
+def test_equals_the_published_rules(seed, levels):
+    check(*random_case(seed, levels=levels))
+
+
+@pytest.mark.parametrize("levels", [None, 7])
+@pytest.mark.parametrize("seed", range(6))
+def test_more_than_a_hundred_marks(seed, levels):
+    case = random_case(seed, scans=8, most=260, levels=levels, size=80.0)
+    assert max(map(len, case[0].values())) > 100
+    check(*case)
+
+
+@pytest.mark.parametrize("max_marks", [1, 3])
+def test_other_limits(max_marks):
+    check(*random_case(3, levels=5), max_marks=max_marks)
+
+
+def test_ties_at_the_limit_leave_fewer_marks():
+    nodule = {"a": [[0, 0, 0, 4]]}
+    marks = {"a": [[50 + i, 0, 0, 0.5] for i in range(101)] + [[0, 0, 0, 0.9]]}
+    result = check(marks, nodule, {}, ["a"])
+    assert result.counts["detections"] == 1
+    everything = luna16_froc(marks, nodule, series=["a"], max_marks=None)
+    assert everything.counts["false_positives"] == 101
+
+
+def test_example_submission(lesion_data):
+    folder = lesion_data / "luna16"
+    series = read_luna16_series(folder / "submissions/subset9_seriesuids.csv")
+    marks = read_luna16_marks(folder / "submissions/res18_focal_subset9.csv", series)
+    nodules = read_luna16_findings(folder / "annotations.csv", unique=True)
+    excluded = read_luna16_findings(folder / "annotations_excluded.csv", unique=False)
+    result = luna16_froc(marks, nodules, excluded, series=series)
+    expected = [0.761905, 0.876190, 0.895238, 0.923810, 0.933333, 0.980952, 0.990476]
+    np.testing.assert_allclose(result.sensitivity, expected, atol=5e-7)
+    assert result.mean_sensitivity == pytest.approx(0.908844, abs=5e-7)
+    assert result.to_dict()["cpm"] == result.mean_sensitivity
+    assert [result.counts[name] for name in COUNTS] == [104, 986, 1, 358, 51]
+    assert (result.counts["detections"], result.counts["scans"]) == (1499, 88)
+    assert result.outside == ()
+    check(marks, nodules, excluded, series)
+
+
+def test_the_radius_itself_is_outside():
+    nodule = {"a": [[0, 0, 0, 10]]}
+    assert luna16_froc({"a": [[3, 4, 0, 0.5]]}, nodule).counts["true_positives"] == 0
+    assert luna16_froc({"a": [[3, 3.999, 0, 0.5]]}, nodule).counts["true_positives"] == 1
+
+
+def test_unknown_diameters_mean_ten_millimetres():
+    marks = {"a": [[4.9, 0, 0, 0.5], [5.1, 0, 0, 0.4]]}
+    counts = luna16_froc(marks, {"a": []}, {"a": [[0, 0, 0, -1]]}).counts
+    assert (counts["ignored"], counts["false_positives"]) == (1, 1)
+
+
+def test_a_mark_on_two_nodules_is_a_hit_of_both_and_never_ignored():
+    nodules = {"a": [[0, 0, 0, 6], [2, 0, 0, 6]]}
+    result = luna16_froc({"a": [[1, 0, 0, 0.5]]}, nodules, {"a": [[1, 0, 0, -1]]})
+    assert [result.counts[name] for name in COUNTS] == [2, 0, 0, 0, 0]
+    # A nodule keeps its best mark even where that has hit another nodule before.
+    marks = {"a": [[1, 0, 0, 0.9], [3.5, 0, 0, 0.2]]}
+    result = check(marks, nodules, {}, ["a"])
+    np.testing.assert_array_equal(result.curve.thresholds, [np.inf, 0.9, 0.2])
+    assert result.curve.sensitivity[1] == 1
+    assert result.counts["doubles"] == 1
+
+
+@pytest.mark.parametrize("scans", [8, 24, 88, 104, 888])
+def test_the_upper_end_of_a_step_on_an_operating_point(scans):
+    series = [str(i) for i in range(scans)]
+    nodules = {name: [[0, 0, 0, 10]] for name in series}
+    first = scans // 8
+    marks = {name: [[90, 0, 0, 0.9 - 0.1 * i / scans]] for i, name in enumerate(series[:first])}
+    # After exactly 0.125 false positives a scan one nodule more is found, then another miss.
+    marks[series[0]] += [[0, 0, 0, 0.7], [95, 0, 0, 0.6]]
+    result = luna16_froc(marks, nodules, series=series)
+    assert result.sensitivity[0] == 1 / scans
+    assert result.counts["false_positives"] == first + 1
+
+
+def test_no_false_positive_no_mark_no_nodule():
+    nodules = {"a": [[0, 0, 0, 10]], "b": [[0, 0, 0, 10]]}
+    result = luna16_froc({"a": [[0, 0, 0, 0.5]]}, nodules)
+    np.testing.assert_array_equal(result.sensitivity, 0.5)
+    assert result.outside == RATES
+    result = luna16_froc({}, nodules)
+    np.testing.assert_array_equal(result.sensitivity, 0)
+    assert result.counts["false_negatives"] == 2
+    result = luna16_froc({"a": [[0, 0, 0, 0.5]]}, {}, series=["a"])
+    assert np.isnan(result.mean_sensitivity)
+    assert result.to_dict()["cpm"] is None
+
+
+def test_only_the_listed_scans_count():
+    nodules = {"a": [[0, 0, 0, 10]], "elsewhere": [[0, 0, 0, 10]]}
+    result = luna16_froc({"a": [[0, 0, 0, 0.5]]}, nodules, {"elsewhere": []}, series=["a", "b"])
+    assert (result.counts["lesions"], result.counts["scans"]) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("marks", "nodules", "series", "message"),
+    [
+        ({}, {}, None, "holds no scan"),
+        ({}, {}, ["a", "b", "a"], "hold 'a' twice"),
+        ({"b": [[0, 0, 0, 1]]}, {"a": []}, None, "not among the scans, first 'b'"),
+        ({"a": [[0, 0, 0]]}, {"a": []}, None, "detections of 'a' are no rows of four"),
+        ({"a": [[0, 0, 0, "x"]]}, {"a": []}, None, "detections of 'a' are no rows of four"),
+        ({}, {"a": [[0, 0, np.nan, 3]]}, None, "nodules of 'a' hold NaN"),
+    ],
+)
+def test_wrong_input_is_named(marks, nodules, series, message):
+    with pytest.raises(ValueError, match=message):
+        luna16_froc(marks, nodules, series=series)
+
+
+def test_the_limit_is_checked():
+    with pytest.raises(ValueError, match="max_marks is 0"):
+        luna16_froc({}, {"a": []}, max_marks=0)

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.io import read_luna16_findings, read_luna16_marks, read_luna16_series
+
+MARKS = "seriesuid,coordX,coordY,coordZ,probability\n"
+NODULES = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text, encoding="utf-8"):
+        path = tmp_path / "table.csv"
+        path.write_bytes(text.encode(encoding))
+        return path
+
+    return write
+
+
+def test_marks_keep_their_order(table):
+    path = table(MARKS + "1.2,1,2,3,0.5\n1.3,-1.5,0,1e1,1\n1.2,4,5,6,0\n")
+    marks = read_luna16_marks(path, ["1.2", "1.3", "1.4"])
+    np.testing.assert_array_equal(marks["1.2"], [[1, 2, 3, 0.5], [4, 5, 6, 0]])
+    np.testing.assert_array_equal(marks["1.3"], [[-1.5, 0, 10, 1]])
+    assert set(marks) == {"1.2", "1.3"}
+
+
+def test_columns_go_by_name(table):
+    text = 'id,probability, seriesuid ,coordZ,coordY,coordX\r\n7,.25,"1.2",3,2,1\r\n\r\n'
+    (row,) = read_luna16_marks(table("\ufeff" + text), ["1.2"])["1.2"]
+    np.testing.assert_array_equal(row, [1, 2, 3, 0.25])
+
+
+def test_no_marks(table):
+    assert read_luna16_marks(table(MARKS), ["1.2"]) == {}
+
+
+def test_series_with_and_without_header(table):
+    assert read_luna16_series(table("1.2\n1.3\n")) == ["1.2", "1.3"]
+    assert read_luna16_series(table("seriesuid\n1.3\n\n1.2\n")) == ["1.3", "1.2"]
+
+
+def test_findings_may_be_repeated_where_the_published_table_repeats_them(table):
+    path = table(NODULES + "1.2,1,2,3,-1\n1.2,1,2,3,-1\n")
+    assert len(read_luna16_findings(path, unique=False)["1.2"]) == 2
+    with pytest.raises(InputError, match=r"table.csv, line 3 repeats line 2; expected"):
+        read_luna16_findings(path, unique=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "table.csv is empty; expected the columns seriesuid, coordX, coordY, coordZ, prob"),
+        ("seriesuid,coordX,coordY,probability\n", r"has no column 'coordZ' \(found seriesuid, "),
+        (MARKS.replace(",", "\t") + "1.2\t1\t2\t3\t0.5\n", "is separated by tabs; expected commas"),
+        (MARKS.replace(",", ";"), "is separated by semicolons"),
+        (MARKS + "1.2,1,2,3\n", "line 2 has too few cells; expected 5"),
+        (MARKS + "1.2,1,2,3,.5\n1.2,1,nan,3,.5\n", "line 3 has the coordY 'nan'; expected a fin"),
+        (MARKS + "1.2,1,2,inf,.5\n", "line 2 has the coordZ 'inf'"),
+        (MARKS + "\n1.2,1,2,3,\n", "line 3 has the probability ''"),
+        (MARKS + "1.2,1,2,3,high\n", "the probability 'high'"),
+        (MARKS + "1.2,1,2,3,1.5\n", "line 2 has the probability 1.5; expected a number from 0 to"),
+        (MARKS + "1.2,1,2,3,-.1\n", "the probability -0.1"),
+        (MARKS + "1.9,1,2,3,.5\n", "line 2 has the series '1.9', which is not among the 1 scans"),
+        (MARKS + "1.2,1,2,3,.5\n1.2,4,5,6,.5\n1.2,1,2,3.0,0.5\n", "line 4 repeats line 2"),
+    ],
+)
+def test_what_does_not_fit_is_named(table, text, message):
+    with pytest.raises(InputError, match=message):
+        read_luna16_marks(table(text), ["1.2"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("\n", "lists no series"), ("1.2\n1.3\n1.2\n", r"line 3 lists the series '1.2' of line 1")],
+)
+def test_series_that_do_not_fit(table, text, message):
+    with pytest.raises(InputError, match=message):
+        read_luna16_series(table(text))
+
+
+def test_no_text_and_no_file(table, tmp_path):
+    with pytest.raises(InputError, match="no CSV of text"):
+        read_luna16_findings(table(NODULES, "utf-16"), unique=True)
+    with pytest.raises(FileNotFoundError, match="expected a CSV"):
+        read_luna16_series(tmp_path / "absent.csv")
+
+
+def test_published_tables_are_read_without_loss(lesion_data):
+    folder = lesion_data / "luna16"
+    assert len(read_luna16_series(folder / "seriesuids.csv")) == 888
+    nodules = read_luna16_findings(folder / "annotations.csv", unique=True)
+    excluded = read_luna16_findings(folder / "annotations_excluded.csv", unique=False)
+    assert sum(map(len, nodules.values())) == 1186
+    assert sum(map(len, excluded.values())) == 35192
