@@ -13,7 +13,12 @@ from .harvester import (
     write_detections,
     write_ground_truth,
 )
-from .luna16 import read_luna16_findings, read_luna16_marks, read_luna16_series
+from .luna16 import (
+    read_luna16_findings,
+    read_luna16_marks,
+    read_luna16_series,
+    write_luna16_marks,
+)
 from .metaimage import (
     MetaImageError,
     MetaImageHeader,
@@ -60,5 +65,6 @@ __all__ = [
     "write_dl_info",
     "write_ground_truth",
     "write_json",
+    "write_luna16_marks",
     "write_metaimage",
 ]
