@@ -13,11 +13,11 @@ model = dict(
         # Trained from scratch with few patches a process, on which batch norm would differ.
         norm_cfg=dict(_delete_=True, type="GN", num_groups=4),
     ),
-    neck=dict(in_channels=(12, 24, 32, 48), out_channels=24),
-    bbox_head=dict(in_channels=24, feat_channels=24),
+    neck=dict(in_channels=(12, 24, 32, 48), out_channels=16),
+    bbox_head=dict(in_channels=16, feat_channels=16),
     # A short training is seldom as sure as a long one.
     object_score_thr=0.5,
-    test_cfg=dict(window_size=96, overlap=32, window_batch=1),
+    test_cfg=dict(window_size=64, overlap=16, window_batch=4),
 )
 
 train_pipeline = [
