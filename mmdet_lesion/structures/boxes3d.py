@@ -22,9 +22,10 @@ __all__ = [
     "nms3d",
 ]
 
-# Overlaps held at a time by the suppression: 16M floats, whatever the number of boxes.
-_BLOCK = 1024
-_MAX_OVERLAPS = 1 << 24
+# Boxes settled at a time, and overlaps held at a time: few enough for a processor's cache, where
+# the time goes into memory, and enough to fill a GPU.
+_BLOCK = 256
+_MAX_OVERLAPS = {"cpu": 1 << 17, "cuda": 1 << 24}
 
 
 def _checked(boxes: Tensor) -> Tensor:
@@ -94,8 +95,8 @@ def nms3d(boxes: Tensor, scores: Tensor, iou_thr: float) -> Tensor:
 def batched_nms3d(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_thr: float) -> Tensor:
     """:func:`nms3d` where only boxes of one group (scan, class) suppress each other.
 
-    Boxes are settled in blocks of falling score. Memory is bounded: no more than some 16 million
-    overlaps exist at a time.
+    Boxes are settled in blocks of falling score. Memory is bounded, whatever the number of
+    boxes.
 
     Args:
         boxes: ``(N, 6)``.
@@ -121,7 +122,7 @@ def batched_nms3d(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_thr:
         block, left = left[:_BLOCK], left[_BLOCK:]
         block = block[_settle(_overlapping(boxes, groups, block, block, iou_thr))]
         kept.append(block)
-        step = max(1, _MAX_OVERLAPS // max(1, len(block)))
+        step = max(1, _MAX_OVERLAPS[boxes.device.type] // max(1, len(block)))
         alive = [
             ~_overlapping(boxes, groups, part, block, iou_thr).any(dim=1)
             for part in left.split(step)

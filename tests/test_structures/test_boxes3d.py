@@ -81,7 +81,7 @@ def test_equal_scores_keep_the_earlier_box():
 def test_suppression_equals_a_plain_loop(iou_thr, monkeypatch):
     # Small blocks, so that 300 boxes cross many of them.
     monkeypatch.setattr("mmdet_lesion.structures.boxes3d._BLOCK", 16)
-    monkeypatch.setattr("mmdet_lesion.structures.boxes3d._MAX_OVERLAPS", 200)
+    monkeypatch.setattr("mmdet_lesion.structures.boxes3d._MAX_OVERLAPS", {"cpu": 200})
     boxes = random_boxes(300, seed=1).double()
     scores = torch.rand(300, generator=torch.Generator().manual_seed(2))
     groups = torch.arange(300) % 3

@@ -10,10 +10,11 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmengine.structures import InstanceData
-from torch import nn
+from torch import distributed, nn
 
 import mmdet_lesion.models  # noqa: F401
 from mmdet_lesion import InputError
+from mmdet_lesion.engine import AnyDeviceDistributedDataParallel
 from mmdet_lesion.structures.boxes3d import CUBE_SYMMETRIES, box_iou3d, nms3d
 
 BASE = Path(__file__).parents[3] / "configs/_base_/models/focalmix_resnet3d_fpn3d.py"
@@ -311,6 +312,24 @@ def test_it_learns_one_nodule():
     result = predict(model.eval(), other)
     assert result.scores[0] > 0.5
     assert box_iou3d(result.bboxes[:1], torch.tensor(BOX)) > 0.4
+
+
+def test_distributed_training_needs_no_positives(tmp_path):
+    """Every weight gets a gradient, or the second step would not begin."""
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
+    )
+    try:
+        model = AnyDeviceDistributedDataParallel(build(batch_pipeline=MIXUP).train())
+        wrapper = OptimWrapper(torch.optim.Adam(model.parameters(), lr=1e-3))
+        for _ in range(2):
+            data = batch()
+            data["data_samples"][0].gt_instances = sample().gt_instances
+            log = model.train_step(data, wrapper)
+        assert log["num_pos"] == 0
+        assert torch.isfinite(log["loss"])
+    finally:
+        distributed.destroy_process_group()
 
 
 def test_mixed_precision_changes_little():
