@@ -100,3 +100,24 @@ def test_memory_of_a_step_grows_with_the_patch_and_is_estimated(benchmark, root,
         text = capsys.readouterr().out
         assert "estimated" in text
         assert "checkpointing" in text
+
+
+def test_both_ways_to_resample_agree(benchmark, monkeypatch):
+    benchmark.measure_luna16(12, 200, 8, 1)
+    loop = benchmark.loop_over_marks
+    monkeypatch.setattr(
+        benchmark, "loop_over_marks", lambda *args: (loop(*args)[0], np.ones((8, 7)))
+    )
+    with pytest.raises(RuntimeError, match="another mean"):
+        benchmark.measure_luna16(12, 200, 8, 1)
+    monkeypatch.setattr(benchmark, "loop_over_marks", lambda *_: ((0, 0), np.ones((8, 7))))
+    with pytest.raises(RuntimeError, match="the loop counts"):
+        benchmark.measure_luna16(12, 200, 8, 1)
+
+
+def test_the_luna16_table_shows_both_ways(benchmark, capsys):
+    args = ["luna16", "--scans", "5", "--marks", "60", "--rounds", "3", "--repeats", "1"]
+    assert benchmark.main(args) == 0
+    text = capsys.readouterr().out
+    assert "bootstrap_froc" in text
+    assert "loop" in text
