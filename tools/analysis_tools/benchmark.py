@@ -5,6 +5,7 @@ Examples:
     python tools/analysis_tools/benchmark.py window --size 512 --depth 40 --repeats 50
     python tools/analysis_tools/benchmark.py p3d
     python tools/analysis_tools/benchmark.py luna16
+    python tools/analysis_tools/benchmark.py crop
     python tools/analysis_tools/benchmark.py nms3d
     python tools/analysis_tools/benchmark.py memory3d --patch 160 --batch 1 2 4
 """
@@ -32,6 +33,8 @@ from mmengine.structures import InstanceData
 from rich.console import Console
 from rich.table import Table
 
+from mmdet_lesion.datasets.converters.scan import CHUNK
+from mmdet_lesion.datasets.transforms.load_volume_crop import read_padded
 from mmdet_lesion.evaluation.functional import (
     Bootstrap,
     FROCResult,
@@ -39,7 +42,13 @@ from mmdet_lesion.evaluation.functional import (
     luna16_froc,
     p3d_froc,
 )
-from mmdet_lesion.io import open_volume, save_volume
+from mmdet_lesion.io import (
+    load_volume,
+    open_volume,
+    read_metaimage,
+    save_volume,
+    write_metaimage,
+)
 from mmdet_lesion.structures import Volume, box_iou3d, nms3d
 
 FOCALMIX = Path(__file__).parents[2] / "configs" / "focalmix" / "supervised_luna16_100.py"
@@ -532,6 +541,66 @@ def run_luna16(options: argparse.Namespace) -> int:
     return 0
 
 
+def measure_crop(shape: tuple[int, int, int], size: int, repeats: int, folder: Path) -> list[float]:
+    """Median seconds of getting a crop out of a scan.
+
+    The ways take turns on the same places, with files in the page cache and one thread each as in
+    a data loader's worker, and must give the same voxels.
+
+    Args:
+        shape: ``(D, H, W)`` of the scan.
+        size: Edge of the crop.
+        repeats: Number of crops.
+        folder: Where to write the scan.
+
+    Returns:
+        Seconds of reading the crop from the store, and of loading the whole scan from the store
+        and from an uncompressed MetaImage, as published.
+
+    Raises:
+        RuntimeError: The ways differ.
+    """
+    depth, height, width = shape
+    hu = ct_like(depth, max(height, width))[:, :height, :width]
+    volume = Volume(np.ascontiguousarray(hu))
+    save_volume(folder / "scan.b2nd", volume, CHUNK)
+    write_metaimage(folder / "scan.mhd", volume)
+    rng = np.random.default_rng(0)
+    times: tuple[list[float], ...] = ([], [], [])
+    for _ in range(repeats):
+        start = [int(rng.integers(0, n - size + 1)) for n in shape]
+        stop = [a + size for a in start]
+        part = tuple(slice(a, b) for a, b in zip(start, stop))
+        ways = (
+            lambda a=start, b=stop: read_padded(str(folder / "scan.b2nd"), a, b),
+            lambda part=part: load_volume(folder / "scan.b2nd").array[part],
+            lambda part=part: read_metaimage(folder / "scan.mhd").array[part],
+        )
+        for way, taken in zip(ways, times):
+            needed, crop = seconds(way)
+            if not np.array_equal(crop, hu[part]):
+                raise RuntimeError(f"a crop at {start} differs from the scan")
+            taken.append(needed)
+    return [statistics.median(taken) for taken in times]
+
+
+def run_crop(options: argparse.Namespace) -> int:
+    """Compare reading a crop from the store with loading the whole scan."""
+    with tempfile.TemporaryDirectory() as folder:
+        needed = measure_crop(tuple(options.shape), options.size, options.repeats, Path(folder))
+    table = Table(
+        title=f"crop of {options.size}³ out of {' x '.join(map(str, options.shape))}, "
+        f"median of {options.repeats}"
+    )
+    for column in ("what is read", "ms", "times as long"):
+        table.add_column(column, justify="left" if column == "what is read" else "right")
+    ways = ("the crop, from the store", "the scan, from the store", "the scan, from .mhd and .raw")
+    for name, median in zip(ways, needed):
+        table.add_row(name, f"{1e3 * median:.1f}", f"{median / needed[0]:.1f}")
+    Console().print(table)
+    return 0
+
+
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -571,6 +640,13 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     luna16.add_argument("--rounds", type=int, default=1000, help="bootstrap (default: 1000)")
     luna16.add_argument("--repeats", type=int, default=5, help="runs (default: 5)")
     luna16.set_defaults(run=run_luna16)
+    crop = commands.add_parser("crop", help="a 3D crop from the store, beside the whole scan")
+    crop.add_argument(
+        "--shape", type=int, nargs=3, default=[300, 400, 400], help="D H W (default: 300 400 400)"
+    )
+    crop.add_argument("--size", type=int, default=160, help="edge of the crop (default: 160)")
+    crop.add_argument("--repeats", type=int, default=15, help="crops (default: 15)")
+    crop.set_defaults(run=run_crop)
     return parser.parse_args(args)
 
 

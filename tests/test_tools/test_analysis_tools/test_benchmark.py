@@ -121,3 +121,19 @@ def test_the_luna16_table_shows_both_ways(benchmark, capsys):
     text = capsys.readouterr().out
     assert "bootstrap_froc" in text
     assert "loop" in text
+
+
+def test_all_ways_to_a_crop_agree(benchmark, tmp_path, monkeypatch):
+    assert len(benchmark.measure_crop((40, 50, 60), 32, 3, tmp_path)) == 3
+    read = benchmark.read_padded
+    monkeypatch.setattr(benchmark, "read_padded", lambda *args: read(*args) + 1)
+    with pytest.raises(RuntimeError, match="differs from the scan"):
+        benchmark.measure_crop((40, 50, 60), 32, 1, tmp_path)
+
+
+def test_the_crop_table_shows_all_ways(benchmark, capsys):
+    args = ["crop", "--shape", "20", "30", "40", "--size", "16", "--repeats", "2"]
+    assert benchmark.main(args) == 0
+    text = capsys.readouterr().out
+    assert "crop of 16³ out of 20 x 30 x 40" in text
+    assert "from .mhd and .raw" in text
