@@ -12,9 +12,12 @@ from torch import Tensor
 from ..errors import InputError
 from ..visualization import draw_lesion_overlay
 
+#: Voxels that are shown on each side of a nodule's centre.
+_SURROUNDINGS = 12
+
 
 def mixup_overlays(
-    config: str, num: int = 3, patches: int = 24, seed: int = 0
+    config: str, num: int = 3, patches: int = 48, seed: int = 0
 ) -> dict[str, list[np.ndarray]]:
     """Paint labelled training patches before and after both levels of MixUp.
 
@@ -28,7 +31,8 @@ def mixup_overlays(
         seed: of the crops and of the mixing.
 
     Returns:
-        ``image``: patch, partner and mixture of each row; ``object``: patch before and after.
+        ``image``: patch, partner and mixture of each row; ``object``: the
+        surroundings of a nodule before and after.
         RGB uint8 pictures (H, W, 3), with the patch's own nodules.
 
     Raises:
@@ -70,7 +74,7 @@ def mixup_overlays(
     places = [(index, box) for index in shown for box in objects[index]]
     places.sort(key=lambda place: -float(change[place[0], 0, _middle(place[1])].max()))
     pairs = [
-        _painted(volumes[index], box, objects[index], title)
+        _painted(volumes[index], box, objects[index], title, half=_SURROUNDINGS)
         for index, box in places[:num]
         for volumes, title in ((inputs, "before"), (after, "after"))
     ]
@@ -143,8 +147,9 @@ def _painted(
     title: str,
     detected: Tensor | None = None,
     scores: Tensor | None = None,
+    half: int | None = None,
 ) -> np.ndarray:
-    """The slice of a (1, D, H, W) volume of 0..1 through the middle of a box."""
+    """The slice of a (1, D, H, W) volume of 0..1 through the middle of a box, or a part of it."""
     z = _middle(box)
     grey = (volume[0, z].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     found = {}
@@ -154,4 +159,9 @@ def _painted(
             detected=detected[here][:, [0, 1, 3, 4]].numpy(), detected_scores=scores[here].numpy()
         )
     truth = marked[_on_slice(marked, z)][:, [0, 1, 3, 4]].numpy()
-    return draw_lesion_overlay(grey, marked=truth, title=f"{title} z{z}", **found)
+    scale = 4
+    if half is not None:
+        x, y = (max(0, int((box[axis] + box[axis + 3]) / 2) - half) for axis in (0, 1))
+        grey = np.ascontiguousarray(grey[y : y + 2 * half, x : x + 2 * half])
+        truth, scale = truth - (x, y, x, y), 8
+    return draw_lesion_overlay(grey, marked=truth, title=f"{title} z{z}", scale=scale, **found)
