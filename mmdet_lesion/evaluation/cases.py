@@ -23,6 +23,7 @@ from ..io import (
     read_luna16_marks,
     read_luna16_series,
 )
+from ..structures import Grid
 from .functional import FROCResult, box3d_froc, luna16_froc, p3d_froc, slice_froc
 from .lesion_groups import (
     interval_labels,
@@ -131,9 +132,9 @@ def _converted_truth(
     """Published boxes ``{volume: {z: rows}}``, and labels of the lesions in that order."""
     content = read_annotation_file(path, "volume")
     volume_of = {image["id"]: image["volume"] for image in content["images"]}
-    grids = {volume["name"]: volume["grid"] for volume in content["volumes"]}
+    spacing_of = _spacings(path, content["volumes"])
     listed = set(volume_of.values())
-    truth: dict[str, dict[int, list]] = {name: {} for name in grids if name in listed}
+    truth: dict[str, dict[int, list]] = {name: {} for name in spacing_of if name in listed}
     entries: dict[str, dict[int, list]] = {name: {} for name in truth}
     for annotation in content["annotations"]:
         if annotation["source"] in LESION_SOURCES:
@@ -141,18 +142,27 @@ def _converted_truth(
             truth[name].setdefault(z, []).append(annotation["published_bbox"])
             entries[name].setdefault(z, []).append(annotation)
     lesions = [
-        (entry, grids[name]["spacing"])
+        (entry, spacing_of[name])
         for name, by_slice in entries.items()
         for found in by_slice.values()
         for entry in found
     ]
     annotations = [entry for entry, _ in lesions]
     spacings = [spacing for _, spacing in lesions]
-    strata = _strata(annotations, spacings, "published_recist", "published_bbox")
+    strata = _strata(path, annotations, spacings, "published_recist", "published_bbox")
     return truth, strata
 
 
+def _spacings(path: _PathLike, volumes: Sequence[dict]) -> dict[str, tuple[float, ...]]:
+    """Published spacing of every volume."""
+    try:
+        return {one["name"]: Grid.from_dict(one["grid"]).spacing for one in volumes}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: an entry of 'volumes' is incomplete: {error.args[0]}") from None
+
+
 def _strata(
+    path: _PathLike,
     annotations: Sequence[dict],
     spacings: Sequence[Sequence[float]],
     recist: str,
@@ -160,11 +170,17 @@ def _strata(
 ) -> dict[str, list[str]]:
     """Labels by what all lesions have: RECIST marks or boxes, a slice interval, a type."""
     planes = [spacing[:2] for spacing in spacings]
-    # One measure for all lesions: boxes are padded marks, and larger.
-    if all(recist in entry for entry in annotations):
-        sizes = longer_diameters([entry[recist] for entry in annotations], planes)
-    else:
-        sizes = longer_sides([entry[box] for entry in annotations], planes)
+    try:
+        # One measure for all lesions: boxes are padded marks, and larger.
+        if all(recist in entry for entry in annotations):
+            sizes = longer_diameters([entry[recist] for entry in annotations], planes)
+        else:
+            sizes = longer_sides([entry[box] for entry in annotations], planes)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{path} has a mark, box or spacing of a wrong length; expected four points, four "
+            "numbers and a spacing x, y, z"
+        ) from None
     strata = {"size": size_labels(sizes)}
     types = type_labels(entry.get("lesion_type", -1) for entry in annotations)
     if any(label != "unknown" for label in types):
@@ -187,23 +203,20 @@ def slice_case(path: _PathLike, *, iou_thr: float = 0.5) -> Case:
     """
     coco = read_coco_boxes(path)
     names = [image.get("volume", image.get("file_name")) for image in coco.images.values()]
-    grids = {volume["name"]: volume["grid"] for volume in coco.volumes}
     strata: dict[str, list[str]] = {}
     images = [coco.images[entry["image_id"]] for entry in coco.annotations]
     if all("spacing" in image for image in images):
         # Boxes are in the pixels of the image; the interval is that of the published slices.
+        published = _spacings(path, coco.volumes)
         spacings = [
-            [
-                *image["spacing"][:2],
-                *grids.get(image.get("volume"), {}).get("spacing", image["spacing"])[2:],
-            ]
+            (*image["spacing"][:2], *published.get(image.get("volume"), image["spacing"])[2:])
             for image in images
         ]
         rows = np.concatenate([*coco.boxes.values(), np.empty((0, 4))]).tolist()
         entries = [
             {**entry, "inclusive": row} for entry, row in zip(coco.annotations, rows, strict=True)
         ]
-        strata = _strata(entries, spacings, "recist", "inclusive")
+        strata = _strata(path, entries, spacings, "recist", "inclusive")
     return Case(
         path,
         lambda file: read_coco_results(file, coco.boxes),

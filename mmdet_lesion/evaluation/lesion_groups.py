@@ -99,7 +99,7 @@ def patients_of(names: Sequence[str], where: str) -> list[str]:
     patients = []
     for name in names:
         # Slices are named 000001_01_01_109.png or 000001_01_01/109.png.
-        matches = (_VOLUME_NAME.fullmatch(part) for part in reversed(name.split("/")))
+        matches = (_VOLUME_NAME.fullmatch(part) for part in reversed(str(name).split("/")))
         match = next((match for match in matches if match), None)
         if match is None:
             raise InputError(

@@ -18,6 +18,7 @@ from .luna16 import (
     read_luna16_marks,
     read_luna16_series,
     write_luna16_marks,
+    write_luna16_series,
 )
 from .metaimage import (
     MetaImageError,
@@ -66,5 +67,6 @@ __all__ = [
     "write_ground_truth",
     "write_json",
     "write_luna16_marks",
+    "write_luna16_series",
     "write_metaimage",
 ]

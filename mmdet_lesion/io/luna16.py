@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = [
     "read_luna16_marks",
     "read_luna16_series",
     "write_luna16_marks",
+    "write_luna16_series",
 ]
 
 _SERIES = "seriesuid"
@@ -126,6 +127,12 @@ def write_luna16_marks(path: str | os.PathLike, marks: Mapping[str, np.ndarray])
         lines += [",".join((series, *map(repr, row))) for row in values]
     with atomic_write(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_luna16_series(path: str | os.PathLike, series: Iterable[str]) -> None:
+    """Write a list of scans atomically, one in a line."""
+    with atomic_write(path) as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in series), encoding="utf-8")
 
 
 def _rows(path: str | os.PathLike) -> list[tuple[int, list[str]]]:

@@ -4,6 +4,8 @@ Examples:
     python tools/analysis_tools/benchmark.py window
     python tools/analysis_tools/benchmark.py window --size 512 --depth 40 --repeats 50
     python tools/analysis_tools/benchmark.py p3d
+    python tools/analysis_tools/benchmark.py luna16
+    python tools/analysis_tools/benchmark.py crop
     python tools/analysis_tools/benchmark.py nms3d
     python tools/analysis_tools/benchmark.py memory3d --patch 160 --batch 1 2 4
 """
@@ -31,11 +33,26 @@ from mmengine.structures import InstanceData
 from rich.console import Console
 from rich.table import Table
 
-from mmdet_lesion.evaluation.functional import p3d_froc
-from mmdet_lesion.io import open_volume, save_volume
+from mmdet_lesion.datasets.converters.scan import CHUNK
+from mmdet_lesion.datasets.transforms.load_volume_crop import read_padded
+from mmdet_lesion.evaluation.functional import (
+    Bootstrap,
+    FROCResult,
+    bootstrap_froc,
+    luna16_froc,
+    p3d_froc,
+)
+from mmdet_lesion.io import (
+    load_volume,
+    open_volume,
+    read_metaimage,
+    save_volume,
+    write_metaimage,
+)
 from mmdet_lesion.structures import Volume, box_iou3d, nms3d
 
 FOCALMIX = Path(__file__).parents[2] / "configs" / "focalmix" / "supervised_luna16_100.py"
+LUNA16_RATES = np.array([0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0])
 WINDOW = 9
 PUBLISHED_SPACING = (0.7, 0.7, 2.5)
 STORE_SPACING = (0.8, 0.8, 2.0)
@@ -398,6 +415,192 @@ def run_memory3d(options: argparse.Namespace) -> int:
     return 0
 
 
+def seeded_marks(
+    scans: int, marks: int, seed: int = 0
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Marks, nodules and excluded findings of scans about as LUNA16 has them.
+
+    Args:
+        scans: Number of scans.
+        marks: Number of marks over all of them.
+        seed: Seed.
+
+    Returns:
+        ``{series: (n, 4)}`` of each.
+    """
+    rng = np.random.default_rng(seed)
+    found, nodules, excluded = {}, {}, {}
+    for scan, count in enumerate(rng.multinomial(marks, np.full(scans, 1 / scans))):
+        name = f"1.2.{scan}"
+        rows = rng.uniform(-150, 150, (rng.poisson(1.34), 4))
+        rows[:, 3] = rng.uniform(3, 30, len(rows))
+        nodules[name] = rows
+        rows = rng.uniform(-150, 150, (40, 4))
+        rows[:, 3] = -1
+        excluded[name] = rows
+        rows = rng.uniform(-150, 150, (count, 4))
+        rows[:, 3] = rng.random(count) ** 3
+        near = min(len(nodules[name]), count)
+        rows[:near, :3] = nodules[name][:near, :3] + rng.normal(0, 2, (near, 3))
+        rows[:near, 3] = rng.random(near) ** 0.3
+        found[name] = rows
+    return found, nodules, excluded
+
+
+def loop_over_marks(
+    found: dict[str, np.ndarray],
+    nodules: dict[str, np.ndarray],
+    excluded: dict[str, np.ndarray],
+    rounds: int,
+) -> tuple[tuple[int, int], np.ndarray]:
+    """Hits and false positives, and every round's operating points, in the published way.
+
+    A Python loop over nodules and marks, and in each round the drawn scans' candidates put together
+    scan by scan, sorted, and made a ROC of.
+    """
+    entries = {}
+    for name in nodules:
+        marks = [tuple(row) for row in found[name].tolist()]
+        pool = dict.fromkeys(range(len(marks)))
+        entries[name] = []
+        for findings, included in ((nodules[name], True), (excluded[name], False)):
+            for x, y, z, diameter in findings.tolist():
+                radius = (10.0 if diameter < 0 else diameter) / 2.0
+                inside = [
+                    i
+                    for i, mark in enumerate(marks)
+                    if (x - mark[0]) ** 2 + (y - mark[1]) ** 2 + (z - mark[2]) ** 2 < radius**2
+                ]
+                for i in inside:
+                    pool.pop(i, None)
+                if included:
+                    best = max((marks[i][3] for i in inside), default=-1.0)
+                    entries[name].append((1.0, best, float(not inside)))
+        entries[name] += [(0.0, marks[i][3], 0.0) for i in pool]
+    columns = [np.array(rows).reshape(-1, 3).T for rows in entries.values()]
+    whole = np.concatenate(columns, axis=1)
+    hits = int(np.sum((whole[0] == 1) & (whole[2] == 0)))
+    points = np.empty((rounds, len(LUNA16_RATES)))
+    rng = np.random.default_rng(0)
+    for number in range(rounds):
+        drawn = np.empty((3, 0))
+        for i in rng.integers(len(columns), size=len(columns)):
+            drawn = np.concatenate((drawn, columns[i]), axis=1)
+        kept = drawn[:2, drawn[2] == 0]
+        order = np.argsort(kept[1])[::-1]
+        positive, scores = kept[0, order], kept[1, order]
+        last = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
+        fps = np.append(0.0, np.cumsum(1 - positive)[last]) / len(columns)
+        sensitivity = np.append(0.0, np.cumsum(positive)[last]) / drawn[0].sum()
+        points[number] = np.interp(LUNA16_RATES, fps, sensitivity)
+    return (hits, int(np.sum(whole[0] == 0))), points
+
+
+def measure_luna16(scans: int, marks: int, rounds: int, repeats: int) -> tuple[float, float]:
+    """Median seconds of :func:`luna16_froc` with :func:`bootstrap_froc`, and seconds of the loop.
+
+    Raises:
+        RuntimeError: They count differently, or their rounds do.
+    """
+    found, nodules, excluded = seeded_marks(scans, marks)
+    times = []
+    for _ in range(repeats):
+        fast, (result, bootstrap) = seconds(lambda: _luna16(found, nodules, excluded, rounds))
+        times.append(fast)
+    slow, (counts, points) = seconds(lambda: loop_over_marks(found, nodules, excluded, rounds))
+    own = (result.counts["true_positives"], result.counts["false_positives"])
+    if counts != own:
+        raise RuntimeError(f"the loop counts {counts}, luna16_froc {result.counts}")
+    if not np.allclose(points.mean(axis=0), bootstrap.sensitivity.mean, rtol=0, atol=1e-9):
+        raise RuntimeError("the loop's rounds have another mean than bootstrap_froc's")
+    return statistics.median(times), slow
+
+
+def _luna16(
+    found: dict[str, np.ndarray],
+    nodules: dict[str, np.ndarray],
+    excluded: dict[str, np.ndarray],
+    rounds: int,
+) -> tuple[FROCResult, Bootstrap]:
+    result = luna16_froc(found, nodules, excluded)
+    return result, bootstrap_froc(result, rounds)
+
+
+def run_luna16(options: argparse.Namespace) -> int:
+    """Compare the bootstrap that weights scans with one that puts them together again."""
+    fast, slow = measure_luna16(options.scans, options.marks, options.rounds, options.repeats)
+    table = Table(
+        title=f"luna16 FROC, {options.marks:,} marks over {options.scans:,} scans, "
+        f"{options.rounds:,} bootstrap rounds, median of {options.repeats}"
+    )
+    for column in ("way", "s", "times as long"):
+        table.add_column(column, justify="left" if column == "way" else "right")
+    table.add_row("luna16_froc, bootstrap_froc", f"{fast:.2f}", "1")
+    table.add_row("loop (once)", f"{slow:.1f}", f"{slow / fast:.0f}")
+    Console().print(table)
+    return 0
+
+
+def measure_crop(shape: tuple[int, int, int], size: int, repeats: int, folder: Path) -> list[float]:
+    """Median seconds of getting a crop out of a scan.
+
+    The ways take turns on the same places, with files in the page cache and one thread each as in
+    a data loader's worker, and must give the same voxels.
+
+    Args:
+        shape: ``(D, H, W)`` of the scan.
+        size: Edge of the crop.
+        repeats: Number of crops.
+        folder: Where to write the scan.
+
+    Returns:
+        Seconds of reading the crop from the store, and of loading the whole scan from the store
+        and from an uncompressed MetaImage, as published.
+
+    Raises:
+        RuntimeError: The ways differ.
+    """
+    depth, height, width = shape
+    hu = ct_like(depth, max(height, width))[:, :height, :width]
+    volume = Volume(np.ascontiguousarray(hu))
+    save_volume(folder / "scan.b2nd", volume, CHUNK)
+    write_metaimage(folder / "scan.mhd", volume)
+    rng = np.random.default_rng(0)
+    times: tuple[list[float], ...] = ([], [], [])
+    for _ in range(repeats):
+        start = [int(rng.integers(0, n - size + 1)) for n in shape]
+        stop = [a + size for a in start]
+        part = tuple(slice(a, b) for a, b in zip(start, stop))
+        ways = (
+            lambda a=start, b=stop: read_padded(str(folder / "scan.b2nd"), a, b),
+            lambda part=part: load_volume(folder / "scan.b2nd").array[part],
+            lambda part=part: read_metaimage(folder / "scan.mhd").array[part],
+        )
+        for way, taken in zip(ways, times):
+            needed, crop = seconds(way)
+            if not np.array_equal(crop, hu[part]):
+                raise RuntimeError(f"a crop at {start} differs from the scan")
+            taken.append(needed)
+    return [statistics.median(taken) for taken in times]
+
+
+def run_crop(options: argparse.Namespace) -> int:
+    """Compare reading a crop from the store with loading the whole scan."""
+    with tempfile.TemporaryDirectory() as folder:
+        needed = measure_crop(tuple(options.shape), options.size, options.repeats, Path(folder))
+    table = Table(
+        title=f"crop of {options.size}³ out of {' x '.join(map(str, options.shape))}, "
+        f"median of {options.repeats}"
+    )
+    for column in ("what is read", "ms", "times as long"):
+        table.add_column(column, justify="left" if column == "what is read" else "right")
+    ways = ("the crop, from the store", "the scan, from the store", "the scan, from .mhd and .raw")
+    for name, median in zip(ways, needed):
+        table.add_row(name, f"{1e3 * median:.1f}", f"{median / needed[0]:.1f}")
+    Console().print(table)
+    return 0
+
+
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -431,6 +634,19 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         help="edges that are measured without a GPU (default: 64 96)",
     )
     memory.set_defaults(run=run_memory3d)
+    luna16 = commands.add_parser("luna16", help="LUNA16's FROC with its bootstrap, beside a loop")
+    luna16.add_argument("--scans", type=int, default=888, help="(default: 888)")
+    luna16.add_argument("--marks", type=int, default=35000, help="(default: 35000)")
+    luna16.add_argument("--rounds", type=int, default=1000, help="bootstrap (default: 1000)")
+    luna16.add_argument("--repeats", type=int, default=5, help="runs (default: 5)")
+    luna16.set_defaults(run=run_luna16)
+    crop = commands.add_parser("crop", help="a 3D crop from the store, beside the whole scan")
+    crop.add_argument(
+        "--shape", type=int, nargs=3, default=[300, 400, 400], help="D H W (default: 300 400 400)"
+    )
+    crop.add_argument("--size", type=int, default=160, help="edge of the crop (default: 160)")
+    crop.add_argument("--repeats", type=int, default=15, help="crops (default: 15)")
+    crop.set_defaults(run=run_crop)
     return parser.parse_args(args)
 
 

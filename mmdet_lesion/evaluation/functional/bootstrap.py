@@ -8,7 +8,7 @@ drawn; matches stay as they are. Efron & Tibshirani, "An Introduction to the Boo
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .result import FROCResult, froc_figures, json_number
+from .step_curve import StepCurve
 
 __all__ = ["Band", "Bootstrap", "Comparison", "bootstrap_froc", "compare_froc"]
 
@@ -301,14 +302,12 @@ class _Samples:
         rates = np.concatenate((results[0].fp_rates, curve_rates))
         points = np.full((len(results), rounds, len(rates)), np.nan)
         aps = np.full((len(results), rounds), np.nan)
+        readers = [_reader(result) for result in results]
         for number in range(rounds):
             drawn = np.bincount(rng.integers(num_groups, size=num_groups), minlength=num_groups)
             weights = drawn[group_of_scan]
-            for i, result in enumerate(results):
-                points[i, number], ap = froc_figures(
-                    result.matches, result.rule, rates, weights, finite=True
-                )
-                aps[i, number] = np.nan if ap is None else ap
+            for i, figures in enumerate(readers):
+                points[i, number], aps[i, number] = figures(weights, rates)
         defined = ~np.isnan(points[0, :, 0])
         num_points = len(results[0].fp_rates)
         figures = [
@@ -316,6 +315,20 @@ class _Samples:
             for i in range(len(results))
         ]
         return cls(figures, int(np.count_nonzero(~defined)))
+
+
+def _reader(result: FROCResult) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float]]:
+    """``(weights, fp_rates) -> sensitivities, AP or NaN``."""
+    matches, rule = result.matches, result.rule
+    if rule.upper and not rule.with_ap:
+        curve = StepCurve(matches, rule)
+        return lambda weights, rates: (curve.read(weights, rates), float("nan"))
+
+    def read(weights: np.ndarray, rates: np.ndarray) -> tuple[np.ndarray, float]:
+        points, ap = froc_figures(matches, rule, rates, weights, finite=True)
+        return points, float("nan") if ap is None else ap
+
+    return read
 
 
 def _group_numbers(groups: Sequence[Hashable] | None, num_scans: int) -> np.ndarray:

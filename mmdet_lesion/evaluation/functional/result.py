@@ -18,7 +18,6 @@ __all__ = [
     "CurveRule",
     "FROCCurve",
     "FROCResult",
-    "froc_curve",
     "froc_figures",
     "froc_result",
     "json_number",
@@ -160,24 +159,6 @@ def sensitivity_at(
     return values
 
 
-def froc_curve(matches: Matches, rule: CurveRule, weights: np.ndarray | None = None) -> FROCCurve:
-    """The curve of matched detections.
-
-    False positives are whole numbers until they are divided once by the number of scans. That
-    quotient equals an operating point exactly where the numbers do, so that vertical steps on
-    operating points are met whatever the number of scans.
-
-    Args:
-        matches: Detections and lesions.
-        rule: The protocol's rule.
-        weights: ``(num_scans,)`` how often each scan counts; once without it.
-
-    Returns:
-        The curve; its sensitivity is NaN where no lesion counts.
-    """
-    return _weighted(matches, rule, weights)[0]
-
-
 def froc_figures(
     matches: Matches,
     rule: CurveRule,
@@ -199,14 +180,26 @@ def froc_figures(
         ``(K,)`` sensitivities and the AP or None; NaN where no lesion counts.
     """
     curve, precision = _weighted(matches, rule, weights)
-    if not _num_lesions(matches, weights):
-        return fp_rates * np.nan, float("nan") if rule.with_ap else None
-    ap = average_precision(curve.sensitivity, precision) if rule.with_ap else None
-    values = rule.read(curve.fps, curve.sensitivity, fp_rates)
-    if finite and not np.isfinite(values).all():
+    num_lesions = _num_lesions(matches, weights)
+    values, ap = _read(curve, precision, rule, fp_rates, num_lesions)
+    if finite and num_lesions and not np.isfinite(values).all():
         held = replace(rule, extrapolate=False).read(curve.fps, curve.sensitivity, fp_rates)
         values = np.where(np.isfinite(values), values, held)
     return values, ap
+
+
+def _read(
+    curve: FROCCurve,
+    precision: np.ndarray | None,
+    rule: CurveRule,
+    fp_rates: np.ndarray,
+    num_lesions: int,
+) -> tuple[np.ndarray, float | None]:
+    """Operating points and AP of a curve."""
+    if not num_lesions:
+        return fp_rates * np.nan, float("nan") if rule.with_ap else None
+    ap = average_precision(curve.sensitivity, precision) if rule.with_ap else None
+    return rule.read(curve.fps, curve.sensitivity, fp_rates), ap
 
 
 def _num_lesions(matches: Matches, weights: np.ndarray | None) -> int:
@@ -218,8 +211,14 @@ def _num_lesions(matches: Matches, weights: np.ndarray | None) -> int:
 def _weighted(
     matches: Matches, rule: CurveRule, weights: np.ndarray | None
 ) -> tuple[FROCCurve, np.ndarray | None]:
-    """The curve and, for a rule with AP, the precision at its points."""
-    scores, *counts = (matches.scores, matches.hits, matches.misses)
+    """The curve and, for a rule with AP, the precision at its points.
+
+    False positives are whole numbers until they are divided once by the number of scans. That
+    quotient equals an operating point exactly where the numbers do, so that vertical steps on
+    operating points are met whatever the number of scans. Sensitivity is NaN where no lesion
+    counts.
+    """
+    scores, counts = matches.scores, [matches.hits, matches.misses]
     if rule.with_ap:
         counts.append(matches.doubles)
     num_scans = matches.num_scans
@@ -275,14 +274,14 @@ def froc_result(
         raise ValueError(f"fp_rates is {fp_rates!r}; expected one or more positive numbers")
     if matches.num_scans < 1:
         raise ValueError("the ground truth holds no scan; expected one or more")
-    curve = froc_curve(matches, rule)
-    values, ap = froc_figures(matches, rule, rates)
+    curve, precision = _weighted(matches, rule, None)
+    num_lesions = len(matches.lesion_scans)
+    values, ap = _read(curve, precision, rule, rates, num_lesions)
     headline = np.isin(rates, np.asarray(mean_rates, dtype=np.float64))
     if not headline.any():
         headline[:] = True
     fps = curve.fps
     outside = (rates < fps[0]) | (rates > fps[-1]) if len(fps) else np.ones(len(rates), bool)
-    num_lesions = len(matches.lesion_scans)
     true_positives = int(matches.hits.sum())
     return FROCResult(
         protocol=protocol,

@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.atomic import write_json
-from mmdet_lesion.io.luna16 import write_luna16_marks
+from mmdet_lesion.io.luna16 import write_luna16_marks, write_luna16_series
 from mmdet_lesion.structures.frame import Frame
 
 from ..functional import FROCResult, luna16_froc
@@ -36,8 +36,9 @@ class Luna16Metric(BaseMetric):
     Args:
         max_marks: Marks of a scan that count, as in the challenge.
         fp_rates: Operating points; None: those of the challenge.
-        outfile_prefix: Write ``{prefix}.submission.csv``, which
-            ``evaluate_froc.py --protocol luna16`` reads, and ``{prefix}.metrics.json``.
+        outfile_prefix: Write ``{prefix}.submission.csv`` and ``{prefix}.seriesuids.csv``, which
+            ``evaluate_froc.py --protocol luna16`` reads as ``--detections`` and ``--series``, and
+            ``{prefix}.metrics.json``.
         collect_device: ``'cpu'`` or ``'gpu'``.
         prefix: Prefix of the logged names.
     """
@@ -102,6 +103,7 @@ class Luna16Metric(BaseMetric):
         self._log(result)
         if self.outfile_prefix is not None:
             write_luna16_marks(f"{self.outfile_prefix}.submission.csv", marks)
+            write_luna16_series(f"{self.outfile_prefix}.seriesuids.csv", marks)
             write_json(f"{self.outfile_prefix}.metrics.json", result.to_dict(), indent=2)
         return metrics
 

@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.evaluation.functional import luna16_froc
-from mmdet_lesion.io.luna16 import read_luna16_marks
+from mmdet_lesion.io.luna16 import read_luna16_marks, read_luna16_series
 from mmdet_lesion.structures import Frame
 
 FRAME = Frame((40, 50, 60), (1.0, 1.0, 2.0), (-30.0, 10.0, -200.0))
@@ -73,6 +73,27 @@ def test_scans_count_once_in_any_order():
     assert evaluate([*reversed(scans()), *scans()[:1]]) == once
 
 
+def _evaluate_part(rank, folder):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
+    samples = [*scans(), sample("c", [OTHER], [(20, 40, -140, 0.6), (1, 1, -150, 0.55)])]
+    evaluator = Evaluator(METRICS.build(dict(type="Luna16Metric")))
+    # As the sampler deals them: the first scan comes twice, so that both have as many.
+    for one in ([samples[0], samples[2]], [samples[1], samples[0]])[rank]:
+        evaluator.process([one])
+    (folder / f"{rank}.json").write_text(json.dumps(evaluator.evaluate(3)))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_count_every_scan_once(tmp_path):
+    torch.multiprocessing.spawn(_evaluate_part, args=(tmp_path,), nprocs=2)
+    alone = evaluate([*scans(), sample("c", [OTHER], [(20, 40, -140, 0.6), (1, 1, -150, 0.55)])])
+    assert 0 < alone["froc/cpm"] < 1
+    for rank in range(2):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == alone
+
+
 def test_the_frame_decides_where_a_box_lies():
     # The same world position, seen from a turned array of another size.
     turned = FRAME.crop((3, -2, 5), (20, 30, 44)).permute((2, 0, 1), (True, False, True))
@@ -95,7 +116,9 @@ def test_dump_gives_the_same_figure(tmp_path):
         nodules[f"s{i}"], excluded[f"s{i}"] = truth, found
     prefix = tmp_path / "new" / "test"
     metrics = evaluate(samples, outfile_prefix=str(prefix))
-    marks = read_luna16_marks(f"{prefix}.submission.csv", nodules)
+    series = read_luna16_series(f"{prefix}.seriesuids.csv")
+    assert series == list(nodules)
+    marks = read_luna16_marks(f"{prefix}.submission.csv", series)
     result = luna16_froc(marks, nodules, excluded)
     assert result.mean_sensitivity == metrics["froc/cpm"]
     assert 0 < metrics["froc/cpm"] < 1

@@ -100,3 +100,40 @@ def test_memory_of_a_step_grows_with_the_patch_and_is_estimated(benchmark, root,
         text = capsys.readouterr().out
         assert "estimated" in text
         assert "checkpointing" in text
+
+
+def test_both_ways_to_resample_agree(benchmark, monkeypatch):
+    benchmark.measure_luna16(12, 200, 8, 1)
+    loop = benchmark.loop_over_marks
+    monkeypatch.setattr(
+        benchmark, "loop_over_marks", lambda *args: (loop(*args)[0], np.ones((8, 7)))
+    )
+    with pytest.raises(RuntimeError, match="another mean"):
+        benchmark.measure_luna16(12, 200, 8, 1)
+    monkeypatch.setattr(benchmark, "loop_over_marks", lambda *_: ((0, 0), np.ones((8, 7))))
+    with pytest.raises(RuntimeError, match="the loop counts"):
+        benchmark.measure_luna16(12, 200, 8, 1)
+
+
+def test_the_luna16_table_shows_both_ways(benchmark, capsys):
+    args = ["luna16", "--scans", "5", "--marks", "60", "--rounds", "3", "--repeats", "1"]
+    assert benchmark.main(args) == 0
+    text = capsys.readouterr().out
+    assert "bootstrap_froc" in text
+    assert "loop" in text
+
+
+def test_all_ways_to_a_crop_agree(benchmark, tmp_path, monkeypatch):
+    assert len(benchmark.measure_crop((40, 50, 60), 32, 3, tmp_path)) == 3
+    read = benchmark.read_padded
+    monkeypatch.setattr(benchmark, "read_padded", lambda *args: read(*args) + 1)
+    with pytest.raises(RuntimeError, match="differs from the scan"):
+        benchmark.measure_crop((40, 50, 60), 32, 1, tmp_path)
+
+
+def test_the_crop_table_shows_all_ways(benchmark, capsys):
+    args = ["crop", "--shape", "20", "30", "40", "--size", "16", "--repeats", "2"]
+    assert benchmark.main(args) == 0
+    text = capsys.readouterr().out
+    assert "crop of 16³ out of 20 x 30 x 40" in text
+    assert "from .mhd and .raw" in text

@@ -1,0 +1,212 @@
+import csv
+import importlib.util
+import json
+import os
+import pickle
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+BOX = [10.0, 10, 29, 29]
+MISS = [50.0, 50, 60, 60]
+
+
+@pytest.fixture(scope="module")
+def tool(root):
+    path = root / "tools/analysis_tools/evaluate_froc.py"
+    spec = importlib.util.spec_from_file_location("evaluate_froc", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def p3d(tmp_path):
+    """Twelve sub-volumes of six patients with a lesion each, and two files of detections."""
+    rng = np.random.default_rng(0)
+    names = [f"{i // 2:06d}_01_{i % 2:02d}_000-009" for i in range(12)]
+    truth = {name + ".annot": {3: [[*BOX, 3, 3]]} for name in names}
+    (tmp_path / "gt.pkl").write_bytes(pickle.dumps(truth, 2))
+    for file, share in (("good", 0.9), ("bad", 0.3)):
+        found = {
+            name: [[(3, [*(BOX if rng.random() < share else MISS), rng.random()])] for _ in "abc"]
+            for name in names
+        }
+        (tmp_path / f"{file}.pkl").write_bytes(pickle.dumps(found, 2))
+    return tmp_path
+
+
+@pytest.fixture
+def luna16(tmp_path):
+    head = "seriesuid,coordX,coordY,coordZ,"
+    nodules = "".join(f"{i},0,0,0,{4 + 3 * (i % 3)}\n" for i in range(8))
+    (tmp_path / "gt.csv").write_text(head + "diameter_mm\n" + nodules)
+    (tmp_path / "excluded.csv").write_text(head + "diameter_mm\n0,90,0,0,-1\n")
+    (tmp_path / "series.csv").write_text("".join(f"{i}\n" for i in range(10)))
+    marks = "".join(f"{i},{i % 5},0,0,0.{9 - i}\n" for i in range(10))
+    (tmp_path / "marks.csv").write_text(head + "probability\n" + marks + "0,91,0,0,.5\n")
+    return tmp_path
+
+
+def luna16_args(folder, **files):
+    names = {"gt": "gt", "excluded": "excluded", "series": "series", "detections": "marks"} | files
+    pairs = ([f"--{key}", str(folder / f"{name}.csv")] for key, name in names.items())
+    return ["--protocol", "luna16", *(word for pair in pairs for word in pair)]
+
+
+def read(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def csv_rows(path):
+    with open(path, newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_everything_of_one_file(tool, p3d, capsys):
+    out = p3d / "out"
+    args = ["--protocol", "p3d", "--gt", str(p3d / "gt.pkl"), "--detections", str(p3d / "good.pkl")]
+    assert tool.main([*args, "--out", str(out), "--bootstrap", "50", "--by", "patient"]) == 0
+    text = capsys.readouterr().out
+    for words in ("bootstrap mean", "95 % from", "AP", "good: 12 true positives", "0.125"):
+        assert words in text
+    found = read(out)
+    assert found["counts"]["true_positives"] == 12
+    assert set(found["sensitivity"]) == {"0.125", "0.25", "0.5", "1", "2", "4", "8", "16"}
+    assert found["protocol"] == "p3d"
+    assert found["settings"] == {"iou_thr": 0.5, "extrapolate": True}
+    assert found["outside"] == [0.25, 0.5, 1, 2, 4, 8, 16]
+    assert found["options"]["by"] == "patient"
+    band = found["bootstrap"]["ap"]
+    assert band["low"] <= band["mean"] <= band["high"]
+    assert found["bootstrap"]["rounds"] == 50
+    assert "cpm" not in found
+    rows = csv_rows(out / "froc.csv")
+    assert rows[0] == ["detections", "fps", "sensitivity", "threshold"]
+    assert len(rows) == 1 + found["counts"]["detections"]
+    assert len(csv_rows(out / "froc_bootstrap.csv")) == 1 + tool.CURVE_POINTS
+    assert cv2.imread(str(out / "froc.png")).shape == (720, 960, 3)
+
+
+def test_two_files_give_the_difference(tool, p3d, capsys):
+    files = [str(p3d / "bad.pkl"), str(p3d / "good.pkl")]
+    args = ["--protocol", "p3d", "--gt", str(p3d / "gt.pkl"), "--detections", *files, "--clamp"]
+    assert tool.main([*args, "--bootstrap", "40", "--out", str(p3d / "out")]) == 0
+    assert "good less bad" in capsys.readouterr().out
+    found = read(p3d / "out")["detections"]
+    difference = found["good"]["difference_to_first"]["mean_sensitivity"]
+    means = [found[name]["mean_sensitivity"] for name in ("bad", "good")]
+    assert difference["difference"] == pytest.approx(means[1] - means[0])
+    assert difference["low"] <= difference["mean"] <= difference["high"]
+    assert 0 < difference["p_value"] <= 1
+    assert "difference_to_first" not in found["bad"]
+    assert found["bad"]["settings"]["extrapolate"] is False
+    labels = {row[0] for row in csv_rows(p3d / "out/froc.csv")}
+    assert labels == {"detections", "bad", "good"}
+    # Without a bootstrap there are two sets of figures and no difference.
+    assert tool.main([*args, "--out", str(p3d / "plain")]) == 0
+    plain = read(p3d / "plain")["detections"]["good"]
+    assert plain["bootstrap"] is None
+    assert "difference_to_first" not in plain
+    assert not (p3d / "plain/froc_bootstrap.csv").exists()
+
+
+def test_luna16_with_strata(tool, luna16, capsys):
+    args = luna16_args(luna16)
+    assert tool.main([*args, "--stratify", "size", "--out", str(luna16 / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "CPM" in text
+    assert text.index("< 6 mm (3)") < text.index("6-8 mm (3)") < text.index("> 8 mm (2)")
+    found = read(luna16 / "out")
+    assert found["cpm"] == found["mean_sensitivity"]
+    assert found["counts"]["ignored"] == 1
+    assert [part["counts"]["lesions"] for part in found["strata"].values()] == [3, 3, 2]
+    assert tool.main([*args, "--bootstrap", "20", "--out", str(luna16 / "b")]) == 0
+    assert set(read(luna16 / "b")["bootstrap"]["cpm"]) == {"mean", "low", "high"}
+
+
+def test_figures_are_not_cut_when_redirected(tool, luna16, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert tool.main(luna16_args(luna16)) == 0
+    assert "…" not in capsys.readouterr().out
+
+
+def test_files_of_one_name_are_told_apart(tool, p3d):
+    (p3d / "more").mkdir()
+    (p3d / "more/good.pkl").write_bytes((p3d / "good.pkl").read_bytes())
+    labels = tool.labels_of([p3d / "good.pkl", p3d / "more/good.pkl"])
+    assert list(labels) == [str(p3d / "good.pkl"), str(p3d / "more/good.pkl")]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"detections": "absent"}, "absent.csv is not there; expected a CSV"),
+        ({"detections": "gt"}, "gt.csv has no column 'probability'"),
+        ({"series": "short"}, "marks.csv, line 5 has the series '3'"),
+    ],
+)
+def test_errors_are_one_sentence(tool, luna16, capsys, change, message):
+    (luna16 / "short.csv").write_text("0\n1\n2\n")
+    assert tool.main(luna16_args(luna16, **change)) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--clamp"], "--clamp is given for luna16, which has no such option"),
+        (["--iou-thr", "0.5"], "--iou-thr is given for luna16"),
+        (["--stratify", "type"], "gt.csv does not tell the type of its lesions; expected to"),
+        (["--bootstrap", "5", "--by", "patient"], "does not say whose the scans are"),
+    ],
+)
+def test_options_that_do_not_fit(tool, luna16, capsys, words, message):
+    assert tool.main([*luna16_args(luna16), *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--bootstrap", "0"], ["--iou-thr", "2"], ["--iou-thr", "x"]])
+def test_wrong_numbers(tool, luna16, words):
+    with pytest.raises(SystemExit) as stop:
+        tool.main([*luna16_args(luna16), *words])
+    assert stop.value.code == 2
+
+
+class Malice:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("protocol", ["p3d", "box3d"])
+@pytest.mark.parametrize("file", ["gt", "good"])
+def test_a_malicious_pickle_does_not_run(tool, p3d, capsys, protocol, file):
+    (p3d / f"{file}.pkl").write_bytes(pickle.dumps({"a": Malice(p3d / "ran")}))
+    (p3d / "boxes.pkl").write_bytes(pickle.dumps({"a": np.empty((0, 6))}))
+    gt = p3d / ("boxes.pkl" if protocol == "box3d" and file == "good" else "gt.pkl")
+    args = ["--protocol", protocol, "--gt", str(gt), "--detections", str(p3d / "good.pkl")]
+    assert tool.main(args) == 1
+    assert "posix.mkdir, which is refused" in capsys.readouterr().err
+    assert not (p3d / "ran").exists()
+
+
+def test_published_figures_from_the_command_line(root, lesion_data, tmp_path):
+    folder = lesion_data / "deeplesion"
+    command = [sys.executable, str(root / "tools/analysis_tools/evaluate_froc.py")]
+    command += ["--protocol", "p3d", "--gt", str(folder / "harvester/Revised-Train100.pkl")]
+    command += ["--detections", str(folder / "example_detections_train100.pkl")]
+    command += ["--out", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    found = read(tmp_path)
+    assert found["ap"] == pytest.approx(0.607307065076, abs=1e-9)
+    assert found["sensitivity"]["16"] == pytest.approx(0.764285714286, abs=1e-9)
