@@ -37,6 +37,9 @@ class ImageLevelMixUp(BaseTransform):
 
     Modified keys: the same.
 
+    Added keys: ``partners`` ``(N,)`` int64, the other patch of each, and ``ratios`` ``(N,)``, the
+    weight of the first.
+
     Args:
         eta: Parameter of the beta distribution.
 
@@ -56,6 +59,7 @@ class ImageLevelMixUp(BaseTransform):
         results["inputs"] = torch.lerp(inputs[partner], inputs, ratio.view(-1, 1, 1, 1, 1))
         results["targets"] = torch.lerp(targets[partner], targets, ratio.to(targets)[:, None])
         results["used"] = used & used[partner]
+        results["partners"], results["ratios"] = partner, ratio
         return results
 
     def __repr__(self) -> str:

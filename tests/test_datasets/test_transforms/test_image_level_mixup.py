@@ -34,6 +34,8 @@ def test_patches_targets_and_use_by_hand(monkeypatch):
         [False, True, False],
     ]
     assert all(torch.equal(a, b) for a, b in zip(after["objects"], before["objects"]))
+    assert torch.equal(after["partners"], partners)
+    assert torch.equal(after["ratios"], ratios)
     # The given batch stays what it was.
     assert torch.equal(before["inputs"], x)
 
