@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
 .DELETE_ON_ERROR:
-.PHONY: setup demo demo-seeds test lint clean
+.PHONY: setup demo demo-seeds demo-focalmix test lint clean
 
 setup: $(READY)
 
@@ -30,6 +30,9 @@ demo: $(READY)
 demo-seeds: $(READY)
 	$(BIN)/python tools/demo.py demo_out --seeds 0 1 2
 
+demo-focalmix: $(READY)
+	$(BIN)/python tools/demo_focalmix.py demo_focalmix_out
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,4 +41,4 @@ test: lint
 	$(BIN)/python -m pytest
 
 clean:
-	rm -rf build *.egg-info demo_out .pytest_cache .ruff_cache
+	rm -rf build *.egg-info demo_out demo_focalmix_out .pytest_cache .ruff_cache

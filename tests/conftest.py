@@ -58,3 +58,39 @@ def phantom_store(phantom_raw, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("store") / "data"
     Conversion(phantom_raw, out, phantom_raw / "harvester", (6.4, 6.4, 2.0)).run(progress=False)
     return out
+
+
+@pytest.fixture(scope="session")
+def luna16_raw(tmp_path_factory) -> Path:
+    """Ten tiny chest phantoms in LUNA16's published layout, one in each subset."""
+    from mmdet_lesion.datasets.phantoms import Luna16PhantomConfig, make_luna16
+
+    out = tmp_path_factory.mktemp("luna16_phantoms") / "raw"
+    config = Luna16PhantomConfig(
+        volumes=10,
+        seed=2,
+        size=48,
+        pixel=(2.0, 2.6),
+        interval=(2.0, 3.0),
+        stature=(0.28, 0.35),
+        nodules=(1, 3),
+        diameter=(6.0, 14.0),
+        findings=(1, 3),
+        vessels=3,
+        flipped=0.5,
+    )
+    make_luna16(out, config, progress=False)
+    return out
+
+
+@pytest.fixture(scope="session")
+def luna16_store(luna16_raw, tmp_path_factory) -> Path:
+    """The chest phantoms, converted at 2 mm: 6 to train on (2 or 3 labelled), 4 to test on."""
+    from mmdet_lesion.datasets.converters import Luna16Conversion
+
+    out = tmp_path_factory.mktemp("luna16_store") / "data"
+    conversion = Luna16Conversion(
+        luna16_raw, out, (2.0, 2.0, 2.0), train=6, test=4, labeled=(2, 3), unlabeled=3
+    )
+    conversion.run(progress=False)
+    return out

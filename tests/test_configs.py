@@ -1,4 +1,4 @@
-"""Every config is built, trained for two iterations on phantoms, and tested."""
+"""Every config on slices is built, trained for two iterations on phantoms, and tested."""
 
 import logging
 from pathlib import Path
@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(
     path
     for path in (ROOT / "configs").glob("*/*.py")
-    if path.parent.name != "_base_" and not path.name.startswith("_")
+    if path.parent.name not in ("_base_", "focalmix")
+    and "luna16" not in path.name
+    and "focalmix" not in path.name
 )
 
 

@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,8 @@ def figures_of(result) -> dict:
         for rate, sensitivity in zip(result.fp_rates, result.sensitivity)
         if rate in result.mean_rates
     }
-    return {**figures, "mean": 100 * result.mean_sensitivity, "AP": 100 * result.ap}
+    figures["mean"] = 100 * result.mean_sensitivity
+    return figures if result.ap is None else {**figures, "AP": 100 * result.ap}
 
 
 def mining_figures(work_dir: Path) -> dict:
@@ -118,15 +120,20 @@ def mining_figures(work_dir: Path) -> dict:
     }
 
 
-def table_of(seeds: dict) -> Table:
-    """Return the table: one value for one seed, mean ± standard deviation for several."""
+def table_of(seeds: dict, title: str) -> Table:
+    """Return the table: one value for one seed, mean ± standard deviation for several.
+
+    Args:
+        seeds: seed → row → column → figure; a row need not have every column.
+        title: what the figures are.
+    """
     some = next(iter(seeds.values()))
-    columns = list(some["mean teacher"])
-    table = Table(title=f"P3D-IoU FROC on phantoms, seeds {', '.join(map(str, seeds))} (percent)")
+    columns = list(dict.fromkeys(column for figures in some.values() for column in figures))
+    table = Table(title=f"{title}, seeds {', '.join(map(str, seeds))}")
     table.add_column("model")
     for column in columns:
         table.add_column(column, justify="right")
-    for row in ROWS:
+    for row in some:
         cells = []
         for column in columns:
             values = [results[row][column] for results in seeds.values() if column in results[row]]
@@ -140,9 +147,19 @@ def table_of(seeds: dict) -> Table:
     return table
 
 
-def main() -> int:
-    """Run the demo; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(
+    run: Callable[[Path, int], dict] = run_seed,
+    title: str = "P3D-IoU FROC on phantoms in percent",
+    description: str = __doc__.splitlines()[0],
+) -> int:
+    """Run a demo for each seed of the command line; returns the exit status.
+
+    Args:
+        run: does everything for one seed in a folder; returns row → figures.
+        title: of the table.
+        description: of the command.
+    """
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     args = parser.parse_args()
@@ -151,7 +168,7 @@ def main() -> int:
     seeds = {}
     for seed in args.seeds:
         try:
-            seeds[seed] = run_seed(out / f"seed{seed}", seed)
+            seeds[seed] = run(out / f"seed{seed}", seed)
         except subprocess.CalledProcessError as error:
             print(f"error: {' '.join(error.cmd)} ended with {error.returncode}", file=sys.stderr)
             return 1
@@ -159,7 +176,7 @@ def main() -> int:
             out / "results.json", {str(key): value for key, value in seeds.items()}, indent=2
         )
     console = Console(width=200)
-    console.print(table_of(seeds))
+    console.print(table_of(seeds, title))
     console.print(f"{(time.time() - begin) / 60:.1f} minutes; pictures: {out}/seed*/*.png")
     return 0
 

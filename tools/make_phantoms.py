@@ -1,29 +1,44 @@
-"""Write made-up CT volumes in a published data set's layout, with complete truth.
+r"""Write made-up CT volumes in a published data set's layout, with complete truth.
 
-Example::
-
+Examples:
     python tools/make_phantoms.py deeplesion data/raw --volumes 160 --size 128 --workers 2
+    python tools/make_phantoms.py luna16 data/luna16_raw --volumes 60 --workers 2
+    python tools/make_phantoms.py luna16 data/small_raw --volumes 60 --workers 2 --size 128 \
+        --pixel 1.8 2 --interval 1.8 2.2 --stature 0.5 0.7
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 
-from mmdet_lesion.datasets.phantoms import LESION_TYPES, PhantomConfig, make_deeplesion
+from mmdet_lesion.datasets.phantoms import (
+    LESION_TYPES,
+    Luna16PhantomConfig,
+    PhantomConfig,
+    make_deeplesion,
+    make_luna16,
+)
 from mmdet_lesion.errors import InputError
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     layouts = parser.add_subparsers(dest="layout", required=True, metavar="LAYOUT")
-    default = PhantomConfig(volumes=3)
+    _add_deeplesion(layouts)
+    _add_luna16(layouts)
+    return parser.parse_args(argv)
+
+
+def _add_layout(layouts, name: str, text: str, seed: int, size: int) -> argparse.ArgumentParser:
+    """Add a layout with the options that all of them have."""
     sub = layouts.add_parser(
-        "deeplesion",
-        help="DeepLesion's layout: 16-bit PNG slices, DL_info.csv, Lesion Harvester's pickles",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     sub.add_argument("out", metavar="OUT", help="folder to write")
     sub.add_argument(
@@ -32,13 +47,26 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     sub.add_argument(
         "--overwrite", action="store_true", help="replace an earlier phantom data set in OUT"
     )
-    sub.add_argument("--volumes", type=int, required=True, help="number of sub-volumes")
-    sub.add_argument("--seed", type=int, default=default.seed, help="same seed, same bytes")
+    sub.add_argument("--volumes", type=int, required=True, help="number of (sub-)volumes")
+    sub.add_argument("--seed", type=int, default=seed, help="same seed, same bytes")
+    sub.add_argument("--size", type=int, default=size, help="rows and columns of a slice")
+    return sub
+
+
+def _add_deeplesion(layouts) -> None:
+    default = PhantomConfig(volumes=3)
+    sub = _add_layout(
+        layouts,
+        "deeplesion",
+        "DeepLesion's layout: 16-bit PNG slices, DL_info.csv, Lesion Harvester's pickles",
+        default.seed,
+        default.size,
+    )
+    sub.set_defaults(make=_make_deeplesion)
     sub.add_argument(
         '--missing', type=float, default=default.missing,
         help='probability that a lesion is left unmarked; every volume keeps at least one mark',
     )  # fmt: skip
-    sub.add_argument("--size", type=int, default=default.size, help="rows and columns of a slice")
     _pair(sub, "--slices", int, default.slices, "slices a volume")
     sub.add_argument(
         '--intervals', type=float, nargs='+', metavar='MM', default=default.intervals,
@@ -69,7 +97,48 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--split', type=float, nargs=3, metavar=('TRAIN', 'VAL', 'TEST'), default=default.split,
         help='volumes or fractions for each split',
     )  # fmt: skip
-    return parser.parse_args(argv)
+
+
+def _add_luna16(layouts) -> None:
+    default = Luna16PhantomConfig(volumes=1)
+    sub = _add_layout(
+        layouts,
+        "luna16",
+        "LUNA16's layout: chest scans as MetaImages in ten subsets, nodules in CSVs",
+        default.seed,
+        default.size,
+    )
+    sub.set_defaults(make=_make_luna16)
+    _pair(sub, "--pixel", float, default.pixel, "pixel size in mm")
+    _pair(sub, "--interval", float, default.interval, "slice interval in mm")
+    _pair(
+        sub, "--stature", float, default.stature,
+        "size of the patients, adults being 1, as far as the field of view has room",
+    )  # fmt: skip
+    _pair(sub, "--nodules", int, default.nodules, "nodules a scan")
+    _pair(sub, "--diameter", float, default.diameter, "diameter of nodules in mm")
+    _pair(sub, "--contrast", float, default.contrast, "contrast of solid nodules to the lung in HU")
+    sub.add_argument(
+        '--subsolid', type=float, default=default.subsolid,
+        help='share of the nodules that are ground glass with a solid core',
+    )  # fmt: skip
+    sub.add_argument(
+        '--juxtapleural', type=float, default=default.juxtapleural,
+        help='share of the nodules that lie against the pleura',
+    )  # fmt: skip
+    _pair(sub, "--findings", int, default.findings, "irrelevant findings a scan, the distractors")
+    sub.add_argument(
+        '--vessels', type=int, default=default.vessels,
+        help='generations of the tree of small vessels, the other distractors',
+    )  # fmt: skip
+    sub.add_argument("--noise", type=float, default=default.noise, help="noise in HU")
+    sub.add_argument(
+        "--flipped", type=float, default=default.flipped, help="share of scans with flipped axes"
+    )
+    sub.add_argument(
+        '--padded', type=float, default=default.padded,
+        help='share of scans with -3024 HU outside of the circular field of view',
+    )  # fmt: skip
 
 
 def _pair(parser: argparse.ArgumentParser, name: str, kind: type, default, text: str) -> None:
@@ -78,32 +147,15 @@ def _pair(parser: argparse.ArgumentParser, name: str, kind: type, default, text:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
-    args = parse_args(argv)
-    try:
-        config = PhantomConfig(
-            volumes=args.volumes,
-            seed=args.seed,
-            missing=args.missing,
-            size=args.size,
-            slices=tuple(args.slices),
-            intervals=tuple(args.intervals),
-            lesions=tuple(args.lesions),
-            lesion_types=tuple(args.types),
-            diameter=tuple(args.diameter),
-            contrast=tuple(args.contrast),
-            hypodense=args.hypodense,
-            subsolid=args.subsolid,
-            noise=args.noise,
-            vessels=tuple(args.vessels),
-            enhancement=tuple(args.enhancement),
-            split=tuple(args.split),
-        )
-        summary = make_deeplesion(args.out, config, workers=args.workers, overwrite=args.overwrite)
-    except (InputError, OSError) as error:
-        print(f"make_phantoms: {error}", file=sys.stderr)
-        return 1
+def _config(kind: type, args: argparse.Namespace):
+    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(kind)}
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _make_deeplesion(args: argparse.Namespace) -> None:
+    args.lesion_types = args.types
+    config = _config(PhantomConfig, args)
+    summary = make_deeplesion(args.out, config, workers=args.workers, overwrite=args.overwrite)
     for split, numbers in summary.items():
         unmarked = numbers["lesions"] - numbers["marked"]
         print(
@@ -111,6 +163,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{numbers['slices']} slices)  {numbers['lesions']:4d} lesions: "
             f"{numbers['marked']} marked, {unmarked} unmarked"
         )
+
+
+def _make_luna16(args: argparse.Namespace) -> None:
+    config = _config(Luna16PhantomConfig, args)
+    counts = make_luna16(args.out, config, workers=args.workers, overwrite=args.overwrite)
+    kinds = ", ".join(
+        f"{number} {kind}"
+        for kind, number in sorted(counts.items())
+        if kind not in ("scans", "nodules", "findings")
+    )
+    print(
+        f"{counts['scans']} scans, {counts['nodules']} nodules, {counts['findings']} irrelevant "
+        f"findings ({kinds})"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; returns the exit status."""
+    args = parse_args(argv)
+    try:
+        args.make(args)
+    except (InputError, OSError) as error:
+        print(f"make_phantoms: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -1,5 +1,13 @@
 """What a user calls from Python, above everything else."""
 
 from .browse import detected_overlays, mined_overlays
+from .browse_volumes import mixup_overlays, volume_overlays
+from .select_unlabeled import select_unlabeled
 
-__all__ = ["detected_overlays", "mined_overlays"]
+__all__ = [
+    "detected_overlays",
+    "mined_overlays",
+    "mixup_overlays",
+    "select_unlabeled",
+    "volume_overlays",
+]

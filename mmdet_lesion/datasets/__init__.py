@@ -2,5 +2,6 @@
 
 from . import transforms
 from .deeplesion import DeepLesionDataset
+from .luna16 import Luna16Dataset
 
-__all__ = ["DeepLesionDataset", "transforms"]
+__all__ = ["DeepLesionDataset", "Luna16Dataset", "transforms"]

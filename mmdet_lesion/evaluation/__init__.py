@@ -1,6 +1,6 @@
 """Published protocols as functions, and the metrics that call them in training and testing."""
 
 from . import functional
-from .metrics import LesionFROCMetric
+from .metrics import LesionFROCMetric, Luna16Metric
 
-__all__ = ["LesionFROCMetric", "functional"]
+__all__ = ["LesionFROCMetric", "Luna16Metric", "functional"]

@@ -13,7 +13,20 @@ from .harvester import (
     write_detections,
     write_ground_truth,
 )
-from .luna16 import read_luna16_findings, read_luna16_marks, read_luna16_series
+from .luna16 import (
+    read_luna16_findings,
+    read_luna16_marks,
+    read_luna16_series,
+    write_luna16_marks,
+    write_luna16_series,
+)
+from .metaimage import (
+    MetaImageError,
+    MetaImageHeader,
+    read_metaimage,
+    read_metaimage_header,
+    write_metaimage,
+)
 from .problems import Problem
 from .safe_pickle import load_pickle
 from .volume_store import SUFFIX, StoredVolume, load_volume, open_volume, save_volume
@@ -25,6 +38,8 @@ __all__ = [
     "DLInfoRow",
     "Detections",
     "GroundTruth",
+    "MetaImageError",
+    "MetaImageHeader",
     "Problem",
     "StoredVolume",
     "atomic_write",
@@ -44,9 +59,14 @@ __all__ = [
     "read_luna16_findings",
     "read_luna16_marks",
     "read_luna16_series",
+    "read_metaimage",
+    "read_metaimage_header",
     "save_volume",
     "write_detections",
     "write_dl_info",
     "write_ground_truth",
     "write_json",
+    "write_luna16_marks",
+    "write_luna16_series",
+    "write_metaimage",
 ]

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError
+from .atomic import atomic_write
 
-__all__ = ["read_luna16_findings", "read_luna16_marks", "read_luna16_series"]
+__all__ = [
+    "read_luna16_findings",
+    "read_luna16_marks",
+    "read_luna16_series",
+    "write_luna16_marks",
+    "write_luna16_series",
+]
 
 _SERIES = "seriesuid"
 _POINT = ("coordX", "coordY", "coordZ")
@@ -105,6 +112,27 @@ def read_luna16_marks(path: str | os.PathLike, known: Collection[str]) -> dict[s
         )
     _refuse_repeated(path, series, values, lines)
     return _by_series(series, values)
+
+
+def write_luna16_marks(path: str | os.PathLike, marks: Mapping[str, np.ndarray]) -> None:
+    """Write a submission atomically; numbers are written so that they are read back exactly.
+
+    Args:
+        path: The table.
+        marks: ``{series: (n, 4)}`` rows ``[x, y, z, probability]``, world mm.
+    """
+    lines = [",".join((_SERIES, *_POINT, "probability"))]
+    for series, rows in marks.items():
+        values = np.asarray(rows, dtype=np.float64).reshape(-1, 4).tolist()
+        lines += [",".join((series, *map(repr, row))) for row in values]
+    with atomic_write(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_luna16_series(path: str | os.PathLike, series: Iterable[str]) -> None:
+    """Write a list of scans atomically, one in a line."""
+    with atomic_write(path) as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in series), encoding="utf-8")
 
 
 def _rows(path: str | os.PathLike) -> list[tuple[int, list[str]]]:

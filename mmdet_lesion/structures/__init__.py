@@ -1,7 +1,23 @@
-"""Volumes, the grids that they live on, and tracklets of boxes through their slices."""
+"""Volumes, the grids that they live on, boxes in them, and tracklets of boxes through slices."""
 
+from .axis_aligned import axes_of_world, to_axis_aligned
+from .boxes3d import CUBE_SYMMETRIES, CubeSymmetry, batched_nms3d, box_iou3d, nms3d
+from .frame import Frame
 from .grid import Grid, resampled_shape
 from .tracklets import Tracklets
 from .volume import Volume
 
-__all__ = ["Grid", "Tracklets", "Volume", "resampled_shape"]
+__all__ = [
+    "CUBE_SYMMETRIES",
+    "CubeSymmetry",
+    "Frame",
+    "Grid",
+    "Tracklets",
+    "Volume",
+    "axes_of_world",
+    "batched_nms3d",
+    "box_iou3d",
+    "nms3d",
+    "resampled_shape",
+    "to_axis_aligned",
+]

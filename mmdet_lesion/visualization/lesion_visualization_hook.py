@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
-import torch
 from mmdet.engine.hooks import DetVisualizationHook
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
@@ -25,22 +24,37 @@ from .overlay import SOFT_TISSUE, window_to_uint8
 
 def _on_slice(instances: InstanceData, index: int | None) -> InstanceData:
     """The instances of one slice as plain tensors; all of them if ``index`` is None."""
-    chosen = InstanceData(
-        bboxes=get_box_tensor(instances.bboxes).cpu(), labels=instances.labels.cpu()
-    )
+    boxes = get_box_tensor(instances.bboxes).cpu()
+    chosen = InstanceData(bboxes=boxes, labels=instances.labels.cpu())
     if "scores" in instances:
         chosen.scores = instances.scores.cpu()
+    if _is_3d(instances):
+        # The boxes' cuts with the middle of the slice.
+        chosen.bboxes = boxes[:, [0, 1, 3, 4]]
+        return chosen[(boxes[:, 2] <= index + 0.5) & (index + 0.5 < boxes[:, 5])]
     return chosen if index is None else chosen[instances.slice_inds.cpu() == index]
+
+
+def _is_3d(instances: InstanceData) -> bool:
+    return instances.bboxes.shape[-1] == 6
+
+
+def _slice_inds(instances: InstanceData) -> np.ndarray:
+    """The slice of each instance: for a box in 3D the one through its middle."""
+    if not _is_3d(instances):
+        return instances.slice_inds.cpu().numpy()
+    return ((instances.bboxes[:, 2] + instances.bboxes[:, 5]) / 2).long().cpu().numpy()
 
 
 @HOOKS.register_module()
 class LesionVisualizationHook(DetVisualizationHook):
     """``DetVisualizationHook`` for CT: paints windowed slices read from the volume store.
 
-    Of a volume it paints the slices with the highest scores above ``score_thr``; if there is none,
-    those with ground truth, or the middle one. Files are named ``{volume}_z{slice:03d}.png``
-    (store slice) and lie in ``{work_dir}/{timestamp}/{test_out_dir}``. As with mmdet's hook, the
-    ground truth stands on the left, predictions on the right, and only the main process paints.
+    Boxes may lie on slices or be boxes in 3D, of which cuts are painted. Of a volume it paints
+    the slices with the highest scores above ``score_thr``; if there is none, those with ground
+    truth, or the middle one. Files are named ``{volume}_z{slice:03d}.png`` (store slice) and lie in
+    ``{work_dir}/{timestamp}/{test_out_dir}``. As with mmdet's hook, the ground truth stands on the
+    left, predictions on the right, and only the main process paints.
 
     Args:
         window: HU values that become black and white.
@@ -122,22 +136,23 @@ class LesionVisualizationHook(DetVisualizationHook):
         confident = predictions.scores > self.score_thr
         scores = predictions.scores[confident].cpu().numpy()
         slices, inverse = np.unique(
-            predictions.slice_inds[confident].cpu().numpy(), return_inverse=True
+            _slice_inds(predictions)[confident.cpu().numpy()], return_inverse=True
         )
         best = np.zeros(len(slices))
         np.maximum.at(best, inverse, scores)
         chosen = slices[np.argsort(-best, kind="stable")]
         if not len(chosen) and "gt_instances" in sample and len(sample.gt_instances):
-            chosen = torch.unique(sample.gt_instances.slice_inds).cpu().numpy()
+            chosen = np.unique(_slice_inds(sample.gt_instances))
         if not len(chosen):
-            chosen = [sample.slice_inds[len(sample.slice_inds) // 2]]
+            slices = range(sample.img_shape[0]) if _is_3d(predictions) else sample.slice_inds
+            chosen = [slices[len(slices) // 2]]
         return [int(index) for index in chosen[: self.max_slices]]
 
     def _painted_slices(
         self, sample: DetDataSample
     ) -> Iterator[tuple[str, np.ndarray, DetDataSample]]:
         """Name, ``(H, W, 3)`` uint8 image and boxes of each slice to paint."""
-        whole = "slice_inds" in sample.pred_instances
+        whole = "slice_inds" in sample.pred_instances or _is_3d(sample.pred_instances)
         volume = open_volume(sample.img_path)
         for index in self._choose_slices(sample) if whole else [sample.slice_index]:
             grey = window_to_uint8(volume.read_slices(index, index + 1)[0], self.window)

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from mmdet_lesion.errors import InputError
-from mmdet_lesion.io import read_luna16_findings, read_luna16_marks, read_luna16_series
+from mmdet_lesion.io import (
+    read_luna16_findings,
+    read_luna16_marks,
+    read_luna16_series,
+    write_luna16_marks,
+)
 
 MARKS = "seriesuid,coordX,coordY,coordZ,probability\n"
 NODULES = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
@@ -94,3 +99,16 @@ def test_published_tables_are_read_without_loss(lesion_data):
     excluded = read_luna16_findings(folder / "annotations_excluded.csv", unique=False)
     assert sum(map(len, nodules.values())) == 1186
     assert sum(map(len, excluded.values())) == 35192
+
+
+def test_marks_are_written_exactly(tmp_path):
+    marks = {
+        "1.2": np.array([[0.1 + 0.2, -1e-9, 300.123456789012, 1 / 3]]),
+        "1.3": np.empty((0, 4)),
+    }
+    write_luna16_marks(tmp_path / "new" / "marks.csv", marks)
+    lines = (tmp_path / "new" / "marks.csv").read_text().splitlines()
+    assert lines[0] == "seriesuid,coordX,coordY,coordZ,probability" and len(lines) == 2
+    read = read_luna16_marks(tmp_path / "new" / "marks.csv", marks)
+    assert list(read) == ["1.2"]
+    assert (read["1.2"] == marks["1.2"]).all()

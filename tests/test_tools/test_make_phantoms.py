@@ -37,3 +37,17 @@ def test_says_what_is_wrong_in_one_line(tool, tmp_path, capsys):
 def test_settings_arrive(tool):
     args = tool.parse_args(["deeplesion", "out", "--volumes", "9", "--types", "4", "5"])
     assert args.types == [4, 5] and args.missing == 0.5 and args.size == 512
+
+
+def test_luna16(tool, tmp_path, capsys):
+    options = (
+        "--volumes 2 --size 40 --pixel 2.2 2.4 --interval 3 3 --stature 0.25 0.3 --nodules 1 1 "
+        "--diameter 8 12 --findings 2 2 --vessels 0 --flipped 1 --noise 0 --padded 0 --subsolid 0 "
+        "--juxtapleural 0 --contrast 800 900"
+    )
+    assert tool.main(["luna16", str(tmp_path / "raw"), *options.split()]) == 0
+    text = capsys.readouterr().out
+    assert "2 scans, 2 nodules, 4 irrelevant findings (" in text and "2 solid" in text
+    assert len(list(tmp_path.glob("raw/subset[01]/*.mhd"))) == 2
+    assert tool.main(["luna16", str(tmp_path / "a"), "--volumes", "1", "--diameter", "5", "3"]) == 1
+    assert "diameter: expected" in capsys.readouterr().err

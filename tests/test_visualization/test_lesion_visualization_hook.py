@@ -88,6 +88,30 @@ def test_does_not_paint_unasked(runner, volume_sample, tmp_path):
     assert not (tmp_path / "now").exists()
 
 
+def test_boxes_in_3d(runner, volume_sample, tmp_path, monkeypatch, visualizer):
+    calls = []
+    hook = LesionVisualizationHook(draw=True, max_slices=2)
+    monkeypatch.setattr(
+        hook, "_visualizer", SimpleNamespace(add_datasample=lambda *a, **k: calls.append(k))
+    )
+    sample = volume_sample()
+    sample.set_metainfo(dict(img_shape=(12, 64, 96)))
+    boxes = torch.tensor([[10.0, 11, 2, 30, 31, 9], [40.0, 41, 6.6, 50, 51, 10.6]])
+    labels = torch.zeros(2, dtype=torch.long)
+    sample.pred_instances = InstanceData(
+        bboxes=boxes, labels=labels, scores=torch.tensor([0.9, 0.8])
+    )
+    sample.gt_instances = InstanceData(bboxes=boxes[1:], labels=labels[1:])
+    _paint(hook, runner, sample)
+    # Through the middles: slice 5, which the second box (from 6.6 on) does not reach, and slice 8.
+    shown = [call["data_sample"].pred_instances.bboxes / 6 for call in calls]
+    assert shown[0].tolist() == [[10, 11, 30, 31]]
+    assert shown[1].tolist() == [[10, 11, 30, 31], [40, 41, 50, 51]]
+    assert [len(call["data_sample"].gt_instances) for call in calls] == [0, 1]
+    sample.pred_instances, sample.gt_instances = sample.pred_instances[:0], sample.gt_instances[:0]
+    assert hook._choose_slices(sample) == [6]
+
+
 def test_single_slice_samples(runner, volume_sample, tmp_path):
     sample = volume_sample([0.9], [1], [1])
     sample.set_metainfo(dict(slice_index=4))

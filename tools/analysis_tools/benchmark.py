@@ -5,6 +5,9 @@ Examples:
     python tools/analysis_tools/benchmark.py window --size 512 --depth 40 --repeats 50
     python tools/analysis_tools/benchmark.py p3d
     python tools/analysis_tools/benchmark.py luna16
+    python tools/analysis_tools/benchmark.py crop
+    python tools/analysis_tools/benchmark.py nms3d
+    python tools/analysis_tools/benchmark.py memory3d --patch 160 --batch 1 2 4
 """
 
 from __future__ import annotations
@@ -21,9 +24,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.structures import InstanceData
 from rich.console import Console
 from rich.table import Table
 
+from mmdet_lesion.datasets.converters.scan import CHUNK
+from mmdet_lesion.datasets.transforms.load_volume_crop import read_padded
 from mmdet_lesion.evaluation.functional import (
     Bootstrap,
     FROCResult,
@@ -31,13 +42,20 @@ from mmdet_lesion.evaluation.functional import (
     luna16_froc,
     p3d_froc,
 )
-from mmdet_lesion.io import open_volume, save_volume
-from mmdet_lesion.structures import Volume
+from mmdet_lesion.io import (
+    load_volume,
+    open_volume,
+    read_metaimage,
+    save_volume,
+    write_metaimage,
+)
+from mmdet_lesion.structures import Volume, box_iou3d, nms3d
 
+FOCALMIX = Path(__file__).parents[2] / "configs" / "focalmix" / "supervised_luna16_100.py"
+LUNA16_RATES = np.array([0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0])
 WINDOW = 9
 PUBLISHED_SPACING = (0.7, 0.7, 2.5)
 STORE_SPACING = (0.8, 0.8, 2.0)
-LUNA16_RATES = np.array([0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0])
 
 
 def ct_like(depth: int, size: int, seed: int = 0) -> np.ndarray:
@@ -261,6 +279,142 @@ def run_p3d(options: argparse.Namespace) -> int:
     return 0
 
 
+def detected_boxes(num: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes ``(num, 6)`` and scores in a scan of 300 voxels, heaped as detectors leave them."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.rand(max(1, num // 50), 3, generator=generator) * 300
+    centres = centres[torch.randint(len(centres), (num,), generator=generator)]
+    centres = centres + torch.randn(num, 3, generator=generator) * 3
+    half = 2 + torch.rand(num, 1, generator=generator) * 8
+    return torch.cat((centres - half, centres + half), dim=1), torch.rand(num, generator=generator)
+
+
+def loop_nms(boxes: torch.Tensor, scores: torch.Tensor, iou_thr: float) -> torch.Tensor:
+    """Suppression in the usual loop: one step for every kept box."""
+    left, kept = scores.argsort(descending=True, stable=True), []
+    while len(left):
+        kept.append(int(left[0]))
+        overlaps = box_iou3d(boxes[left[:1]], boxes[left[1:]])[0]
+        left = left[1:][overlaps <= iou_thr]
+    return torch.tensor(kept)
+
+
+def measure_nms3d(num: int, iou_thr: float, repeats: int) -> tuple[float, float, int]:
+    """Median seconds of :func:`nms3d` and of the loop, and the number of kept boxes.
+
+    Raises:
+        RuntimeError: They keep different boxes.
+    """
+    boxes, scores = detected_boxes(num)
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        fast, kept = seconds(lambda: nms3d(boxes, scores, iou_thr))
+        slow, expected = seconds(lambda: loop_nms(boxes, scores, iou_thr))
+        times[0].append(fast)
+        times[1].append(slow)
+        if not torch.equal(kept, expected):
+            raise RuntimeError(f"nms3d keeps {len(kept)} boxes, the loop {len(expected)}")
+    return statistics.median(times[0]), statistics.median(times[1]), len(kept)
+
+
+def run_nms3d(options: argparse.Namespace) -> int:
+    """Compare the suppression in blocks with a loop."""
+    table = Table(title=f"3D NMS of {options.boxes:,} boxes, median of {options.repeats}")
+    for column in ("IoU", "kept", "nms3d, ms", "loop, ms", "times as long"):
+        table.add_column(column, justify="right")
+    for iou_thr in options.iou:
+        fast, slow, kept = measure_nms3d(options.boxes, iou_thr, options.repeats)
+        numbers = (f"{1e3 * fast:.1f}", f"{1e3 * slow:.1f}", f"{slow / fast:.1f}")
+        table.add_row(f"{iou_thr:g}", str(kept), *numbers)
+    Console().print(table)
+    return 0
+
+
+def allocated_peak(function: Callable[[], object], device: str) -> int:
+    """Bytes of tensors that a call holds at most beyond those that were there before.
+
+    On a GPU it is what torch's allocator says. On a CPU the allocations that torch's profiler
+    lists are added up; scratch memory inside of operators is in neither.
+    """
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    activity = torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[activity], profile_memory=True) as profiler:
+        function()
+    events = profiler.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    held = np.cumsum([change for _, change in changes])
+    return int(max(0, held.max(initial=0)))
+
+
+def step_peak(config: Path, patch: int, batch: int, amp: bool, with_cp: bool, device: str) -> int:
+    """Bytes held at most while one training step goes forward and back, Adam's averages included.
+
+    The patches are labelled. Guessing targets for as many unlabelled ones needs less, as it keeps
+    nothing for the way back.
+
+    Args:
+        config: A config of FocalMix.
+        patch: Edge of the patches in voxels.
+        batch: Number of patches.
+        amp: Mixed precision: float16 on a GPU, bfloat16 on a CPU.
+        with_cp: Checkpointing of the backbone.
+        device: ``'cpu'`` or ``'cuda'``.
+    """
+    register_all_modules(init_default_scope=True)
+    cfg = Config.fromfile(config).model
+    cfg.backbone.with_cp = with_cp
+    model = MODELS.build(cfg).to(device).train()
+    samples = []
+    for _ in range(batch):
+        box = torch.tensor([[patch / 2 - 4.0] * 3 + [patch / 2 + 4.0] * 3])
+        sample = DetDataSample()
+        sample.gt_instances = InstanceData(bboxes=box, labels=torch.zeros(1, dtype=torch.long))
+        samples.append(sample)
+    data = dict(inputs=list(torch.rand(batch, 1, patch, patch, patch)), data_samples=samples)
+    dtype = torch.float16 if device == "cuda" else torch.bfloat16
+
+    def step() -> None:
+        inputs = model.data_preprocessor(data, True)
+        with torch.autocast(device, dtype=dtype, enabled=amp):
+            losses = model(**inputs, mode="loss")
+        model.parse_losses(losses)[0].backward()
+
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    # The weights and Adam's two averages are there before; the gradients come with the step.
+    return 3 * weights + allocated_peak(step, device)
+
+
+def run_memory3d(options: argparse.Namespace) -> int:
+    """Measure the peak memory of a training step on a GPU, or estimate it from small patches."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    how = torch.cuda.get_device_name() if device == "cuda" else "estimated from CPU steps"
+    table = Table(title=f"one training step on patches of {options.patch} voxels, {how}")
+    table.add_column("settings")
+    for batch in options.batch:
+        table.add_column(f"batch {batch}, GiB", justify="right")
+    for amp, with_cp in ((False, False), (True, False), (False, True), (True, True)):
+        settings = dict(config=options.config, amp=amp, with_cp=with_cp, device=device)
+        if device == "cuda":
+            peaks = [step_peak(patch=options.patch, batch=b, **settings) for b in options.batch]
+        else:
+            # What grows with the patches, and what does not: two sizes tell them apart.
+            small, large = (step_peak(patch=edge, batch=1, **settings) for edge in options.probe)
+            low, high = (edge**3 for edge in options.probe)
+            slope = (large - small) / (high - low)
+            peaks = [small + slope * (b * options.patch**3 - low) for b in options.batch]
+        names = [name for name, on in (("AMP", amp), ("checkpointing", with_cp)) if on]
+        label = " and ".join(names) or "float32"
+        table.add_row(label, *(f"{peak / 2**30:.1f}" for peak in peaks))
+    Console().print(table)
+    return 0
+
+
 def seeded_marks(
     scans: int, marks: int, seed: int = 0
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -387,6 +541,66 @@ def run_luna16(options: argparse.Namespace) -> int:
     return 0
 
 
+def measure_crop(shape: tuple[int, int, int], size: int, repeats: int, folder: Path) -> list[float]:
+    """Median seconds of getting a crop out of a scan.
+
+    The ways take turns on the same places, with files in the page cache and one thread each as in
+    a data loader's worker, and must give the same voxels.
+
+    Args:
+        shape: ``(D, H, W)`` of the scan.
+        size: Edge of the crop.
+        repeats: Number of crops.
+        folder: Where to write the scan.
+
+    Returns:
+        Seconds of reading the crop from the store, and of loading the whole scan from the store
+        and from an uncompressed MetaImage, as published.
+
+    Raises:
+        RuntimeError: The ways differ.
+    """
+    depth, height, width = shape
+    hu = ct_like(depth, max(height, width))[:, :height, :width]
+    volume = Volume(np.ascontiguousarray(hu))
+    save_volume(folder / "scan.b2nd", volume, CHUNK)
+    write_metaimage(folder / "scan.mhd", volume)
+    rng = np.random.default_rng(0)
+    times: tuple[list[float], ...] = ([], [], [])
+    for _ in range(repeats):
+        start = [int(rng.integers(0, n - size + 1)) for n in shape]
+        stop = [a + size for a in start]
+        part = tuple(slice(a, b) for a, b in zip(start, stop))
+        ways = (
+            lambda a=start, b=stop: read_padded(str(folder / "scan.b2nd"), a, b),
+            lambda part=part: load_volume(folder / "scan.b2nd").array[part],
+            lambda part=part: read_metaimage(folder / "scan.mhd").array[part],
+        )
+        for way, taken in zip(ways, times):
+            needed, crop = seconds(way)
+            if not np.array_equal(crop, hu[part]):
+                raise RuntimeError(f"a crop at {start} differs from the scan")
+            taken.append(needed)
+    return [statistics.median(taken) for taken in times]
+
+
+def run_crop(options: argparse.Namespace) -> int:
+    """Compare reading a crop from the store with loading the whole scan."""
+    with tempfile.TemporaryDirectory() as folder:
+        needed = measure_crop(tuple(options.shape), options.size, options.repeats, Path(folder))
+    table = Table(
+        title=f"crop of {options.size}³ out of {' x '.join(map(str, options.shape))}, "
+        f"median of {options.repeats}"
+    )
+    for column in ("what is read", "ms", "times as long"):
+        table.add_column(column, justify="left" if column == "what is read" else "right")
+    ways = ("the crop, from the store", "the scan, from the store", "the scan, from .mhd and .raw")
+    for name, median in zip(ways, needed):
+        table.add_row(name, f"{1e3 * median:.1f}", f"{median / needed[0]:.1f}")
+    Console().print(table)
+    return 0
+
+
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -403,12 +617,36 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     p3d.add_argument("--tracklets", type=int, default=114000, help="(default: 114000)")
     p3d.add_argument("--repeats", type=int, default=7, help="runs (default: 7)")
     p3d.set_defaults(run=run_p3d)
+    nms = commands.add_parser("nms3d", help="3D non-maximum suppression, beside a loop")
+    nms.add_argument("--boxes", type=int, default=10000, help="(default: 10000)")
+    nms.add_argument("--iou", type=float, nargs="+", default=[0.1, 0.5], help="thresholds")
+    nms.add_argument("--repeats", type=int, default=7, help="runs (default: 7)")
+    nms.set_defaults(run=run_nms3d)
+    memory = commands.add_parser("memory3d", help="peak memory of a training step of FocalMix")
+    memory.add_argument("--config", type=Path, default=FOCALMIX, help="whose model is measured")
+    memory.add_argument("--patch", type=int, default=160, help="edge in voxels (default: 160)")
+    memory.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4], help="patches")
+    memory.add_argument(
+        "--probe",
+        type=int,
+        nargs=2,
+        default=[64, 96],
+        help="edges that are measured without a GPU (default: 64 96)",
+    )
+    memory.set_defaults(run=run_memory3d)
     luna16 = commands.add_parser("luna16", help="LUNA16's FROC with its bootstrap, beside a loop")
     luna16.add_argument("--scans", type=int, default=888, help="(default: 888)")
     luna16.add_argument("--marks", type=int, default=35000, help="(default: 35000)")
     luna16.add_argument("--rounds", type=int, default=1000, help="bootstrap (default: 1000)")
     luna16.add_argument("--repeats", type=int, default=5, help="runs (default: 5)")
     luna16.set_defaults(run=run_luna16)
+    crop = commands.add_parser("crop", help="a 3D crop from the store, beside the whole scan")
+    crop.add_argument(
+        "--shape", type=int, nargs=3, default=[300, 400, 400], help="D H W (default: 300 400 400)"
+    )
+    crop.add_argument("--size", type=int, default=160, help="edge of the crop (default: 160)")
+    crop.add_argument("--repeats", type=int, default=15, help="crops (default: 15)")
+    crop.set_defaults(run=run_crop)
     return parser.parse_args(args)
 
 

@@ -15,32 +15,26 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from ...errors import InputError
 from ...io import (
     GroundTruth,
     Problem,
-    leftover_of,
     read_dl_info,
     read_ground_truth,
-    read_json,
     write_json,
 )
 from .annotations import CocoBuilder, VolumeIndex, key_slice_file, whole_volume_file
-from .execution import run_tasks
+from .base import ConversionResult, StoreConversion, read_record
+from .execution import Record
 from .marks import Mark, select_marks
-from .report import ConversionReport, StrictError
-from .series import IMAGES, Record, SeriesTask, list_slices, read_record
+from .report import StrictError
+from .series import IMAGES, SeriesTask, list_slices
 
-__all__ = ["Conversion", "ConversionResult"]
+__all__ = ["Conversion"]
 
-_FORMAT = 1
 _SPLITS = {1: "train", 2: "val", 3: "test"}
 # Completely labelled volumes, the file of their truth and the annotation file made of it.
 _HARVESTER = {
@@ -54,23 +48,7 @@ _FULL_TRAIN = "Full-Train"
 _VOLUME_NAME = re.compile(r"(?P<series>\d+_\d+_\d+)_(?P<first>\d+)-(?P<last>\d+)")
 
 
-@dataclass(frozen=True)
-class ConversionResult:
-    """What became of a conversion.
-
-    Args:
-        report: Problems and counts.
-        waiting: Series that other shards have still to convert; annotations are written when there
-            are none.
-        failed: Series that could not be converted for a reason that is not their own.
-    """
-
-    report: ConversionReport
-    waiting: int
-    failed: int
-
-
-class Conversion:
+class Conversion(StoreConversion):
     """Converts DeepLesion.
 
     Series are the units of work: they are converted in parallel, divided among shards, and reused
@@ -100,14 +78,10 @@ class Conversion:
         spacing: Sequence[float] = (0.8, 0.8, 2.0),
         strict: bool = False,
     ) -> None:
+        super().__init__(out, spacing, strict)
         self.raw = Path(raw)
-        self.out = Path(out)
-        self.spacing = tuple(float(s) for s in spacing)
-        if len(self.spacing) != 3 or not all(0 < s < float("inf") for s in self.spacing):
-            raise InputError(f"the spacing is {self.spacing}; expected three positive numbers")
         if not (self.raw / IMAGES).is_dir():
             raise FileNotFoundError(f"{self.raw / IMAGES} is not there; expected folders of PNGs")
-        self.report = ConversionReport(strict)
         self._truths = self._read_truths(harvester)
         self._held_out = self._held_out_slices()
         self._read_tables()
@@ -201,33 +175,6 @@ class Conversion:
             raise
         return ConversionResult(self.report, waiting, 0)
 
-    def _prepare_output(self, may_go_on: bool) -> None:
-        path = self.out / "conversion.json"
-        settings = {"format": _FORMAT, "spacing": list(self.spacing)}
-        if self.out.exists() and not self.out.is_dir():
-            raise InputError(f"{self.out} is a file; expected a folder to write to")
-        entries = self.out.iterdir() if self.out.exists() else ()
-        there = sorted(entry.name for entry in entries if not leftover_of(entry))
-        if not there:
-            write_json(path, settings)
-            return
-        if not path.is_file():
-            raise InputError(
-                f"{self.out} holds {there[0]} and is no conversion; expected a new or empty folder"
-            )
-        if not may_go_on:
-            raise InputError(
-                f"{self.out} holds a conversion already; add --resume to go on with it, or choose "
-                "another folder"
-            )
-        found = read_json(path)
-        for key, value in settings.items():
-            if found.get(key) != value:
-                raise InputError(
-                    f"{path} tells {key} {found.get(key)}, now it is {value}; go on with the same "
-                    "settings or choose another folder"
-                )
-
     def _tasks(self) -> list[SeriesTask]:
         """All series, by name; rows without a PNG are reported on the way."""
         marks: dict[str, list[Mark]] = defaultdict(list)
@@ -270,60 +217,9 @@ class Conversion:
         self._marks = present
         return tasks
 
-    def _note(self, record: Record) -> None:
-        self.report.add(Problem(**problem) for problem in record["problems"])
-
-    def _convert(
-        self, tasks: list[SeriesTask], workers: int, progress: bool
-    ) -> tuple[dict[str, Record], int]:
-        records: dict[str, Record] = {}
-        pending = []
-        for task in tasks:
-            record = read_record(task)
-            if record is None:
-                pending.append(task)
-            else:
-                self._note(record)
-                records[task.folder] = record
-        failed = 0
-        bar = tqdm(
-            desc="convert",
-            unit="series",
-            total=len(tasks),
-            initial=len(records),
-            disable=not progress,
-        )
-        results = run_tasks(self._with_stale(pending), workers)
-        # Closing the results stops the processes as soon as a strict conversion ends.
-        with bar, closing(results):
-            for folder, record, error in results:
-                bar.update()
-                if record is None:
-                    failed += 1
-                    name = f"{IMAGES}/{folder}"
-                    self.report.add([Problem(name, None, error, "series not converted", "failure")])
-                else:
-                    records[folder] = record
-                    self._note(record)
-        return records, failed
-
-    def _with_stale(self, tasks: list[SeriesTask]) -> list[SeriesTask]:
-        """Tell every task which files an unfinished run has left of its series."""
-        stale: dict[str, list[Path]] = defaultdict(list)
-        folder = self.out / "volumes"
-        for path in folder.iterdir() if folder.is_dir() else ():
-            name = leftover_of(path) or path.name
-            stale[name.rpartition("_")[0]].append(path)
-        return [replace(task, stale=tuple(sorted(stale[task.folder]))) for task in tasks]
-
-    def _sweep(self, alone: bool) -> None:
-        """Remove what writers that were killed have left."""
-        # All volumes are complete; annotations another shard may be writing at this moment.
-        for name in ("volumes", "records", *(("annotations", "") if alone else ())):
-            folder = self.out / name
-            for path in folder.iterdir() if folder.is_dir() else ():
-                if leftover_of(path):
-                    path.unlink(missing_ok=True)
+    @staticmethod
+    def _task_of(name: str) -> str:
+        return name.rpartition("_")[0]
 
     def _write_annotations(self, records: list[Record]) -> None:
         index = VolumeIndex(records)

@@ -1,4 +1,4 @@
-"""Converting many series at once, in processes that may fail and do not outlive their parent."""
+"""Many tasks at once, in processes that may fail and do not outlive their parent."""
 
 from __future__ import annotations
 
@@ -8,13 +8,39 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from pathlib import Path
 from threading import Thread
+from typing import Any, Protocol
 
 import SimpleITK as sitk  # noqa: N813
 
-from .series import Record, SeriesTask, convert_series
+__all__ = ["Record", "Task", "run_tasks"]
 
-__all__ = ["run_tasks"]
+Record = dict[str, Any]
+"""What a task leaves as JSON, with ``inputs``, ``volumes`` and ``problems`` among its keys."""
+
+
+class Task(Protocol):
+    """A piece of work that needs nothing of the others; a frozen dataclass that can be pickled.
+
+    Attributes:
+        name: Unique name.
+        where: The file or folder that it converts, for reports.
+        out: The folder to write to.
+        record_path: The file that tells that the task is complete.
+        inputs: All that the result depends on, beside the settings; plain values, for JSON.
+        stale: Files of earlier, unfinished runs, to be removed first.
+    """
+
+    name: str
+    where: str
+    out: Path
+    record_path: Path
+    inputs: dict[str, Any]
+    stale: tuple[Path, ...]
+
+    def convert(self) -> Record:
+        """Do the work, write the record and return it."""
 
 
 def _end_with(parent: int) -> None:
@@ -28,25 +54,25 @@ def _end_with(parent: int) -> None:
     Thread(target=watch, daemon=True).start()
 
 
-def _guarded(task: SeriesTask) -> tuple[str, Record | None, str]:
-    """Convert a series; whatever goes wrong with it must not end the others."""
+def _guarded(task: Task) -> tuple[Task, Record | None, str]:
+    """Do a task; whatever goes wrong with it must not end the others."""
     # Processes share the cores already.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
-        return task.folder, convert_series(task), ""
+        return task, task.convert(), ""
     except Exception as error:
-        return task.folder, None, f"{type(error).__name__}: {error}"
+        return task, None, f"{type(error).__name__}: {error}"
 
 
-def run_tasks(tasks: list[SeriesTask], workers: int) -> Iterator[tuple[str, Record | None, str]]:
-    """Convert series in parallel; trouble with one leaves the others alone.
+def run_tasks(tasks: list[Task], workers: int) -> Iterator[tuple[Task, Record | None, str]]:
+    """Do tasks in parallel; trouble with one leaves the others alone.
 
     Args:
-        tasks: The series.
+        tasks: The tasks.
         workers: Number of processes; 1 works in this one.
 
     Yields:
-        For every series its folder, its record or None, and what went wrong or ''.
+        Every task with its record or None, and what went wrong or ''.
     """
     if workers <= 1 or len(tasks) <= 1:
         yield from map(_guarded, tasks)
@@ -63,7 +89,7 @@ def run_tasks(tasks: list[SeriesTask], workers: int) -> Iterator[tuple[str, Reco
             # A process that dies takes all unfinished work of the pool with it.
             if isinstance(future.exception(), BrokenProcessPool):
                 error = "a process died (out of memory?); use fewer --workers"
-                yield futures[future].folder, None, error
+                yield futures[future], None, error
             else:
                 yield future.result()
     finally:

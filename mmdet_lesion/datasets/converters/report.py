@@ -61,11 +61,13 @@ class ConversionReport:
     def print(self, console: Console) -> None:
         """Print what was written and how many problems of which kind there were."""
         files = Table(title="annotations", title_justify="left")
-        for column in ("file", "volumes", "images", "boxes"):
-            files.add_column(column, justify="left" if column == "file" else "right")
-        for name, counts in self.counts.get("annotations", {}).items():
-            numbers = (counts[key] for key in ("volumes", "images", "annotations"))
-            files.add_row(f"{name}.json", *map(str, numbers))
+        written = self.counts.get("annotations", {})
+        keys = list(next(iter(written.values()), {}))
+        for column in ("file", *keys):
+            title = "boxes" if column == "annotations" else column
+            files.add_column(title, justify="left" if column == "file" else "right")
+        for name, counts in written.items():
+            files.add_row(f"{name}.json", *(str(counts[key]) for key in keys))
         console.print(files)
         content = self.to_dict()
         examples = {p["kind"]: p for p in reversed(content["problems"])}

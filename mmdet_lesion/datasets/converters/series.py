@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ...io import SUFFIX, Problem, read_json, save_volume, write_json
+from ...io import SUFFIX, Problem, save_volume, write_json
 from ...structures import Grid, Volume
+from .execution import Record
 from .marks import Mark, valid_spacing
 from .png_slices import BadSliceError, read_hu
 
@@ -23,7 +24,6 @@ __all__ = [
     "contiguous_runs",
     "convert_series",
     "list_slices",
-    "read_record",
     "volume_name",
 ]
 
@@ -31,8 +31,6 @@ IMAGES = "Images_png"
 
 _SLICE_NAME = re.compile(r"(?:\d{3}|[1-9]\d{3,})\.png")
 _SAME_SPACING = 1e-3
-
-Record = dict[str, Any]
 
 
 def list_slices(folder: Path) -> tuple[list[tuple[int, int]], list[str]]:
@@ -96,6 +94,20 @@ class SeriesTask:
     stale: tuple[Path, ...] = ()
 
     @property
+    def name(self) -> str:
+        """The folder, which names the task."""
+        return self.folder
+
+    @property
+    def where(self) -> str:
+        """The folder within the raw folder, for reports."""
+        return f"{IMAGES}/{self.folder}"
+
+    def convert(self) -> Record:
+        """Do :func:`convert_series`."""
+        return convert_series(self)
+
+    @property
     def inputs(self) -> dict[str, Any]:
         """All that the result depends on, beside the settings; plain values, for JSON."""
         marks = [
@@ -116,20 +128,6 @@ class SeriesTask:
     def line_of(self, numbers: Sequence[int]) -> int | None:
         """Line of the first row whose key slice is among the slices."""
         return next((m.row.line for m in self.marks if m.row.key_slice in numbers), None)
-
-
-def read_record(task: SeriesTask) -> Record | None:
-    """The record of a series that an earlier run completed from the same files, or None."""
-    if not task.record_path.is_file():
-        return None
-    record = read_json(task.record_path)
-    if record["inputs"] != task.inputs:
-        return None
-    for volume in record["volumes"]:
-        path = task.out / "volumes" / volume["file_name"]
-        if not path.is_file() or path.stat().st_size != volume["size"]:
-            return None
-    return record
 
 
 def _read_slices(task: SeriesTask, run: list[int]) -> tuple[dict[int, np.ndarray], list[Problem]]:

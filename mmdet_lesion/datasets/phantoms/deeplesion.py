@@ -18,20 +18,14 @@ never on the only one of a volume; the coordinates of those are right all the sa
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import shutil
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
-from ...errors import InputError
 from ...io.atomic import write_json
 from ...io.dl_info import DLInfoRow, write_dl_info
 from ...io.harvester import write_ground_truth
@@ -40,10 +34,10 @@ from .canvas import Canvas
 from .config import LAST_LEVEL, PhantomConfig
 from .image import finish
 from .lesions import Lesion, place_lesions
+from .output import SETTINGS_FILE, new_folder, render_all
 from .plan import VolumePlan, plan_volumes
 
 HU_OFFSET = 32768
-SETTINGS_FILE = "phantoms.json"
 SPLITS = {1: "train", 2: "val", 3: "test"}
 TRUTH_FILES = {1: "Full-Train.pkl", 2: "Revised-Train100.pkl", 3: "Revised-Test1071.pkl"}
 
@@ -128,21 +122,13 @@ def make_deeplesion(
     Raises:
         InputError: if ``out`` holds something else, or the settings leave no room for lesions.
     """
-    if workers < 1:
-        raise InputError(f"workers: expected at least 1, found {workers}")
-    out = Path(out).resolve()
-    _check_target(out, overwrite)
     plans = plan_volumes(config)
-    building = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(building, ignore_errors=True)
-    try:
-        (building / "Images_png").mkdir(parents=True)
-        rows: list[DLInfoRow] = []
-        lesions: list[list[_Boxes]] = []
+    rows: list[DLInfoRow] = []
+    lesions: list[list[_Boxes]] = []
+    with new_folder(out, overwrite) as building:
+        (building / "Images_png").mkdir()
         render = partial(_write_volume, config=config, folder=building / "Images_png")
-        results = _run(render, plans, workers)
-        bar = tqdm(results, total=len(plans), desc="phantoms", unit="vol", disable=not progress)
-        for marks, boxes in bar:
+        for marks, boxes in render_all(render, plans, workers, progress):
             rows += marks
             lesions.append(boxes)
         write_dl_info(building / "DL_info.csv", rows)
@@ -159,51 +145,11 @@ def make_deeplesion(
             {"layout": "deeplesion", "settings": asdict(config), "summary": summary},
             indent=2,
         )
-        _move(building, out)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
     return summary
 
 
 _Boxes = tuple[int, dict[int, tuple[float, ...]]]
 """A lesion: its central slice, and its published box on every slice where it can be seen."""
-
-
-def _check_target(out: Path, overwrite: bool) -> None:
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"{out} is a file, expected a folder to write")
-    if not any(out.iterdir()):
-        return
-    if not (out / SETTINGS_FILE).is_file():
-        raise InputError(f"{out} holds files that are no phantoms (no {SETTINGS_FILE}), left alone")
-    if not overwrite:
-        raise InputError(f"{out} holds phantoms already, expected --overwrite to make them anew")
-
-
-def _move(building: Path, out: Path) -> None:
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(building, out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _run(render, plans: list[VolumePlan], workers: int) -> Iterator:
-    if workers == 1:
-        yield from map(render, plans)
-        return
-    # Forked, because a fresh process would import the whole package again.
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (0,)) as pool:
-        try:
-            yield from pool.map(render, plans)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _write_volume(

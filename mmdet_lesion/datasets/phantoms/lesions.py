@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -183,7 +184,7 @@ def place_lesions(canvas: Canvas, config: PhantomConfig, rng: np.random.Generato
         lesion = _place(canvas, config, rng, kind, homes[kind], level, lesions)
         if lesion is not None:
             lesions.append(lesion)
-            _paint(canvas, lesion)
+            paint_shape(canvas, lesion.shape, lesion.centre, lesion.hu)
     if not lesions:
         raise InputError(
             f"no lesion of types {config.lesion_types} and diameter {config.diameter} mm fits into "
@@ -268,22 +269,28 @@ def _measure(canvas, kind, shape, centre, key_slice, hu) -> Lesion:
     return Lesion(kind, shape, centre, key_slice, hu, sections)
 
 
-def _paint(canvas: Canvas, lesion: Lesion) -> None:
-    reach = lesion.shape.reach + lesion.shape.softness + canvas.spacing[0]
+def paint_shape(
+    canvas: Canvas,
+    shape: LesionShape,
+    centre: np.ndarray,
+    hu: float,
+    tissue: Tissue | None = Tissue.LESION,
+    within: Sequence[Tissue] = (),
+) -> None:
+    """Paint a shape with its centre (x, y, z) at a place in mm, as :class:`Canvas` counts them."""
+    reach = shape.reach + shape.softness + canvas.spacing[0]
     ranges = []
-    for axis, centre in zip(
-        (canvas.z_mm, canvas.y_mm, canvas.x_mm), lesion.centre[::-1], strict=True
-    ):
-        start, stop = np.searchsorted(axis, (centre - reach, centre + reach))
+    for axis, middle in zip((canvas.z_mm, canvas.y_mm, canvas.x_mm), centre[::-1], strict=True):
+        start, stop = np.searchsorted(axis, (middle - reach, middle + reach))
         ranges.append(slice(int(start), int(stop)))
     where = tuple(ranges)
     offsets = [
-        (axis[part] - centre).astype(np.float32)
-        for axis, part, centre in zip(
-            (canvas.x_mm, canvas.y_mm, canvas.z_mm), where[::-1], lesion.centre, strict=True
+        (axis[part] - middle).astype(np.float32)
+        for axis, part, middle in zip(
+            (canvas.x_mm, canvas.y_mm, canvas.z_mm), where[::-1], centre, strict=True
         )
     ]
-    distance = lesion.shape.distance(
+    distance = shape.distance(
         offsets[0][None, None, :], offsets[1][None, :, None], offsets[2][:, None, None]
     )
-    canvas.blend(where, distance, lesion.hu, Tissue.LESION, softness=lesion.shape.softness)
+    canvas.blend(where, distance, hu, tissue, within, softness=shape.softness)

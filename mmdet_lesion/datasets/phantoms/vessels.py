@@ -50,8 +50,8 @@ def paint_trunks(canvas: Canvas, rng: np.random.Generator, enhancement: float) -
         canvas.rods(renal, 3.5, vein, Tissue.VESSEL, within=(*CAVITY, Tissue.BOWEL))
 
 
-def paint_lung_vessels(canvas: Canvas, rng: np.random.Generator) -> None:
-    """A tree of pulmonary vessels from each hilum."""
+def paint_lung_vessels(canvas: Canvas, rng: np.random.Generator, generations: int = 4) -> None:
+    """A tree of pulmonary vessels from each hilum, whose branches divide at each generation."""
     for side in (-1.0, 1.0):
         hilum = np.array((side * 38.0, 6.0, 120.0))
         directions = np.array(
@@ -59,7 +59,7 @@ def paint_lung_vessels(canvas: Canvas, rng: np.random.Generator) -> None:
              (0.5, -0.6, 0.9), (0.4, 0.6, 1.0)]
         )  # fmt: skip
         for direction in directions * (side, 1, 1):
-            _grow(canvas, rng, hilum, direction, 42.0, 4.6, 4, 30.0, (Tissue.LUNG,))
+            _grow(canvas, rng, hilum, direction, 42.0, 4.6, generations, 30.0, (Tissue.LUNG,))
 
 
 def paint_organ_vessels(canvas: Canvas, rng: np.random.Generator, enhancement: float) -> None:

@@ -21,5 +21,5 @@ def open_stored_volume(path: str) -> StoredVolume:
     except FileNotFoundError:
         raise InputError(
             f"the volume {path} is not there; expected a file written by "
-            "tools/dataset_converters/deeplesion.py (--resume adds missing ones)"
+            "a converter of tools/dataset_converters (--resume adds missing ones)"
         ) from None

@@ -22,12 +22,13 @@ def check_window(owner: str, window: Sequence[float]) -> tuple[float, float]:
     return float(window[0]), float(window[1])
 
 
-def apply_window(hu: np.ndarray, window: Sequence[float]) -> np.ndarray:
-    """Clip to a window and scale it linearly to 0 … 255.
+def apply_window(hu: np.ndarray, window: Sequence[float], maximum: float = 255.0) -> np.ndarray:
+    """Clip to a window and scale it linearly to 0 … ``maximum``.
 
     Args:
         hu: Hounsfield units, any shape.
-        window: ``(low, high)`` in HU; ``low`` becomes 0 and ``high`` 255.
+        window: ``(low, high)`` in HU; ``low`` becomes 0 and ``high`` the maximum.
+        maximum: Largest grey value.
 
     Returns:
         float32 of the same shape, a new array.
@@ -36,5 +37,5 @@ def apply_window(hu: np.ndarray, window: Sequence[float]) -> np.ndarray:
     grey = hu.astype(np.float32)
     np.clip(grey, low, high, out=grey)
     grey -= np.float32(low)
-    grey *= np.float32(255.0 / (high - low))
+    grey *= np.float32(maximum / (high - low))
     return grey

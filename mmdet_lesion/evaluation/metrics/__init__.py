@@ -1,5 +1,6 @@
 """Metrics for mmengine's evaluator: shells over :mod:`mmdet_lesion.evaluation.functional`."""
 
 from .lesion_froc_metric import LesionFROCMetric
+from .luna16_metric import Luna16Metric
 
-__all__ = ["LesionFROCMetric"]
+__all__ = ["LesionFROCMetric", "Luna16Metric"]

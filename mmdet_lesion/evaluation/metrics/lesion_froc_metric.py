@@ -19,7 +19,7 @@ from mmdet_lesion.structures.tracklets import Tracklets
 
 from ..functional import FROCResult, p3d_froc, sensitivity_at, slice_froc
 
-__all__ = ["LesionFROCMetric"]
+__all__ = ["LesionFROCMetric", "to_numpy"]
 
 
 @METRICS.register_module()
@@ -90,9 +90,9 @@ class LesionFROCMetric(BaseMetric):
         for sample in data_samples:
             instances = sample["pred_instances"]
             boxes, scores, slices = (
-                _to_numpy(instances[key]) for key in ("bboxes", "scores", "slice_inds")
+                to_numpy(instances[key]) for key in ("bboxes", "scores", "slice_inds")
             )
-            truth = _to_numpy(sample["published_gt"]).reshape(-1, 5).astype(np.float64)
+            truth = to_numpy(sample["published_gt"]).reshape(-1, 5).astype(np.float64)
             grid = Grid.from_dict(sample["grid"])
             result = dict(volume=sample["volume"], truth=truth)
             if self.protocol == "p3d":
@@ -229,7 +229,7 @@ def _published_slices(grid: Grid, slices: np.ndarray) -> np.ndarray:
     return np.clip(nearest, 0, grid.shape[0] - 1).astype(np.int64)
 
 
-def _to_numpy(values: Any) -> np.ndarray:
+def to_numpy(values: Any) -> np.ndarray:
     """Tensors (mixed precision and box types included), arrays and lists."""
     values = getattr(values, "tensor", values)
     if hasattr(values, "detach"):

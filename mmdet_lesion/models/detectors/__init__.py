@@ -1,5 +1,6 @@
 """Detectors."""
 
+from .focalmix import FocalMix
 from .slice_faster_rcnn import SliceFasterRCNN
 
-__all__ = ["SliceFasterRCNN"]
+__all__ = ["FocalMix", "SliceFasterRCNN"]

@@ -8,7 +8,8 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.converters import Conversion, StrictError, execution
+from mmdet_lesion.datasets.converters import Conversion, StrictError
+from mmdet_lesion.datasets.converters.series import SeriesTask
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import load_volume
 
@@ -125,7 +126,7 @@ def test_a_killed_conversion_resumes_to_the_same_bytes(raw, reference, tmp_path,
 def test_a_finished_conversion_resumes_without_work(raw, reference, tmp_path, monkeypatch):
     out = tmp_path / "out"
     shutil.copytree(reference, out)
-    monkeypatch.setattr(execution, "convert_series", None)
+    monkeypatch.setattr(SeriesTask, "convert", None)
     Conversion(raw, out).run(resume=True, progress=False)
     assert tree(out) == tree(reference)
 
@@ -134,14 +135,14 @@ def test_a_finished_conversion_resumes_without_work(raw, reference, tmp_path, mo
 def test_an_exception_in_one_series_leaves_the_others(
     raw, reference, tmp_path, monkeypatch, workers
 ):
-    convert = execution.convert_series
+    convert = SeriesTask.convert
 
     def fail(task):
         if task.folder == C:
             raise OSError("No space left on device")
         return convert(task)
 
-    monkeypatch.setattr(execution, "convert_series", fail)
+    monkeypatch.setattr(SeriesTask, "convert", fail)
     out = tmp_path / "out"
     result = Conversion(raw, out).run(workers, progress=False)
     assert result.failed == 1
@@ -156,14 +157,14 @@ def test_an_exception_in_one_series_leaves_the_others(
 
 
 def test_a_process_that_dies_is_reported(raw, reference, tmp_path, monkeypatch):
-    convert = execution.convert_series
+    convert = SeriesTask.convert
 
     def die(task):
         if task.folder == C:
             os.kill(os.getpid(), signal.SIGKILL)
         return convert(task)
 
-    monkeypatch.setattr(execution, "convert_series", die)
+    monkeypatch.setattr(SeriesTask, "convert", die)
     out = tmp_path / "out"
     result = Conversion(raw, out).run(2, progress=False)
     assert result.failed >= 1

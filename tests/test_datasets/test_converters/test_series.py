@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from mmdet_lesion.datasets.converters.base import read_record
 from mmdet_lesion.datasets.converters.marks import Mark
 from mmdet_lesion.datasets.converters.series import (
     SeriesTask,
     contiguous_runs,
     convert_series,
     list_slices,
-    read_record,
 )
 from mmdet_lesion.io import load_volume
 from mmdet_lesion.structures import Grid, Volume

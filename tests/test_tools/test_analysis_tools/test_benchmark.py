@@ -2,6 +2,7 @@ import importlib.util
 
 import numpy as np
 import pytest
+import torch
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,56 @@ def test_the_p3d_table_shows_both_ways(benchmark, capsys):
     assert "list" in text
 
 
+def test_both_ways_to_suppress_agree(benchmark, monkeypatch):
+    *_, kept = benchmark.measure_nms3d(400, 0.3, 1)
+    assert 8 <= kept < 400
+    monkeypatch.setattr(benchmark, "loop_nms", lambda *_: torch.arange(3))
+    with pytest.raises(RuntimeError, match="the loop 3"):
+        benchmark.measure_nms3d(400, 0.3, 1)
+
+
+def test_the_nms_table_has_a_row_for_each_threshold(benchmark, capsys):
+    args = ["nms3d", "--boxes", "50", "--repeats", "1", "--iou", "0.25", "0.75"]
+    assert benchmark.main(args) == 0
+    text = capsys.readouterr().out
+    assert "0.25" in text
+    assert "0.75" in text
+
+
+def test_the_peak_is_that_of_tensors_held_at_once(benchmark):
+    def hold():
+        first = torch.zeros(1 << 20)
+        second = first + 1
+        del first
+        return second * 2
+
+    # Two tensors of 4 MiB at a time, never three.
+    assert benchmark.allocated_peak(hold, "cpu") == pytest.approx(8 << 20, rel=0.01)
+
+
+def test_memory_of_a_step_grows_with_the_patch_and_is_estimated(benchmark, root, tmp_path, capsys):
+    config = tmp_path / "tiny.py"
+    base = root / "configs/_base_/models/focalmix_resnet3d_fpn3d.py"
+    config.write_text(
+        f"_base_ = {str(base)!r}\n"
+        "model = dict(\n"
+        "    backbone=dict(channels=(4, 4, 4, 4), stage_blocks=(1, 1, 1, 1)),\n"
+        "    neck=dict(in_channels=(4, 4, 4, 4), out_channels=4),\n"
+        "    bbox_head=dict(in_channels=4, feat_channels=4),\n"
+        ")\n"
+    )
+    sizes = [benchmark.step_peak(config, edge, 1, False, False, "cpu") for edge in (32, 64)]
+    assert 3 * sizes[0] < sizes[1] < 9 * sizes[0]
+    checked = benchmark.step_peak(config, 64, 1, False, True, "cpu")
+    assert checked < sizes[1]
+    args = ["memory3d", "--config", str(config), "--patch", "160", "--batch", "1", "2"]
+    if not torch.cuda.is_available():
+        assert benchmark.main([*args, "--probe", "32", "48"]) == 0
+        text = capsys.readouterr().out
+        assert "estimated" in text
+        assert "checkpointing" in text
+
+
 def test_both_ways_to_resample_agree(benchmark, monkeypatch):
     benchmark.measure_luna16(12, 200, 8, 1)
     loop = benchmark.loop_over_marks
@@ -70,3 +121,19 @@ def test_the_luna16_table_shows_both_ways(benchmark, capsys):
     text = capsys.readouterr().out
     assert "bootstrap_froc" in text
     assert "loop" in text
+
+
+def test_all_ways_to_a_crop_agree(benchmark, tmp_path, monkeypatch):
+    assert len(benchmark.measure_crop((40, 50, 60), 32, 3, tmp_path)) == 3
+    read = benchmark.read_padded
+    monkeypatch.setattr(benchmark, "read_padded", lambda *args: read(*args) + 1)
+    with pytest.raises(RuntimeError, match="differs from the scan"):
+        benchmark.measure_crop((40, 50, 60), 32, 1, tmp_path)
+
+
+def test_the_crop_table_shows_all_ways(benchmark, capsys):
+    args = ["crop", "--shape", "20", "30", "40", "--size", "16", "--repeats", "2"]
+    assert benchmark.main(args) == 0
+    text = capsys.readouterr().out
+    assert "crop of 16³ out of 20 x 30 x 40" in text
+    assert "from .mhd and .raw" in text

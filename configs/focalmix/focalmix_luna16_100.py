@@ -1,0 +1,16 @@
+_base_ = [
+    "../_base_/models/focalmix_resnet3d_fpn3d.py",
+    "../_base_/datasets/luna16_semi.py",
+    "../_base_/default_runtime.py",
+    "../_base_/schedules/adam_cosine_10k.py",
+]
+
+model = dict(
+    batch_pipeline=[
+        dict(type="ImageLevelMixUp", eta=0.2),
+        dict(type="ObjectLevelMixUp", eta=0.2),
+    ]
+)
+
+# There are no scans to choose a checkpoint on: the last one counts.
+default_hooks = dict(checkpoint=dict(interval=2500, save_best=None))

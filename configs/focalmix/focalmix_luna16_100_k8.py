@@ -1,0 +1,3 @@
+_base_ = "focalmix_luna16_100.py"
+
+model = dict(num_guesses=8)

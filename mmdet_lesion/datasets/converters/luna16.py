@@ -1,0 +1,245 @@
+"""LUNA16 as published to the volume store and lists of scans.
+
+The output folder::
+
+    conversion.json           settings, which --resume compares
+    records/{seriesuid}.json  written when the volume of a scan is complete
+    volumes/{seriesuid}.b2nd  the volume store
+    annotations/*.json        mmengine's data_list format, written when all scans are complete
+    conversion_report.json    problems and counts
+
+The annotation files are ``train_533``, ``test_355``, ``labeled_25``, ``labeled_50``,
+``labeled_100``, ``unlabeled_400`` (the numbers being those of the conversion, see
+:class:`.luna16_splits.Luna16Splits`) and ``fold0_train``, ``fold0_test`` … ``fold9_test``, where
+``fold3_test`` holds the scans of ``subset3`` and ``fold3_train`` all others.
+
+Volumes of the store have the world's axes. Voxels of scans with flipped axes are put in that order
+before they are resampled, which is exact; oblique scans are interpolated, and reported.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...io import Problem, read_metaimage, write_json
+from ...structures import Frame, Volume
+from .base import ConversionResult, StoreConversion
+from .data_list import data_list_file, scan_entry
+from .execution import Record
+from .luna16_splits import Luna16Splits, ranked
+from .luna16_tables import FindingRow, read_findings, read_series
+from .report import StrictError
+from .scan import ScanTask, list_files
+
+__all__ = ["Luna16Conversion"]
+
+_SUBSET = re.compile(r"subset(\d)")
+_OWN_FILE = re.compile(r"(?:(?:train|test|labeled|unlabeled)_\d+|fold\d_(?:train|test))\.json")
+_SUBSETS = 10
+
+
+def _read(path: Path) -> tuple[Volume, str, list[Problem]]:
+    return read_metaimage(path), path.stem, []
+
+
+class Luna16Conversion(StoreConversion):
+    """Converts LUNA16.
+
+    Scans are the units of work: they are converted in parallel and reused when a conversion is
+    resumed. However the work was divided or interrupted, the output has the same bytes.
+
+    Args:
+        raw: Folder with ``subset0`` … ``subset9``, ``annotations.csv``, and where they are there
+            ``annotations_excluded.csv`` and ``seriesuids.csv``. Without the latter all scans that
+            are found count.
+        out: Folder to write to.
+        spacing: Spacing of the store ``(x, y, z)`` in mm.
+        strict: Stop at the first problem.
+        seed: Seed of the split.
+        **numbers: ``train``, ``test``, ``labeled``, ``unlabeled``, as
+            :meth:`.luna16_splits.Luna16Splits.resolve` takes them.
+
+    Raises:
+        FileNotFoundError: A folder or table is not there.
+        InputError: A table cannot be used, the spacing is not positive, or there are not as many
+            scans as the split wants.
+    """
+
+    _unit = "scan"
+
+    def __init__(
+        self,
+        raw: str | os.PathLike,
+        out: str | os.PathLike,
+        spacing: Sequence[float] = (1.0, 1.0, 1.0),
+        strict: bool = False,
+        seed: int = 0,
+        **numbers: Any,
+    ) -> None:
+        super().__init__(out, spacing, strict)
+        self.raw = Path(raw)
+        self.seed = seed
+        if not self.raw.is_dir():
+            raise FileNotFoundError(f"{self.raw} is not there; expected a folder of LUNA16")
+        self._problems: list[Problem] = []
+        self._scans = self._find_scans()
+        self._lines = self._read_series()
+        self.splits = Luna16Splits.resolve(len(self._lines), **numbers)
+        self._nodules, rows = self._read_findings("annotations.csv", True)
+        self._row_counts = {"read": rows}
+        self._excluded: dict[str, list[FindingRow]] = {}
+        if (self.raw / "annotations_excluded.csv").is_file():
+            self._excluded, _ = self._read_findings("annotations_excluded.csv", False)
+
+    def _find_scans(self) -> dict[str, Path]:
+        scans: dict[str, Path] = {}
+        for path in sorted([*self.raw.glob("subset*/*.mhd"), *self.raw.glob("*.mhd")]):
+            first = scans.setdefault(path.stem, path)
+            if first is not path:
+                where = path.relative_to(self.raw).as_posix()
+                text = f"the scan is also {first.relative_to(self.raw).as_posix()}"
+                self._problems.append(Problem(where, None, text, "scan skipped", "duplicate scan"))
+        if not scans:
+            raise FileNotFoundError(
+                f"{self.raw} holds no scan; expected subset0 to subset9 with .mhd files"
+            )
+        return scans
+
+    def _read_series(self) -> dict[str, int | None]:
+        """Line of every scan that counts in the list of scans."""
+        path = self.raw / "seriesuids.csv"
+        if not path.is_file():
+            return dict.fromkeys(sorted(self._scans))
+        lines, problems = read_series(path)
+        self._problems += problems
+        for uid in sorted(set(self._scans) - set(lines)):
+            where = self._scans.pop(uid).relative_to(self.raw).as_posix()
+            text = "seriesuids.csv does not list this scan"
+            self._problems.append(Problem(where, None, text, "scan skipped", "unlisted scan"))
+        for uid in sorted(set(lines) - set(self._scans)):
+            text = f"{uid}.mhd is in no subset"
+            problem = Problem(path.name, lines[uid], text, "scan left out", "missing scan")
+            self._problems.append(problem)
+        return lines
+
+    def _read_findings(self, name: str, measured: bool) -> tuple[dict[str, list[FindingRow]], int]:
+        rows, problems, count = read_findings(self.raw / name, self._lines, measured)
+        self._problems += problems
+        findings: dict[str, list[FindingRow]] = defaultdict(list)
+        for row in rows:
+            findings[row.series].append(row)
+        return findings, count
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "dataset": "luna16"}
+
+    def run(
+        self, workers: int = 1, resume: bool = False, progress: bool = True
+    ) -> ConversionResult:
+        """Convert, and write the lists when all scans are complete.
+
+        Args:
+            workers: Number of processes.
+            resume: Go on with a conversion into the same folder. The split may be another one.
+            progress: Show a progress bar.
+
+        Returns:
+            The report.
+
+        Raises:
+            StrictError: The first problem of a strict conversion.
+            InputError: The output folder holds something else, or other settings made it.
+        """
+        self._prepare_output(resume)
+        try:
+            self.report.add(self._problems)
+            records, failed = self._convert(self._tasks(), workers, progress)
+            if not failed:
+                self._sweep()
+                self._write_annotations(records)
+        except StrictError:
+            self.report.write(self.out / "conversion_report.json")
+            raise
+        self.report.write(self.out / "conversion_report.json")
+        return ConversionResult(self.report, 0, failed)
+
+    def _tasks(self) -> list[ScanTask]:
+        return [
+            ScanTask(
+                uid,
+                self.raw,
+                path,
+                _read,
+                self.out,
+                self.spacing,
+                list_files(self.raw, [p for p in (path, path.with_suffix(".raw")) if p.is_file()]),
+            )
+            for uid, path in sorted(self._scans.items())
+        ]
+
+    def _entry(self, uid: str, record: Record) -> dict[str, Any]:
+        """The scan's entry of a data list; nodules outside of it are reported."""
+        (volume,) = record["volumes"]
+        frame = Frame.from_dict(volume["frame"])
+        nodules = self._nodules.get(uid, [])
+        inside = frame.contains(np.array([row.centre for row in nodules]).reshape(-1, 3))
+        corners = frame.points_to_world([(0, 0, 0), frame.shape[::-1]]).round(1).tolist()
+        for row, is_inside in zip(nodules, inside):
+            if not is_inside:
+                text = (
+                    f"the nodule at {list(row.centre)} mm lies outside of its scan, which covers "
+                    f"{corners[0]} to {corners[1]} mm"
+                )
+                self.report.add([row.problem("nodule outside", text)])
+        match = _SUBSET.fullmatch(self._scans[uid].parent.name)
+        return scan_entry(
+            uid,
+            uid,
+            frame,
+            [(*row.centre, row.diameter) for row, ok in zip(nodules, inside) if ok],
+            [(*row.centre, row.diameter) for row in self._excluded.get(uid, ())],
+            int(match[1]) if match else None,
+        )
+
+    def _write_annotations(self, records: dict[str, Record]) -> None:
+        entries = {
+            uid: self._entry(uid, records[uid])
+            for uid in ranked(self._lines, self.seed)
+            if uid in records and records[uid]["volumes"]
+        }
+        lists = self.splits.lists(self._lines, self.seed)
+        # A fold needs scans on both sides, which a part of the data set may lack.
+        for subset in range(_SUBSETS):
+            sides: dict[str, list[str]] = {"train": [], "test": []}
+            for uid, entry in entries.items():
+                sides["test" if entry["subset"] == subset else "train"].append(uid)
+            if all(sides.values()):
+                lists.update({f"fold{subset}_{name}": uids for name, uids in sides.items()})
+        folder = self.out / "annotations"
+        counts: dict[str, Any] = {}
+        for name, uids in lists.items():
+            members = [entries[uid] for uid in uids if uid in entries]
+            if members:
+                labeled = not name.startswith("unlabeled")
+                content = data_list_file(f"LUNA16, {name}", self.spacing, members, labeled)
+                write_json(folder / f"{name}.json", content)
+                boxes = sum(len(entry["instances"]) for entry in content["data_list"])
+                counts[name] = {"scans": len(members), "nodules": boxes}
+        for path in folder.iterdir() if folder.is_dir() else ():
+            # What an earlier split has left would be taken for one of this conversion.
+            if _OWN_FILE.fullmatch(path.name) and path.stem not in counts:
+                path.unlink()
+        used = sum(len(entry["instances"]) for entry in entries.values())
+        self._row_counts.update(used=used, skipped=self._row_counts["read"] - used)
+        self.report.counts.update(
+            scans={"listed": len(self._lines), "converted": len(entries)},
+            rows=self._row_counts,
+            annotations=counts,
+        )

@@ -1,0 +1,121 @@
+"""Any folder of scans to the volume store and one list of unlabelled scans.
+
+The output folder is that of :mod:`.luna16`, with ``annotations/unlabeled.json`` alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...io import write_json
+from ...structures import Frame
+from .base import ConversionResult, StoreConversion
+from .data_list import data_list_file, scan_entry
+from .execution import Record
+from .luna16_splits import ranked
+from .report import StrictError
+from .scan import ScanTask, list_files
+from .scan_files import find_scans, read_dicom_folder, read_image_file
+
+__all__ = ["PoolConversion"]
+
+
+class PoolConversion(StoreConversion):
+    """Converts scans without annotations, such as those of NLST.
+
+    Args:
+        raw: A folder of scans at any depth: folders of DICOM slices, MetaImage, NIfTI, NRRD.
+        out: Folder to write to.
+        spacing: Spacing of the store ``(x, y, z)`` in mm.
+        strict: Stop at the first problem.
+        seed: Seed of the list's order, so that its first scans are a random choice.
+
+    Raises:
+        FileNotFoundError: The folder is not there.
+        InputError: It holds no scan, or the spacing is not positive.
+    """
+
+    _unit = "scan"
+
+    def __init__(
+        self,
+        raw: str | os.PathLike,
+        out: str | os.PathLike,
+        spacing: Sequence[float] = (1.0, 1.0, 1.0),
+        strict: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(out, spacing, strict)
+        self.raw = Path(raw)
+        self.seed = seed
+        if not self.raw.is_dir():
+            raise FileNotFoundError(f"{self.raw} is not there; expected a folder of scans")
+        self._scans = list(find_scans(self.raw))
+        if not self._scans:
+            raise InputError(
+                f"{self.raw} holds no scan; expected folders of DICOM slices, .mhd, .mha, .nii, "
+                ".nii.gz or .nrrd files"
+            )
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "dataset": "pool"}
+
+    def run(
+        self, workers: int = 1, resume: bool = False, progress: bool = True
+    ) -> ConversionResult:
+        """Convert, and write the list when all scans are complete.
+
+        Args:
+            workers: Number of processes.
+            resume: Go on with a conversion into the same folder.
+            progress: Show a progress bar.
+
+        Returns:
+            The report.
+
+        Raises:
+            StrictError: The first problem of a strict conversion.
+            InputError: The output folder holds something else, or other settings made it.
+        """
+        self._prepare_output(resume)
+        tasks = [
+            ScanTask(
+                scan.name,
+                self.raw,
+                scan.source,
+                read_dicom_folder if scan.is_dicom else read_image_file,
+                self.out,
+                self.spacing,
+                list_files(self.raw, [path for path in scan.files if path.is_file()]),
+            )
+            for scan in self._scans
+        ]
+        try:
+            records, failed = self._convert(tasks, workers, progress)
+        except StrictError:
+            self.report.write(self.out / "conversion_report.json")
+            raise
+        if not failed:
+            self._sweep()
+            self._write_list(records)
+        self.report.write(self.out / "conversion_report.json")
+        return ConversionResult(self.report, 0, failed)
+
+    def _write_list(self, records: dict[str, Record]) -> None:
+        entries = []
+        for name in ranked(records, self.seed):
+            for volume in records[name]["volumes"]:
+                frame = Frame.from_dict(volume["frame"])
+                entries.append(scan_entry(name, volume["series_uid"], frame, [], [], None))
+        path = self.out / "annotations" / "unlabeled.json"
+        if entries:
+            write_json(path, data_list_file("unlabelled pool", self.spacing, entries, False))
+            self.report.counts["annotations"] = {"unlabeled": {"scans": len(entries)}}
+        else:
+            # An empty file would only be found out by the training that wants to read it.
+            path.unlink(missing_ok=True)
+        self.report.counts["scans"] = {"found": len(self._scans), "converted": len(entries)}

@@ -1,0 +1,101 @@
+"""Writing a set of phantoms: in parallel, whole or not at all, and never over anything else."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+from tqdm import tqdm
+
+from ...errors import InputError
+
+__all__ = ["SETTINGS_FILE", "new_folder", "render_all"]
+
+SETTINGS_FILE = "phantoms.json"
+
+Plan = TypeVar("Plan")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def new_folder(out: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
+    """Write a folder that appears under its name when it is complete.
+
+    Args:
+        out: The folder to write.
+        overwrite: Whether phantoms that are there already may be replaced.
+
+    Yields:
+        An empty folder beside it, which takes its place at the end and is removed on an exception.
+
+    Raises:
+        InputError: ``out`` holds something else.
+    """
+    out = Path(out).resolve()
+    _check_target(out, overwrite)
+    building = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        building.mkdir(parents=True)
+        yield building
+        _move(building, out)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def render_all(
+    render: Callable[[Plan], Result], plans: Sequence[Plan], workers: int, progress: bool
+) -> Iterator[Result]:
+    """Call ``render`` on every plan, in processes, and yield the results in the plans' order.
+
+    Raises:
+        InputError: ``workers`` is below 1.
+    """
+    if workers < 1:
+        raise InputError(f"workers: expected at least 1, found {workers}")
+    results = _run(render, plans, workers)
+    yield from tqdm(results, total=len(plans), desc="phantoms", unit="vol", disable=not progress)
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise InputError(f"{out} is a file, expected a folder to write")
+    if not any(out.iterdir()):
+        return
+    if not (out / SETTINGS_FILE).is_file():
+        raise InputError(f"{out} holds files that are no phantoms (no {SETTINGS_FILE}), left alone")
+    if not overwrite:
+        raise InputError(f"{out} holds phantoms already, expected --overwrite to make them anew")
+
+
+def _move(building: Path, out: Path) -> None:
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(building, out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _run(render, plans, workers: int) -> Iterator:
+    if workers == 1:
+        yield from map(render, plans)
+        return
+    # Forked, because a fresh process would import the whole package again.
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (0,)) as pool:
+        try:
+            yield from pool.map(render, plans)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

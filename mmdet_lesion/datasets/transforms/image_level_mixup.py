@@ -1,0 +1,66 @@
+"""MixUp of whole patches and of their anchors' targets."""
+
+from __future__ import annotations
+
+import torch
+from mmcv.transforms import BaseTransform
+from mmdet.registry import TRANSFORMS
+from torch import Tensor
+
+from mmdet_lesion.errors import InputError
+
+__all__ = ["ImageLevelMixUp", "draw_ratios"]
+
+
+def draw_ratios(num: int, eta: float) -> Tensor:
+    """Weights of the first of two that are mixed: ``max(r, 1 - r)`` with ``r ~ Beta(eta, eta)``.
+
+    Args:
+        num: How many.
+        eta: Both parameters of the beta distribution; small ones seldom mix much.
+
+    Returns:
+        ``(num,)`` float32 in 0.5 … 1, on the CPU.
+    """
+    ratios = torch.distributions.Beta(eta, eta).sample((num,))
+    return torch.maximum(ratios, 1 - ratios)
+
+
+@TRANSFORMS.register_module()
+class ImageLevelMixUp(BaseTransform):
+    """Mix each patch of a batch, and its anchors' targets, with another one's.
+
+    An anchor that is unused in either patch is unused in the mix. Objects (and boxes to regress)
+    stay the first patch's, whose weight is at least one half.
+
+    Required keys: ``inputs`` ``(N, 1, D, H, W)``, ``targets`` ``(N, A)``, ``used`` ``(N, A)``.
+
+    Modified keys: the same.
+
+    Added keys: ``partners`` ``(N,)`` int64, the other patch of each, and ``ratios`` ``(N,)``, the
+    weight of the first.
+
+    Args:
+        eta: Parameter of the beta distribution.
+
+    Source: FocalMix (Wang et al., 2020), section 3.3, equations 10 to 13.
+    """
+
+    def __init__(self, eta: float = 0.2) -> None:
+        if eta <= 0:
+            raise InputError(f"ImageLevelMixUp has eta={eta}; expected a positive number")
+        self.eta = eta
+
+    def transform(self, results: dict) -> dict:
+        """Mix the batch; partners are drawn as a permutation of it."""
+        inputs, targets, used = (results[key] for key in ("inputs", "targets", "used"))
+        ratio = draw_ratios(len(inputs), self.eta).to(inputs)
+        partner = torch.randperm(len(inputs)).to(inputs.device)
+        results["inputs"] = torch.lerp(inputs[partner], inputs, ratio.view(-1, 1, 1, 1, 1))
+        results["targets"] = torch.lerp(targets[partner], targets, ratio.to(targets)[:, None])
+        results["used"] = used & used[partner]
+        results["partners"], results["ratios"] = partner, ratio
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(eta={self.eta})"

@@ -1,0 +1,145 @@
+"""LUNA16's FROC in training and testing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmdet.registry import METRICS
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.io.atomic import write_json
+from mmdet_lesion.io.luna16 import write_luna16_marks, write_luna16_series
+from mmdet_lesion.structures.frame import Frame
+
+from ..functional import FROCResult, luna16_froc
+from .lesion_froc_metric import to_numpy
+
+__all__ = ["Luna16Metric"]
+
+
+@METRICS.register_module()
+class Luna16Metric(BaseMetric):
+    """Sensitivity at given false positives per scan, and their mean, the CPM.
+
+    A shell over :func:`~mmdet_lesion.evaluation.functional.luna16_froc`. Each data sample is a
+    scan; the centres of its boxes go to world positions, where the nodules are. Scans are taken
+    once each and in the order of their names, so that any number of processes counts the same.
+
+    A data sample holds ``pred_instances`` (``bboxes`` ``(n, 6)`` in voxels, ``scores``),
+    ``series_uid``, ``grid`` (:meth:`Frame.to_dict` of the array that was predicted on), ``nodules``
+    and ``excluded`` (``(n, 4)`` rows ``x, y, z, diameter`` in world mm).
+
+    Args:
+        max_marks: Marks of a scan that count, as in the challenge.
+        fp_rates: Operating points; None: those of the challenge.
+        outfile_prefix: Write ``{prefix}.submission.csv`` and ``{prefix}.seriesuids.csv``, which
+            ``evaluate_froc.py --protocol luna16`` reads as ``--detections`` and ``--series``, and
+            ``{prefix}.metrics.json``.
+        collect_device: ``'cpu'`` or ``'gpu'``.
+        prefix: Prefix of the logged names.
+    """
+
+    default_prefix = "froc"
+
+    def __init__(
+        self,
+        max_marks: int = 100,
+        fp_rates: Sequence[float] | None = None,
+        outfile_prefix: str | None = None,
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.settings: dict[str, Any] = dict(max_marks=max_marks)
+        if fp_rates is not None:
+            self.settings["fp_rates"] = tuple(fp_rates)
+        self.outfile_prefix = outfile_prefix
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Bring each scan's predictions to world positions."""
+        for sample in data_samples:
+            instances = sample["pred_instances"]
+            boxes, scores = (to_numpy(instances[key]) for key in ("bboxes", "scores"))
+            centres = Frame.from_dict(sample["grid"]).box_centres(boxes)
+            self.results.append(
+                dict(
+                    series=sample["series_uid"],
+                    marks=np.column_stack((centres, scores.astype(np.float64))),
+                    nodules=_rows(sample["nodules"]),
+                    excluded=_rows(sample["excluded"]),
+                )
+            )
+
+    def compute_metrics(self, results: list[dict]) -> dict[str, float]:
+        """Evaluate all scans together.
+
+        Args:
+            results: What :meth:`process` left, of all processes.
+
+        Returns:
+            ``sensitivity@{rate}`` for every operating point, and ``cpm``.
+
+        Raises:
+            InputError: No scan, no nodule in any scan, or one scan with two ground truths.
+        """
+        scans = self._unique(results)
+        marks, nodules, excluded = (
+            {scan["series"]: scan[key] for scan in scans}
+            for key in ("marks", "nodules", "excluded")
+        )
+        result = luna16_froc(marks, nodules, excluded, **self.settings)
+        if not result.counts["lesions"]:
+            raise InputError(
+                f"Luna16Metric found no nodule in {len(scans)} scans; expected at least one "
+                "(unlabelled scans cannot be evaluated on)"
+            )
+        points = zip(result.fp_rates, result.sensitivity, strict=True)
+        metrics = {f"sensitivity@{rate:g}": float(value) for rate, value in points}
+        metrics["cpm"] = result.mean_sensitivity
+        self._log(result)
+        if self.outfile_prefix is not None:
+            write_luna16_marks(f"{self.outfile_prefix}.submission.csv", marks)
+            write_luna16_series(f"{self.outfile_prefix}.seriesuids.csv", marks)
+            write_json(f"{self.outfile_prefix}.metrics.json", result.to_dict(), indent=2)
+        return metrics
+
+    @staticmethod
+    def _unique(results: list[dict]) -> list[dict]:
+        if not results:
+            raise InputError("Luna16Metric got no scan; expected at least one data sample")
+        scans: dict[str, dict] = {}
+        for result in results:
+            known = scans.setdefault(result["series"], result)
+            if not np.array_equal(known["nodules"], result["nodules"]):
+                raise InputError(
+                    f"scan {result['series']!r} came with two ground truths of "
+                    f"{len(known['nodules'])} and {len(result['nodules'])} nodules; expected one"
+                )
+        return [scans[name] for name in sorted(scans)]
+
+    @staticmethod
+    def _log(result: FROCResult) -> None:
+        counts = result.counts
+        MMLogger.get_current_instance().info(
+            "\n".join(
+                [
+                    f"LUNA16 FROC, {counts['scans']} scans, {counts['lesions']} nodules, "
+                    f"{counts['detections']} marks:",
+                    "  FP/scan     " + " ".join(f"{rate:7g}" for rate in result.fp_rates),
+                    "  sensitivity "
+                    + " ".join(f"{100 * value:7.2f}" for value in result.sensitivity),
+                    f"  CPM {100 * result.mean_sensitivity:.2f}; "
+                    f"{counts['true_positives']} nodules hit, "
+                    f"{counts['false_positives']} false positives, "
+                    f"{counts['ignored']} marks on irrelevant findings",
+                ]
+            )
+        )
+
+
+def _rows(values: Any) -> np.ndarray:
+    return to_numpy(values).reshape(-1, 4).astype(np.float64)

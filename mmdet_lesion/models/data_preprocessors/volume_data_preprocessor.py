@@ -1,0 +1,85 @@
+"""Batches of volumes."""
+
+from typing import Union
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+from ...errors import InputError
+
+
+@MODELS.register_module()
+class VolumeDataPreprocessor(BaseDataPreprocessor):
+    """Stacks volumes into a batch on the model's device.
+
+    Training crops, labelled and unlabelled ones together, must have one size. Test volumes are
+    padded behind their last voxels, to one size that ``size_divisor`` divides; boxes keep their
+    coordinates.
+
+    Args:
+        size_divisor: the largest stride of the detector.
+        pad_value: grey value of what is padded, after windowing: 0 is air.
+        non_blocking: as in mmengine.
+    """
+
+    def __init__(
+        self, size_divisor: int = 16, pad_value: float = 0.0, non_blocking: bool = False
+    ) -> None:
+        super().__init__(non_blocking)
+        self.size_divisor = size_divisor
+        self.pad_value = pad_value
+
+    def forward(self, data: dict, training: bool = False) -> Union[dict, list]:
+        """Make the batch.
+
+        Args:
+            data: ``inputs``, a list of N tensors (1, D, H, W), and ``data_samples``.
+            training: crops must have one size, and are not padded.
+
+        Returns:
+            ``inputs`` (N, 1, D, H, W) float32, and ``data_samples`` with ``batch_input_shape``
+            (D, H, W) in their metainfo.
+
+        Raises:
+            InputError: an input is not (1, D, H, W), or training crops differ in size.
+        """
+        data = self.cast_data(data)
+        inputs, samples = data["inputs"], data.get("data_samples")
+        for volume in inputs:
+            if volume.ndim != 4 or volume.shape[0] != 1:
+                raise InputError(
+                    f"VolumeDataPreprocessor: an input of shape {tuple(volume.shape)}, expected "
+                    "(1, D, H, W)"
+                )
+        if training:
+            sizes = sorted({tuple(volume.shape[1:]) for volume in inputs})
+            if len(sizes) > 1:
+                raise InputError(
+                    f"VolumeDataPreprocessor: crops of the sizes {sizes[0]} and {sizes[-1]} in one "
+                    "batch, expected one size (give the crop of both datasets the same one)"
+                )
+            batch = torch.stack(list(inputs)).float()
+        else:
+            batch = self.pad_and_stack(inputs)
+        if samples is not None:
+            for sample in samples:
+                sample.set_metainfo(dict(batch_input_shape=tuple(batch.shape[2:])))
+        return dict(inputs=batch, data_samples=samples)
+
+    def pad_and_stack(self, volumes: list[Tensor]) -> Tensor:
+        """Pad volumes (1, D, H, W) to the smallest common size and stack them, float32."""
+        size = [
+            -(-max(volume.shape[axis] for volume in volumes) // self.size_divisor)
+            * self.size_divisor
+            for axis in (1, 2, 3)
+        ]
+        padded = []
+        for volume in volumes:
+            missing = [want - have for want, have in zip(size, volume.shape[1:])]
+            # F.pad counts from the last axis on.
+            pad = [amount for extra in reversed(missing) for amount in (0, extra)]
+            padded.append(F.pad(volume.float(), pad, value=self.pad_value))
+        return torch.stack(padded)

@@ -1,0 +1,296 @@
+"""A one-stage detector for volumes that also learns from unlabelled ones."""
+
+from dataclasses import dataclass
+from typing import Optional, Sequence, Union
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.registry import MODELS, TRANSFORMS
+from mmdet.structures import SampleList
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ...errors import InputError
+from ...structures.boxes3d import CubeSymmetry, batched_nms3d, nms3d
+from .sliding_window import sliding_windows
+from .target_guess import binary_entropy, draw_symmetries, evaluating, sharpen
+
+
+@dataclass
+class Guess:
+    """What the model believes about unlabelled patches.
+
+    Args:
+        scores: (N, A) averaged probabilities of their anchors, not sharpened.
+        objects: (n, 6) confident boxes of each patch.
+    """
+
+    scores: Tensor
+    objects: list[Tensor]
+
+
+@MODELS.register_module()
+class FocalMix(BaseDetector):
+    """Anchor-based detector for volumes, supervised or semi-supervised.
+
+    A batch may mix labelled and unlabelled patches (``labeled`` in their metainfo; labelled
+    without it). Anchors of labelled patches get assigned targets. For unlabelled ones the current
+    model, in evaluation mode and without gradient, predicts every anchor's probability under
+    ``num_guesses`` symmetries of the cube; the average is sharpened. Then ``batch_pipeline`` runs
+    over the whole batch. Without unlabelled patches and without ``batch_pipeline`` it is a plain
+    supervised detector.
+
+    Whole volumes are predicted in overlapping windows, merged by non-maximum suppression.
+
+    Args:
+        backbone: gives maps of several strides.
+        neck: merges them.
+        bbox_head: :class:`FocalMixHead`.
+        test_cfg: ``window_size`` and ``overlap``, each one number or (D, H, W), in voxels;
+            ``window_batch``, windows computed at once, which bounds the memory and leaves the
+            result as it is; ``score_thr``; ``nms_pre``, boxes before suppression; ``iou_thr`` of
+            the suppression; ``max_per_volume``.
+        train_cfg: ``assigner``.
+        batch_pipeline: transforms of a batch, a dict with ``inputs`` (N, 1, D, H, W), ``targets``
+            (N, A), ``used`` (N, A) and ``objects``, N tensors (n, 6); see ``ImageLevelMixUp`` and
+            ``ObjectLevelMixUp``.
+        num_guesses: K, different symmetries drawn for a batch, 1 to 48.
+        temperature: T of the sharpening.
+        object_score_thr: probability from which on a predicted box in an unlabelled patch is an
+            object.
+        data_preprocessor: as in mmdet.
+        init_cfg: as in mmdet.
+
+    Raises:
+        InputError: an argument is not as described.
+
+    Source: FocalMix (Wang et al., 2020).
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        bbox_head: dict,
+        test_cfg: dict,
+        train_cfg: Optional[dict] = None,
+        batch_pipeline: Sequence[dict] = (),
+        num_guesses: int = 4,
+        temperature: float = 0.7,
+        object_score_thr: float = 0.8,
+        data_preprocessor: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if not 1 <= num_guesses <= 48:
+            raise InputError(f"FocalMix: num_guesses={num_guesses}, expected 1 to 48")
+        if temperature <= 0:
+            raise InputError(f"FocalMix: temperature={temperature}, expected a positive number")
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck)
+        self.bbox_head = MODELS.build(dict(bbox_head, train_cfg=train_cfg))
+        self.batch_pipeline = [TRANSFORMS.build(transform) for transform in batch_pipeline]
+        self.num_guesses = num_guesses
+        self.temperature = temperature
+        self.object_score_thr = object_score_thr
+        self.stride = self.bbox_head.anchor_generator.strides[-1]
+        self.test_cfg = self._checked(test_cfg)
+
+    def _checked(self, test_cfg: dict) -> dict:
+        """Windows as triples, checked before the training rather than at the first validation."""
+        cfg = dict(test_cfg)
+        for key in ("window_size", "overlap"):
+            cfg[key] = (cfg[key],) * 3 if isinstance(cfg[key], int) else tuple(cfg[key])
+        try:
+            sliding_windows(cfg["window_size"], cfg["window_size"], cfg["overlap"], self.stride)
+        except ValueError as error:
+            raise InputError(f"FocalMix: test_cfg: {error}") from None
+        if cfg["window_batch"] < 1:
+            raise InputError(
+                f"FocalMix: test_cfg.window_batch={cfg['window_batch']}, expected at least 1"
+            )
+        return cfg
+
+    def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
+        """Levels of (N, 1, D, H, W) volumes.
+
+        Raises:
+            InputError: an edge is not divisible by the largest stride.
+        """
+        if any(edge % self.stride for edge in batch_inputs.shape[2:]):
+            raise InputError(
+                f"FocalMix: patches of size {tuple(batch_inputs.shape[2:])} (D, H, W), expected "
+                f"edges divisible by the largest stride, {self.stride}, so that anchors map onto "
+                "anchors"
+            )
+        return self.neck(self.backbone(batch_inputs))
+
+    def _forward(
+        self, batch_inputs: Tensor, batch_data_samples: Optional[SampleList] = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Logits and offsets of each level."""
+        return self.bbox_head(self.extract_feat(batch_inputs))
+
+    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Losses of a batch of patches, labelled and unlabelled ones together.
+
+        Args:
+            batch_inputs: (N, 1, D, H, W).
+            batch_data_samples: N samples with ``gt_instances``; those of unlabelled patches
+                (``labeled`` False) are not looked at.
+
+        Returns:
+            ``loss_cls``, ``loss_bbox`` and ``num_pos``, positive anchors per labelled patch. With
+            unlabelled patches also ``loss_cls_unlabeled``; ``guessed_pos``, their anchors of a
+            target above 0.5 per patch; ``target_entropy``, the mean over their anchors, in nats;
+            and ``guessed_objects`` per patch.
+        """
+        head = self.bbox_head
+        labeled = torch.tensor(
+            [bool(sample.metainfo.get("labeled", True)) for sample in batch_data_samples],
+            device=batch_inputs.device,
+        )
+        known = [
+            sample.gt_instances if is_labeled else None
+            for sample, is_labeled in zip(batch_data_samples, labeled.tolist())
+        ]
+        log = {}
+        anchors = head.anchors(batch_inputs.shape[2:], batch_inputs.device)
+        targets = head.assign(anchors, known)
+        log["num_pos"] = targets.scores.sum() / labeled.sum().clamp(min=1)
+        objects = [anchors[:0] if one is None else one.bboxes.float() for one in known]
+        if not labeled.all():
+            guess = self.guess(batch_inputs[~labeled], anchors)
+            guessed = sharpen(guess.scores, self.temperature)
+            targets.scores[~labeled] = guessed
+            for index, found in zip((~labeled).nonzero().flatten().tolist(), guess.objects):
+                objects[index] = found
+            log["guessed_pos"] = (guessed > 0.5).sum().float() / len(guessed)
+            log["target_entropy"] = binary_entropy(guessed).mean()
+            log["guessed_objects"] = guessed.new_tensor(sum(map(len, guess.objects)) / len(guessed))
+        batch = dict(
+            inputs=batch_inputs, targets=targets.scores, used=targets.used, objects=objects
+        )
+        for transform in self.batch_pipeline:
+            batch = transform(batch)
+        targets.scores, targets.used = batch["targets"], batch["used"]
+        feats = self.extract_feat(batch["inputs"])
+        return {**head.loss(feats, anchors, targets, labeled), **log}
+
+    @torch.no_grad()
+    def guess(
+        self,
+        patches: Tensor,
+        anchors: Tensor,
+        symmetries: Optional[Sequence[CubeSymmetry]] = None,
+    ) -> Guess:
+        """Average the predictions on unlabelled patches over symmetries, anchor by anchor.
+
+        Boxes of confident anchors come from the symmetries in which the anchor was confident,
+        and are merged by non-maximum suppression under the averaged score.
+
+        Args:
+            patches: (N, 1, D, H, W).
+            anchors: (A, 6) of such a patch.
+            symmetries: which; drawn without it.
+
+        Returns:
+            Scores and objects of the patches.
+        """
+        head, size = self.bbox_head, patches.shape[2:]
+        symmetries = symmetries or draw_symmetries(self.num_guesses)
+        total: Union[Tensor, float] = 0.0
+        rows, columns, boxes = [], [], []
+        with evaluating(self):
+            for symmetry in symmetries:
+                back = symmetry.inverse
+                logits, offsets = self._forward(symmetry.apply(patches))
+                scores = head.flatten([back.apply(m) for m in logits]).squeeze(-1).sigmoid()
+                total = total + scores
+                row, column = (scores >= self.object_score_thr).nonzero(as_tuple=True)
+                if len(row):
+                    deltas = head.flatten([back.apply(m) for m in offsets])[row, column]
+                    # The offsets are meant in the transformed frame: decode there, then go back.
+                    moved = head.bbox_coder.decode(
+                        symmetry.apply_boxes(anchors[column], size), deltas
+                    )
+                    boxes.append(back.apply_boxes(moved, symmetry.size(size)))
+                    rows.append(row)
+                    columns.append(column)
+        average = total / len(symmetries)
+        objects = [anchors[:0]] * len(patches)
+        if rows:
+            row, column, box = torch.cat(rows), torch.cat(columns), torch.cat(boxes)
+            score = average[row, column]
+            sure = score >= self.object_score_thr
+            row, score, box = row[sure], score[sure], box[sure]
+            kept = batched_nms3d(box, score, row, self.test_cfg["iou_thr"])
+            objects = [box[kept][row[kept] == index] for index in range(len(patches))]
+        return Guess(average, objects)
+
+    def predict(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
+    ) -> SampleList:
+        """Predict boxes in whole volumes.
+
+        Args:
+            batch_inputs: (N, 1, D, H, W), padded behind the last voxels; edges divisible by the
+                largest stride.
+            batch_data_samples: N samples; ``img_shape`` (D, H, W) is the size without padding.
+            rescale: without meaning; boxes are in voxels of the input.
+
+        Returns:
+            The samples with ``pred_instances``: ``bboxes`` (n, 6), ``scores`` (n,) falling,
+            ``labels`` (n,) int64 zeros.
+        """
+        results = []
+        for volume, sample in zip(batch_inputs, batch_data_samples):
+            size = sample.metainfo.get("img_shape", volume.shape[1:])
+            # What was padded to fit another volume of the batch is not looked at.
+            padded = [-(-edge // self.stride) * self.stride for edge in size]
+            volume = volume[:, : padded[0], : padded[1], : padded[2]]
+            results.append(self.predict_volume(volume, size))
+        return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def predict_volume(self, volume: Tensor, size: Sequence[int]) -> InstanceData:
+        """Predict boxes in a volume.
+
+        Args:
+            volume: (1, D, H, W), edges divisible by the largest stride.
+            size: (D, H, W) without padding; boxes with a centre beyond it are dropped.
+
+        Returns:
+            ``bboxes``, ``scores`` and ``labels``.
+        """
+        cfg, head = self.test_cfg, self.bbox_head
+        windows = sliding_windows(volume.shape[1:], cfg["window_size"], cfg["overlap"], self.stride)
+        boxes, scores = [volume.new_zeros(0, 6)], [volume.new_zeros(0)]
+        for first in range(0, len(windows), cfg["window_batch"]):
+            chunk = windows[first : first + cfg["window_batch"]]
+            patches = torch.stack([volume[(slice(None), *window.place)] for window in chunk])
+            logits, offsets = self._forward(patches)
+            for index, window in enumerate(chunk):
+                found, score = head.candidates(
+                    [m[index] for m in logits],
+                    [m[index] for m in offsets],
+                    window.core,
+                    cfg["nms_pre"],
+                    cfg["score_thr"],
+                )
+                # Places run (z, y, x), boxes (x, y, z).
+                shift = found.new_tensor([axis.start for axis in window.place[::-1]] * 2)
+                boxes.append(found + shift)
+                scores.append(score)
+        box, score = torch.cat(boxes), torch.cat(scores)
+        inside = _centres_within(box, size)
+        box, score = box[inside], score[inside]
+        score, order = score.topk(min(cfg["nms_pre"], len(score)))
+        box = box[order]
+        kept = nms3d(box, score, cfg["iou_thr"])[: cfg["max_per_volume"]]
+        labels = torch.zeros(len(kept), dtype=torch.long, device=box.device)
+        return InstanceData(bboxes=box[kept], scores=score[kept], labels=labels)
+
+
+def _centres_within(boxes: Tensor, size: Sequence[int]) -> Tensor:
+    centres = (boxes[:, :3] + boxes[:, 3:]) / 2
+    return ((centres >= 0) & (centres <= centres.new_tensor(size[::-1]))).all(dim=1)

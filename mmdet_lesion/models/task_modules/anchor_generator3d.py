@@ -1,0 +1,80 @@
+"""Cubic anchors in volumes."""
+
+from typing import Sequence, Union
+
+import torch
+from mmdet.registry import TASK_UTILS
+from torch import Tensor
+
+
+@TASK_UTILS.register_module()
+class AnchorGenerator3D:
+    """One cubic anchor at every location of every level.
+
+    Location ``i`` of a level of stride s has its anchor's centre at ``(i + 0.5) * s``. So the
+    symmetries of a volume whose edges s divides map anchors onto anchors.
+
+    Args:
+        strides: stride of each level, ascending, each a divisor of the next.
+        sizes: edge of each level's anchors, in voxels of the input.
+
+    Source: FocalMix (Wang et al., 2020), section 4.1, for strides and sizes.
+    """
+
+    def __init__(
+        self, strides: Sequence[int] = (2, 4, 8, 16), sizes: Sequence[float] = (4, 8, 16, 32)
+    ) -> None:
+        if len(strides) != len(sizes) or not len(strides) or min(*strides, *sizes) <= 0:
+            raise ValueError(
+                f"AnchorGenerator3D: strides={strides} and sizes={sizes}, expected equally many "
+                "positive numbers"
+            )
+        if any(large % small for small, large in zip(strides, strides[1:])):
+            raise ValueError(
+                f"AnchorGenerator3D: strides={strides}, expected each to divide the next"
+            )
+        self.strides = tuple(strides)
+        self.sizes = tuple(sizes)
+
+    @property
+    def num_levels(self) -> int:
+        """Number of levels."""
+        return len(self.strides)
+
+    def grid_priors(
+        self, featmap_sizes: Sequence[Sequence[int]], device: Union[torch.device, str] = "cpu"
+    ) -> list[Tensor]:
+        """Anchors of all levels.
+
+        Args:
+            featmap_sizes: (D, H, W) of each level.
+            device: where to make them.
+
+        Returns:
+            (D * H * W, 6) float32 boxes of each level, in the order of the flattened map.
+
+        Raises:
+            ValueError: another number of levels.
+        """
+        if len(featmap_sizes) != self.num_levels:
+            raise ValueError(
+                f"AnchorGenerator3D: {len(featmap_sizes)} maps, expected {self.num_levels}"
+            )
+        return [
+            self.level_priors(tuple(size), level, device)
+            for level, size in enumerate(featmap_sizes)
+        ]
+
+    def level_priors(
+        self, size: Sequence[int], level: int, device: Union[torch.device, str] = "cpu"
+    ) -> Tensor:
+        """Anchors of one level, (D * H * W, 6) for a map of size (D, H, W)."""
+        stride, half = self.strides[level], self.sizes[level] / 2
+        z, y, x = torch.meshgrid(
+            *((torch.arange(n, device=device) + 0.5) * stride for n in size), indexing="ij"
+        )
+        centres = torch.stack((x, y, z), dim=-1).reshape(-1, 3)
+        return torch.cat((centres - half, centres + half), dim=1)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(strides={self.strides}, sizes={self.sizes})"

@@ -1,0 +1,81 @@
+"""Boxes in volumes as offsets from anchors."""
+
+import math
+from typing import Sequence
+
+import torch
+from mmdet.models.task_modules.coders import BaseBBoxCoder
+from mmdet.registry import TASK_UTILS
+from torch import Tensor
+
+# As mmdet's: a predicted edge is at most 1000 / 16 times the anchor's.
+_MAX_LOG_RATIO = math.log(1000 / 16)
+
+
+@TASK_UTILS.register_module()
+class DeltaXYZWHDBBoxCoder(BaseBBoxCoder):
+    """``DeltaXYWHBBoxCoder`` with a third axis.
+
+    A box of centre c and edges e is coded against an anchor of centre a and edges s as
+    ``((c - a) / s, log(e / s))``, in the order x, y, z, w, h, d, then normalised.
+
+    Args:
+        target_means: six means that are taken off.
+        target_stds: six standard deviations that are divided by.
+
+    Source: R-CNN (Girshick et al., 2014), appendix C.
+    """
+
+    encode_size = 6
+
+    def __init__(
+        self,
+        target_means: Sequence[float] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+        target_stds: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        if len(target_means) != 6 or len(target_stds) != 6:
+            raise ValueError(
+                f"DeltaXYZWHDBBoxCoder: {len(target_means)} means and {len(target_stds)} standard "
+                "deviations, expected 6 of each"
+            )
+        self.means = tuple(target_means)
+        self.stds = tuple(target_stds)
+
+    def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
+        """Offsets that lead from anchors to boxes.
+
+        Args:
+            bboxes: (N, 6) anchors.
+            gt_bboxes: (N, 6) boxes with positive edges.
+
+        Returns:
+            (N, 6).
+        """
+        centres, edges = _centres_and_edges(bboxes)
+        gt_centres, gt_edges = _centres_and_edges(gt_bboxes)
+        deltas = torch.cat(((gt_centres - centres) / edges, (gt_edges / edges).log()), dim=-1)
+        return (deltas - deltas.new_tensor(self.means)) / deltas.new_tensor(self.stds)
+
+    def decode(self, bboxes: Tensor, pred_bboxes: Tensor) -> Tensor:
+        """Boxes that offsets lead to, the inverse of :meth:`encode`.
+
+        Args:
+            bboxes: (N, 6) anchors.
+            pred_bboxes: (N, 6) offsets.
+
+        Returns:
+            (N, 6).
+        """
+        deltas = pred_bboxes * pred_bboxes.new_tensor(self.stds) + pred_bboxes.new_tensor(
+            self.means
+        )
+        centres, edges = _centres_and_edges(bboxes)
+        centres = centres + deltas[..., :3] * edges
+        half = edges * deltas[..., 3:].clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO).exp() / 2
+        return torch.cat((centres - half, centres + half), dim=-1)
+
+
+def _centres_and_edges(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = boxes[..., :3], boxes[..., 3:]
+    return (low + high) / 2, high - low

@@ -1,0 +1,266 @@
+import json
+import os
+import shutil
+import signal
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+
+from mmdet_lesion.datasets.converters import Luna16Conversion, StrictError
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.io import load_volume, open_volume, read_metaimage
+from mmdet_lesion.structures import Frame
+
+from .raw import tree
+
+SPACING = (2.0, 2.0, 2.0)
+NUMBERS = dict(train=6, test=4, labeled=(2, 3), unlabeled=3)
+
+
+def convert(raw, out, workers=1, resume=False, **settings):
+    conversion = Luna16Conversion(raw, out, SPACING, **{**NUMBERS, **settings})
+    return conversion.run(workers, resume, progress=False)
+
+
+def entries(out, name):
+    return json.loads((out / "annotations" / f"{name}.json").read_text())["data_list"]
+
+
+def report(out):
+    return json.loads((out / "conversion_report.json").read_text())
+
+
+@pytest.fixture
+def raw(luna16_raw, tmp_path):
+    """A copy of the raw folder, to be spoilt."""
+    return shutil.copytree(luna16_raw, tmp_path / "raw")
+
+
+def scan_of(raw, subset):
+    (path,) = (raw / f"subset{subset}").glob("*.mhd")
+    return path
+
+
+def test_all_lists_are_written(luna16_raw, luna16_store):
+    uids = (luna16_raw / "seriesuids.csv").read_text().split()
+    names = {"train_6", "test_4", "labeled_2", "labeled_3", "unlabeled_3"}
+    names |= {f"fold{k}_{side}" for k in range(10) for side in ("train", "test")}
+    assert {path.stem for path in (luna16_store / "annotations").iterdir()} == names
+    lists = {name: [e["series_uid"] for e in entries(luna16_store, name)] for name in names}
+    assert sorted(lists["train_6"] + lists["test_4"]) == sorted(uids)
+    assert lists["labeled_3"][:2] == lists["labeled_2"]
+    assert lists["labeled_3"] + lists["unlabeled_3"] == lists["train_6"]
+    for subset in range(10):
+        (uid,) = lists[f"fold{subset}_test"]
+        assert (luna16_raw / f"subset{subset}" / f"{uid}.mhd").is_file()
+        assert sorted([uid, *lists[f"fold{subset}_train"]]) == sorted(uids)
+    nodules = len((luna16_raw / "annotations.csv").read_text().split()) - 1
+    counts = report(luna16_store)["counts"]
+    assert counts["rows"] == {"read": nodules, "used": nodules, "skipped": 0}
+    assert counts["scans"] == {"listed": 10, "converted": 10}
+    assert report(luna16_store)["problems"] == []
+
+
+def test_unlabelled_scans_hold_no_truth(luna16_store):
+    for entry in entries(luna16_store, "unlabeled_3"):
+        assert not entry["labeled"] and not entry["instances"] and not entry["excluded"]
+    for entry in entries(luna16_store, "train_6"):
+        assert entry["labeled"] and entry["instances"] and entry["excluded"]
+
+
+def test_volumes_are_axis_aligned_and_show_the_nodules(luna16_raw, luna16_store):
+    flipped = 0
+    for entry in [*entries(luna16_store, "train_6"), *entries(luna16_store, "test_4")]:
+        volume = load_volume(luna16_store / "volumes" / f"{entry['volume']}.b2nd")
+        frame = Frame.of(volume)
+        assert frame == Frame.from_dict(entry["grid"])
+        assert frame.spacing == SPACING
+        assert frame.direction == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+        assert volume.array.min() >= -1024
+        raw = read_metaimage(next(luna16_raw.glob(f"subset*/{entry['series_uid']}.mhd")))
+        flipped += raw.direction[0] < 0
+        for instance in entry["instances"]:
+            box = np.array(instance["bbox_3d"])
+            np.testing.assert_allclose(box[3:] - box[:3], instance["diameter_mm"] / 2)
+            world = np.array([instance["center_world"]])
+            np.testing.assert_allclose(frame.box_centres(box), world, atol=1e-6)
+            # The store shows at the box what the published voxels show at the world's point.
+            x, y, z = np.floor((box[:3] + box[3:]) / 2).astype(int)
+            i, j, k = np.rint(raw.world_to_voxel(world))[0].astype(int)
+            assert abs(int(volume.array[z, y, x]) - raw.array[k, j, i]) < 350
+    assert 2 <= flipped <= 8
+
+
+def test_chunks_suit_crops(luna16_store):
+    path = next((luna16_store / "volumes").iterdir())
+    stored = open_volume(path)
+    assert stored._array.chunks == tuple(min(a, b) for a, b in zip((32, 64, 64), stored.shape))
+
+
+def test_processes_do_not_show(luna16_raw, luna16_store, tmp_path):
+    convert(luna16_raw, tmp_path / "out", workers=3)
+    assert tree(tmp_path / "out") == tree(luna16_store)
+
+
+def _killed_at(write, raw, out):
+    replace = os.replace
+
+    def die_instead(source, target, count=[0]):  # noqa: B006
+        count[0] += 1
+        if count[0] == write:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    os.replace = die_instead
+    convert(raw, out)
+
+
+@pytest.mark.parametrize("write", [1, 2, 3, 10, 22, 30, 47])
+def test_a_killed_conversion_resumes_to_the_same_bytes(luna16_raw, luna16_store, tmp_path, write):
+    out = tmp_path / "out"
+    process = get_context("fork").Process(target=_killed_at, args=(write, luna16_raw, out))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    kept = {path: path.stat().st_mtime_ns for path in (out / "records").glob("[!.]*.json")}
+    convert(luna16_raw, out, resume=True)
+    assert tree(out) == tree(luna16_store)
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+
+
+def test_another_split_needs_no_other_volumes(luna16_raw, luna16_store, tmp_path, monkeypatch):
+    out = shutil.copytree(luna16_store, tmp_path / "out")
+    (out / "annotations" / "mine.json").write_text("{}")
+    monkeypatch.setattr("mmdet_lesion.datasets.converters.scan.convert_scan", None)
+    numbers = dict(train=7, test=2, labeled=(1,), unlabeled=2)
+    convert(luna16_raw, out, resume=True, **numbers)
+    names = {path.stem for path in (out / "annotations").iterdir() if "fold" not in path.stem}
+    assert names == {"train_7", "test_2", "labeled_1", "unlabeled_2", "mine"}
+    with pytest.raises(InputError, match="holds a conversion already"):
+        convert(luna16_raw, out)
+    with pytest.raises(InputError, match="tells spacing"):
+        Luna16Conversion(luna16_raw, out, (1, 1, 1)).run(resume=True, progress=False)
+
+
+def set_key(path, key, value):
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(f"{key} = {value}" if x.startswith(key) else x for x in lines) + "\n")
+
+
+def test_scans_of_no_use_are_reported_and_the_others_converted(raw, tmp_path):
+    paths = [scan_of(raw, subset) for subset in range(6)]
+    short = paths[0].with_suffix(".raw")
+    short.write_bytes(short.read_bytes()[:-100])
+    set_key(paths[1], "ElementSpacing", "2.1 0 2.5")
+    paths[2].unlink()
+    shutil.copy(paths[3], raw / "subset9" / paths[3].name)
+    shutil.copy(paths[4], raw / "subset8" / "9.9.mhd")
+    paths[5].with_suffix(".raw").unlink()
+    out = tmp_path / "out"
+    convert(raw, out)
+    problems = {p["kind"]: p for p in report(out)["problems"]}
+    assert len(report(out)["problems"]) == len(problems) == 6
+    line = (raw / "seriesuids.csv").read_text().split().index(paths[2].stem) + 1
+    expected = {
+        "short data": (f"subset0/{paths[0].name}", None, "is 100 bytes shorter than it says"),
+        "bad header": (
+            f"subset1/{paths[1].name}",
+            10,
+            "ElementSpacing = 2.1 0 2.5; expected positive mm",
+        ),
+        "missing scan": ("seriesuids.csv", line, f"{paths[2].name} is in no subset"),
+        "duplicate scan": (f"subset9/{paths[3].name}", None, "is also subset3/"),
+        "unlisted scan": ("subset8/9.9.mhd", None, "does not list this scan"),
+        "missing data": (f"subset5/{paths[5].name}", None, ".raw is not there"),
+    }
+    for kind, (file, row, text) in expected.items():
+        assert (problems[kind]["file"], problems[kind]["row"]) == (file, row)
+        assert text in problems[kind]["problem"]
+    # Splits keep their names and their scans, less those that are of no use.
+    kept = [e["series_uid"] for name in ("train_6", "test_4") for e in entries(out, name)]
+    assert len(kept) == 6
+    assert report(out)["counts"]["scans"] == {"listed": 10, "converted": 6}
+    with pytest.raises(StrictError):
+        convert(raw, tmp_path / "strict", strict=True)
+    assert len(report(tmp_path / "strict")["problems"]) == 1
+
+
+def test_a_mended_scan_is_converted_on_resume(raw, luna16_store, tmp_path):
+    path = scan_of(raw, 1)
+    good = path.read_text()
+    spacing = next(line for line in good.splitlines() if line.startswith("ElementSpacing"))
+    # As long as before: the size alone would not tell.
+    path.write_text(good.replace(spacing, spacing[:17] + "0" * (len(spacing) - 17)))
+    convert(raw, tmp_path / "out")
+    assert len(report(tmp_path / "out")["problems"]) == 1
+    path.write_text(good)
+    convert(raw, tmp_path / "out", resume=True)
+    assert tree(tmp_path / "out") == tree(luna16_store)
+
+
+def test_rows_of_no_use_are_reported_with_their_line(raw, tmp_path):
+    table = raw / "annotations.csv"
+    rows = table.read_text().splitlines()
+    uid, x, y, z, d = rows[1].split(",")
+    bad = [
+        f"{uid},{x},{y},{float(z) + 500},{d}", f"{uid},nan,{y},{z},{d}", rows[1],
+        f"1.2.3,{x},{y},{z},{d}",
+    ]  # fmt: skip
+    table.write_text("\n".join([*rows, *bad]) + "\n")
+    convert(raw, tmp_path / "out")
+    problems = sorted(report(tmp_path / "out")["problems"], key=lambda p: p["row"])
+    assert [(p["file"], p["row"], p["kind"]) for p in problems] == [
+        ("annotations.csv", len(rows) + 1 + i, kind)
+        for i, kind in enumerate(("nodule outside", "broken row", "duplicate row", "unknown scan"))
+    ]
+    assert "lies outside of its scan, which covers [" in problems[0]["problem"]
+    counts = report(tmp_path / "out")["counts"]["rows"]
+    assert counts["skipped"] == 4 and counts["read"] == counts["used"] + 4
+
+
+def test_an_oblique_scan_is_resampled_and_said(raw, tmp_path):
+    path = scan_of(raw, 0)
+    c, s = np.cos(0.1), np.sin(0.1)
+    set_key(path, "TransformMatrix", f"{c} {s} 0 {-s} {c} 0 0 0 1")
+    raw_volume = read_metaimage(path)
+    point = raw_volume.voxel_to_world([[20, 22, 10]])
+    table = raw / "annotations.csv"
+    uid = path.stem
+    row = ",".join([uid, *map(repr, point[0].tolist()), "6.5"])
+    table.write_text(table.read_text() + row + "\n")
+    convert(raw, tmp_path / "out")
+    problems = [p for p in report(tmp_path / "out")["problems"] if p["kind"] != "nodule outside"]
+    assert [(p["file"], p["kind"]) for p in problems] == [
+        (f"subset0/{uid}.mhd", "oblique direction")
+    ]
+    (entry,) = entries(tmp_path / "out", "fold0_test")
+    volume = load_volume(tmp_path / "out/volumes" / f"{uid}.b2nd")
+    assert volume.direction == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    box = next(i["bbox_3d"] for i in entry["instances"] if i["diameter_mm"] == 6.5)
+    x, y, z = np.floor(np.reshape(box, (2, 3)).mean(axis=0)).astype(int)
+    region = raw_volume.array[9:12, 21:24, 19:22]
+    assert region.min() - 20 <= volume.array[z, y, x] <= region.max() + 20
+
+
+def test_without_a_list_of_scans_all_that_are_there_count(raw, tmp_path):
+    (raw / "seriesuids.csv").unlink()
+    (raw / "annotations_excluded.csv").unlink()
+    scan_of(raw, 0).unlink()
+    convert(raw, tmp_path / "out", train=5, test=4, unlabeled=2)
+    out = tmp_path / "out"
+    assert len(entries(out, "train_5")) == 5
+    kinds = {p["kind"] for p in report(out)["problems"]}
+    # Nodules of the scan that is gone.
+    assert kinds == {"unknown scan"}
+    assert not (out / "annotations" / "fold0_test.json").exists()
+    assert len(entries(out, "fold1_train")) == 8
+
+
+def test_wrong_folders(tmp_path, luna16_raw):
+    with pytest.raises(FileNotFoundError, match="expected a folder of LUNA16"):
+        Luna16Conversion(tmp_path / "none", tmp_path / "out")
+    with pytest.raises(FileNotFoundError, match="holds no scan; expected subset0 to subset9"):
+        Luna16Conversion(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="expected three positive numbers"):
+        Luna16Conversion(luna16_raw, tmp_path / "out", (1, 1, 0))

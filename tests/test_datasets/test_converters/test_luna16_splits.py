@@ -1,0 +1,52 @@
+import pytest
+
+from mmdet_lesion.datasets.converters.luna16_splits import Luna16Splits, ranked
+from mmdet_lesion.errors import InputError
+
+UIDS = [f"1.2.{i}" for i in range(888)]
+
+
+def test_the_papers_numbers_by_default():
+    assert Luna16Splits.resolve(888) == Luna16Splits(533, 355, (25, 50, 100), 400)
+
+
+def test_fewer_scans_in_proportion():
+    assert Luna16Splits.resolve(60) == Luna16Splits(36, 24, (2, 3, 7), 29)
+    assert Luna16Splits.resolve(1) == Luna16Splits(1, 0, (1,), 0)
+    assert Luna16Splits.resolve(60, train=40, labeled=(10, 5)) == Luna16Splits(40, 20, (5, 10), 30)
+    assert Luna16Splits.resolve(60, test=20).train == 40
+
+
+def test_lists_are_nested_and_apart():
+    lists = Luna16Splits.resolve(888).lists(UIDS, seed=0)
+    assert list(lists) == [
+        *("train_533", "test_355", "labeled_25", "labeled_50", "labeled_100", "unlabeled_400"),
+    ]
+    sets = {name: set(uids) for name, uids in lists.items()}
+    for name, uids in lists.items():
+        assert len(uids) == len(sets[name]) == int(name.split("_")[1])
+    assert sets["labeled_25"] < sets["labeled_50"] < sets["labeled_100"] < sets["train_533"]
+    assert sets["unlabeled_400"] < sets["train_533"]
+    assert not sets["unlabeled_400"] & sets["labeled_100"]
+    assert sets["train_533"] | sets["test_355"] == set(UIDS)
+
+
+def test_the_order_depends_on_the_seed_and_not_on_the_other_scans():
+    order = ranked(UIDS, 0)
+    assert ranked(reversed(UIDS), 0) == order != ranked(UIDS, 1)
+    assert ranked(UIDS[:40], 0) == [uid for uid in order if uid in UIDS[:40]]
+    # Literally, since published splits must not move with a version.
+    assert ranked(["a", "b", "c", "d"], 0) == ["d", "a", "c", "b"]
+
+
+@pytest.mark.parametrize(
+    ('total', 'numbers', 'message'),
+    [(10, dict(train=11), '11 scans to train on and -1 to test on'),
+     (10, dict(train=8, test=3), 'expected at most 10 in sum'),
+     (10, dict(train=5, labeled=(2, 6)), '2 6 labelled scans .* from 1 to 5'),
+     (10, dict(train=5, labeled=(0, 2)), 'from 1 to 5'),
+     (10, dict(train=5, labeled=(3,), unlabeled=3), 'at most 2, since 3 of 5 are labelled')],
+)  # fmt: skip
+def test_impossible_numbers(total, numbers, message):
+    with pytest.raises(InputError, match=message):
+        Luna16Splits.resolve(total, **numbers)

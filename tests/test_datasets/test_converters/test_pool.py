@@ -1,0 +1,98 @@
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from mmdet_lesion.datasets import Luna16Dataset
+from mmdet_lesion.datasets.converters import PoolConversion, StrictError
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.io import load_volume, write_metaimage
+
+from .raw import tree
+from .scans import SPACING, small_ct, write_dicom
+
+
+@pytest.fixture
+def raw(tmp_path):
+    raw = tmp_path / "raw"
+    write_metaimage(raw / "one" / "scan.mhd", small_ct(1))
+    write_dicom(raw / "two", small_ct(2), "1.2.3")
+    flipped = sitk.Flip(small_ct(3).to_sitk(), [True, True, False], False)
+    sitk.WriteImage(flipped, str(raw / "three.nii.gz"))
+    return raw
+
+
+def entries(out):
+    return json.loads((out / "annotations/unlabeled.json").read_text())["data_list"]
+
+
+def test_all_formats_end_in_one_list(raw, tmp_path):
+    out = tmp_path / "out"
+    result = PoolConversion(raw, out, SPACING).run(progress=False)
+    assert result.report.problems == []
+    found = {entry["volume"]: entry for entry in entries(out)}
+    assert {name: entry["series_uid"] for name, entry in found.items()} == {
+        "one_scan": "one_scan", "two": "1.2.3", "three": "three",
+    }  # fmt: skip
+    for name, seed in (("one_scan", 1), ("two", 2), ("three", 3)):
+        volume = load_volume(out / "volumes" / f"{name}.b2nd")
+        assert volume.direction == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+        # SimpleITK's flip turns the direction, too: the patient is where it was.
+        np.testing.assert_array_equal(volume.array, small_ct(seed).array)
+        np.testing.assert_allclose(volume.origin, small_ct().origin, atol=1e-4)
+        assert found[name]["labeled"] is False and found[name]["instances"] == []
+    dataset = Luna16Dataset("annotations/unlabeled.json", data_root=str(out), pipeline=[])
+    assert len(dataset) == 3 and not dataset[0]["labeled"]
+
+
+def test_processes_and_interruptions_do_not_show(raw, tmp_path):
+    PoolConversion(raw, tmp_path / "a", SPACING).run(progress=False)
+    PoolConversion(raw, tmp_path / "b", SPACING).run(workers=3, progress=False)
+    (tmp_path / "b/records/two.json").unlink()
+    (tmp_path / "b/volumes/.part-two.b2nd-0123.b2nd").write_bytes(b"half")
+    (tmp_path / "b/annotations/unlabeled.json").unlink()
+    PoolConversion(raw, tmp_path / "b", SPACING).run(resume=True, progress=False)
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_bad_scans_are_reported_and_left_out(raw, tmp_path):
+    (raw / "four.nii").write_bytes(b"%PDF-1.4")
+    write_dicom(raw / "five", small_ct(), "1.2.9", [0, 1, 2, 5, 6])
+    short = raw / "one" / "scan.raw"
+    short.write_bytes(short.read_bytes()[:-1])
+    out = tmp_path / "out"
+    report = PoolConversion(raw, out, SPACING).run(progress=False).report
+    assert {p.file: p.kind for p in report.problems} == {
+        "four.nii": "unusable scan", "five": "unusable scan", "one/scan.mhd": "short data",
+    }  # fmt: skip
+    assert report.counts["scans"] == {"found": 5, "converted": 2}
+    assert {entry["volume"] for entry in entries(out)} == {"two", "three"}
+    with pytest.raises(StrictError):
+        PoolConversion(raw, tmp_path / "strict", SPACING, strict=True).run(progress=False)
+
+
+def test_wrong_folders(tmp_path):
+    with pytest.raises(FileNotFoundError, match="expected a folder of scans"):
+        PoolConversion(tmp_path / "none", tmp_path / "out")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(InputError, match="holds no scan; expected folders of DICOM"):
+        PoolConversion(tmp_path, tmp_path / "out")
+
+
+def test_real_scans(lesion_data, tmp_path):
+    result = PoolConversion(lesion_data / "ct", tmp_path / "out", (4, 4, 4)).run(progress=False)
+    assert result.report.problems == []
+    volumes = {e["volume"]: load_volume(tmp_path / "out/volumes" / f"{e['volume']}.b2nd")
+               for e in entries(tmp_path / "out")}  # fmt: skip
+    assert len(volumes) == 3
+    # The same scan as NRRD and as DICOM.
+    one, other = volumes["thorax_4mm"], volumes["thorax_4mm_dicom"]
+    np.testing.assert_allclose(one.origin, other.origin, atol=1e-3)
+    assert one.shape == other.shape
+    assert np.abs(one.array.astype(int) - other.array).max() <= 2
+
+
+def test_another_conversion_is_not_gone_on_with(raw, luna16_store, tmp_path):
+    with pytest.raises(InputError, match="tells dataset luna16, now it is pool"):
+        PoolConversion(raw, luna16_store, (2, 2, 2)).run(resume=True, progress=False)

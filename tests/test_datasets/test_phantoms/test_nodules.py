@@ -1,0 +1,104 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mmdet_lesion.datasets.phantoms import Luna16PhantomConfig
+from mmdet_lesion.datasets.phantoms.anatomy import Body, paint_body
+from mmdet_lesion.datasets.phantoms.canvas import Canvas, Tissue
+from mmdet_lesion.datasets.phantoms.nodules import LungSpace, place_findings, place_nodules
+
+CONFIG = Luna16PhantomConfig(
+    volumes=1, nodules=(3, 3), diameter=(8.0, 16.0), subsolid=0.0, juxtapleural=0.0
+)
+
+
+@pytest.fixture
+def canvas():
+    body = Body.draw(np.random.SeedSequence(4))
+    body = replace(body, scale=tuple(0.4 * s for s in body.scale))
+    canvas = Canvas((62, 72, 72), (2.0, 2.0, 2.0), 0.0, body.scale, body.warp)
+    paint_body(canvas, body, (0, 0))
+    return canvas
+
+
+def offsets(canvas, finding):
+    """Distance in mm of every voxel from a finding's centre."""
+    x, y, z = finding.centre
+    return np.sqrt(
+        (canvas.x_mm - x) ** 2
+        + (canvas.y_mm[:, None] - y) ** 2
+        + (canvas.z_mm[:, None, None] - z) ** 2
+    )
+
+
+def test_a_nodule_lies_where_it_is_said_to_and_has_its_size(canvas):
+    before = canvas.hu.copy()
+    space = LungSpace(canvas)
+    nodules = place_nodules(canvas, space, CONFIG, np.random.default_rng(1))
+    assert len(nodules) == 3
+    for nodule in nodules:
+        near = offsets(canvas, nodule) < nodule.diameter
+        change = np.where(near, canvas.hu - before, 0)
+        # Partial cover counts partly, so that sums know volumes and centres below a voxel.
+        weight = change / np.percentile(change[offsets(canvas, nodule) < 3], 50)
+        diameter = 2 * (3 * 8.0 * weight.sum() / (4 * np.pi)) ** (1 / 3)
+        assert diameter == pytest.approx(nodule.diameter, rel=0.15)
+        axes = (canvas.x_mm, canvas.y_mm[:, None], canvas.z_mm[:, None, None])
+        centre = [(weight * axis).sum() / weight.sum() for axis in axes]
+        np.testing.assert_allclose(centre, nodule.centre, atol=0.8)
+
+
+def test_walls_and_vessels_stay_as_they_are(canvas):
+    before, labels = canvas.hu.copy(), canvas.labels.copy()
+    config = replace(CONFIG, juxtapleural=1.0, subsolid=0.5)
+    rng = np.random.default_rng(2)
+    space = LungSpace(canvas)
+    nodules = place_nodules(canvas, space, config, rng)
+    findings = place_findings(canvas, space, nodules, config, rng)
+    assert nodules and findings
+    changed = canvas.hu != before
+    assert changed.any()
+    assert (labels[changed] == Tissue.LUNG).all()
+
+
+def test_against_the_pleura_or_away_from_it(canvas):
+    lung = np.isin(canvas.labels, (Tissue.LUNG, Tissue.VESSEL, Tissue.AIRWAY))
+    space = LungSpace(canvas)
+    for share, expected in ((0.0, False), (1.0, True)):
+        config = replace(CONFIG, juxtapleural=share)
+        for nodule in place_nodules(canvas, space, config, np.random.default_rng(3)):
+            inside = offsets(canvas, nodule) < 0.5 * nodule.diameter
+            assert (~lung[inside]).any() == expected
+            # Whatever is cut off, the centre stays in the lung.
+            distance = offsets(canvas, nodule)
+            assert lung[distance == distance.min()].all()
+
+
+def test_part_solid_nodules_have_a_denser_core(canvas):
+    config = replace(CONFIG, subsolid=1.0, nodules=(1, 1), diameter=(16.0, 18.0))
+    (nodule,) = place_nodules(canvas, LungSpace(canvas), config, np.random.default_rng(5))
+    assert nodule.kind == "part_solid"
+    distance = offsets(canvas, nodule)
+    core = np.median(canvas.hu[distance < 2.5])
+    lesion = canvas.labels == Tissue.LESION
+    rim = np.median(canvas.hu[lesion & (distance > 0.36 * nodule.diameter)])
+    assert -330 < core < 120
+    assert -700 < rim < -430
+
+
+def test_findings_keep_away_from_nodules_and_are_of_all_kinds(canvas):
+    config = replace(CONFIG, findings=(40, 40), nodules=(1, 1))
+    rng = np.random.default_rng(6)
+    space = LungSpace(canvas)
+    nodules = place_nodules(canvas, space, config, rng)
+    findings = place_findings(canvas, space, nodules, config, rng)
+    assert {f.kind for f in findings} == {"micronodule", "scar", "thickening", "uncertain"}
+    assert all(f.diameter < 3 for f in findings if f.kind == "micronodule")
+    gaps = [np.linalg.norm(f.centre - n.centre) - n.diameter / 2 for f in findings for n in nodules]
+    assert min(gaps) > 3
+
+
+def test_a_nodule_without_room_is_left_out(canvas):
+    config = replace(CONFIG, diameter=(90.0, 91.0))
+    assert place_nodules(canvas, LungSpace(canvas), config, np.random.default_rng(0)) == []

@@ -1,0 +1,80 @@
+import pytest
+import torch
+from mmdet.registry import MODELS
+from torch import nn
+
+import mmdet_lesion.models  # noqa: F401
+from mmdet_lesion.structures.boxes3d import CUBE_SYMMETRIES
+
+
+def build(**kwargs):
+    torch.manual_seed(0)
+    cfg = dict(type="ResNet3D", channels=(4, 6, 8, 8), stage_blocks=(1, 2, 1, 1))
+    model = MODELS.build({**cfg, **kwargs})
+    model.init_weights()
+    return model
+
+
+def test_twenty_blocks_by_default():
+    model = MODELS.build(dict(type="ResNet3D"))
+    assert sum(len(stage) for stage in model.stages) == 20
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv3d)]
+    # The stem, two in each block and three shortcuts between widths.
+    assert len(convolutions) == 1 + 40 + 3
+
+
+def test_strides_and_channels():
+    maps = build()(torch.rand(2, 1, 32, 16, 48))
+    assert [tuple(m.shape) for m in maps] == [
+        (2, 4, 16, 8, 24),
+        (2, 6, 8, 4, 12),
+        (2, 8, 4, 2, 6),
+        (2, 8, 2, 1, 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("norm_cfg", "kind"),
+    [
+        (dict(type="BN3d"), nn.BatchNorm3d),
+        (dict(type="GN", num_groups=2), nn.GroupNorm),
+        (dict(type="IN3d"), nn.InstanceNorm3d),
+        (dict(type="SyncBN"), nn.SyncBatchNorm),
+    ],
+)
+def test_norms(norm_cfg, kind):
+    norms = [m for m in build(norm_cfg=norm_cfg).modules() if isinstance(m, kind)]
+    # The stem's, two a block, and one for each of the two shortcuts between widths.
+    assert len(norms) == 1 + 2 * 5 + 2
+
+
+def test_checkpointing_leaves_maps_and_gradients():
+    x = torch.rand(1, 1, 16, 16, 16)
+    results = []
+    for with_cp in (False, True):
+        model = build(with_cp=with_cp, norm_cfg=dict(type="GN", num_groups=2))
+        maps = model(x)
+        sum(m.square().sum() for m in maps).backward()
+        results.append(([*maps], [p.grad for p in model.parameters()]))
+    for plain, checked in zip(*results):
+        for a, b in zip(plain, checked):
+            torch.testing.assert_close(a, b)
+
+
+def test_symmetric_kernels_make_it_equivariant():
+    """No map is shifted against the grid of anchors."""
+    model = build().double().eval()
+    for conv in (m for m in model.modules() if isinstance(m, nn.Conv3d)):
+        weight = sum(s.apply(conv.weight.data) for s in CUBE_SYMMETRIES) / 48
+        conv.weight.data = weight
+    x = torch.rand(1, 1, 16, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        maps = model(x)
+        for symmetry in CUBE_SYMMETRIES[1::5]:
+            for a, b in zip(maps, model(symmetry.apply(x))):
+                torch.testing.assert_close(symmetry.apply(a), b)
+
+
+def test_lengths_must_fit():
+    with pytest.raises(ValueError, match="equally many"):
+        build(channels=(4, 8))

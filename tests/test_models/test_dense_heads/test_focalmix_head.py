@@ -1,0 +1,151 @@
+"""FocalMixHead on grids that are small enough to count by hand."""
+
+import math
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
+
+import mmdet_lesion.models  # noqa: F401
+from mmdet_lesion.models.losses import soft_focal_loss
+
+ASSIGNER = dict(
+    type="MaxIoUAssigner",
+    pos_iou_thr=0.3,
+    neg_iou_thr=0.1,
+    min_pos_iou=0.01,
+    iou_calculator=dict(type="BboxOverlaps3D"),
+)
+
+
+def build(strides=(4,), sizes=(4,), **kwargs):
+    torch.manual_seed(0)
+    cfg = dict(
+        type="FocalMixHead",
+        in_channels=3,
+        feat_channels=4,
+        anchor_generator=dict(type="AnchorGenerator3D", strides=strides, sizes=sizes),
+        bbox_coder=dict(type="DeltaXYZWHDBBoxCoder"),
+        loss_cls=dict(type="SoftFocalLoss"),
+        loss_bbox=dict(type="SmoothL1Loss", beta=1.0),
+        train_cfg=dict(assigner=ASSIGNER),
+    )
+    head = MODELS.build({**cfg, **kwargs})
+    head.init_weights()
+    return head
+
+
+def truth(*boxes):
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 6)
+    return InstanceData(bboxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.long))
+
+
+def feats(n=2, size=(2, 2, 2), levels=1):
+    torch.manual_seed(1)
+    return [torch.randn(n, 3, *(edge // 2**i for edge in size)) for i in range(levels)]
+
+
+def test_levels_and_prior():
+    head = build(strides=(2, 4), sizes=(4, 8))
+    logits, offsets = head(feats(size=(4, 2, 2), levels=2))
+    assert [tuple(m.shape) for m in logits] == [(2, 1, 4, 2, 2), (2, 1, 2, 1, 1)]
+    assert [tuple(m.shape) for m in offsets] == [(2, 6, 4, 2, 2), (2, 6, 2, 1, 1)]
+    assert head.objectness.bias.item() == pytest.approx(-math.log(99))
+    assert head.flatten(logits).sigmoid().mean().item() == pytest.approx(0.01, rel=0.1)
+
+
+def test_flattened_maps_are_in_the_order_of_the_anchors():
+    head = build(strides=(2, 4), sizes=(4, 8))
+    anchors = head.anchors((4, 8, 4))
+    # Maps that hold their location's centre must flatten to the centres of the anchors.
+    maps = []
+    for stride in (2, 4):
+        z, y, x = torch.meshgrid(
+            *(torch.arange(edge // stride) * stride + stride / 2 for edge in (4, 8, 4)),
+            indexing="ij",
+        )
+        maps.append(torch.stack((x, y, z))[None])
+    centres = (anchors[:, :3] + anchors[:, 3:]) / 2
+    assert torch.equal(head.flatten(maps)[0], centres)
+
+
+def test_targets_of_a_mixed_batch_by_hand():
+    """Eight cubes of 4 in a patch of 8: one labelled patch, one unlabelled, one without boxes."""
+    head = build()
+    anchors = head.anchors((8, 8, 8))
+    assert len(anchors) == 8
+    # The box covers anchor 0 (x, y, z all low) shifted by 1 in x: IoU 48 / 80 = 0.6 with it, and
+    # 16 / 112 = 0.14 with anchor 1, its neighbour in x: unused.
+    targets = head.assign(anchors, [truth([1, 0, 0, 5, 4, 4]), None, truth()])
+    assert targets.scores.tolist() == [[1, 0, 0, 0, 0, 0, 0, 0], [0] * 8, [0] * 8]
+    assert targets.used[0].tolist() == [True, False, *[True] * 6]
+    assert targets.used[1:].all()
+    assert targets.positives.tolist() == [[0, 0]]
+    assert targets.boxes.tolist() == [[1, 0, 0, 5, 4, 4]]
+
+
+def test_two_boxes_keep_their_own_anchors():
+    head = build()
+    boxes = [[0.0, 0, 0, 4, 4, 4], [4.5, 4.5, 4.5, 5.5, 5.5, 5.5]]
+    targets = head.assign(head.anchors((8, 8, 8)), [truth(), truth(*boxes)])
+    # The second box, of one voxel, lies in the last anchor: IoU 1 / 64, but its best.
+    assert targets.positives.tolist() == [[1, 0], [1, 7]]
+    assert targets.boxes.tolist() == boxes
+
+
+def test_no_labelled_patch_has_no_positives():
+    head = build()
+    targets = head.assign(head.anchors((8, 8, 8)), [None, None])
+    assert targets.positives.shape == (0, 2)
+    assert targets.boxes.shape == (0, 6)
+
+
+def test_loss_by_hand():
+    head, x = build(), feats(3)
+    anchors = head.anchors((8, 8, 8))
+    targets = head.assign(anchors, [truth([1, 0, 0, 5, 4, 4]), truth([0, 0, 0, 4, 4, 4]), None])
+    targets.scores[2] = 0.3
+    labeled = torch.tensor([True, True, False])
+    losses = head.loss(x, anchors, targets, labeled)
+    logits, offsets = (head.flatten(maps) for maps in head(x))
+    each = soft_focal_loss(logits.squeeze(-1), targets.scores) * targets.used
+    # Two positive anchors in all.
+    torch.testing.assert_close(losses["loss_cls"], each[:2].sum() / 2)
+    torch.testing.assert_close(losses["loss_cls_unlabeled"], each[2].sum() / 2)
+    wanted = torch.tensor([[0.25, 0, 0, 0, 0, 0], [0.0] * 6])
+    difference = (offsets[[0, 1], [0, 0]] - wanted).abs()
+    smooth = torch.where(difference < 1, difference**2 / 2, difference - 0.5)
+    torch.testing.assert_close(losses["loss_bbox"], smooth.sum() / 2)
+
+
+def test_without_unlabelled_patches_and_positives():
+    head, x = build(), feats(1)
+    anchors = head.anchors((8, 8, 8))
+    losses = head.loss(x, anchors, head.assign(anchors, [truth()]), torch.tensor([True]))
+    assert losses.keys() == {"loss_cls", "loss_bbox"}
+    assert losses["loss_bbox"] == 0
+    sum(losses.values()).backward()
+    # Every weight takes part, as DDP wants it.
+    assert all(parameter.grad is not None for parameter in head.parameters())
+
+
+def test_candidates_are_the_best_of_the_core():
+    head = build(strides=(4, 8), sizes=(4, 8))
+    logits = [torch.full((1, 2, 2, 4), -5.0), torch.full((1, 1, 1, 2), -5.0)]
+    offsets = [torch.zeros(6, 2, 2, 4), torch.zeros(6, 1, 1, 2)]
+    logits[0][0, 0, 1, 0] = 3.0  # left half
+    logits[0][0, 1, 0, 3] = 2.0
+    logits[1][0, 0, 0, 1] = 1.0
+    offsets[0][0, 1, 0, 3] = 0.5
+    core = (slice(0, 8), slice(0, 8), slice(8, 16))
+    boxes, scores = head.candidates(logits, offsets, core, num=5, score_thr=0.5)
+    torch.testing.assert_close(scores, torch.tensor([2.0, 1.0]).sigmoid())
+    # Location (z 1, y 0, x 3) of stride 4, shifted by half its edge in x; then the coarse one.
+    assert boxes.tolist() == [[14, 0, 4, 18, 4, 8], [8, 0, 0, 16, 8, 8]]
+    whole = (slice(0, 8), slice(0, 8), slice(0, 16))
+    boxes, _ = head.candidates(logits, offsets, whole, num=1, score_thr=0.5)
+    assert boxes.tolist() == [[0, 4, 0, 4, 8, 4]]
+    boxes, scores = head.candidates(logits, offsets, core, num=5, score_thr=0.99)
+    assert boxes.shape == (0, 6)
+    assert scores.shape == (0,)

@@ -1,0 +1,346 @@
+"""FocalMix: losses of mixed batches, guessed targets, and prediction in windows."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.optim import OptimWrapper
+from mmengine.structures import InstanceData
+from torch import distributed, nn
+
+import mmdet_lesion.models  # noqa: F401
+from mmdet_lesion import InputError
+from mmdet_lesion.engine import AnyDeviceDistributedDataParallel
+from mmdet_lesion.structures.boxes3d import CUBE_SYMMETRIES, box_iou3d, nms3d
+
+BASE = Path(__file__).parents[3] / "configs/_base_/models/focalmix_resnet3d_fpn3d.py"
+MIXUP = [dict(type="ImageLevelMixUp"), dict(type="ObjectLevelMixUp")]
+
+
+def tiny_config(**kwargs):
+    """The full config on two levels, with a receptive field of a few voxels."""
+    cfg = Config.fromfile(BASE).model
+    cfg.data_preprocessor.size_divisor = 4
+    cfg.backbone.update(channels=(4, 6), stage_blocks=(1, 1))
+    cfg.neck.update(in_channels=(4, 6), out_channels=4)
+    cfg.bbox_head.update(in_channels=4, feat_channels=4)
+    cfg.bbox_head.anchor_generator.update(strides=(2, 4), sizes=(4, 8))
+    cfg.test_cfg.update(window_size=32, overlap=16, score_thr=0.0, nms_pre=200)
+    cfg.update(kwargs)
+    return cfg
+
+
+def build(**kwargs):
+    register_all_modules(init_default_scope=True)
+    torch.manual_seed(0)
+    model = MODELS.build(tiny_config(**kwargs))
+    model.init_weights()
+    # Spread the scores of an untrained model.
+    nn.init.normal_(model.bbox_head.objectness.weight, std=0.3)
+    nn.init.zeros_(model.bbox_head.objectness.bias)
+    nn.init.normal_(model.bbox_head.offsets.weight, std=0.1)
+    return model.eval()
+
+
+def sample(boxes=(), shape=(16, 16, 16), **metainfo):
+    data_sample = DetDataSample(metainfo=dict(img_shape=shape, **metainfo))
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 6)
+    labels = torch.zeros(len(boxes), dtype=torch.long)
+    data_sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+    return data_sample
+
+
+BOX = [[4.0, 4, 4, 9, 9, 9]]
+
+
+def batch(labeled=(True, True, False, False), size=16):
+    torch.manual_seed(1)
+    samples = [sample(BOX if index == 0 else (), labeled=one) for index, one in enumerate(labeled)]
+    return dict(inputs=[torch.rand(1, size, size, size) for _ in labeled], data_samples=samples)
+
+
+def losses_of(model, data, seed=0):
+    torch.manual_seed(seed)
+    return model(**model.data_preprocessor(data, True), mode="loss")
+
+
+@pytest.mark.parametrize("pipeline", [[], MIXUP[:1], MIXUP])
+def test_losses_and_counts_of_a_mixed_batch(pipeline):
+    model = build(batch_pipeline=pipeline).train()
+    losses = losses_of(model, batch())
+    assert losses.keys() == {
+        "loss_cls",
+        "loss_cls_unlabeled",
+        "loss_bbox",
+        "num_pos",
+        "guessed_pos",
+        "guessed_objects",
+        "target_entropy",
+    }
+    total, _ = model.parse_losses(losses)
+    assert torch.isfinite(total)
+    total.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    # Nodule of 5 voxels: its anchors are counted per labelled patch, of which there are two.
+    anchors = model.bbox_head.anchors((16, 16, 16))
+    positives = model.bbox_head.assign(anchors, [sample(BOX).gt_instances]).scores.sum()
+    assert positives > 0
+    assert losses["num_pos"] == positives / 2
+
+
+def test_without_unlabelled_patches_it_is_a_plain_detector():
+    model = build().train()
+    data = batch((True, True))
+    losses = losses_of(model, data)
+    assert losses.keys() == {"loss_cls", "loss_bbox", "num_pos"}
+    head = model.bbox_head
+    inputs = torch.stack(data["inputs"])
+    anchors = head.anchors((16, 16, 16))
+    targets = head.assign(anchors, [one.gt_instances for one in data["data_samples"]])
+    feats = model.neck(model.backbone(inputs))
+    expected = head.loss(feats, anchors, targets, torch.tensor([True, True]))
+    torch.testing.assert_close(losses["loss_cls"], expected["loss_cls"])
+    torch.testing.assert_close(losses["loss_bbox"], expected["loss_bbox"])
+
+
+def test_samples_that_do_not_say_are_labelled():
+    model = build().train()
+    data = batch((True, True))
+    expected = losses_of(model, data)
+    for one in data["data_samples"]:
+        del one.labeled
+    assert losses_of(model, data)["loss_cls"] == expected["loss_cls"]
+
+
+def test_mixup_serves_supervised_training_too():
+    losses = losses_of(build(batch_pipeline=MIXUP).train(), batch((True,) * 4))
+    assert "loss_cls_unlabeled" not in losses
+    assert losses["loss_cls"] != losses_of(build().train(), batch((True,) * 4))["loss_cls"]
+
+
+def test_the_boxes_of_unlabelled_patches_are_not_looked_at():
+    data = batch()
+    expected = losses_of(build().train(), data)
+    data["data_samples"][2].gt_instances = sample(BOX).gt_instances
+    for key, value in losses_of(build().train(), data).items():
+        assert value == expected[key]
+
+
+def test_guessing_leaves_the_statistics_of_batch_norm_alone():
+    model = build().train()
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm3d)]
+    before = [norm.running_mean.clone() for norm in norms]
+    model.guess(torch.rand(2, 1, 16, 16, 16), model.bbox_head.anchors((16, 16, 16)))
+    assert all(torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, before))
+    assert all(norm.training for norm in norms)
+
+
+def test_guessed_scores_are_mapped_back_exactly():
+    model = build()
+    anchors = model.bbox_head.anchors((16, 16, 16))
+    x = torch.rand(2, 1, 16, 16, 16)
+    with torch.no_grad():
+        plain = model.bbox_head.flatten(model(x)[0]).squeeze(-1).sigmoid()
+    torch.testing.assert_close(model.guess(x, anchors, CUBE_SYMMETRIES[:1]).scores, plain)
+    for symmetry in CUBE_SYMMETRIES[1::6]:
+        # The model meets x itself where it is given what the inverse makes of it.
+        moved = model.guess(symmetry.inverse.apply(x), anchors, [symmetry]).scores
+        centres = (anchors[:, :3] + anchors[:, 3:]) / 2
+        target = symmetry.inverse.apply_points(centres, (16, 16, 16))
+        size = (anchors[:, 3] - anchors[:, 0])[:, None]
+        # Find each anchor's image by its centre and size.
+        keys = {tuple(key): i for i, key in enumerate(torch.cat((centres, size), 1).tolist())}
+        index = [keys[tuple(key)] for key in torch.cat((target, size), 1).tolist()]
+        torch.testing.assert_close(moved[:, index], plain)
+
+
+def test_the_average_over_all_symmetries_of_a_symmetric_patch_is_symmetric():
+    model = build()
+    anchors = model.bbox_head.anchors((16, 16, 16))
+    torch.manual_seed(2)
+    x = torch.rand(1, 1, 16, 16, 16)
+    x = torch.stack([symmetry.apply(x) for symmetry in CUBE_SYMMETRIES]).mean(dim=0)
+    scores = model.guess(x, anchors, CUBE_SYMMETRIES).scores
+    fine = scores[0, :512].view(8, 8, 8)
+    assert fine.std() > 0.01
+    for symmetry in CUBE_SYMMETRIES:
+        torch.testing.assert_close(symmetry.apply(fine), fine)
+    # One prediction alone is not symmetric.
+    alone = model.guess(x, anchors, CUBE_SYMMETRIES[:1]).scores[0, :512].view(8, 8, 8)
+    assert not torch.allclose(alone.flip(0), alone, atol=1e-3)
+
+
+def test_confident_boxes_come_back_in_the_patch():
+    model = build(object_score_thr=0.5)
+    anchors = model.bbox_head.anchors((16, 16, 16))
+    x = torch.rand(2, 1, 16, 16, 16)
+    plain = model.guess(x, anchors, CUBE_SYMMETRIES[:1])
+    with torch.no_grad():
+        logits, offsets = (model.bbox_head.flatten(maps) for maps in model(x))
+    boxes = model.bbox_head.bbox_coder.decode(anchors, offsets[1])
+    scores = logits[1, :, 0].sigmoid()
+    sure = scores >= 0.5
+    kept = nms3d(boxes[sure], scores[sure], model.test_cfg["iou_thr"])
+    assert len(kept) > 1
+    torch.testing.assert_close(plain.objects[1], boxes[sure][kept])
+    # The same boxes, moved, where the model meets the same patch through a symmetry.
+    for symmetry in CUBE_SYMMETRIES[7::13]:
+        moved = model.guess(symmetry.inverse.apply(x), anchors, [symmetry]).objects[1]
+        back = symmetry.apply_boxes(moved, (16, 16, 16))
+        torch.testing.assert_close(back, plain.objects[1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_box_is_confident_by_the_average():
+    model = build(object_score_thr=0.5)
+    anchors = model.bbox_head.anchors((16, 16, 16))
+    guess = model.guess(torch.rand(1, 1, 16, 16, 16), anchors, CUBE_SYMMETRIES[::12])
+    model.object_score_thr = float(guess.scores.max()) + 1e-6
+    again = model.guess(torch.rand(1, 1, 16, 16, 16), anchors, CUBE_SYMMETRIES[::12])
+    assert len(guess.objects[0]) > 0
+    assert len(again.objects[0]) < len(guess.objects[0])
+
+
+def predict(model, volume, shape=None, **test_cfg):
+    model.test_cfg = model._checked({**model.test_cfg, **test_cfg})
+    data = dict(inputs=[volume], data_samples=[sample(shape=shape or tuple(volume.shape[1:]))])
+    with torch.no_grad():
+        return model.test_step(data)[0].pred_instances
+
+
+def test_sliding_windows_equal_the_whole_volume():
+    model = build()
+    torch.manual_seed(3)
+    volume = torch.rand(1, 72, 20, 88)
+    # Statistics that are not those of the start, so that padding is not the same as zeros.
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm3d)):
+        nn.init.uniform_(norm.running_mean, -0.5, 0.5)
+    whole = predict(model, volume, window_size=96, overlap=56)
+    assert len(whole) > 20
+    for window, overlap, window_batch in ((64, 56, 1), ((68, 20, 72), (56, 16, 60), 3)):
+        windows = predict(
+            model, volume, window_size=window, overlap=overlap, window_batch=window_batch
+        )
+        torch.testing.assert_close(windows.scores, whole.scores)
+        # Boxes of almost the same score may change places.
+        distance, twin = torch.cdist(whole.bboxes, windows.bboxes, p=torch.inf).min(dim=1)
+        assert distance.max() < 1e-3
+        assert len(twin.unique()) == len(whole)
+    # Without overlap the borders of the windows show.
+    apart = predict(model, volume, window_size=20, overlap=0)
+    assert len(apart) != len(whole) or not torch.allclose(apart.scores, whole.scores)
+
+
+def test_a_volume_in_a_batch_is_as_alone():
+    model = build()
+    torch.manual_seed(4)
+    volumes = [torch.rand(1, 30, 20, 40), torch.rand(1, 44, 18, 24)]
+    samples = [sample(shape=tuple(volume.shape[1:])) for volume in volumes]
+    with torch.no_grad():
+        together = model.test_step(dict(inputs=volumes, data_samples=samples))
+    for volume, result in zip(volumes, together):
+        alone = predict(model, volume)
+        torch.testing.assert_close(result.pred_instances.bboxes, alone.bboxes)
+        torch.testing.assert_close(result.pred_instances.scores, alone.scores)
+
+
+def test_predictions_are_sorted_bounded_and_within_the_volume():
+    model = build()
+    volume = torch.rand(1, 30, 20, 41)
+    result = predict(model, volume, max_per_volume=9, score_thr=0.1, iou_thr=0.2)
+    assert len(result) == 9
+    assert result.bboxes.shape == (9, 6)
+    assert result.labels.tolist() == [0] * 9
+    assert (result.scores.diff() <= 0).all()
+    assert result.scores.min() >= 0.1
+    centres = (result.bboxes[:, :3] + result.bboxes[:, 3:]) / 2
+    assert (centres >= 0).all()
+    assert (centres <= torch.tensor([41, 20, 30])).all()
+    nothing = predict(model, volume, score_thr=1.0)
+    assert nothing.bboxes.shape == (0, 6)
+    assert nothing.labels.dtype == torch.long
+
+
+def test_edges_must_be_divisible_by_the_stride():
+    model = build().train()
+    with pytest.raises(InputError, match=r"\(18, 18, 18\).*divisible by the largest stride, 4"):
+        losses_of(model, batch(size=18))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (dict(num_guesses=0), "num_guesses=0"),
+        (dict(num_guesses=49), "num_guesses=49"),
+        (dict(temperature=0), "temperature=0"),
+    ],
+)
+def test_bad_arguments(kwargs, message):
+    with pytest.raises(InputError, match=message):
+        build(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("test_cfg", "message"),
+    [
+        (dict(window_size=30), "window is .* multiples of 4"),
+        (dict(overlap=32), "less than the window"),
+        (dict(window_batch=0), "window_batch=0"),
+    ],
+)
+def test_bad_windows_are_told_when_the_model_is_built(test_cfg, message):
+    cfg = tiny_config()
+    cfg.test_cfg.update(test_cfg)
+    with pytest.raises(InputError, match=message):
+        build(test_cfg=cfg.test_cfg)
+
+
+def test_it_learns_one_nodule():
+    """Sixty steps on a patch with a bright cube and on one without: it is found in a third one."""
+    model = build().train()
+    model.init_weights()
+    torch.manual_seed(5)
+    data, other = batch((True, True)), torch.rand(1, 16, 16, 16)
+    for volume in (data["inputs"][0], other):
+        volume.mul_(0.2)[:, 4:9, 4:9, 4:9] += 0.8
+    wrapper = OptimWrapper(torch.optim.Adam(model.parameters(), lr=0.01))
+    for _ in range(60):
+        model.train_step(data, wrapper)
+    result = predict(model.eval(), other)
+    assert result.scores[0] > 0.5
+    assert box_iou3d(result.bboxes[:1], torch.tensor(BOX)) > 0.4
+
+
+def test_distributed_training_needs_no_positives(tmp_path):
+    """Every weight gets a gradient, or the second step would not begin."""
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
+    )
+    try:
+        model = AnyDeviceDistributedDataParallel(build(batch_pipeline=MIXUP).train())
+        wrapper = OptimWrapper(torch.optim.Adam(model.parameters(), lr=1e-3))
+        for _ in range(2):
+            data = batch()
+            data["data_samples"][0].gt_instances = sample().gt_instances
+            log = model.train_step(data, wrapper)
+        assert log["num_pos"] == 0
+        assert torch.isfinite(log["loss"])
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_mixed_precision_changes_little():
+    data = batch()
+    expected = losses_of(build(batch_pipeline=MIXUP).train(), data)
+    model = build(batch_pipeline=MIXUP).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = losses_of(model, data)
+    for name, value in losses.items():
+        assert value.dtype == torch.float32, name
+        if "loss" in name:
+            torch.testing.assert_close(value, expected[name], rtol=0.1, atol=0.05)
+    model.parse_losses(losses)[0].backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())

@@ -1,0 +1,54 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mmdet_lesion.models.detectors.target_guess import (
+    binary_entropy,
+    draw_symmetries,
+    evaluating,
+    sharpen,
+)
+from mmdet_lesion.structures.boxes3d import CUBE_SYMMETRIES
+
+
+def test_sharpening_is_the_quotient_of_powers():
+    p = torch.linspace(0.01, 0.99, 25, dtype=torch.float64)
+    for temperature in (0.3, 0.7, 1.0, 2.0):
+        yes, no = p ** (1 / temperature), (1 - p) ** (1 / temperature)
+        torch.testing.assert_close(sharpen(p, temperature), yes / (yes + no))
+
+
+def test_sharpening_keeps_the_ends_and_the_middle():
+    p = torch.tensor([0.0, 0.5, 1.0])
+    assert torch.equal(sharpen(p, 0.7), p)
+    # (9 / 1) ** (1 / 0.5) = 81.
+    assert sharpen(torch.tensor([0.9]), 0.5).item() == pytest.approx(81 / 82)
+
+
+def test_entropy():
+    p = torch.tensor([0.0, 0.5, 1.0, 0.25])
+    quarter = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)
+    torch.testing.assert_close(binary_entropy(p), torch.tensor([0.0, math.log(2), 0.0, quarter]))
+
+
+def test_symmetries_are_different_and_follow_the_seed():
+    torch.manual_seed(3)
+    first = draw_symmetries(4)
+    torch.manual_seed(3)
+    assert draw_symmetries(4) == first
+    assert len(set(first)) == 4
+    assert set(draw_symmetries(48)) == set(CUBE_SYMMETRIES)
+
+
+def test_each_part_gets_its_own_mode_back():
+    model = nn.Sequential(nn.BatchNorm3d(2), nn.BatchNorm3d(2))
+    model.train()
+    model[1].eval()
+    with pytest.raises(RuntimeError), evaluating(model):
+        assert not model[0].training
+        raise RuntimeError
+    assert model.training
+    assert model[0].training
+    assert not model[1].training

@@ -1,0 +1,160 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from mmdet_lesion.structures.boxes3d import (
+    CUBE_SYMMETRIES,
+    CubeSymmetry,
+    batched_nms3d,
+    box_iou3d,
+    box_volume3d,
+    nms3d,
+)
+
+
+def random_boxes(n: int, seed: int, extent: float = 20.0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    low = torch.rand(n, 3, generator=generator) * extent
+    return torch.cat((low, low + 2 + torch.rand(n, 3, generator=generator) * 10), dim=1)
+
+
+def plain_iou(a, b) -> float:
+    edges = [min(a[k + 3], b[k + 3]) - max(a[k], b[k]) for k in range(3)]
+    inter = np.prod([max(0.0, edge) for edge in edges])
+    volumes = [np.prod([box[k + 3] - box[k] for k in range(3)]) for box in (a, b)]
+    return float(inter / (sum(volumes) - inter))
+
+
+def plain_nms(boxes, scores, groups, iou_thr) -> list[int]:
+    kept = []
+    for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
+        if all(groups[i] != groups[j] or plain_iou(boxes[i], boxes[j]) <= iou_thr for j in kept):
+            kept.append(i)
+    return kept
+
+
+def test_overlaps_have_their_literal_values():
+    boxes = torch.tensor([[0.0, 0, 0, 2, 2, 2], [1, 1, 1, 3, 3, 3]])
+    others = torch.tensor(
+        [[0.0, 0, 0, 2, 2, 2], [0, 0, 0, 4, 2, 1], [2, 0, 0, 4, 2, 2], [1, 1, 1, 1, 5, 5]]
+    )
+    # 8 and 8 voxels share 1: 1 / 15. 8 and 8 share 4: 4 / 12. Touching boxes share nothing.
+    expected = torch.tensor([[1.0, 4 / 12, 0.0, 0.0], [1 / 15, 0.0, 1 / 15, 0.0]])
+    torch.testing.assert_close(box_iou3d(boxes, others), expected)
+    assert box_volume3d(others).tolist() == [8, 8, 8, 0]
+
+
+def test_overlaps_of_nothing_are_zero_or_empty():
+    flat = torch.tensor([[1.0, 1, 1, 1, 2, 2]])
+    assert box_iou3d(flat, flat).tolist() == [[0.0]]
+    assert box_iou3d(flat[:0], flat).shape == (0, 1)
+    assert box_iou3d(flat, flat[:0]).shape == (1, 0)
+
+
+def test_half_precision_boxes_do_not_overflow():
+    box = torch.tensor([[0, 0, 0, 300, 300, 300]], dtype=torch.float16)
+    assert box_iou3d(box, box).tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("boxes", [torch.zeros(3, 4), torch.zeros(6)])
+def test_boxes_without_six_columns_are_refused(boxes):
+    with pytest.raises(ValueError, match=r"expected \(N, 6\)"):
+        box_iou3d(boxes, torch.zeros(1, 6))
+
+
+def test_the_first_of_a_chain_lets_the_third_live():
+    # The second overlaps both, the third overlaps the second alone, which is gone.
+    boxes = torch.tensor([[0.0, 0, 0, 4, 4, 4], [1, 0, 0, 5, 4, 4], [3, 0, 0, 7, 4, 4]])
+    assert nms3d(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.2).tolist() == [0, 2]
+    # Exactly the threshold is not above it: 12 / 20.
+    assert nms3d(boxes[:2], torch.tensor([0.9, 0.8]), 0.6).tolist() == [0, 1]
+
+
+def test_equal_scores_keep_the_earlier_box():
+    boxes = torch.tensor([[0.0, 0, 0, 4, 4, 4]] * 3)
+    assert nms3d(boxes, torch.full((3,), 0.5), 0.5).tolist() == [0]
+
+
+@pytest.mark.parametrize("iou_thr", [0.05, 0.3])
+def test_suppression_equals_a_plain_loop(iou_thr, monkeypatch):
+    # Small blocks, so that 300 boxes cross many of them.
+    monkeypatch.setattr("mmdet_lesion.structures.boxes3d._BLOCK", 16)
+    monkeypatch.setattr("mmdet_lesion.structures.boxes3d._MAX_OVERLAPS", {"cpu": 200})
+    boxes = random_boxes(300, seed=1).double()
+    scores = torch.rand(300, generator=torch.Generator().manual_seed(2))
+    groups = torch.arange(300) % 3
+    plain = plain_nms(boxes.tolist(), scores.tolist(), [0] * 300, iou_thr)
+    assert nms3d(boxes, scores, iou_thr).tolist() == plain
+    assert len(plain) < 250
+    grouped = plain_nms(boxes.tolist(), scores.tolist(), groups.tolist(), iou_thr)
+    assert batched_nms3d(boxes, scores, groups, iou_thr).tolist() == grouped
+    assert len(grouped) > len(plain)
+
+
+def test_no_boxes_leave_none():
+    kept = nms3d(torch.zeros(0, 6), torch.zeros(0), 0.5)
+    assert kept.shape == (0,)
+    assert kept.dtype == torch.int64
+
+
+def test_boxes_and_scores_must_fit():
+    with pytest.raises(ValueError, match="expected one of each per box"):
+        nms3d(torch.zeros(2, 6), torch.zeros(3), 0.5)
+    with pytest.raises(ValueError, match="expected one of each per box"):
+        batched_nms3d(torch.zeros(2, 6), torch.zeros(2), torch.zeros(3), 0.5)
+
+
+def test_the_symmetries_are_a_group_of_48():
+    assert len(set(CUBE_SYMMETRIES)) == 48
+    assert CUBE_SYMMETRIES[0] == CubeSymmetry()
+    products = {a @ b for a, b in itertools.product(CUBE_SYMMETRIES, repeat=2)}
+    assert products == set(CUBE_SYMMETRIES)
+    for symmetry in CUBE_SYMMETRIES:
+        assert symmetry.inverse @ symmetry == CubeSymmetry()
+        assert symmetry @ symmetry.inverse == CubeSymmetry()
+
+
+def test_the_symmetries_move_voxels_one_by_one():
+    volume = torch.arange(2 * 3 * 4).reshape(2, 3, 4)
+    images = {
+        tuple(s.apply(volume).flatten().tolist()) + s.size((2, 3, 4)) for s in CUBE_SYMMETRIES
+    }
+    assert len(images) == 48
+    # Axes (H, W, D), the new first one (the old H) flipped.
+    moved = CubeSymmetry((1, 2, 0), (True, False, False)).apply(volume)
+    assert moved.shape == (3, 4, 2)
+    assert moved[0, 3, 1] == volume[1, 2, 3]
+
+
+def test_products_and_inverses_act_as_they_say():
+    volume = torch.arange(2 * 3 * 4).reshape(1, 2, 3, 4)
+    for a, b in itertools.product(CUBE_SYMMETRIES[::5], CUBE_SYMMETRIES[::7]):
+        assert torch.equal((a @ b).apply(volume), a.apply(b.apply(volume)))
+    for symmetry in CUBE_SYMMETRIES:
+        assert torch.equal(symmetry.inverse.apply(symmetry.apply(volume)), volume)
+
+
+def test_boxes_move_with_their_voxels():
+    size = (5, 6, 7)
+    box = torch.tensor([[1.0, 2, 0, 4, 3, 2]])
+    volume = torch.zeros(size)
+    volume[0:2, 2:3, 1:4] = 1
+    for symmetry in CUBE_SYMMETRIES:
+        moved = symmetry.apply(volume)
+        assert moved.shape == symmetry.size(size)
+        (x1, y1, z1, x2, y2, z2) = symmetry.apply_boxes(box, size)[0].int().tolist()
+        assert moved[z1:z2, y1:y2, x1:x2].sum() == volume.sum() == (z2 - z1) * (y2 - y1) * (x2 - x1)
+        back = symmetry.inverse.apply_boxes(symmetry.apply_boxes(box, size), symmetry.size(size))
+        assert torch.equal(back, box)
+
+
+def test_no_boxes_stay_none():
+    assert CUBE_SYMMETRIES[9].apply_boxes(torch.zeros(0, 6), (4, 4, 4)).shape == (0, 6)
+
+
+@pytest.mark.parametrize(("axes", "flips"), [((0, 1, 1), (False,) * 3), ((0, 1, 2), (True,) * 2)])
+def test_what_is_no_symmetry_is_refused(axes, flips):
+    with pytest.raises(ValueError, match="expected a permutation"):
+        CubeSymmetry(axes, flips)

@@ -1,0 +1,53 @@
+import importlib.util
+import shutil
+
+import pytest
+
+from tests.test_datasets.test_converters.raw import tree
+
+
+@pytest.fixture(scope="module")
+def main(root):
+    path = root / "tools/dataset_converters/luna16.py"
+    spec = importlib.util.spec_from_file_location("convert_luna16", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def arguments(raw, out, *more):
+    numbers = "--spacing 2 2 2 --train 6 --test 4 --labeled 2 3 --unlabeled 3"
+    return [str(raw), "--out", str(out), *numbers.split(), *more]
+
+
+def test_a_summary_is_printed(main, luna16_raw, luna16_store, tmp_path, capsys):
+    assert main(arguments(luna16_raw, tmp_path / "out", "--workers", "2")) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "labeled_2.json" in text and "fold9_test.json" in text
+    assert "10 of 10 scans; nodules: " in text
+    assert tree(tmp_path / "out") == tree(luna16_store)
+    assert main(arguments(luna16_raw, tmp_path / "out")) == 1
+    assert "add --resume" in capsys.readouterr().err
+    assert main(arguments(luna16_raw, tmp_path / "out", "--resume", "--seed", "1")) == 0
+    assert tree(tmp_path / "out") != tree(luna16_store)
+
+
+def test_strict_fails_with_one_sentence(main, luna16_raw, tmp_path, capsys):
+    raw = shutil.copytree(luna16_raw, tmp_path / "raw")
+    path = next(raw.glob("subset4/*.raw"))
+    path.write_bytes(path.read_bytes()[:-2])
+    assert main(arguments(raw, tmp_path / "out", "--strict")) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"error: subset4/{path.stem}.mhd: its data {path.name} is 2 bytes")
+
+
+@pytest.mark.parametrize(
+    ('more', 'message'),
+    [(('--spacing', '1', '1', '-1'), 'expected three positive numbers'),
+     (('--train', '11'), 'expected at most 10 in sum'),
+     (('--labeled', '9'), 'expected numbers from 1 to 6')],
+)  # fmt: skip
+def test_wrong_arguments_end_in_one_sentence(main, luna16_raw, tmp_path, capsys, more, message):
+    assert main(arguments(luna16_raw, tmp_path / "out", *more)) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert message in error

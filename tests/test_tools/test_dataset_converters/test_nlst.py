@@ -1,0 +1,37 @@
+import importlib.util
+
+import pytest
+
+from mmdet_lesion.io import write_metaimage
+from tests.test_datasets.test_converters.scans import small_ct
+
+
+@pytest.fixture(scope="module")
+def main(root):
+    path = root / "tools/dataset_converters/nlst.py"
+    spec = importlib.util.spec_from_file_location("convert_nlst", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_a_summary_is_printed(main, tmp_path, capsys):
+    write_metaimage(tmp_path / "raw" / "a.mhd", small_ct())
+    (tmp_path / "raw" / "b.nii").write_text("none")
+    command = [str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--spacing", "2", "2", "2"]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert "1 of 2 scans" in text and "b.nii" in text
+    assert main(command) == 1
+    assert "add --resume" in capsys.readouterr().err
+
+
+def test_an_empty_pool_is_an_error(main, tmp_path, capsys):
+    (tmp_path / "raw").mkdir()
+    command = [str(tmp_path / "raw"), "--out", str(tmp_path / "out")]
+    assert main(command) == 1
+    assert "holds no scan" in capsys.readouterr().err
+    (tmp_path / "raw" / "b.nii").write_text("none")
+    assert main(command) == 1
+    assert "the pool is empty; no scan could be converted" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "annotations" / "unlabeled.json").exists()

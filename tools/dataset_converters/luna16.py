@@ -1,0 +1,111 @@
+"""Convert LUNA16, as published, to the volume store and lists of scans.
+
+Example:
+    python tools/dataset_converters/luna16.py RAW --out data/luna16 --workers 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from mmdet_lesion.datasets.converters import Luna16Conversion
+from mmdet_lesion.errors import InputError
+
+
+def positive(text: str) -> int:
+    """Parse a number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def parse_args(args: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "raw",
+        type=Path,
+        help="folder with subset0 to subset9, annotations.csv, annotations_excluded.csv and "
+        "seriesuids.csv",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs=3,
+        default=(1.0, 1.0, 1.0),
+        metavar=("X", "Y", "Z"),
+        help="spacing of the store in mm (default: 1 1 1)",
+    )
+    parser.add_argument("--workers", type=positive, default=1, help="processes (default: 1)")
+    parser.add_argument("--resume", action="store_true", help="go on with a conversion into OUT")
+    parser.add_argument("--strict", action="store_true", help="stop at the first problem")
+    split = parser.add_argument_group("split")
+    split.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
+    split.add_argument("--train", type=int, help="scans to train on (default: 60 %%, 533 of 888)")
+    split.add_argument("--test", type=int, help="scans to test on (default: the others)")
+    split.add_argument(
+        "--labeled",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="numbers of labelled scans, the smaller among the larger (default: 25 50 100, in "
+        "proportion where there are fewer than 533 to train on)",
+    )
+    split.add_argument(
+        "--unlabeled",
+        type=int,
+        help="unlabelled scans, beside the labelled ones (default: 400, or all that are left)",
+    )
+    return parser.parse_args(args)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the converter; 0 when all went well, 1 otherwise."""
+    options = parse_args(args)
+    try:
+        conversion = Luna16Conversion(
+            options.raw,
+            options.out,
+            options.spacing,
+            options.strict,
+            options.seed,
+            train=options.train,
+            test=options.test,
+            labeled=options.labeled,
+            unlabeled=options.unlabeled,
+        )
+        result = conversion.run(options.workers, options.resume)
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; what is complete is kept, go on with --resume", file=sys.stderr)
+        return 1
+    if result.failed:
+        failures = [p for p in result.report.problems if p.kind == "failure"]
+        print(
+            f"error: {result.failed} scans could not be converted, the first being {failures[0]}; "
+            "what is complete is kept, mend the cause and run again with --resume",
+            file=sys.stderr,
+        )
+        return 1
+    console = Console()
+    result.report.print(console)
+    scans, rows = (result.report.counts[key] for key in ("scans", "rows"))
+    console.print(
+        f"{scans['converted']} of {scans['listed']} scans; nodules: {rows['read']} read, "
+        f"{rows['used']} used, {rows['skipped']} skipped"
+    )
+    console.print(f"details: {options.out / 'conversion_report.json'}", soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
