@@ -119,16 +119,16 @@ def _add_luna16(layouts) -> None:
     _pair(sub, "--diameter", float, default.diameter, "diameter of nodules in mm")
     _pair(sub, "--contrast", float, default.contrast, "contrast of solid nodules to the lung in HU")
     sub.add_argument(
-        '--subsolid', type=float, default=default.subsolid,
+        "--subsolid", type=float, default=default.subsolid,
         help='share of the nodules that are ground glass with a solid core',
     )  # fmt: skip
     sub.add_argument(
-        '--juxtapleural', type=float, default=default.juxtapleural,
+        "--juxtapleural", type=float, default=default.juxtapleural,
         help='share of the nodules that lie against the pleura',
     )  # fmt: skip
     _pair(sub, "--findings", int, default.findings, "irrelevant findings a scan, the distractors")
     sub.add_argument(
-        '--vessels', type=int, default=default.vessels,
+        "--vessels", type=int, default=default.vessels,
         help='generations of the tree of small vessels, the other distractors',
     )  # fmt: skip
     sub.add_argument("--noise", type=float, default=default.noise, help="noise in HU")
@@ -136,7 +136,7 @@ def _add_luna16(layouts) -> None:
         "--flipped", type=float, default=default.flipped, help="share of scans with flipped axes"
     )
     sub.add_argument(
-        '--padded', type=float, default=default.padded,
+        "--padded", type=float, default=default.padded,
         help='share of scans with -3024 HU outside of the circular field of view',
     )  # fmt: skip
 

@@ -84,7 +84,7 @@ def render_scan(index: int, config: Luna16PhantomConfig) -> Luna16Scan:
         body.scale,
         body.warp,
     )
-    paint_body(canvas, body, (0, 0))
+    paint_body(canvas, body, (0, 0), (0.6, 1.1))
     if config.vessels:
         paint_lung_vessels(canvas, np.random.default_rng(vessel_seed), config.vessels)
     space = LungSpace(canvas)

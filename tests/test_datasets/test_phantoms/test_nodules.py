@@ -18,7 +18,7 @@ def canvas():
     body = Body.draw(np.random.SeedSequence(4))
     body = replace(body, scale=tuple(0.4 * s for s in body.scale))
     canvas = Canvas((62, 72, 72), (2.0, 2.0, 2.0), 0.0, body.scale, body.warp)
-    paint_body(canvas, body, (0, 0))
+    paint_body(canvas, body, (0, 0), (0.6, 1.1))
     return canvas
 
 
