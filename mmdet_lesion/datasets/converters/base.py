@@ -104,11 +104,11 @@ class StoreConversion:
                 "another folder"
             )
         found = read_json(path)
-        for key, value in settings.items():
-            if found.get(key) != value:
+        for key in sorted({*settings, *found}):
+            if found.get(key) != settings.get(key):
                 raise InputError(
-                    f"{path} tells {key} {found.get(key)}, now it is {value}; go on with the same "
-                    "settings or choose another folder"
+                    f"{path} tells {key} {found.get(key)}, now it is {settings.get(key)}; go on "
+                    "with the same settings or choose another folder"
                 )
 
     def _note(self, record: Record) -> None:

@@ -12,6 +12,9 @@ The annotation files are ``train_533``, ``test_355``, ``labeled_25``, ``labeled_
 ``labeled_100``, ``unlabeled_400`` (the numbers being those of the conversion, see
 :class:`.luna16_splits.Luna16Splits`) and ``fold0_train``, ``fold0_test`` … ``fold9_test``, where
 ``fold3_test`` holds the scans of ``subset3`` and ``fold3_train`` all others.
+
+Volumes of the store have the world's axes. Voxels of scans with flipped axes are put in that order
+before they are resampled, which is exact; oblique scans are interpolated, and reported.
 """
 
 from __future__ import annotations
@@ -133,6 +136,9 @@ class Luna16Conversion(StoreConversion):
         for row in rows:
             findings[row.series].append(row)
         return findings, count
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "dataset": "luna16"}
 
     def run(
         self, workers: int = 1, resume: bool = False, progress: bool = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ...errors import InputError
 from ...io import write_json
@@ -59,6 +60,9 @@ class PoolConversion(StoreConversion):
                 f"{self.raw} holds no scan; expected folders of DICOM slices, .mhd, .mha, .nii, "
                 ".nii.gz or .nrrd files"
             )
+
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "dataset": "pool"}
 
     def run(
         self, workers: int = 1, resume: bool = False, progress: bool = True

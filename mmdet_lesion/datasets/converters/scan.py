@@ -146,11 +146,12 @@ def _check(volume: Volume, where: str) -> list[Problem]:
 
 
 def _store(task: ScanTask, volume: Volume, uid: str | None) -> dict[str, Any]:
-    limits = np.iinfo(np.int16)
-    array = np.clip(volume.array, AIR, limits.max)
-    if not np.issubdtype(array.dtype, np.integer):
-        array = np.rint(array)
-    volume = Volume(array.astype(np.int16), volume.spacing, volume.origin, volume.direction)
+    array = volume.array
+    if array.dtype != np.int16:
+        limits = np.iinfo(np.int16)
+        array = np.rint(array.astype(np.float32)).clip(limits.min, limits.max).astype(np.int16)
+    array = np.maximum(array, np.int16(AIR))
+    volume = Volume(array, volume.spacing, volume.origin, volume.direction)
     stored = to_axis_aligned(volume, task.spacing, AIR)
     path = task.out / "volumes" / (task.name + SUFFIX)
     save_volume(path, stored, CHUNK)

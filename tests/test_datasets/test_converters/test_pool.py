@@ -91,3 +91,8 @@ def test_real_scans(lesion_data, tmp_path):
     np.testing.assert_allclose(one.origin, other.origin, atol=1e-3)
     assert one.shape == other.shape
     assert np.abs(one.array.astype(int) - other.array).max() <= 2
+
+
+def test_another_conversion_is_not_gone_on_with(raw, luna16_store, tmp_path):
+    with pytest.raises(InputError, match="tells dataset luna16, now it is pool"):
+        PoolConversion(raw, luna16_store, (2, 2, 2)).run(resume=True, progress=False)

@@ -53,6 +53,13 @@ def test_numbers_of_any_type_become_hounsfield_units(convert, tmp_path):
     assert stored.ravel().tolist() == [-1024, -1024, 31, 32767]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int32, np.float64])
+def test_any_dtype(convert, tmp_path, dtype):
+    convert(Volume(np.array([0, 100], dtype=dtype).reshape(1, 1, 2)), (1, 1, 1))
+    stored = load_volume(tmp_path / "out/volumes/name.b2nd").array
+    assert stored.dtype == np.int16 and stored.ravel().tolist() == [0, 100]
+
+
 @pytest.mark.parametrize(
     ("volume", "message"),
     [

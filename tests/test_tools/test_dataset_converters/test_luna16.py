@@ -1,10 +1,5 @@
 import importlib.util
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
@@ -12,13 +7,9 @@ from tests.test_datasets.test_converters.raw import tree
 
 
 @pytest.fixture(scope="module")
-def script(root):
-    return root / "tools/dataset_converters/luna16.py"
-
-
-@pytest.fixture(scope="module")
-def main(script):
-    spec = importlib.util.spec_from_file_location("convert_luna16", script)
+def main(root):
+    path = root / "tools/dataset_converters/luna16.py"
+    spec = importlib.util.spec_from_file_location("convert_luna16", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.main
@@ -60,18 +51,3 @@ def test_wrong_arguments_end_in_one_sentence(main, luna16_raw, tmp_path, capsys,
     assert main(arguments(luna16_raw, tmp_path / "out", *more)) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert message in error
-
-
-def test_killed_in_the_middle_and_resumed(script, root, main, luna16_raw, luna16_store, tmp_path):
-    out = tmp_path / "out"
-    command = [sys.executable, str(script), *arguments(luna16_raw, out, "--workers", "2")]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
-    deadline = time.monotonic() + 60
-    while not list(out.glob("records/[!.]*")) and time.monotonic() < deadline:
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (out / "conversion_report.json").exists()
-    assert main(arguments(luna16_raw, out, "--resume", "--workers", "2")) == 0
-    assert tree(out) == tree(luna16_store)
