@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,22 @@ def test_trains_and_tests_on_phantoms(path, luna16_store, tmp_path):
     semi = path.stem.startswith("focalmix")
     for key in ("loss_cls_unlabeled", "guessed_pos", "target_entropy", "guessed_objects"):
         assert (f"train/{key}" in logged) == semi
+
+
+def test_a_resumed_run_equals_one_that_never_stopped(luna16_store, tmp_path):
+    states = []
+    for name in ("whole", "resumed"):
+        cfg = short(TWINS[1], luna16_store, tmp_path / name)
+        cfg.train_cfg.max_iters, cfg.train_cfg.val_interval = 4, 100
+        if name == "resumed":
+            (tmp_path / name).mkdir()
+            shutil.copy(tmp_path / "whole" / "iter_2.pth", tmp_path / name)
+            (tmp_path / name / "last_checkpoint").write_text(str(tmp_path / name / "iter_2.pth"))
+            cfg.resume = True
+        Runner.from_cfg(cfg).train()
+        states.append(torch.load(tmp_path / name / "iter_4.pth", weights_only=True)["state_dict"])
+    for key, value in states[0].items():
+        assert torch.equal(value, states[1][key]), key
 
 
 def test_the_full_model_is_that_of_the_paper():
