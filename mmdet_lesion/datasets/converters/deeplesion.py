@@ -84,12 +84,13 @@ class Conversion:
         harvester: Folder of Lesion Harvester's ``Revised-*.pkl``; by default ``harvester/`` in the
             raw folder where there is one. Marks on the volumes that these files label are left out
             of ``train.json``.
-        spacing: Spacing of the store ``(x, y, z)`` in mm.
+        spacing: Spacing of the store ``(x, y, z)`` in mm; 0 keeps the published one.
         strict: Stop at the first problem.
+        masks: Make a pseudo-mask of every mark by GrabCut, for Mask R-CNN.
 
     Raises:
         FileNotFoundError: A folder or the table is not there.
-        InputError: A table or pickle cannot be used, or the spacing is not positive.
+        InputError: A table or pickle cannot be used, or the spacing is negative.
     """
 
     def __init__(
@@ -99,12 +100,14 @@ class Conversion:
         harvester: str | os.PathLike | None = None,
         spacing: Sequence[float] = (0.8, 0.8, 2.0),
         strict: bool = False,
+        masks: bool = False,
     ) -> None:
         self.raw = Path(raw)
         self.out = Path(out)
         self.spacing = tuple(float(s) for s in spacing)
-        if len(self.spacing) != 3 or not all(0 < s < float("inf") for s in self.spacing):
-            raise InputError(f"the spacing is {self.spacing}; expected three positive numbers")
+        if len(self.spacing) != 3 or not all(0 <= s < float("inf") for s in self.spacing):
+            raise InputError(f"the spacing is {self.spacing}; expected three numbers from 0")
+        self.masks = masks
         if not (self.raw / IMAGES).is_dir():
             raise FileNotFoundError(f"{self.raw / IMAGES} is not there; expected folders of PNGs")
         self.report = ConversionReport(strict)
@@ -203,7 +206,7 @@ class Conversion:
 
     def _prepare_output(self, may_go_on: bool) -> None:
         path = self.out / "conversion.json"
-        settings = {"format": _FORMAT, "spacing": list(self.spacing)}
+        settings = {"format": _FORMAT, "spacing": list(self.spacing), "masks": self.masks}
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out} is a file; expected a folder to write to")
         entries = self.out.iterdir() if self.out.exists() else ()
@@ -220,7 +223,7 @@ class Conversion:
                 f"{self.out} holds a conversion already; add --resume to go on with it, or choose "
                 "another folder"
             )
-        found = read_json(path)
+        found = {"masks": False, **read_json(path)}
         for key, value in settings.items():
             if found.get(key) != value:
                 raise InputError(
@@ -252,6 +255,7 @@ class Conversion:
                     tuple(slices),
                     tuple(others),
                     tuple(marks[folder]),
+                    masks=self.masks,
                 )
             )
         series = set(folders)

@@ -6,6 +6,7 @@ from .load_slice_window import LoadSliceWindow
 from .load_volume import LoadVolume
 from .pack_lesion_inputs import PackLesionInputs
 from .random_rescale import RandomRescale
+from .resize_slices import ResizeSlices
 from .windowing import apply_window
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "LoadVolume",
     "PackLesionInputs",
     "RandomRescale",
+    "ResizeSlices",
     "apply_window",
 ]

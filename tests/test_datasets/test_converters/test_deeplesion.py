@@ -288,8 +288,8 @@ def test_what_cannot_be_converted_is_refused_at_once(raw, tmp_path):
         Conversion(tmp_path, out)
     with pytest.raises(FileNotFoundError, match="holds no truth"):
         Conversion(raw, out, harvester=tmp_path)
-    with pytest.raises(InputError, match="expected three positive numbers"):
-        Conversion(raw, out, spacing=(0.8, 0.8, 0.0))
+    with pytest.raises(InputError, match="expected three numbers from 0"):
+        Conversion(raw, out, spacing=(0.8, 0.8, -1.0))
     pickle = tmp_path / "Revised-Train744.pkl"
     pickle.write_bytes((raw / "harvester" / pickle.name).read_bytes()[:-9])
     with pytest.raises(InputError, match=r"Revised-Train744\.pkl is truncated"):
