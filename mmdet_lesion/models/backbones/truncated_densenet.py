@@ -52,7 +52,9 @@ class TruncatedDenseNet(BaseModule):
         init_cfg: Union[dict, list[dict], None],
         conv_layer: Callable[..., nn.Conv2d] = nn.Conv2d,
     ) -> None:
-        super().__init__(init_cfg or dict(type="Kaiming", layer="Conv2d"))
+        # mmengine looks at a class and its direct bases.
+        layers = ["Conv2d", "SliceConv"]
+        super().__init__(init_cfg or dict(type="Kaiming", layer=layers))
         if len(block_config) != 3 or not -1 <= frozen_stages <= 3:
             raise ValueError(
                 f"{type(self).__name__}: block_config={tuple(block_config)} and frozen_stages="
