@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
 .DELETE_ON_ERROR:
-.PHONY: setup demo demo-seeds test lint clean
+.PHONY: setup demo demo-seeds demo-partial-label test lint clean
 
 setup: $(READY)
 
@@ -30,6 +30,9 @@ demo: $(READY)
 demo-seeds: $(READY)
 	$(BIN)/python tools/demo.py demo_out --seeds 0 1 2
 
+demo-partial-label: $(READY)
+	$(BIN)/python tools/demo_partial_label.py demo_out_partial_label --seeds 0 1 2
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,4 +41,4 @@ test: lint
 	$(BIN)/python -m pytest
 
 clean:
-	rm -rf build *.egg-info demo_out .pytest_cache .ruff_cache
+	rm -rf build *.egg-info demo_out demo_out_partial_label .pytest_cache .ruff_cache

@@ -14,6 +14,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -51,16 +53,23 @@ ROWS = {
 }
 
 
-def call(*command: object) -> None:
-    """Run a command of the tool box and stop the demo where it fails."""
+def call(*command: object, log: Path | None = None, **variables: str) -> None:
+    """Run a command of the tool box and stop the demo where it fails.
+
+    Args:
+        *command: The words.
+        log: Where its output goes instead of the terminal.
+        **variables: Of its environment.
+    """
     words = [str(word) for word in command]
     print("$", " ".join(words), flush=True)
-    env = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run(words, check=True, cwd=ROOT, env=env)
+    env = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", **variables}
+    with open(log, "w") if log else nullcontext() as output:
+        subprocess.run(words, check=True, cwd=ROOT, env=env, stdout=output, stderr=output)
 
 
-def run_seed(out: Path, seed: int) -> dict:
-    """Do everything for one seed; returns row → figures."""
+def prepare(out: Path, seed: int) -> list[str]:
+    """Make and convert phantoms, into ``raw`` and ``data``; returns options of train and test."""
     raw, data = out / "raw", out / "data"
     python = sys.executable
     call(python, "tools/make_phantoms.py", "deeplesion", raw, *PHANTOMS, "--seed", seed,
@@ -71,7 +80,13 @@ def run_seed(out: Path, seed: int) -> dict:
     loaders = [
         f"{split}_dataloader.dataset.data_root={data}/" for split in ("train", "val", "test")
     ]
-    options = ["--cfg-options", *loaders, f"randomness.seed={seed}"]
+    return ["--cfg-options", *loaders, f"randomness.seed={seed}"]
+
+
+def run_seed(out: Path, seed: int) -> dict:
+    """Do everything for one seed; returns row → figures."""
+    options = prepare(out, seed)
+    raw, python = out / "raw", sys.executable
     for run, config in RUNS.items():
         work_dir = out / run
         call("tools/dist_train.sh", PHANTOM / f"{config}.py", 2, "--work-dir", work_dir, *options)
@@ -118,15 +133,20 @@ def mining_figures(work_dir: Path) -> dict:
     }
 
 
-def table_of(seeds: dict) -> Table:
-    """Return the table: one value for one seed, mean ± standard deviation for several."""
-    some = next(iter(seeds.values()))
-    columns = list(some["mean teacher"])
-    table = Table(title=f"P3D-IoU FROC on phantoms, seeds {', '.join(map(str, seeds))} (percent)")
+def table_of(seeds: dict, title: str) -> Table:
+    """Return the table: one value for one seed, mean ± standard deviation for several.
+
+    Args:
+        seeds: Seed → row → column → value; rows need not have all columns.
+        title: What is measured.
+    """
+    rows = next(iter(seeds.values()))
+    columns = list(dict.fromkeys(column for figures in rows.values() for column in figures))
+    table = Table(title=f"{title}, seeds {', '.join(map(str, seeds))} (percent)")
     table.add_column("model")
     for column in columns:
         table.add_column(column, justify="right")
-    for row in ROWS:
+    for row in rows:
         cells = []
         for column in columns:
             values = [results[row][column] for results in seeds.values() if column in results[row]]
@@ -140,9 +160,19 @@ def table_of(seeds: dict) -> Table:
     return table
 
 
-def main() -> int:
-    """Run the demo; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(
+    run_seed: Callable[[Path, int], dict] = run_seed,
+    title: str = "P3D-IoU FROC on phantoms",
+    description: str = __doc__.splitlines()[0],
+) -> int:
+    """Run a demo for each seed and print its table; returns the exit status.
+
+    Args:
+        run_seed: ``(folder, seed)`` to row → figures.
+        title: Of the table.
+        description: For ``--help``.
+    """
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     args = parser.parse_args()
@@ -159,7 +189,7 @@ def main() -> int:
             out / "results.json", {str(key): value for key, value in seeds.items()}, indent=2
         )
     console = Console(width=200)
-    console.print(table_of(seeds))
+    console.print(table_of(seeds, title))
     console.print(f"{(time.time() - begin) / 60:.1f} minutes; pictures: {out}/seed*/*.png")
     return 0
 

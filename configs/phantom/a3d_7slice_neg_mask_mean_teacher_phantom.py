@@ -7,6 +7,7 @@ train_pipeline = [
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
+param_scheduler = _base_.param_scheduler[:1]
 custom_hooks = [
     dict(
         type="MeanTeacherMiningHook",

@@ -18,4 +18,9 @@ test_dataloader = dict(dataset=dict(ann_file="annotations/test.json"))
 val_evaluator = dict(protocol="slice")
 test_evaluator = dict(protocol="slice")
 
+# The paper's decay after 12 and 14 of 20 epochs.
+param_scheduler = [
+    *_base_.param_scheduler,
+    dict(type="MultiStepLR", by_epoch=False, milestones=[720, 840], gamma=0.1),
+]
 custom_hooks = []

@@ -47,7 +47,7 @@ def test_table_shows_mean_and_deviation_over_seeds(demo):
         seed: {row: {"mean": value} for row in demo.ROWS} for seed, value in ((0, 80.0), (1, 82.0))
     }
     page = io.StringIO()
-    Console(width=120, file=page).print(demo.table_of(seeds))
+    Console(width=120, file=page).print(demo.table_of(seeds, "FROC"))
     assert page.getvalue().count("81.0 ± 1.4") == len(demo.ROWS)
 
 
