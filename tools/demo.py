@@ -190,7 +190,7 @@ def main(
         )
     console = Console(width=200)
     console.print(table_of(seeds, title))
-    console.print(f"{(time.time() - begin) / 60:.1f} minutes; pictures: {out}/seed*/*.png")
+    console.print(f"{(time.time() - begin) / 60:.1f} minutes; files: {out}/seed*")
     return 0
 
 

@@ -56,7 +56,7 @@ def figures_of(metrics: dict[str, dict]) -> dict[str, float]:
     """Return the table's figures in percent: the marked key slices, then the whole volumes."""
     marked, complete = metrics["slice"], metrics["p3d"]
     figures = {
-        **marked["sensitivity"],
+        **dict(sorted(marked["sensitivity"].items(), key=lambda point: float(point[0]))),
         "avg [.5,1,2,4]": marked["mean_sensitivity"],
         "P3D mean": complete["mean_sensitivity"],
         "P3D AP": complete["ap"],

@@ -11,14 +11,21 @@ def demo(root, monkeypatch):
 
 
 def metrics(mean):
-    sensitivity = {"0.5": 0.25, "16": None}
+    sensitivity = {"0.5": 0.25, "16": None, "2": 0.5}
     return dict(sensitivity=sensitivity, mean_sensitivity=mean, ap=0.75)
 
 
 def test_figures_are_percent_of_both_protocols(demo):
     figures = demo.figures_of({"slice": metrics(0.5), "p3d": metrics(0.125)})
+    assert list(figures)[:3] == ["0.5", "2", "16"]
     assert math.isnan(figures.pop("16"))
-    assert figures == {"0.5": 25.0, "avg [.5,1,2,4]": 50.0, "P3D mean": 12.5, "P3D AP": 75.0}
+    assert figures == {
+        "0.5": 25.0,
+        "2": 50.0,
+        "avg [.5,1,2,4]": 50.0,
+        "P3D mean": 12.5,
+        "P3D AP": 75.0,
+    }
 
 
 def test_rows_name_configs_that_are_there(demo):
