@@ -49,3 +49,12 @@ def test_the_p3d_table_shows_both_ways(benchmark, capsys):
     text = capsys.readouterr().out
     assert "array" in text
     assert "list" in text
+
+
+def test_both_ways_to_mix_agree(benchmark, monkeypatch, capsys):
+    args = ["mixing", "--channels", "4", "--size", "6", "--repeats", "1"]
+    assert benchmark.main(args) == 0
+    assert "einsum over slices" in capsys.readouterr().out
+    monkeypatch.setattr(benchmark.A3DConv, "mix", lambda self, slices, _: 2 * slices)
+    with pytest.raises(RuntimeError, match="differs between the two layouts"):
+        benchmark.main(args)
