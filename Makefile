@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
 .DELETE_ON_ERROR:
-.PHONY: setup demo demo-seeds demo-focalmix test lint clean
+.PHONY: setup demo demo-seeds demo-focalmix demo-partial-label test lint clean
 
 setup: $(READY)
 
@@ -31,7 +31,10 @@ demo-seeds: $(READY)
 	$(BIN)/python tools/demo.py demo_out --seeds 0 1 2
 
 demo-focalmix: $(READY)
-	$(BIN)/python tools/demo_focalmix.py demo_focalmix_out
+	$(BIN)/python tools/demo_focalmix.py demo_out_focalmix
+
+demo-partial-label: $(READY)
+	$(BIN)/python tools/demo_partial_label.py demo_out_partial_label --seeds 0 1 2
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -41,4 +44,4 @@ test: lint
 	$(BIN)/python -m pytest
 
 clean:
-	rm -rf build *.egg-info demo_out demo_focalmix_out .pytest_cache .ruff_cache
+	rm -rf build *.egg-info demo_out* .pytest_cache .ruff_cache

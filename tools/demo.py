@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +53,19 @@ ROWS = {
 }
 
 
-def call(*command: object) -> None:
-    """Run a command of the tool box and stop the demo where it fails."""
+def call(*command: object, log: Path | None = None, **variables: str) -> None:
+    """Run a command of the tool box and stop the demo where it fails.
+
+    Args:
+        *command: The words.
+        log: Where its output goes instead of the terminal.
+        **variables: Of its environment.
+    """
     words = [str(word) for word in command]
     print("$", " ".join(words), flush=True)
-    env = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
-    subprocess.run(words, check=True, cwd=ROOT, env=env)
+    env = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", **variables}
+    with open(log, "w") if log else nullcontext() as output:
+        subprocess.run(words, check=True, cwd=ROOT, env=env, stdout=output, stderr=output)
 
 
 def make_data(out: Path, seed: int) -> list[str]:
@@ -186,7 +194,7 @@ def main(
         )
     console = Console(width=200)
     console.print(table_of(seeds, title))
-    console.print(f"{(time.time() - begin) / 60:.1f} minutes; pictures: {out}/seed*/*.png")
+    console.print(f"{(time.time() - begin) / 60:.1f} minutes; files: {out}/seed*")
     return 0
 
 

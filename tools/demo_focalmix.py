@@ -6,7 +6,7 @@ and of detections.
 
 Example::
 
-    python tools/demo_focalmix.py demo_focalmix_out --seeds 0 1 2
+    python tools/demo_focalmix.py demo_out_focalmix --seeds 0 1 2
 """
 
 import json

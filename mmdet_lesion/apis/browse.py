@@ -47,7 +47,9 @@ def mined_overlays(
     for index in np.unique(np.linspace(0, len(dataset) - 1, 8 * num).astype(int)).tolist():
         info = dataset.get_data_info(index)
         marked = _boxes([one["bbox"] for one in info["instances"]])
-        predictions = predict_views(model, [dataset[index]["teacher_inputs"]])[0].cpu()
+        packed = dataset[index]
+        views, samples = [packed["teacher_inputs"]], [packed["data_samples"]]
+        predictions = predict_views(model, views, samples)[0].cpu()
         kept = gt_nms(predictions.bboxes, predictions.scores, marked, iou_thr, score_thr)
         scores = predictions.scores[kept]
         pictures.append(

@@ -73,7 +73,8 @@ def read_annotation_file(path: str | os.PathLike, sample: str) -> dict[str, list
             boxes as well.
 
     Returns:
-        The tables ``categories``, ``images``, ``annotations`` and (for volumes) ``volumes``.
+        The tables ``categories``, ``images``, ``annotations`` and ``volumes``; for slices the last
+        is empty where the file has none.
 
     Raises:
         InputError: The file is missing, is no JSON, has no images, or a row is incomplete or
@@ -91,6 +92,8 @@ def read_annotation_file(path: str | os.PathLike, sample: str) -> dict[str, list
         if table not in content:
             raise InputError(f"{path} has no key '{table}'; {_HOW_TO_CONVERT}")
         _check_rows(path, table, content[table], keys)
+    if sample == "slice" and "volumes" in content:
+        _check_rows(path, "volumes", content["volumes"], _KEYS["volume"]["volumes"])
     if not content["images"]:
         raise InputError(f"{path}: 'images' is empty; expected at least one slice")
     _check_annotations(path, content)
@@ -102,4 +105,6 @@ def read_annotation_file(path: str | os.PathLike, sample: str) -> dict[str, list
                     f"{path}: images[{i}] has the volume {image['volume']!r}; expected the name of "
                     "an entry of 'volumes'"
                 )
-    return {table: content[table] for table in _KEYS[sample]}
+    return {"volumes": []} | {
+        table: content[table] for table in _KEYS["volume"] if table in content
+    }

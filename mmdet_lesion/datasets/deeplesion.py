@@ -26,7 +26,8 @@ class DeepLesionDataset(BaseDetDataset):
     become instances.
 
     A slice sample holds ``img_path`` (the volume's file), ``img_id``, ``volume``, ``slice_index``,
-    ``height``, ``width``, ``spacing`` (x, y, z in mm) and ``instances``. If the file has
+    ``height``, ``width``, ``spacing`` (x, y, z in mm), ``thickness`` (mm between the slices as they
+    were published, whatever the store's spacing) and ``instances``. If the file has
     lesions of a source that was not asked for, it also holds ``hidden_bboxes``, an ``(n, 4)``
     float32 array of them: the truth by which mining is judged.
 
@@ -41,6 +42,8 @@ class DeepLesionDataset(BaseDetDataset):
         sample: ``'slice'`` (one sample for every entry of ``images``) or ``'volume'``.
         sources: Sources of the boxes that count as ground truth, among ``'recist'``, ``'full'`` and
             ``'mined'``; None takes all three.
+        masks: Instances have a ``mask`` each (COCO's RLE), which the file must hold, for Mask
+            R-CNN.
         filter_cfg: ``dict(filter_empty_gt=True)`` leaves out training samples without ground truth.
         **kwargs: As for :class:`mmdet.datasets.BaseDetDataset`.
 
@@ -57,6 +60,7 @@ class DeepLesionDataset(BaseDetDataset):
         data_prefix: dict | None = None,
         sample: str = "slice",
         sources: str | Sequence[str] | None = None,
+        masks: bool = False,
         filter_cfg: dict | None = None,
         **kwargs,
     ) -> None:
@@ -80,6 +84,7 @@ class DeepLesionDataset(BaseDetDataset):
                 )
         self.sample = sample
         self.sources = sources
+        self.masks = masks
         super().__init__(
             ann_file,
             data_prefix=data_prefix or dict(volume="volumes/"),
@@ -91,6 +96,7 @@ class DeepLesionDataset(BaseDetDataset):
         """Read the annotation file into one dict a sample."""
         content = read_annotation_file(self.ann_file, self.sample)
         self._labels = self._read_labels(content["categories"])
+        self._thickness = {v["name"]: v["grid"]["spacing"][2] for v in content["volumes"]}
         annotations = defaultdict(list)
         for annotation in content["annotations"]:
             if annotation["category_id"] in self._labels:
@@ -153,12 +159,21 @@ class DeepLesionDataset(BaseDetDataset):
 
     def _instance(self, annotation: dict) -> dict:
         x, y, width, height = annotation["bbox"]
+        mask = {}
+        if self.masks:
+            if not annotation.get("segmentation"):
+                raise InputError(
+                    f"{self.ann_file}: the annotation with id {annotation['id']} has no "
+                    "'segmentation', which masks=True needs; convert with --masks"
+                )
+            mask = dict(mask=annotation["segmentation"])
         return dict(
             bbox=[x, y, x + width, y + height],
             bbox_label=self._labels[annotation["category_id"]],
             ignore_flag=int(annotation.get("iscrowd", 0)),
             source=annotation["source"],
             lesion_type=annotation.get("lesion_type", -1),
+            **mask,
         )
 
     def _slice_info(
@@ -181,6 +196,8 @@ class DeepLesionDataset(BaseDetDataset):
             height=image["height"],
             width=image["width"],
             spacing=tuple(image["spacing"]),
+            # Without a table of volumes they are stored as they were published.
+            thickness=self._thickness.get(image["volume"], image["spacing"][2]),
             instances=shown,
             **truth,
         )
@@ -204,6 +221,7 @@ class DeepLesionDataset(BaseDetDataset):
             height=images[0]["height"],
             width=images[0]["width"],
             spacing=tuple(images[0]["spacing"]),
+            thickness=self._thickness[volume["name"]],
             grid=volume["grid"],
             instances=instances,
             published_gt=np.array(published, dtype=np.float64).reshape(-1, 5),

@@ -1,4 +1,4 @@
-"""Hooks, the resumable training loop and the launch on one or many processes."""
+"""Hooks, the resumable training loops and the launch on one or many processes."""
 
 from .hooks import (
     ExactResumeHook,
@@ -9,12 +9,13 @@ from .hooks import (
 )
 from .launch import run_mmdet_tool
 from .model_wrapper import AnyDeviceDistributedDataParallel
-from .runner import ResumableIterBasedTrainLoop
+from .runner import ResumableEpochBasedTrainLoop, ResumableIterBasedTrainLoop
 
 __all__ = [
     "AnyDeviceDistributedDataParallel",
     "ExactResumeHook",
     "MeanTeacherMiningHook",
+    "ResumableEpochBasedTrainLoop",
     "ResumableIterBasedTrainLoop",
     "TeacherEMAHook",
     "gt_nms",

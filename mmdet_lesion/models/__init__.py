@@ -1,19 +1,26 @@
 """Networks, and the parts that they are built from."""
 
 from . import task_modules
-from .backbones import DenseNet121, ResNet3D
+from .backbones import DenseNet3D, DenseNet121, ResNet3D
 from .data_preprocessors import VolumeDataPreprocessor
-from .dense_heads import FocalMixHead
+from .dense_heads import FocalMixHead, NegativeMaskRPNHead
 from .detectors import FocalMix, SliceFasterRCNN
-from .layers import SliceFusion
-from .losses import SoftFocalLoss
+from .layers import A3DConv, AlignShiftConv, SliceFusion
+from .losses import MaskDiceLoss, SoftFocalLoss
 from .necks import FPN3D, TopDownPathway
+from .roi_heads import MaskTrainedRoIHead
 
 __all__ = [
+    "A3DConv",
+    "AlignShiftConv",
     "DenseNet121",
+    "DenseNet3D",
     "FPN3D",
     "FocalMix",
     "FocalMixHead",
+    "MaskDiceLoss",
+    "MaskTrainedRoIHead",
+    "NegativeMaskRPNHead",
     "ResNet3D",
     "SliceFasterRCNN",
     "SliceFusion",

@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mmdet.registry import DATASETS
@@ -119,3 +122,36 @@ def test_builds_from_registry(tiny_root):
 def test_errors(build, kwargs, message):
     with pytest.raises(InputError, match=message):
         build(**kwargs)
+
+
+def test_thickness_is_that_of_the_published_slices(build):
+    # The grids of tests/test_datasets/conftest.py.
+    for sample in ("slice", "volume"):
+        dataset = build(sample=sample)
+        by_volume = {info["volume"]: info["thickness"] for info in map(dataset.__getitem__, [0, 1])}
+        grids = {v["name"]: v["grid"] for v in dataset_content(dataset)["volumes"]}
+        assert by_volume == {name: grids[name]["spacing"][2] for name in by_volume}
+
+
+def dataset_content(dataset):
+    return json.loads(Path(dataset.ann_file).read_text())
+
+
+def test_without_a_table_of_volumes_they_are_as_published(build, tiny_root):
+    content = json.loads((tiny_root / ANN_FILE).read_text())
+    del content["volumes"]
+    (tiny_root / "annotations/bare.json").write_text(json.dumps(content))
+    assert build("annotations/bare.json")[0]["thickness"] == 2.0
+
+
+def test_masks_are_handed_on_or_missed_by_name(build, tiny_root):
+    with pytest.raises(InputError, match="has no 'segmentation', which masks=True needs; convert"):
+        build(masks=True)
+    content = json.loads((tiny_root / ANN_FILE).read_text())
+    rle = {"size": [40, 48], "counts": "PWP1"}
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = rle
+    (tiny_root / "annotations/masks.json").write_text(json.dumps(content))
+    dataset = build("annotations/masks.json", masks=True)
+    assert [instance["mask"] for instance in dataset[0]["instances"]] == [rle, rle]
+    assert "mask" not in build("annotations/masks.json")[0]["instances"][0]

@@ -50,7 +50,12 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         nargs=3,
         default=(0.8, 0.8, 2.0),
         metavar=("X", "Y", "Z"),
-        help="spacing of the store in mm (default: 0.8 0.8 2.0)",
+        help="spacing of the store in mm; 0 keeps the published one (default: 0.8 0.8 2.0)",
+    )
+    parser.add_argument(
+        "--masks",
+        action="store_true",
+        help="make a mask of every mark by GrabCut from its diameters, for Mask R-CNN",
     )
     parser.add_argument("--workers", type=positive, default=1, help="processes (default: 1)")
     parser.add_argument(
@@ -71,7 +76,12 @@ def main(args: list[str] | None = None) -> int:
     options = parse_args(args)
     try:
         conversion = Conversion(
-            options.raw, options.out, options.harvester, options.spacing, options.strict
+            options.raw,
+            options.out,
+            options.harvester,
+            options.spacing,
+            options.strict,
+            options.masks,
         )
         result = conversion.run(options.workers, options.shard, options.resume)
     except (InputError, OSError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class StoredEntry:
     file_name: str
     first_slice: int
     grid: Grid
+    masks: Mapping[str, dict] = field(default_factory=dict)
 
     @property
     def last_slice(self) -> int:
@@ -47,7 +48,13 @@ class VolumeIndex:
         self._by_series: dict[str, list[StoredEntry]] = {}
         for record in records:
             entries = [
-                StoredEntry(v["name"], v["file_name"], v["first_slice"], Grid.from_dict(v["grid"]))
+                StoredEntry(
+                    v["name"],
+                    v["file_name"],
+                    v["first_slice"],
+                    Grid.from_dict(v["grid"]),
+                    v.get("masks", {}),
+                )
                 for v in record["volumes"]
             ]
             self._by_series[record["folder"]] = entries
@@ -123,6 +130,7 @@ class CocoBuilder:
         source: str,
         lesion_type: int = -1,
         recist: tuple[float, ...] = (),
+        mask: dict | None = None,
     ) -> None:
         """Add a box on the store slice nearest to its own.
 
@@ -133,6 +141,7 @@ class CocoBuilder:
             source: ``recist``, ``full``, ``mined`` or ``hard_negative``.
             lesion_type: 1…8 or -1.
             recist: Published end points of the diameters, 8 numbers, or nothing.
+            mask: COCO's RLE in the store slice, where there is one.
         """
         grid = entry.grid
         x1, y1, x2, y2 = grid.boxes_to_store(np.array([box]))[0].tolist()
@@ -152,6 +161,8 @@ class CocoBuilder:
             points = np.array(recist).reshape(-1, 2)
             annotation["recist"] = grid.points_to_store(points).ravel().tolist()
             annotation["published_recist"] = list(recist)
+        if mask:
+            annotation["segmentation"] = mask
         self._content["annotations"].append(annotation)
 
     @property
@@ -244,7 +255,8 @@ def key_slice_file(
         for item in items:
             row = item.mark.row
             recist = row.measurement if all(map(math.isfinite, row.measurement)) else ()
-            builder.annotate(entry, item.z, item.box, "recist", row.lesion_type, recist)
+            mask = entry.masks.get(item.mark.key)
+            builder.annotate(entry, item.z, item.box, "recist", row.lesion_type, recist, mask)
             taken.append(entry.grid.boxes_to_store(np.array([item.box]))[0])
         # Neighbouring key slices may share one store slice; each lesion is listed once.
         for z in sorted({item.z for item in items}):

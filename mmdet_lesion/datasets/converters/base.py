@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tqdm import tqdm
 
@@ -62,17 +63,25 @@ class StoreConversion:
         strict: Stop at the first problem.
 
     Raises:
-        InputError: The spacing is not three positive numbers.
+        InputError: The spacing is not three positive numbers, or three from 0 where 0 stands for
+            the published spacing.
     """
 
     _unit = "series"
     _format = 1
+    _zero_keeps_published = False
+    # Settings that conversions did not write down before there was a choice.
+    _unwritten: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, out: str | os.PathLike, spacing: Sequence[float], strict: bool) -> None:
         self.out = Path(out)
         self.spacing = tuple(float(s) for s in spacing)
-        if len(self.spacing) != 3 or not all(0 < s < float("inf") for s in self.spacing):
-            raise InputError(f"the spacing is {self.spacing}; expected three positive numbers")
+        zero = self._zero_keeps_published
+        if len(self.spacing) != 3 or not all(
+            0 < s < math.inf or (zero and s == 0) for s in self.spacing
+        ):
+            expected = "three numbers from 0" if zero else "three positive numbers"
+            raise InputError(f"the spacing is {self.spacing}; expected {expected}")
         self.report = ConversionReport(strict)
 
     def _settings(self) -> dict[str, Any]:
@@ -103,7 +112,7 @@ class StoreConversion:
                 f"{self.out} holds a conversion already; add --resume to go on with it, or choose "
                 "another folder"
             )
-        found = read_json(path)
+        found = {**self._unwritten, **read_json(path)}
         for key in sorted({*settings, *found}):
             if found.get(key) != settings.get(key):
                 raise InputError(

@@ -16,7 +16,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ...errors import InputError
 from ...io import (
@@ -62,13 +62,17 @@ class Conversion(StoreConversion):
         harvester: Folder of Lesion Harvester's ``Revised-*.pkl``; by default ``harvester/`` in the
             raw folder where there is one. Marks on the volumes that these files label are left out
             of ``train.json``.
-        spacing: Spacing of the store ``(x, y, z)`` in mm.
+        spacing: Spacing of the store ``(x, y, z)`` in mm; 0 keeps the published one.
         strict: Stop at the first problem.
+        masks: Make a pseudo-mask of every mark by GrabCut, for Mask R-CNN.
 
     Raises:
         FileNotFoundError: A folder or the table is not there.
-        InputError: A table or pickle cannot be used, or the spacing is not positive.
+        InputError: A table or pickle cannot be used, or the spacing is negative.
     """
+
+    _zero_keeps_published = True
+    _unwritten: ClassVar[dict[str, Any]] = {"masks": False}
 
     def __init__(
         self,
@@ -77,9 +81,11 @@ class Conversion(StoreConversion):
         harvester: str | os.PathLike | None = None,
         spacing: Sequence[float] = (0.8, 0.8, 2.0),
         strict: bool = False,
+        masks: bool = False,
     ) -> None:
         super().__init__(out, spacing, strict)
         self.raw = Path(raw)
+        self.masks = masks
         if not (self.raw / IMAGES).is_dir():
             raise FileNotFoundError(f"{self.raw / IMAGES} is not there; expected folders of PNGs")
         self._truths = self._read_truths(harvester)
@@ -175,6 +181,9 @@ class Conversion(StoreConversion):
             raise
         return ConversionResult(self.report, waiting, 0)
 
+    def _settings(self) -> dict[str, Any]:
+        return {**super()._settings(), "masks": self.masks}
+
     def _tasks(self) -> list[SeriesTask]:
         """All series, by name; rows without a PNG are reported on the way."""
         marks: dict[str, list[Mark]] = defaultdict(list)
@@ -199,6 +208,7 @@ class Conversion(StoreConversion):
                     tuple(slices),
                     tuple(others),
                     tuple(marks[folder]),
+                    masks=self.masks,
                 )
             )
         series = set(folders)

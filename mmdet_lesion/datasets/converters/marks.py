@@ -24,6 +24,11 @@ class Mark:
     file: str
     row: DLInfoRow
 
+    @property
+    def key(self) -> str:
+        """Names the row."""
+        return f"{self.file}:{self.row.line}"
+
     def problem(self, kind: str, text: str, action: str = "row skipped") -> Problem:
         """A problem of this row."""
         return Problem(self.file, self.row.line, text, action, kind)

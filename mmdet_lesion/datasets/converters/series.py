@@ -15,8 +15,9 @@ import numpy as np
 from ...io import SUFFIX, Problem, save_volume, write_json
 from ...structures import Grid, Volume
 from .execution import Record
-from .marks import Mark, valid_spacing
+from .marks import Mark, check_box, valid_spacing
 from .png_slices import BadSliceError, read_hu
+from .pseudo_masks import encode_mask, pseudo_mask
 
 __all__ = [
     "IMAGES",
@@ -77,11 +78,12 @@ class SeriesTask:
         folder: ``{patient}_{study}_{series}``.
         raw: The raw folder.
         out: The folder to write to.
-        spacing: Spacing of the store ``(x, y, z)`` in mm.
+        spacing: Spacing of the store ``(x, y, z)`` in mm; 0 stands for the published one.
         slices: ``(slice, file size)`` of every PNG, sorted.
         others: Names of PNGs that are no slices.
         marks: All rows of this series.
         stale: Files of earlier, unfinished runs, to be removed first.
+        masks: Make a pseudo-mask of every mark.
     """
 
     folder: str
@@ -92,6 +94,7 @@ class SeriesTask:
     others: tuple[str, ...]
     marks: tuple[Mark, ...]
     stale: tuple[Path, ...] = ()
+    masks: bool = False
 
     @property
     def name(self) -> str:
@@ -114,6 +117,9 @@ class SeriesTask:
             [m.file, m.row.line, m.row.key_slice, list(m.row.slice_range), repr(m.row.spacing)]
             for m in self.marks
         ]
+        if self.masks:
+            drawn = [repr((m.row.box, m.row.measurement, m.row.window)) for m in self.marks]
+            marks = [[*mark, text] for mark, text in zip(marks, drawn)]
         return {"slices": [list(s) for s in self.slices], "others": [*self.others], "marks": marks}
 
     @property
@@ -212,7 +218,7 @@ def convert_series(task: SeriesTask) -> Record:
 
     Returns:
         The record that is also written to ``records/``: ``folder``, ``inputs``, ``volumes`` (name,
-        file_name, first_slice, grid, size) and ``problems``.
+        file_name, first_slice, grid, size, and with masks a mask for each mark) and ``problems``.
 
     Raises:
         OSError: A file cannot be read or written.
@@ -249,13 +255,36 @@ def _store(
     task: SeriesTask, numbers: list[int], hu: np.ndarray, spacing: tuple[float, float, float]
 ) -> dict[str, Any]:
     name = volume_name(task.folder, numbers[0], numbers[-1])
-    volume = Volume(hu, spacing).resample(task.spacing)
+    store_spacing = tuple(new or old for new, old in zip(task.spacing, spacing))
+    volume = Volume(hu, spacing).resample(store_spacing)
     path = task.out / "volumes" / (name + SUFFIX)
     save_volume(path, volume)
-    return {
+    grid = Grid(hu.shape, spacing, volume.shape, store_spacing)
+    stored = {
         "name": name,
         "file_name": path.name,
         "first_slice": numbers[0],
-        "grid": Grid(hu.shape, spacing, volume.shape, task.spacing).to_dict(),
+        "grid": grid.to_dict(),
         "size": path.stat().st_size,
     }
+    if task.masks:
+        stored["masks"] = _masks(task, numbers[0], volume.array, grid)
+    return stored
+
+
+def _masks(task: SeriesTask, first: int, hu: np.ndarray, grid: Grid) -> dict[str, dict]:
+    """Masks of the marks on a volume's slices, by the marks' keys."""
+    masks = {}
+    depth, height, width = grid.shape
+    for mark in task.marks:
+        row = mark.row
+        box, _ = check_box(row.box, width, height)
+        if row.noisy or box is None or not first <= row.key_slice < first + depth:
+            continue
+        plane = hu[int(grid.nearest_store_slice(row.key_slice - first))]
+        edges = grid.boxes_to_store(np.array([box]))[0]
+        recist = grid.points_to_store(np.array(row.measurement))
+        if not np.isfinite(recist).all():
+            recist = None
+        masks[mark.key] = encode_mask(pseudo_mask(plane, edges, recist, row.window))
+    return masks

@@ -12,6 +12,7 @@ from .pack_lesion_inputs import PackLesionInputs
 from .pack_volume_inputs import PackVolumeInputs
 from .random_cube_symmetry import RandomCubeSymmetry
 from .random_rescale import RandomRescale
+from .resize_slices import ResizeSlices
 from .windowing import apply_window
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "PackVolumeInputs",
     "RandomCubeSymmetry",
     "RandomRescale",
+    "ResizeSlices",
     "apply_window",
 ]

@@ -20,6 +20,7 @@ _META_KEYS = (
     "homography_matrix",
     "volume",
     "spacing",
+    "thickness",
     "slice_index",
     "slice_inds",
     "grid",

@@ -99,7 +99,7 @@ class MeanTeacherMiningHook(TeacherEMAHook):
             )
         data_samples = data_batch["data_samples"]
         with runner.optim_wrapper.optim_context(self.ema_model):
-            predictions = predict_views(self.ema_model.module, teacher_inputs)
+            predictions = predict_views(self.ema_model.module, teacher_inputs, data_samples)
         for sample, view, pred in zip(data_samples, teacher_inputs, predictions):
             bboxes, scores = get_box_tensor(pred.bboxes).cpu(), pred.scores.cpu()
             projected, inside = _project(bboxes, view.shape[-2:], sample)
@@ -171,20 +171,25 @@ class MeanTeacherMiningHook(TeacherEMAHook):
 
 
 @torch.no_grad()
-def predict_views(model: nn.Module, views: list[Tensor]) -> list[InstanceData]:
+def predict_views(
+    model: nn.Module, views: list[Tensor], data_samples: list[DetDataSample]
+) -> list[InstanceData]:
     """Predict on un-resized images, in their own coordinates.
 
     Args:
         model: a detector with its data preprocessor.
         views: (C, H, W) images, as the pipeline packs them.
+        data_samples: their samples, of which only the slice thickness is looked at.
 
     Returns:
         ``bboxes`` (N, 4), ``scores`` and ``labels`` of each image.
     """
     samples = []
-    for view in views:
+    for view, sample in zip(views, data_samples):
         shape = tuple(view.shape[-2:])
         meta = dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0))
+        if "thickness" in sample.metainfo:
+            meta["thickness"] = sample.thickness
         samples.append(DetDataSample(metainfo=meta))
     results = model.test_step(dict(inputs=views, data_samples=samples))
     return [result.pred_instances for result in results]

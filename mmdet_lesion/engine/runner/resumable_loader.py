@@ -1,11 +1,12 @@
 """A data loader that can begin at any batch, with augmentation that depends on the draw alone."""
 
 import random
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Iterator, NamedTuple, Union
 
 import numpy as np
 import torch
 from mmengine.dist import get_rank
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
 from ..random import seed_generators
@@ -128,3 +129,11 @@ def resumable(loader: DataLoader, seed: int) -> ResumableDataLoader:
         prefetch_factor=loader.prefetch_factor,
         persistent_workers=loader.persistent_workers,
     )
+
+
+def build_resumable(runner: Runner, dataloader: Union[DataLoader, dict]) -> ResumableDataLoader:
+    """Build a runner's training loader, from its config where it is one, as a resumable one."""
+    if isinstance(dataloader, dict):
+        different = runner._randomness_cfg.get("diff_rank_seed", False)
+        dataloader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=different)
+    return resumable(dataloader, runner.seed)

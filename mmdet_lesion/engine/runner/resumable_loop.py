@@ -8,7 +8,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .resumable_loader import resumable
+from .resumable_loader import build_resumable
 
 
 @LOOPS.register_module()
@@ -25,12 +25,7 @@ class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
     """
 
     def __init__(self, runner: Runner, dataloader: Union[DataLoader, dict], **kwargs) -> None:
-        if isinstance(dataloader, dict):
-            different = runner._randomness_cfg.get("diff_rank_seed", False)
-            dataloader = runner.build_dataloader(
-                dataloader, seed=runner.seed, diff_rank_seed=different
-            )
-        super().__init__(runner, resumable(dataloader, runner.seed), **kwargs)
+        super().__init__(runner, build_resumable(runner, dataloader), **kwargs)
 
     def run(self) -> nn.Module:
         """Train from the runner's iteration on."""

@@ -73,7 +73,7 @@ def load_densenet_weights(
         module: network whose modules are named as torchvision's, without ``features.``.
         source: local path or http(s) URL of a state dict, also under ``state_dict``.
         prefix: takes the keys that begin with it, e.g. ``backbone.`` of a detector's checkpoint.
-        optional: prefixes of own parameters that the file need not have.
+        optional: names of own modules or parameters that the file need not have.
         adapt: ``(name, loaded, own)`` to the tensor to load, for own parameters whose shape
             differs on purpose.
 
@@ -93,7 +93,7 @@ def load_densenet_weights(
     missing = sorted(
         key
         for key in own.keys() - renamed.keys()
-        if not key.endswith("num_batches_tracked") and not key.startswith(optional)
+        if not key.endswith("num_batches_tracked") and set(optional).isdisjoint(key.split("."))
     )
     mismatched = [
         f"{key} {tuple(value.shape)} instead of {tuple(own[key].shape)}"

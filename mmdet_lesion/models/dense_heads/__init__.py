@@ -1,5 +1,6 @@
 """Heads that predict at every location."""
 
 from .focalmix_head import AnchorTargets, FocalMixHead
+from .negative_mask_rpn_head import NegativeMaskRPNHead
 
-__all__ = ["AnchorTargets", "FocalMixHead"]
+__all__ = ["AnchorTargets", "FocalMixHead", "NegativeMaskRPNHead"]

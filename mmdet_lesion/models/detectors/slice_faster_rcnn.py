@@ -7,12 +7,14 @@ from mmdet.structures import DetDataSample, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from .thickness_aware import ThicknessAware
+
 #: Metainfo of a volume that its slices do without, so that it is not copied for each.
 VOLUME_KEYS = ("slice_inds", "published_gt", "grid")
 
 
 @MODELS.register_module()
-class SliceFasterRCNN(FasterRCNN):
+class SliceFasterRCNN(ThicknessAware, FasterRCNN):
     """Faster R-CNN whose input channels are the slices around the one to detect on.
 
     Training, and prediction for samples of one window each, are :class:`FasterRCNN`'s, with

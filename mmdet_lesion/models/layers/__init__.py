@@ -1,5 +1,9 @@
 """Layers that several networks share."""
 
+from .a3d_conv import A3DConv
+from .align_shift_conv import AlignShiftConv
+from .depth_reduction import DepthReduction
+from .slice_conv import SliceConv
 from .slice_fusion import SliceFusion
 
-__all__ = ["SliceFusion"]
+__all__ = ["A3DConv", "AlignShiftConv", "DepthReduction", "SliceConv", "SliceFusion"]

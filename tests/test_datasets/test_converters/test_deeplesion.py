@@ -7,6 +7,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from mmdet_lesion.datasets.converters import Conversion, StrictError
 from mmdet_lesion.datasets.converters.series import SeriesTask
@@ -289,8 +290,8 @@ def test_what_cannot_be_converted_is_refused_at_once(raw, tmp_path):
         Conversion(tmp_path, out)
     with pytest.raises(FileNotFoundError, match="holds no truth"):
         Conversion(raw, out, harvester=tmp_path)
-    with pytest.raises(InputError, match="expected three positive numbers"):
-        Conversion(raw, out, spacing=(0.8, 0.8, 0.0))
+    with pytest.raises(InputError, match="expected three numbers from 0"):
+        Conversion(raw, out, spacing=(0.8, 0.8, -1.0))
     pickle = tmp_path / "Revised-Train744.pkl"
     pickle.write_bytes((raw / "harvester" / pickle.name).read_bytes()[:-9])
     with pytest.raises(InputError, match=r"Revised-Train744\.pkl is truncated"):
@@ -322,3 +323,60 @@ def test_published_slices_are_converted(lesion_data, tmp_path):
     kinds = Counter(problem.kind for problem in result.report.problems)
     assert kinds["missing series"] + kinds["missing PNG"] == 4889 - 2 - 1
     assert kinds["missing volume"] == 1071 + 100 + 744
+
+
+def test_spacing_of_0_keeps_the_published_grid(raw, tmp_path):
+    Conversion(raw, tmp_path / "out", spacing=(0, 0, 2)).run(progress=False)
+    train = annotations(tmp_path / "out", "train")
+    assert train["volumes"][0]["grid"]["store_spacing"] == [0.7, 0.7, 2.0]
+    assert train["volumes"][0]["grid"]["store_shape"] == [11, 24, 24]
+    assert train["images"][0]["spacing"] == [0.7, 0.7, 2.0]
+    x1, y1, x2, y2 = train["annotations"][0]["published_bbox"]
+    # Edges, half-open.
+    bbox = [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]
+    assert train["annotations"][0]["bbox"] == pytest.approx(bbox)
+
+
+def test_masks_are_made_on_demand_and_lie_in_their_boxes(raw, reference, tmp_path):
+    out = tmp_path / "out"
+    Conversion(raw, out, masks=True).run(progress=False)
+    for name in ("train", "val", "test"):
+        for plain, masked in zip(
+            annotations(reference, name)["annotations"], annotations(out, name)["annotations"]
+        ):
+            assert "segmentation" not in plain
+            mask = coco_mask.decode(masked.pop("segmentation")).astype(bool)
+            assert masked == plain
+            x, y, width, height = plain["bbox"]
+            rows, columns = np.nonzero(mask)
+            assert mask.shape == annotations_size(out, name, plain["image_id"])
+            assert x - 0.5 <= columns.min() and columns.max() + 1 <= x + width + 0.5
+            assert y - 0.5 <= rows.min() and rows.max() + 1 <= y + height + 0.5
+
+
+def annotations_size(out, name, image_id):
+    images = {image["id"]: image for image in annotations(out, name)["images"]}
+    return images[image_id]["height"], images[image_id]["width"]
+
+
+def test_masks_do_not_depend_on_processes_nor_resuming(raw, tmp_path):
+    Conversion(raw, tmp_path / "one", masks=True).run(progress=False)
+    Conversion(raw, tmp_path / "two", masks=True).run(workers=2, progress=False)
+    Conversion(raw, tmp_path / "two", masks=True).run(resume=True, progress=False)
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_a_conversion_without_masks_is_not_gone_on_with_them(raw, reference, tmp_path):
+    out = shutil.copytree(reference, tmp_path / "out")
+    with pytest.raises(InputError, match="tells masks False, now it is True"):
+        Conversion(raw, out, masks=True).run(resume=True, progress=False)
+
+
+def test_a_conversion_that_tells_nothing_of_masks_is_one_without(raw, reference, tmp_path):
+    out = shutil.copytree(reference, tmp_path / "out")
+    settings = json.loads((out / "conversion.json").read_text())
+    assert settings.pop("masks") is False
+    (out / "conversion.json").write_text(json.dumps(settings))
+    Conversion(raw, out).run(resume=True, progress=False)
+    with pytest.raises(InputError, match="tells masks False, now it is True"):
+        Conversion(raw, out, masks=True).run(resume=True, progress=False)

@@ -141,6 +141,8 @@ def test_another_split_needs_no_other_volumes(luna16_raw, luna16_store, tmp_path
         convert(luna16_raw, out)
     with pytest.raises(InputError, match="tells spacing"):
         Luna16Conversion(luna16_raw, out, (1, 1, 1)).run(resume=True, progress=False)
+    with pytest.raises(InputError, match="expected three positive numbers"):
+        Luna16Conversion(luna16_raw, out, (0, 0, 2))
 
 
 def set_key(path, key, value):

@@ -137,3 +137,12 @@ def test_the_crop_table_shows_all_ways(benchmark, capsys):
     text = capsys.readouterr().out
     assert "crop of 16³ out of 20 x 30 x 40" in text
     assert "from .mhd and .raw" in text
+
+
+def test_both_ways_to_mix_agree(benchmark, monkeypatch, capsys):
+    args = ["mixing", "--channels", "4", "--size", "6", "--repeats", "1"]
+    assert benchmark.main(args) == 0
+    assert "einsum over slices" in capsys.readouterr().out
+    monkeypatch.setattr(benchmark.A3DConv, "mix", lambda self, slices, _: 2 * slices)
+    with pytest.raises(RuntimeError, match="differs between the two layouts"):
+        benchmark.main(args)

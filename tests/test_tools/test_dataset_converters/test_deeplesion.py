@@ -81,7 +81,7 @@ def test_strict_fails_with_one_sentence(main, raw, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ('more', 'message'),
-    [(('--spacing', '0.8', '0.8', '-1'), 'expected three positive numbers'),
+    [(('--spacing', '0.8', '0.8', '-1'), 'expected three numbers from 0'),
      (('--harvester', 'nowhere'), 'nowhere holds no truth')],
 )  # fmt: skip
 def test_wrong_arguments_end_in_one_sentence(main, raw, tmp_path, capsys, more, message):

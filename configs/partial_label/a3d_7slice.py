@@ -1,0 +1,23 @@
+_base_ = "faster_rcnn_3slice.py"
+
+model = dict(
+    # Windows of seven slices take as many times the memory.
+    chunk_size=2,
+    backbone=dict(
+        _delete_=True,
+        type="DenseNet3D",
+        conv="a3d",
+        num_slices=7,
+        # Not ImageNet's statistics: one grey channel is not the sum of three.
+        norm_cfg=dict(type="BN", requires_grad=True),
+        norm_eval=False,
+        with_cp=True,
+        init_cfg=_base_.model.backbone.init_cfg,
+    ),
+)
+
+train_pipeline = [
+    dict(type="LoadSliceWindow", num_slices=7, window=_base_.window),
+    *_base_.train_pipeline[1:],
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

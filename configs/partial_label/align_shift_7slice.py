@@ -1,0 +1,3 @@
+_base_ = "a3d_7slice.py"
+
+model = dict(backbone=dict(conv="align_shift"))

@@ -1,0 +1,19 @@
+_base_ = [
+    "../_base_/models/faster_rcnn_densenet121_9slice.py",
+    "../_base_/datasets/deeplesion_key_slices.py",
+    "../_base_/schedules/sgd_20e.py",
+    "../_base_/default_runtime.py",
+]
+
+# Three slices are one image: a plain 2D network.
+model = dict(
+    backbone=dict(num_slices=3),
+    neck=dict(num_groups=1),
+    # 16, 24, 32, 48, 96 and 192 pixels
+    rpn_head=dict(anchor_generator=dict(scales=[4, 6, 8, 12, 24, 48])),
+    # 16 false positives an image need low scores.
+    test_cfg=dict(rcnn=dict(score_thr=0.001)),
+)
+
+default_hooks = dict(checkpoint=dict(by_epoch=True, interval=1))
+log_processor = dict(by_epoch=True)

@@ -1,0 +1,20 @@
+_base_ = "faster_rcnn_3slice_phantom.py"
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="DenseNet3D",
+        conv="a3d",
+        num_slices=7,
+        num_init_features=32,
+        growth_rate=16,
+        block_config=(3, 6, 8),
+        norm_cfg=_base_.model.backbone.norm_cfg,
+    )
+)
+
+train_pipeline = [
+    dict(type="LoadSliceWindow", num_slices=7, window=_base_.window),
+    *_base_.train_pipeline[1:],
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

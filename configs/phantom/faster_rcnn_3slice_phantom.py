@@ -1,0 +1,26 @@
+# The detectors of configs/partial_label at a scale that trains from scratch on two CPU cores.
+_base_ = "faster_rcnn_phantom.py"
+
+model = dict(
+    backbone=dict(num_slices=3),
+    test_cfg=dict(rcnn=dict(score_thr=0.001)),
+)
+
+train_pipeline = [
+    dict(type="LoadSliceWindow", num_slices=3, window=_base_.window),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PackLesionInputs"),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(ann_file="annotations/val.json"))
+test_dataloader = dict(dataset=dict(ann_file="annotations/test.json"))
+val_evaluator = dict(protocol="slice")
+test_evaluator = dict(protocol="slice")
+
+# The paper's decay after 12 and 14 of 20 epochs.
+param_scheduler = [
+    *_base_.param_scheduler,
+    dict(type="MultiStepLR", by_epoch=False, milestones=[720, 840], gamma=0.1),
+]
+custom_hooks = []

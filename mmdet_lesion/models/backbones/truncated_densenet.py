@@ -1,0 +1,244 @@
+"""What truncated DenseNet-121s have in common, and the blocks that they are built from."""
+
+from contextlib import contextmanager, nullcontext
+from typing import Callable, Iterator, Optional, Sequence, Union
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from .densenet_weights import load_densenet_weights
+
+
+class TruncatedDenseNet(BaseModule):
+    """Stem, dense blocks 1-3 and their transitions, with torchvision's names; no forward.
+
+    Args:
+        stem_channels: channels that the stem reads.
+        growth_rate: channels that a dense layer adds.
+        block_config: dense layers of the three blocks.
+        num_init_features: channels of the stem.
+        bn_size: a layer's bottleneck has ``bn_size * growth_rate`` channels.
+        norm_cfg: norm layers, as in mmdet.
+        norm_eval: keep batch norms in eval mode in training (running statistics stay).
+        frozen_stages: -1 nothing, 0 the stem, k the stem and the first k blocks with their
+            transitions.
+        with_cp: recompute each dense layer in the backward pass instead of keeping its
+            activations. Results and running statistics are the same.
+        init_cfg: as in mmengine; He initialisation of the convolutions without it.
+            ``dict(type='Pretrained', checkpoint=PATH_OR_URL)`` loads torchvision's ``densenet121``
+            files, with ``prefix`` the backbone of a checkpoint of our own.
+        conv_layer: makes the convolutions of the dense layers.
+    """
+
+    #: Names of modules and parameters that ImageNet's files need not have.
+    own_names: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        stem_channels: int,
+        growth_rate: int,
+        block_config: Sequence[int],
+        num_init_features: int,
+        bn_size: int,
+        norm_cfg: Optional[dict],
+        norm_eval: bool,
+        frozen_stages: int,
+        with_cp: bool,
+        init_cfg: Union[dict, list[dict], None],
+        conv_layer: Callable[..., nn.Conv2d] = nn.Conv2d,
+    ) -> None:
+        # mmengine looks at a class and its direct bases.
+        layers = ["Conv2d", "SliceConv"]
+        super().__init__(init_cfg or dict(type="Kaiming", layer=layers))
+        if len(block_config) != 3 or not -1 <= frozen_stages <= 3:
+            raise ValueError(
+                f"{type(self).__name__}: block_config={tuple(block_config)} and frozen_stages="
+                f"{frozen_stages}, expected three blocks and a value from -1 to 3"
+            )
+        self.norm_eval = norm_eval
+        self.frozen_stages = frozen_stages
+        norm_cfg = norm_cfg or dict(type="BN")
+
+        channels = num_init_features
+        self.conv0 = nn.Conv2d(stem_channels, channels, 7, stride=2, padding=3, bias=False)
+        self.norm0 = build_norm_layer(norm_cfg, channels)[1]
+        self.out_channels = []
+        for stage, num_layers in enumerate(block_config, start=1):
+            block = DenseBlock(
+                num_layers, channels, growth_rate, bn_size, norm_cfg, with_cp, conv_layer
+            )
+            self.add_module(f"denseblock{stage}", block)
+            channels += num_layers * growth_rate
+            self.out_channels.append(channels)
+            # The last transition is cut after its ReLU.
+            reduced = channels // 2 if stage < len(block_config) else None
+            self.add_module(f"transition{stage}", Transition(channels, reduced, norm_cfg))
+            channels = reduced
+        self._freeze_stages()
+
+    def init_weights(self) -> None:
+        """Initialise; pretrained weights are loaded here, since mmengine would skip misfits."""
+        init_cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
+        pretrained = [cfg for cfg in init_cfgs if cfg["type"] == "Pretrained"]
+        first_time = not self.is_init
+        self.init_cfg = [cfg for cfg in init_cfgs if cfg["type"] != "Pretrained"]
+        super().init_weights()
+        self.init_cfg = init_cfgs
+        if first_time:
+            for cfg in pretrained:
+                load_densenet_weights(
+                    self,
+                    cfg["checkpoint"],
+                    prefix=cfg.get("prefix"),
+                    optional=self.own_names,
+                    adapt=self.adapt_weight,
+                )
+
+    def adapt_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor:
+        """Fit a loaded weight to the own one where shapes differ on purpose."""
+        return value
+
+    def stem(self, images: Tensor) -> Tensor:
+        """Compute the map of stride 4 from (M, stem_channels, H, W) images."""
+        x = F.relu(self.norm0(self.conv0(images)), inplace=True)
+        return F.max_pool2d(x, 3, stride=2, padding=1)
+
+    def train(self, mode: bool = True) -> "TruncatedDenseNet":
+        """Set the mode; frozen stages, and with ``norm_eval`` all batch norms, stay in eval."""
+        super().train(mode)
+        self._freeze_stages()
+        if mode and self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def _freeze_stages(self) -> None:
+        stages = [(self.conv0, self.norm0)]
+        stages += [
+            (getattr(self, f"denseblock{i}"), getattr(self, f"transition{i}")) for i in (1, 2, 3)
+        ]
+        for stage in stages[: self.frozen_stages + 1]:
+            for module in stage:
+                module.eval()
+                module.requires_grad_(False)
+
+
+class DenseBlock(nn.Module):
+    """Layers that each read the outputs of all before them.
+
+    Input (N, C, H, W), output (N, C + num_layers * growth_rate, H, W). ``with_cp`` recomputes
+    each layer in the backward pass. ``context`` goes on to the layers' convolutions.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        in_channels: int,
+        growth_rate: int,
+        bn_size: int,
+        norm_cfg: dict,
+        with_cp: bool,
+        conv_layer: Callable[..., nn.Conv2d] = nn.Conv2d,
+    ) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        for i in range(num_layers):
+            layer = DenseLayer(
+                in_channels + i * growth_rate, growth_rate, bn_size, norm_cfg, conv_layer
+            )
+            self.add_module(f"denselayer{i + 1}", layer)
+
+    def forward(self, x: Tensor, *context: Tensor) -> Tensor:
+        """Append the layers' outputs to the channels of ``x``."""
+        maps = [x]
+        for layer in self.children():
+            run = self._recomputed if self._saves else DenseLayer.__call__
+            maps.append(run(layer, maps, *context))
+        return torch.cat(maps, 1)
+
+    @property
+    def _saves(self) -> bool:
+        return self.with_cp and torch.is_grad_enabled()
+
+    @staticmethod
+    def _recomputed(layer: nn.Module, maps: list[Tensor], *context: Tensor) -> Tensor:
+        return checkpoint(
+            layer,
+            # A copy, as the list goes on growing before the layer is run again.
+            list(maps),
+            *context,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=lambda: (nullcontext(), _running_statistics_kept(layer)),
+        )
+
+
+class DenseLayer(nn.Module):
+    """Norm, ReLU, 1x1 convolution, norm, ReLU, 3x3 convolution on all maps before it.
+
+    Input maps (N, C_i, H, W) with C_i adding up to ``in_channels``; output
+    (N, growth_rate, H, W).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        growth_rate: int,
+        bn_size: int,
+        norm_cfg: dict,
+        conv_layer: Callable[..., nn.Conv2d] = nn.Conv2d,
+    ) -> None:
+        super().__init__()
+        bottleneck = bn_size * growth_rate
+        self.norm1 = build_norm_layer(norm_cfg, in_channels)[1]
+        self.conv1 = conv_layer(in_channels, bottleneck, 1, bias=False)
+        self.norm2 = build_norm_layer(norm_cfg, bottleneck)[1]
+        self.conv2 = conv_layer(bottleneck, growth_rate, 3, padding=1, bias=False)
+
+    def forward(self, maps: Sequence[Tensor], *context: Tensor) -> Tensor:
+        """Compute the new channels from all maps before."""
+        x = self.conv1(F.relu(self.norm1(torch.cat(maps, 1)), inplace=True), *context)
+        return self.conv2(F.relu(self.norm2(x), inplace=True), *context)
+
+
+class Transition(nn.Module):
+    """Norm and ReLU (``activate``), then a 1x1 convolution and average pooling (``reduce``).
+
+    ``out_channels=None`` is a transition cut after its ReLU.
+    """
+
+    def __init__(self, in_channels: int, out_channels: Optional[int], norm_cfg: dict) -> None:
+        super().__init__()
+        self.norm = build_norm_layer(norm_cfg, in_channels)[1]
+        if out_channels is not None:
+            self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+
+    def activate(self, x: Tensor) -> Tensor:
+        """Norm and ReLU; the map that a backbone gives away."""
+        return F.relu(self.norm(x), inplace=True)
+
+    def reduce(self, x: Tensor) -> Tensor:
+        """Convolve and halve the size, (N, C, H, W) to (N, out_channels, H // 2, W // 2)."""
+        # Pooling commutes with a 1x1 convolution and leaves it a quarter of the work.
+        return self.conv(F.avg_pool2d(x, 2))
+
+
+@contextmanager
+def _running_statistics_kept(layer: nn.Module) -> Iterator[None]:
+    """Keep batch norms from counting a recomputed batch a second time."""
+    norms = [m for m in layer.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)

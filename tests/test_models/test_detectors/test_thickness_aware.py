@@ -1,0 +1,90 @@
+"""The slice thickness on its way from the data samples to the backbone."""
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from test_slice_faster_rcnn import image, sample, tiny_config
+
+from mmdet_lesion.engine import predict_views
+from mmdet_lesion.errors import InputError
+
+
+def build(conv="align_shift"):
+    from mmdet.utils import register_all_modules
+
+    register_all_modules(init_default_scope=True)
+    cfg = tiny_config("early")
+    cfg.backbone = dict(
+        type="DenseNet3D",
+        conv=conv,
+        num_slices=7,
+        growth_rate=4,
+        block_config=(1, 1, 1),
+        num_init_features=8,
+    )
+    torch.manual_seed(0)
+    model = MODELS.build(cfg)
+    model.init_weights()
+    model.seen = []
+    model.backbone.register_forward_pre_hook(lambda _, args: model.seen.append(args[1:]))
+    return model
+
+
+def seen(model):
+    return [thickness.tolist() for (thickness,) in model.seen]
+
+
+def test_in_training_each_image_has_its_own():
+    model = build()
+    box = [[10.0, 8.0, 30.0, 28.0]]
+    data = dict(
+        inputs=[image(7), image(7, seed=1)],
+        data_samples=[sample(boxes=box, thickness=1.0), sample(boxes=box, thickness=5.0)],
+    )
+    losses = model(**model.data_preprocessor(data, True), mode="loss")
+    assert seen(model) == [[1.0, 5.0]]
+    assert all(torch.as_tensor(value).isfinite().all() for value in losses["loss_rpn_cls"])
+    assert model._thickness is None
+
+
+@torch.no_grad()
+def test_in_tests_every_window_of_a_volume_has_its_volumes():
+    model = build().eval()
+    model.chunk_size = 2
+    volume = sample(slice_inds=[0, 2, 4], thickness=2.5)
+    result = model.test_step(dict(inputs=[image(5)], data_samples=[volume]))[0]
+    assert seen(model) == [[2.5, 2.5], [2.5]]
+    assert set(result.pred_instances.slice_inds.tolist()) == {0, 2, 4}
+
+
+@torch.no_grad()
+def test_the_teacher_is_told():
+    model = build().eval()
+    samples = [sample(thickness=1.0), sample(thickness=5.0)]
+    predict_views(model, [image(7), image(7)], samples)
+    assert seen(model) == [[1.0, 5.0]]
+
+
+@torch.no_grad()
+def test_thickness_changes_what_is_found():
+    model = build().eval()
+    scores = [
+        predict_views(model, [image(7)], [sample(thickness=t)])[0].scores for t in (1.0, 20.0)
+    ]
+    assert not torch.equal(*scores)
+
+
+@torch.no_grad()
+def test_other_backbones_are_called_as_ever():
+    model = build("a3d").eval()
+    predict_views(model, [image(7)], [sample()])
+    assert model.seen == [()]
+
+
+@torch.no_grad()
+def test_a_sample_without_it_is_named():
+    model = build().eval()
+    with pytest.raises(InputError, match="the sample of here.b2nd has no 'thickness'"):
+        model.test_step(dict(inputs=[image(7)], data_samples=[sample(img_path="here.b2nd")]))
+    with pytest.raises(InputError, match="has no 'thickness'"):
+        predict_views(model, [image(7)], [sample()])

@@ -1,0 +1,54 @@
+import importlib
+import math
+
+import pytest
+
+
+@pytest.fixture
+def demo(root, monkeypatch):
+    monkeypatch.syspath_prepend(root / "tools")
+    return importlib.import_module("demo_partial_label")
+
+
+def metrics(mean):
+    sensitivity = {"0.5": 0.25, "16": None, "2": 0.5}
+    return dict(sensitivity=sensitivity, mean_sensitivity=mean, ap=0.75)
+
+
+def test_figures_are_percent_of_both_protocols(demo):
+    figures = demo.figures_of({"slice": metrics(0.5), "p3d": metrics(0.125)})
+    assert list(figures)[:3] == ["0.5", "2", "16"]
+    assert math.isnan(figures.pop("16"))
+    assert figures == {
+        "0.5": 25.0,
+        "2": 50.0,
+        "avg [.5,1,2,4]": 50.0,
+        "P3D mean": 12.5,
+        "P3D AP": 75.0,
+    }
+
+
+def test_rows_name_configs_that_are_there(demo):
+    for config in demo.ROWS.values():
+        assert (demo.PHANTOM / f"{config}.py").is_file()
+
+
+def test_every_arm_is_trained_and_tested_by_both_protocols(demo, tmp_path, monkeypatch):
+    words = []
+
+    def call(*command, log, **variables):
+        words.append([str(word) for word in command[1:]])
+        assert variables["OMP_NUM_THREADS"] == "1"
+        (log.parent / "last_checkpoint").write_text("iter.pth")
+
+    monkeypatch.setattr(demo, "call", call)
+    monkeypatch.setattr(demo, "make_data", lambda out, seed: ["--cfg-options", f"seed={seed}"])
+    monkeypatch.setattr(demo, "read_json", lambda path: metrics(0.5))
+    results = demo.run_seed(tmp_path, 3)
+    assert list(results) == list(demo.ROWS)
+    for config in demo.ROWS.values():
+        mine = [line for line in words if line[1].endswith(f"/{config}.py")]
+        assert [line[0] for line in mine] == ["tools/train.py", "tools/test.py", "tools/test.py"]
+        assert all("seed=3" in line for line in mine)
+        assert "test_evaluator.protocol=slice" in mine[1] and "iter.pth" in mine[1]
+        assert "test_dataloader.dataset.ann_file=annotations/harvester_test.json" in mine[2]

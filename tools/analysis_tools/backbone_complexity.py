@@ -1,0 +1,73 @@
+"""Parameters and multiply-adds of the backbones of configs, for one window of slices.
+
+Example:
+    python tools/analysis_tools/backbone_complexity.py configs/partial_label/a3d_7slice.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import torch
+from mmdet.registry import MODELS
+from mmengine import Config
+from mmengine.analysis import get_model_complexity_info
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.table import Table
+
+import mmdet_lesion  # noqa: F401  registers the modules that configs name
+
+
+def complexity(config: Path, shape: tuple[int, int]) -> tuple[int, int]:
+    """Count the parameters and multiply-adds of a config's backbone.
+
+    Args:
+        config: A config.
+        shape: Height and width of the slices.
+
+    Returns:
+        Parameters, and multiply-adds of convolutions and matrix products.
+    """
+    settings = Config.fromfile(config).model.backbone
+    # Recomputing and downloaded weights change neither.
+    settings.update(with_cp=False, init_cfg=None)
+    init_default_scope("mmdet")
+    model = MODELS.build(settings).eval()
+    inputs = [torch.zeros(1, model.num_slices, *shape)]
+    if getattr(model, "uses_thickness", False):
+        inputs.append(torch.ones(1))
+    # It would name every operator that it does not count, the elementwise ones.
+    logging.disable(logging.WARNING)
+    with torch.no_grad():
+        found = get_model_complexity_info(
+            model, inputs=tuple(inputs), show_table=False, show_arch=False
+        )
+    logging.disable(logging.NOTSET)
+    return sum(p.numel() for p in model.parameters()), int(found["flops"])
+
+
+def main(args: list[str] | None = None) -> int:
+    """Print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("configs", type=Path, nargs="+", help="configs whose backbones to count")
+    parser.add_argument("--shape", type=int, nargs=2, default=(512, 512), metavar=("H", "W"))
+    options = parser.parse_args(args)
+    height, width = options.shape
+    table = Table(title=f"backbones on one window of {height} x {width} slices")
+    for column in ("config", "parameters, M", "multiply-adds, G"):
+        table.add_column(column, justify="left" if column == "config" else "right")
+    for config in options.configs:
+        parameters, flops = complexity(config, (height, width))
+        table.add_row(config.stem, f"{parameters / 1e6:.2f}", f"{flops / 1e9:.1f}")
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Plain against masked and weighted negatives on phantoms with missing labels, on CPUs.
+
+For each seed: phantoms → converted store → six trainings (three detectors, each without and with
+the negative mask and factor; two at a time, one process and one thread each) → tests on the marked
+key slices, as DeepLesion's official protocol has it, and on whole volumes with complete truth.
+
+Example::
+
+    python tools/demo_partial_label.py demo_out_partial_label --seeds 0 1 2
+"""
+
+import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from demo import PHANTOM, call, main, make_data
+
+from mmdet_lesion.io import read_json
+
+#: Row of the table → config.
+ROWS = {
+    "Faster R-CNN, 3 slices": "faster_rcnn_3slice_phantom",
+    "Faster R-CNN, mask and λ": "faster_rcnn_3slice_neg_mask_phantom",
+    "AlignShift, 7 slices": "align_shift_7slice_phantom",
+    "AlignShift, mask and λ": "align_shift_7slice_neg_mask_phantom",
+    "A3D, 7 slices": "a3d_7slice_phantom",
+    "A3D, mask and λ": "a3d_7slice_neg_mask_phantom",
+}
+#: Protocol → annotations that it is tested on.
+TESTS = {"slice": "annotations/test.json", "p3d": "annotations/harvester_test.json"}
+
+
+def run_arm(config: str, out: Path, options: list[str]) -> dict[str, dict]:
+    """Train a config and test it by both protocols; returns protocol → its metrics file."""
+    tool = partial(call, sys.executable, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    work_dir = out / config
+    work_dir.mkdir(parents=True, exist_ok=True)
+    path = PHANTOM / f"{config}.py"
+    tool("tools/train.py", path, "--work-dir", work_dir, *options, log=work_dir / "train.log")
+    checkpoint = (work_dir / "last_checkpoint").read_text()
+    metrics = {}
+    for protocol, ann_file in TESTS.items():
+        prefix = work_dir / protocol
+        tool("tools/test.py", path, checkpoint, "--work-dir", work_dir, *options,
+             f"test_dataloader.dataset.ann_file={ann_file}", f"test_evaluator.protocol={protocol}",
+             f"test_evaluator.outfile_prefix={prefix}",
+             log=work_dir / f"{protocol}.log")  # fmt: skip
+        metrics[protocol] = read_json(f"{prefix}.metrics.json")
+    return metrics
+
+
+def figures_of(metrics: dict[str, dict]) -> dict[str, float]:
+    """Return the table's figures in percent: the marked key slices, then the whole volumes."""
+    marked, complete = metrics["slice"], metrics["p3d"]
+    figures = {
+        **dict(sorted(marked["sensitivity"].items(), key=lambda point: float(point[0]))),
+        "avg [.5,1,2,4]": marked["mean_sensitivity"],
+        "P3D mean": complete["mean_sensitivity"],
+        "P3D AP": complete["ap"],
+    }
+    # What is undefined (a curve that ends too early) stands as null in the file.
+    return {name: math.nan if x is None else 100 * x for name, x in figures.items()}
+
+
+def run_seed(out: Path, seed: int) -> dict:
+    """Do everything for one seed; returns row → figures."""
+    options = make_data(out, seed)
+    with ThreadPoolExecutor(2) as pool:
+        # The longest ones first, so that no core waits long for the other at the end.
+        arms = {
+            row: pool.submit(run_arm, config, out, options)
+            for row, config in reversed(ROWS.items())
+        }
+        try:
+            return {row: figures_of(arms[row].result()) for row in ROWS}
+        except subprocess.CalledProcessError:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+if __name__ == "__main__":
+    title = "FROC of key slices and P3D-IoU FROC of whole volumes on phantoms in percent"
+    sys.exit(main(run_seed, title, __doc__.splitlines()[0]))
