@@ -122,7 +122,8 @@ def batched_nms3d(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_thr:
         block, left = left[:_BLOCK], left[_BLOCK:]
         block = block[_settle(_overlapping(boxes, groups, block, block, iou_thr))]
         kept.append(block)
-        step = max(1, _MAX_OVERLAPS[boxes.device.type] // max(1, len(block)))
+        most = _MAX_OVERLAPS["cuda" if boxes.is_cuda else "cpu"]
+        step = max(1, most // max(1, len(block)))
         alive = [
             ~_overlapping(boxes, groups, part, block, iou_thr).any(dim=1)
             for part in left.split(step)

@@ -158,3 +158,11 @@ def test_no_boxes_stay_none():
 def test_what_is_no_symmetry_is_refused(axes, flips):
     with pytest.raises(ValueError, match="expected a permutation"):
         CubeSymmetry(axes, flips)
+
+
+@pytest.mark.gpu
+def test_suppression_on_a_gpu_is_that_on_the_cpu():
+    boxes = random_boxes(3000, seed=3, extent=60.0)
+    scores = torch.rand(3000, generator=torch.Generator().manual_seed(4))
+    kept = nms3d(boxes.cuda(), scores.cuda(), 0.2)
+    assert kept.cpu().tolist() == nms3d(boxes, scores, 0.2).tolist()

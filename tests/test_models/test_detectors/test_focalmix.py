@@ -8,7 +8,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
-from mmengine.optim import OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.structures import InstanceData
 from torch import distributed, nn
 
@@ -344,3 +344,16 @@ def test_mixed_precision_changes_little():
             torch.testing.assert_close(value, expected[name], rtol=0.1, atol=0.05)
     model.parse_losses(losses)[0].backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.gpu
+def test_mixed_precision_on_a_gpu():
+    model = build(batch_pipeline=MIXUP).train().cuda()
+    wrapper = AmpOptimWrapper(optimizer=torch.optim.Adam(model.parameters(), lr=1e-3))
+    for _ in range(3):
+        log = model.train_step(batch(), wrapper)
+    assert all(torch.isfinite(torch.as_tensor(value)) for value in log.values())
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    result = predict(model.eval(), torch.rand(1, 40, 40, 40))
+    assert result.bboxes.is_cuda
+    assert result.scores.isfinite().all()
