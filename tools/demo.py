@@ -124,12 +124,17 @@ def figures_of(result) -> dict:
     return figures if result.ap is None else {**figures, "AP": 100 * result.ap}
 
 
-def mining_figures(work_dir: Path) -> dict:
-    """Return precision and recall of mining over the last quarter of the training, in percent."""
+def late_entries(work_dir: Path, key: str) -> list[dict]:
+    """Return the last quarter of those entries of a training's log that have the key."""
     log = max(work_dir.glob("*/vis_data/scalars.json"))
     entries = [json.loads(line) for line in log.read_text().splitlines()]
-    late = [entry for entry in entries if "mining_recall" in entry]
-    late = late[-max(1, len(late) // 4) :]
+    entries = [entry for entry in entries if key in entry]
+    return entries[-max(1, len(entries) // 4) :]
+
+
+def mining_figures(work_dir: Path) -> dict:
+    """Return precision and recall of mining over the last quarter of the training, in percent."""
+    late = late_entries(work_dir, "mining_recall")
     precision = [entry["mining_precision"] for entry in late if "mining_precision" in entry]
     return {
         "mining precision": 100 * float(np.mean(precision)) if precision else float("nan"),

@@ -9,12 +9,11 @@ Example::
     python tools/demo_focalmix.py demo_out_focalmix --seeds 0 1 2
 """
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
-from demo import PHANTOM, call, figures_of, main
+from demo import PHANTOM, call, figures_of, late_entries, main
 
 from mmdet_lesion.apis import mixup_overlays, volume_overlays
 from mmdet_lesion.evaluation.functional import luna16_froc
@@ -92,10 +91,7 @@ def evaluate(raw: Path, data: Path, submission: Path):
 
 def guess_figures(work_dir: Path) -> dict:
     """Return what was guessed per unlabelled patch over the last quarter of the training."""
-    log = max(work_dir.glob("*/vis_data/scalars.json"))
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
-    late = [entry for entry in entries if "guessed_pos" in entry]
-    late = late[-max(1, len(late) // 4) :]
+    late = late_entries(work_dir, "guessed_pos")
     return {
         name: float(np.mean([entry[key] for entry in late]))
         for name, key in (

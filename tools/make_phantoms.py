@@ -15,13 +15,13 @@ import sys
 from collections.abc import Sequence
 
 from mmdet_lesion.datasets.phantoms import (
-    LESION_TYPES,
     Luna16PhantomConfig,
     PhantomConfig,
     make_deeplesion,
     make_luna16,
 )
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.io import LESION_TYPES
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

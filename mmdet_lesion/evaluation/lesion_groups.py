@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..errors import InputError
+from ..io import LESION_TYPES
 
 __all__ = [
-    "LESION_TYPES",
     "in_order",
     "interval_labels",
     "longer_diameters",
@@ -21,17 +21,6 @@ __all__ = [
     "type_labels",
 ]
 
-#: DeepLesion's coarse types, by their number in DL_info.csv.
-LESION_TYPES = {
-    1: "bone",
-    2: "abdomen",
-    3: "mediastinum",
-    4: "liver",
-    5: "lung",
-    6: "kidney",
-    7: "soft tissue",
-    8: "pelvis",
-}
 # The limits of the published DeepLesion tables (3DCE, MULAN).
 _SIZES = (10.0, 30.0)
 _INTERVAL = 2.5

@@ -3,7 +3,7 @@
 from .atomic import atomic_write, leftover_of, read_json, write_json
 from .boxes3d import read_boxes3d_detections, read_boxes3d_truth
 from .coco_boxes import CocoBoxes, read_coco_boxes, read_coco_results
-from .dl_info import COLUMNS, DLInfoRow, read_dl_info, write_dl_info
+from .dl_info import COLUMNS, LESION_TYPES, DLInfoRow, read_dl_info, write_dl_info
 from .harvester import (
     Detections,
     GroundTruth,
@@ -33,6 +33,7 @@ from .volume_store import SUFFIX, StoredVolume, load_volume, open_volume, save_v
 
 __all__ = [
     "COLUMNS",
+    "LESION_TYPES",
     "SUFFIX",
     "CocoBoxes",
     "DLInfoRow",

@@ -18,7 +18,19 @@ from ..errors import InputError
 from .atomic import atomic_write
 from .problems import Problem
 
-__all__ = ["COLUMNS", "DLInfoRow", "read_dl_info", "write_dl_info"]
+__all__ = ["COLUMNS", "LESION_TYPES", "DLInfoRow", "read_dl_info", "write_dl_info"]
+
+LESION_TYPES = {
+    1: "bone",
+    2: "abdomen",
+    3: "mediastinum",
+    4: "liver",
+    5: "lung",
+    6: "kidney",
+    7: "soft tissue",
+    8: "pelvis",
+}
+"""Names of the coarse lesion types."""
 
 # A key slice such as 000002_01_01_162.png; real patients and slices have more digits at times.
 _FILE_NAME = re.compile(r"(\d{6,})_(\d{2,})_(\d{2,})_(\d{3,})\.png")
@@ -141,7 +153,7 @@ _SCHEMA = (
     _Column("Bounding_boxes", "box", _tuple_of(float, 4), _join),
     _Column("Lesion_diameters_Pixel_", "diameters", _tuple_of(float, 2), _join),
     _Column("Normalized_lesion_location", "location", _tuple_of(float, 3), _join),
-    _Column("Coarse_lesion_type", "lesion_type", _choice(-1, *range(1, 9)), str),
+    _Column("Coarse_lesion_type", "lesion_type", _choice(-1, *LESION_TYPES), str),
     _Column("Possibly_noisy", "noisy", lambda t: bool(_choice(0, 1)(t)), lambda v: str(int(v))),
     _Column("Slice_range", "slice_range", _tuple_of(_integer, 2), _join),
     _Column("Spacing_mm_px_", "spacing", _tuple_of(float, 3), _join),

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from mmdet_lesion.command_line import positive
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.evaluation.cases import Case, box3d_case, luna16_case, p3d_case, slice_case
 from mmdet_lesion.evaluation.functional import (
@@ -50,13 +51,6 @@ CASES = {
 }
 # Points at which bands are drawn: about as many as the plot has pixels.
 CURVE_POINTS = 400
-
-
-def positive(text: str) -> int:
-    """Parse a number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
 
 
 def share(text: str) -> float:

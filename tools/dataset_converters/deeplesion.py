@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmdet_lesion.datasets.converters import Conversion
-from mmdet_lesion.errors import InputError
+from mmdet_lesion.datasets.converters import Conversion, ConversionResult
+from mmdet_lesion.datasets.converters.command_line import add_store_options, run_conversion
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -24,20 +24,13 @@ def shard(text: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
-def positive(text: str) -> int:
-    """Parse a number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("raw", type=Path, help="folder with Images_png/ and DL_info.csv")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    add_store_options(parser, (0.8, 0.8, 2.0), "; 0 keeps the published one")
     parser.add_argument(
         "--harvester",
         type=Path,
@@ -45,19 +38,10 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         help="folder of Lesion Harvester's Revised-*.pkl (default: RAW/harvester where it exists)",
     )
     parser.add_argument(
-        "--spacing",
-        type=float,
-        nargs=3,
-        default=(0.8, 0.8, 2.0),
-        metavar=("X", "Y", "Z"),
-        help="spacing of the store in mm; 0 keeps the published one (default: 0.8 0.8 2.0)",
-    )
-    parser.add_argument(
         "--masks",
         action="store_true",
         help="make a mask of every mark by GrabCut from its diameters, for Mask R-CNN",
     )
-    parser.add_argument("--workers", type=positive, default=1, help="processes (default: 1)")
     parser.add_argument(
         "--shard",
         type=shard,
@@ -66,15 +50,14 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         help="convert the i-th of n parts, i from 1 to n; shards may run at the same time, and the "
         "one that finds all parts complete writes the annotations",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with a conversion into OUT")
-    parser.add_argument("--strict", action="store_true", help="stop at the first problem")
     return parser.parse_args(args)
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the converter; 0 when all went well, 1 otherwise."""
     options = parse_args(args)
-    try:
+
+    def run() -> ConversionResult:
         conversion = Conversion(
             options.raw,
             options.out,
@@ -83,20 +66,10 @@ def main(args: list[str] | None = None) -> int:
             options.strict,
             options.masks,
         )
-        result = conversion.run(options.workers, options.shard, options.resume)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; what is complete is kept, go on with --resume", file=sys.stderr)
-        return 1
-    if result.failed:
-        failures = [p for p in result.report.problems if p.kind == "failure"]
-        print(
-            f"error: {result.failed} series could not be converted, the first being {failures[0]}; "
-            "what is complete is kept, mend the cause and run again with --resume",
-            file=sys.stderr,
-        )
+        return conversion.run(options.workers, options.shard, options.resume)
+
+    result = run_conversion(run, "series")
+    if result is None:
         return 1
     console = Console()
     if result.waiting:

@@ -12,15 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmdet_lesion.datasets.converters import Luna16Conversion
-from mmdet_lesion.errors import InputError
-
-
-def positive(text: str) -> int:
-    """Parse a number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
+from mmdet_lesion.datasets.converters import ConversionResult, Luna16Conversion
+from mmdet_lesion.datasets.converters.command_line import add_store_options, run_conversion
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -34,18 +27,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         help="folder with subset0 to subset9, annotations.csv, annotations_excluded.csv and "
         "seriesuids.csv",
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument(
-        "--spacing",
-        type=float,
-        nargs=3,
-        default=(1.0, 1.0, 1.0),
-        metavar=("X", "Y", "Z"),
-        help="spacing of the store in mm (default: 1 1 1)",
-    )
-    parser.add_argument("--workers", type=positive, default=1, help="processes (default: 1)")
-    parser.add_argument("--resume", action="store_true", help="go on with a conversion into OUT")
-    parser.add_argument("--strict", action="store_true", help="stop at the first problem")
+    add_store_options(parser, (1.0, 1.0, 1.0))
     split = parser.add_argument_group("split")
     split.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
     split.add_argument("--train", type=int, help="scans to train on (default: 60 %%, 533 of 888)")
@@ -69,7 +51,8 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
 def main(args: list[str] | None = None) -> int:
     """Run the converter; 0 when all went well, 1 otherwise."""
     options = parse_args(args)
-    try:
+
+    def run() -> ConversionResult:
         conversion = Luna16Conversion(
             options.raw,
             options.out,
@@ -81,20 +64,10 @@ def main(args: list[str] | None = None) -> int:
             labeled=options.labeled,
             unlabeled=options.unlabeled,
         )
-        result = conversion.run(options.workers, options.resume)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; what is complete is kept, go on with --resume", file=sys.stderr)
-        return 1
-    if result.failed:
-        failures = [p for p in result.report.problems if p.kind == "failure"]
-        print(
-            f"error: {result.failed} scans could not be converted, the first being {failures[0]}; "
-            "what is complete is kept, mend the cause and run again with --resume",
-            file=sys.stderr,
-        )
+        return conversion.run(options.workers, options.resume)
+
+    result = run_conversion(run, "scans")
+    if result is None:
         return 1
     console = Console()
     result.report.print(console)

@@ -14,15 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmdet_lesion.datasets.converters import PoolConversion
-from mmdet_lesion.errors import InputError
-
-
-def positive(text: str) -> int:
-    """Parse a number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
+from mmdet_lesion.datasets.converters import ConversionResult, PoolConversion
+from mmdet_lesion.datasets.converters.command_line import add_store_options, run_conversion
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -31,43 +24,23 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("raw", type=Path, help="folder of scans")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument(
-        "--spacing",
-        type=float,
-        nargs=3,
-        default=(1.0, 1.0, 1.0),
-        metavar=("X", "Y", "Z"),
-        help="spacing of the store in mm, the same as that of the labelled scans (default: 1 1 1)",
-    )
-    parser.add_argument("--workers", type=positive, default=1, help="processes (default: 1)")
+    add_store_options(parser, (1.0, 1.0, 1.0), ", the same as that of the labelled scans")
     parser.add_argument("--seed", type=int, default=0, help="seed of the list's order (default: 0)")
-    parser.add_argument("--resume", action="store_true", help="go on with a conversion into OUT")
-    parser.add_argument("--strict", action="store_true", help="stop at the first problem")
     return parser.parse_args(args)
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the converter; 0 when there are scans to train on, 1 otherwise."""
     options = parse_args(args)
-    try:
+
+    def run() -> ConversionResult:
         conversion = PoolConversion(
             options.raw, options.out, options.spacing, options.strict, options.seed
         )
-        result = conversion.run(options.workers, options.resume)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; what is complete is kept, go on with --resume", file=sys.stderr)
-        return 1
-    if result.failed:
-        failures = [p for p in result.report.problems if p.kind == "failure"]
-        print(
-            f"error: {result.failed} scans could not be converted, the first being {failures[0]}; "
-            "what is complete is kept, mend the cause and run again with --resume",
-            file=sys.stderr,
-        )
+        return conversion.run(options.workers, options.resume)
+
+    result = run_conversion(run, "scans")
+    if result is None:
         return 1
     console = Console()
     result.report.print(console)

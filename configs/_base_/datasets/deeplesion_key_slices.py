@@ -1,5 +1,5 @@
 # The official split, key slices for training and testing: in-plane as published, 2 mm in z.
-dataset_type = "DeepLesionDataset"
+_base_ = "deeplesion.py"
 data_root = "data/deeplesion_512/"
 window = (-1024, 3071)
 
@@ -20,37 +20,15 @@ test_pipeline = [
 
 train_dataloader = dict(
     batch_size=2,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=True),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        ann_file="annotations/train.json",
-        sample="slice",
-        filter_cfg=dict(filter_empty_gt=True),
-        pipeline=train_pipeline,
-    ),
+    sampler=dict(type="DefaultSampler"),
+    dataset=dict(data_root=data_root, pipeline=train_pipeline),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
-        ann_file="annotations/val.json",
-        sample="volume",
-        test_mode=True,
-        pipeline=test_pipeline,
-    ),
+    dataset=dict(data_root=data_root, ann_file="annotations/val.json", pipeline=test_pipeline)
 )
 test_dataloader = dict(
-    val_dataloader,
-    dataset=dict(val_dataloader["dataset"], ann_file="annotations/test.json"),
+    dataset=dict(data_root=data_root, ann_file="annotations/test.json", pipeline=test_pipeline)
 )
 
-val_evaluator = dict(type="LesionFROCMetric", protocol="slice")
-test_evaluator = dict(type="LesionFROCMetric", protocol="slice")
+val_evaluator = dict(protocol="slice")
+test_evaluator = dict(protocol="slice")

@@ -5,21 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import InputError
+from ...io import LESION_TYPES
+from .checks import check_settings
 
 FIRST_LEVEL, LAST_LEVEL = 15.0, 600.0
 """Levels in mm below the shoulders between which slices lie; the last is at the pubis."""
-
-LESION_TYPES = {
-    1: "bone",
-    2: "abdomen",
-    3: "mediastinum",
-    4: "liver",
-    5: "lung",
-    6: "kidney",
-    7: "soft tissue",
-    8: "pelvis",
-}
-"""DeepLesion's coarse lesion types."""
 
 TYPE_LEVELS = {
     1: (FIRST_LEVEL, LAST_LEVEL),
@@ -78,30 +68,11 @@ class PhantomConfig:
     split: tuple[float, float, float] = (0.7, 0.15, 0.15)
 
     def __post_init__(self) -> None:
-        if self.volumes < 1:
-            raise InputError(f"volumes: expected at least 1, found {self.volumes}")
-        if self.seed < 0:
-            raise InputError(f"seed: expected a number of at least 0, found {self.seed}")
-        if self.size < 32:
-            raise InputError(f"size: expected at least 32 pixels, found {self.size}")
-        for name in ("missing", "hypodense", "subsolid"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}: expected a share in [0, 1], found {getattr(self, name)}")
-        for name, lowest in (
-            ("slices", 3),
-            ("lesions", 1),
-            ("diameter", 1.0),
-            ("contrast", 0.0),
-            ("vessels", 0),
-            ("enhancement", 0.0),
-        ):
-            low, high = getattr(self, name)
-            if not lowest <= low <= high:
-                raise InputError(
-                    f"{name}: expected {lowest} <= lowest <= highest, found {low} and {high}"
-                )
-        if self.noise < 0:
-            raise InputError(f"noise: expected at least 0 HU, found {self.noise}")
+        check_settings(
+            self,
+            ("missing", "hypodense", "subsolid"),
+            dict(slices=3, lesions=1, diameter=1.0, contrast=0.0, vessels=0, enhancement=0.0),
+        )
         if not self.intervals or min(self.intervals) <= 0:
             raise InputError(f"intervals: expected positive mm, found {self.intervals}")
         if not self.lesion_types or not set(self.lesion_types) <= set(LESION_TYPES):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import InputError
+from .checks import check_settings
 
 __all__ = ["Luna16PhantomConfig"]
 
@@ -56,30 +57,11 @@ class Luna16PhantomConfig:
     padded: float = 0.25
 
     def __post_init__(self) -> None:
-        if self.volumes < 1:
-            raise InputError(f"volumes: expected at least 1, found {self.volumes}")
-        if self.seed < 0:
-            raise InputError(f"seed: expected a number of at least 0, found {self.seed}")
-        if self.size < 32:
-            raise InputError(f"size: expected at least 32 pixels, found {self.size}")
-        for name in ("subsolid", "juxtapleural", "flipped", "padded"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}: expected a share in [0, 1], found {getattr(self, name)}")
-        for name, lowest in (
-            ("pixel", 0.1),
-            ("interval", 0.1),
-            ("stature", 0.2),
-            ("nodules", 0),
-            ("diameter", 1.0),
-            ("contrast", 0.0),
-            ("findings", 0),
-        ):
-            low, high = getattr(self, name)
-            if not lowest <= low <= high:
-                raise InputError(
-                    f"{name}: expected {lowest} <= lowest <= highest, found {low} and {high}"
-                )
+        lowest = dict(pixel=0.1, interval=0.1, stature=0.2, nodules=0, diameter=1.0)
+        check_settings(
+            self,
+            ("subsolid", "juxtapleural", "flipped", "padded"),
+            dict(lowest, contrast=0.0, findings=0),
+        )
         if not 0 <= self.vessels <= 8:
             raise InputError(f"vessels: expected 0 to 8 generations, found {self.vessels}")
-        if self.noise < 0:
-            raise InputError(f"noise: expected at least 0 HU, found {self.noise}")

@@ -18,8 +18,9 @@ from mmdet_lesion.structures.grid import Grid
 from mmdet_lesion.structures.tracklets import Tracklets
 
 from ..functional import FROCResult, p3d_froc, sensitivity_at, slice_froc
+from .samples import one_of_each, to_numpy
 
-__all__ = ["LesionFROCMetric", "to_numpy"]
+__all__ = ["LesionFROCMetric"]
 
 
 @METRICS.register_module()
@@ -123,7 +124,9 @@ class LesionFROCMetric(BaseMetric):
         Raises:
             InputError: No volume, no lesion in any volume, or one volume with two ground truths.
         """
-        volumes = self._unique(results)
+        volumes = one_of_each(
+            results, "LesionFROCMetric", ("volume", "volume"), ("lesions", "truth")
+        )
         evaluate = self._p3d if self.protocol == "p3d" else self._slice
         result = evaluate(volumes)
         if not result.counts["lesions"]:
@@ -141,20 +144,6 @@ class LesionFROCMetric(BaseMetric):
         if self.outfile_prefix is not None:
             self._dump(volumes, result)
         return metrics
-
-    @staticmethod
-    def _unique(results: list[dict]) -> list[dict]:
-        if not results:
-            raise InputError("LesionFROCMetric got no volume; expected at least one data sample")
-        volumes: dict[str, dict] = {}
-        for result in results:
-            known = volumes.setdefault(result["volume"], result)
-            if not np.array_equal(known["truth"], result["truth"]):
-                raise InputError(
-                    f"volume {result['volume']!r} came with two ground truths of "
-                    f"{len(known['truth'])} and {len(result['truth'])} lesions; expected one"
-                )
-        return [volumes[name] for name in sorted(volumes)]
 
     @staticmethod
     def _check_images(result: dict) -> None:
@@ -227,12 +216,3 @@ def _defined(result: FROCResult) -> FROCResult:
 def _published_slices(grid: Grid, slices: np.ndarray) -> np.ndarray:
     nearest = np.rint(grid.slices_to_published(slices))
     return np.clip(nearest, 0, grid.shape[0] - 1).astype(np.int64)
-
-
-def to_numpy(values: Any) -> np.ndarray:
-    """Tensors (mixed precision and box types included), arrays and lists."""
-    values = getattr(values, "tensor", values)
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        values = values.double() if values.is_floating_point() else values
-    return np.asarray(values)

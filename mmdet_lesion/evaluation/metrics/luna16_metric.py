@@ -16,7 +16,7 @@ from mmdet_lesion.io.luna16 import write_luna16_marks, write_luna16_series
 from mmdet_lesion.structures.frame import Frame
 
 from ..functional import FROCResult, luna16_froc
-from .lesion_froc_metric import to_numpy
+from .samples import one_of_each, to_numpy
 
 __all__ = ["Luna16Metric"]
 
@@ -86,7 +86,7 @@ class Luna16Metric(BaseMetric):
         Raises:
             InputError: No scan, no nodule in any scan, or one scan with two ground truths.
         """
-        scans = self._unique(results)
+        scans = one_of_each(results, "Luna16Metric", ("scan", "series"), ("nodules", "nodules"))
         marks, nodules, excluded = (
             {scan["series"]: scan[key] for scan in scans}
             for key in ("marks", "nodules", "excluded")
@@ -106,20 +106,6 @@ class Luna16Metric(BaseMetric):
             write_luna16_series(f"{self.outfile_prefix}.seriesuids.csv", marks)
             write_json(f"{self.outfile_prefix}.metrics.json", result.to_dict(), indent=2)
         return metrics
-
-    @staticmethod
-    def _unique(results: list[dict]) -> list[dict]:
-        if not results:
-            raise InputError("Luna16Metric got no scan; expected at least one data sample")
-        scans: dict[str, dict] = {}
-        for result in results:
-            known = scans.setdefault(result["series"], result)
-            if not np.array_equal(known["nodules"], result["nodules"]):
-                raise InputError(
-                    f"scan {result['series']!r} came with two ground truths of "
-                    f"{len(known['nodules'])} and {len(result['nodules'])} nodules; expected one"
-                )
-        return [scans[name] for name in sorted(scans)]
 
     @staticmethod
     def _log(result: FROCResult) -> None:

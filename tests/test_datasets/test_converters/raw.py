@@ -1,5 +1,9 @@
 """A raw folder in DeepLesion's layout, small enough for tests."""
 
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -50,3 +54,24 @@ def tree(folder: Path) -> dict[str, bytes]:
     """All files under a folder and what they hold."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def kill_at(write: int, convert: Callable[[], object]) -> None:
+    """Convert in a process that is killed when it is about to complete its n-th file."""
+
+    def run() -> None:
+        replace = os.replace
+
+        def die_instead(source, target, count=[0]):  # noqa: B006
+            count[0] += 1
+            if count[0] == write:
+                os.kill(os.getpid(), signal.SIGKILL)
+            replace(source, target)
+
+        os.replace = die_instead
+        convert()
+
+    process = get_context("fork").Process(target=run)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL

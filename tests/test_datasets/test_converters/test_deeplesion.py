@@ -3,7 +3,6 @@ import os
 import shutil
 import signal
 from collections import Counter
-from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from mmdet_lesion.datasets.converters.series import SeriesTask
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import load_volume
 
-from .raw import row, tree, write_raw
+from .raw import kill_at, row, tree, write_raw
 
 SLICES = [1, 2, 3, 4, 5]
 FOLDERS = {f"{patient:06d}_01_01": SLICES for patient in range(1, 7)}
@@ -97,26 +96,10 @@ def test_shards_do_not_show(raw, reference, tmp_path, order):
     assert tree(tmp_path / "out") == tree(reference)
 
 
-def _killed_at(write, raw, out, workers):
-    replace = os.replace
-
-    def die_instead(source, target, count=[0]):  # noqa: B006
-        count[0] += 1
-        if count[0] == write:
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(source, target)
-
-    os.replace = die_instead
-    Conversion(raw, out).run(workers, progress=False)
-
-
 @pytest.mark.parametrize("write", range(1, 22, 2))
 def test_a_killed_conversion_resumes_to_the_same_bytes(raw, reference, tmp_path, write):
     out = tmp_path / "out"
-    process = get_context("fork").Process(target=_killed_at, args=(write, raw, out, 1))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    kill_at(write, lambda: Conversion(raw, out).run(progress=False))
     assert any(path.name.startswith(".part-") for path in out.rglob("*"))
     kept = {path: path.stat().st_mtime_ns for path in (out / "records").glob("[!.]*.json")}
     Conversion(raw, out).run(resume=True, progress=False)

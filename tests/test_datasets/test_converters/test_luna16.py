@@ -1,8 +1,5 @@
 import json
-import os
 import shutil
-import signal
-from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -12,7 +9,7 @@ from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import load_volume, open_volume, read_metaimage
 from mmdet_lesion.structures import Frame
 
-from .raw import tree
+from .raw import kill_at, tree
 
 SPACING = (2.0, 2.0, 2.0)
 NUMBERS = dict(train=6, test=4, labeled=(2, 3), unlabeled=3)
@@ -103,26 +100,10 @@ def test_processes_do_not_show(luna16_raw, luna16_store, tmp_path):
     assert tree(tmp_path / "out") == tree(luna16_store)
 
 
-def _killed_at(write, raw, out):
-    replace = os.replace
-
-    def die_instead(source, target, count=[0]):  # noqa: B006
-        count[0] += 1
-        if count[0] == write:
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(source, target)
-
-    os.replace = die_instead
-    convert(raw, out)
-
-
 @pytest.mark.parametrize("write", [1, 2, 3, 10, 22, 30, 47])
 def test_a_killed_conversion_resumes_to_the_same_bytes(luna16_raw, luna16_store, tmp_path, write):
     out = tmp_path / "out"
-    process = get_context("fork").Process(target=_killed_at, args=(write, luna16_raw, out))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    kill_at(write, lambda: convert(luna16_raw, out))
     kept = {path: path.stat().st_mtime_ns for path in (out / "records").glob("[!.]*.json")}
     convert(luna16_raw, out, resume=True)
     assert tree(out) == tree(luna16_store)

@@ -1,0 +1,64 @@
+import argparse
+
+import pytest
+
+from mmdet_lesion.datasets.converters import ConversionReport, ConversionResult
+from mmdet_lesion.datasets.converters.command_line import add_store_options, run_conversion
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.io import Problem
+
+
+def parse(*words):
+    parser = argparse.ArgumentParser()
+    add_store_options(parser, (0.8, 0.8, 2.0), "; 0 keeps it")
+    return parser.parse_args(words)
+
+
+def test_options_and_their_defaults():
+    options = parse("--out", "a")
+    assert (options.spacing, options.workers) == ((0.8, 0.8, 2.0), 1)
+    assert not options.resume and not options.strict
+    assert parse("--out", "a", "--spacing", "1", "2", "3").spacing == [1.0, 2.0, 3.0]
+
+
+def test_help_tells_the_default_spacing(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    assert "in mm; 0 keeps it (default: 0.8 0.8 2)" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "1.5", "two"])
+def test_workers_are_a_whole_number_from_1(capsys, workers):
+    with pytest.raises(SystemExit):
+        parse("--out", "a", "--workers", workers)
+    assert "1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (InputError("the table is odd"), "error: the table is odd"),
+        (FileNotFoundError("a is not there"), "error: a is not there"),
+        (KeyboardInterrupt(), "interrupted; what is complete is kept, go on with --resume"),
+    ],
+)
+def test_what_ends_a_conversion_is_told_in_one_sentence(capsys, error, message):
+    def run():
+        raise error
+
+    assert run_conversion(run, "scans") is None
+    assert capsys.readouterr().err == f"{message}\n"
+
+
+def test_failures_are_counted_and_the_first_is_named(capsys):
+    report = ConversionReport(False)
+    report.add([Problem("a.mhd", None, "OSError: disk full", "scan not converted", "failure")])
+    assert run_conversion(lambda: ConversionResult(report, 0, 2), "scans") is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: 2 scans could not be converted, the first being a.mhd")
+    assert "disk full" in line
+
+
+def test_a_result_is_passed_on():
+    result = ConversionResult(ConversionReport(False), 1, 0)
+    assert run_conversion(lambda: result, "series") is result
