@@ -1,7 +1,10 @@
 """What several test files need."""
 
+import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -21,6 +24,21 @@ def pytest_collection_modifyitems(items):
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def load_tool(root) -> Callable[[str], ModuleType]:
+    """Imports a script, given its path within ``tools``."""
+
+    def load(path: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(
+            f"tool_{Path(path).stem}", root / "tools" / path
+        )
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,3 @@
-_base_ = ["align_shift_7slice.py", "../_base_/models/mask_branch.py"]
+_base_ = "a3d_7slice_mask_rcnn.py"
 
-model = dict(
-    roi_head=_base_.mask_branch,
-    train_cfg=dict(rcnn=dict(mask_size=28)),
-)
-
-train_pipeline = [
-    _base_.train_pipeline[0],
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
-    *_base_.train_pipeline[2:],
-]
-train_dataloader = dict(dataset=dict(masks=True, pipeline=train_pipeline))
+model = dict(backbone=dict(conv="align_shift"))

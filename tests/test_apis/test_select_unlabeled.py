@@ -1,4 +1,3 @@
-import importlib.util
 import json
 
 import pytest
@@ -87,11 +86,8 @@ def test_nothing_to_keep(untrained, luna16_store, tmp_path):
         select_unlabeled(*untrained, str(tmp_path), progress=False)
 
 
-def test_the_tool(root, untrained, luna16_store, tmp_path, capsys):
-    path = root / "tools/analysis_tools/select_unlabeled.py"
-    spec = importlib.util.spec_from_file_location("select_unlabeled_tool", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+def test_the_tool(load_tool, untrained, luna16_store, tmp_path, capsys):
+    tool = load_tool("analysis_tools/select_unlabeled.py")
     out = tmp_path / "kept.json"
     command = [*untrained, str(luna16_store / "annotations/train_6.json"), "--out", str(out)]
     assert tool.main([*command, "--score-thr", "0.5"]) == 0

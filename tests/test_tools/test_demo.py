@@ -1,4 +1,3 @@
-import importlib.util
 import io
 import json
 import math
@@ -8,11 +7,8 @@ from rich.console import Console
 
 
 @pytest.fixture(scope="module")
-def demo(root):
-    spec = importlib.util.spec_from_file_location("demo", root / "tools" / "demo.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def demo(load_tool):
+    return load_tool("demo.py")
 
 
 def entries(*pairs):

@@ -1,14 +1,9 @@
-import importlib.util
-
 import pytest
 
 
 @pytest.fixture(scope="module")
-def tool(root):
-    spec = importlib.util.spec_from_file_location("make_phantoms", root / "tools/make_phantoms.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("make_phantoms.py")
 
 
 ARGS = "--volumes 3 --seed 1 --size 48 --slices 5 6 --diameter 20 50 --split 1 1 1 --workers 2"

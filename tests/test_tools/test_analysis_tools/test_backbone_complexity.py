@@ -1,15 +1,9 @@
-import importlib.util
-
 import pytest
 
 
 @pytest.fixture(scope="module")
-def tool(root):
-    path = root / "tools/analysis_tools/backbone_complexity.py"
-    spec = importlib.util.spec_from_file_location("backbone_complexity", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("analysis_tools/backbone_complexity.py")
 
 
 @pytest.fixture

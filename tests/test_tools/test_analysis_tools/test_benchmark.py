@@ -1,17 +1,11 @@
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
 
 
 @pytest.fixture(scope="module")
-def benchmark(root):
-    path = root / "tools/analysis_tools/benchmark.py"
-    spec = importlib.util.spec_from_file_location("benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def benchmark(load_tool):
+    return load_tool("analysis_tools/benchmark.py")
 
 
 def test_both_ways_to_a_window_agree(benchmark, tmp_path, monkeypatch):

@@ -1,5 +1,4 @@
 import csv
-import importlib.util
 import json
 import os
 import pickle
@@ -15,12 +14,8 @@ MISS = [50.0, 50, 60, 60]
 
 
 @pytest.fixture(scope="module")
-def tool(root):
-    path = root / "tools/analysis_tools/evaluate_froc.py"
-    spec = importlib.util.spec_from_file_location("evaluate_froc", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("analysis_tools/evaluate_froc.py")
 
 
 @pytest.fixture

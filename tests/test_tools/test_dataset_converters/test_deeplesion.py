@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import signal
@@ -20,11 +19,8 @@ def script(root):
 
 
 @pytest.fixture(scope="module")
-def main(script):
-    spec = importlib.util.spec_from_file_location("convert_deeplesion", script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def main(load_tool):
+    return load_tool("dataset_converters/deeplesion.py").main
 
 
 @pytest.fixture

@@ -1,4 +1,3 @@
-import importlib.util
 import shutil
 
 import pytest
@@ -7,12 +6,8 @@ from tests.test_datasets.test_converters.raw import tree
 
 
 @pytest.fixture(scope="module")
-def main(root):
-    path = root / "tools/dataset_converters/luna16.py"
-    spec = importlib.util.spec_from_file_location("convert_luna16", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def main(load_tool):
+    return load_tool("dataset_converters/luna16.py").main
 
 
 def arguments(raw, out, *more):

@@ -1,5 +1,3 @@
-import importlib.util
-
 import pytest
 
 from mmdet_lesion.io import write_metaimage
@@ -7,12 +5,8 @@ from tests.test_datasets.test_converters.scans import small_ct
 
 
 @pytest.fixture(scope="module")
-def main(root):
-    path = root / "tools/dataset_converters/nlst.py"
-    spec = importlib.util.spec_from_file_location("convert_nlst", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def main(load_tool):
+    return load_tool("dataset_converters/nlst.py").main
 
 
 def test_a_summary_is_printed(main, tmp_path, capsys):
