@@ -35,7 +35,9 @@ def short(path, phantom_store, work_dir):
     cfg.train_dataloader.batch_size = 2
     cfg.train_cfg.max_iters = 2
     cfg.train_cfg.val_interval = 2
-    cfg.default_hooks.checkpoint.interval = 2
+    # Few proposals are enough, and files without the optimiser.
+    cfg.default_hooks.checkpoint.update(interval=2, save_optimizer=False)
+    cfg.model.test_cfg.rpn.max_per_img = 40
     # Weights from the network have a test of their own; one volume is enough to validate on.
     # Without ImageNet's weights its statistics do not fit either, and outputs would saturate.
     cfg.model.backbone.init_cfg = None

@@ -9,6 +9,7 @@ writes ``teacher.pth`` and ``student.pth``, without optimiser and random states.
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,12 +18,12 @@ import mmdet_lesion  # noqa: F401  tells torch which classes a checkpoint may co
 from mmdet_lesion.io.atomic import atomic_write
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if not args.checkpoint.is_file():
         print(f"error: {args.checkpoint} does not exist", file=sys.stderr)
         return 1
