@@ -75,9 +75,12 @@ def predict_boxes(
 
 
 def _set_batch_size(detector: Detector, batch_size: int) -> None:
-    for name in ("chunk_size", "patch_batch_size"):
-        if hasattr(detector.model, name):
-            setattr(detector.model, name, batch_size)
+    """Slice detectors compute windows in chunks, 3D detectors patches in batches."""
+    model = detector.model
+    if hasattr(model, "chunk_size"):
+        model.chunk_size = batch_size
+    elif "window_batch" in (getattr(model, "test_cfg", None) or {}):
+        model.test_cfg["window_batch"] = batch_size
 
 
 def _pipeline(detector: Detector) -> Compose:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+from nibabel.filebasedimages import ImageFileError
 
 from ...errors import InputError
 from ...structures import Volume
@@ -43,14 +46,16 @@ def read_image_file(path: Path) -> Scan:
     try:
         reader.ReadImageInformation()
         _check_kind(path, reader)
-        image = reader.Execute()
-    except RuntimeError as error:
+        voxels = _nifti_voxels(path, reader)
+        # Without the voxels there is still the geometry, which a small image has as well.
+        image = reader.Execute() if voxels is None else _geometry(reader)
+    except (RuntimeError, EOFError, zlib.error, ImageFileError) as error:
         raise InputError(f"{path} cannot be read: {_reason(error)}; {_EXPECTED}") from None
     warnings = []
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
         warnings.append("the image is a single slice without a thickness; 1 mm was assumed")
-    array, found = to_hu(sitk.GetArrayFromImage(image), str(path))
+    array, found = to_hu(sitk.GetArrayFromImage(image) if voxels is None else voxels, str(path))
     try:
         volume = Volume(array, image.GetSpacing(), image.GetOrigin(), image.GetDirection())
     except InputError as error:
@@ -85,6 +90,20 @@ def _check_kind(path: Path, reader: sitk.ImageFileReader) -> None:
         reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
     elif len(size) < 2:
         raise InputError(f"{path} has {len(size)} dimensions; expected 3")
+
+
+def _nifti_voxels(path: Path, reader: sitk.ImageFileReader) -> np.ndarray | None:
+    """Voxels ``(D, H, W)`` of a NIfTI: ITK would quietly make NaN, and what is cut off, water."""
+    if sitk.ImageFileReader.GetImageIOFromFileName(str(path)) != "NiftiImageIO":
+        return None
+    size = [*reader.GetSize()[:3], 1][:3]
+    return np.asanyarray(nibabel.load(path).dataobj).T.reshape(size[::-1])
+
+
+def _geometry(reader: sitk.ImageFileReader) -> sitk.Image:
+    """An image of one voxel that lies where the file's first voxel lies."""
+    reader.SetExtractSize([*[1] * min(len(reader.GetSize()), 3), *[0] * len(reader.GetSize()[3:])])
+    return reader.Execute()
 
 
 def _numpy_type(reader: sitk.ImageFileReader) -> type:
