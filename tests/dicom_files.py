@@ -38,10 +38,10 @@ def slice_dataset(pixels, position, direction, spacing, **values):
     data.RescaleSlope, data.RescaleIntercept = 1, -1024
     data.PixelData = (pixels + 1024).astype(np.uint16).tobytes()
     for name, value in values.items():
-        if value is None:
-            delattr(data, name)
-        else:
+        if value is not None:
             setattr(data, name, value)
+        elif name in data:
+            delattr(data, name)
     return data
 
 

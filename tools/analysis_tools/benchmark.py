@@ -5,13 +5,16 @@ Examples:
     python tools/analysis_tools/benchmark.py window --size 512 --depth 40 --repeats 50
     python tools/analysis_tools/benchmark.py p3d
     python tools/analysis_tools/benchmark.py inference
+    python tools/analysis_tools/benchmark.py memory
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,7 +42,8 @@ from mmdet_lesion.io import open_volume, save_volume
 from mmdet_lesion.structures import Volume
 
 WINDOW = 9
-NINE_SLICES = Path(__file__).parents[2] / "configs" / "uld" / "faster_rcnn_deeplesion.py"
+ROOT = Path(__file__).resolve().parents[2]
+NINE_SLICES = ROOT / "configs" / "uld" / "faster_rcnn_deeplesion.py"
 PUBLISHED_SPACING = (0.7, 0.7, 2.5)
 STORE_SPACING = (0.8, 0.8, 2.0)
 
@@ -393,6 +397,44 @@ def run_inference(options: argparse.Namespace) -> int:
     return 0
 
 
+def measure_memory(config: Path, size: int, depth: int, folder: Path) -> int:
+    """Peak resident memory in bytes of ``tools/detect.py`` on a long scan.
+
+    The scan is a MetaImage of 0.7 x 0.7 x 1 mm; the detector is untrained and finds nonsense, as
+    many lesions as are kept at most.
+
+    Args:
+        config: The detector's config.
+        size: Rows and columns.
+        depth: Slices.
+        folder: Where to write.
+    """
+    pattern = ct_like(32, size)
+    hu = pattern[np.arange(depth) % len(pattern)]
+    sitk.WriteImage(Volume(hu, (0.7, 0.7, 1.0)).to_sitk(), str(folder / "scan.mha"))
+    few = (torch.from_numpy(apply_window(pattern[:9, :128, :128], (-1024, 3071))) - 50) / 50
+    with torch.inference_mode():
+        model = untrained_detector(config, few)
+    torch.save({"state_dict": model.state_dict()}, folder / "model.pth")
+    command = ["tools/detect.py", folder / "scan.mha", "--config", config, "--checkpoint",
+               folder / "model.pth", "--out", folder / "out", "--device", "cpu", "--export",
+               "json,csv,slicer,nifti"]  # fmt: skip
+    subprocess.run([sys.executable, *map(str, command)], check=True, cwd=ROOT)
+    # Linux counts in KiB.
+    return 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+
+def run_memory(options: argparse.Namespace) -> int:
+    """Measure how much memory a long scan needs."""
+    with tempfile.TemporaryDirectory() as folder:
+        peak = measure_memory(options.config, options.size, options.depth, Path(folder))
+    Console().print(
+        f"{options.config.name}, {options.size} x {options.size} x {options.depth}: peak "
+        f"{peak / 1e9:.2f} GB"
+    )
+    return 0
+
+
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -416,6 +458,11 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     inference.add_argument("--repeats", type=int, default=3, help="turns (default: 3)")
     inference.add_argument("--threads", type=int, default=torch.get_num_threads())
     inference.set_defaults(run=run_inference)
+    memory = commands.add_parser("memory", help="peak memory of tools/detect.py, without a GPU")
+    memory.add_argument("--config", type=Path, default=NINE_SLICES, help="a slice detector's")
+    memory.add_argument("--size", type=int, default=512, help="rows and columns (default: 512)")
+    memory.add_argument("--depth", type=int, default=1500, help="slices (default: 1500)")
+    memory.set_defaults(run=run_memory)
     return parser.parse_args(args)
 
 

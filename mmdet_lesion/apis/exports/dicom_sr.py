@@ -44,6 +44,8 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
     """
     if scan.kind != "dicom":
         return [f"{_LEFT_OUT}the scan is no DICOM series"]
+    if not result.lesions:
+        return [f"{_LEFT_OUT}there is no lesion, and TID 1500 asks for a measurement"]
     # Imported here: an optional package, and a slow one.
     import highdicom as hd
     from highdicom import sr
@@ -62,7 +64,7 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
                 )
             ),
             procedure_reported=codes.SCT.ComputedTomography,
-            imaging_measurements=groups or None,
+            imaging_measurements=groups,
             title=codes.DCM.ImagingMeasurementReport,
             referenced_images=list(slices.values()),
         )

@@ -64,6 +64,8 @@ def write_report(path: str | os.PathLike, volume: Volume, content: dict[str, Any
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # The windows' order is that of their keys 1, 2, 3.
+    environment.policies["json.dumps_kwargs"] = dict(sort_keys=False)
     page = environment.get_template("report.html").render(
         **content,
         data=data,
