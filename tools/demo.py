@@ -59,8 +59,8 @@ def call(*command: object) -> None:
     subprocess.run(words, check=True, cwd=ROOT, env=env)
 
 
-def run_seed(out: Path, seed: int) -> dict:
-    """Do everything for one seed; returns row → figures."""
+def make_data(out: Path, seed: int) -> list[str]:
+    """Write and convert phantoms; returns the words of ``--cfg-options`` that train on them."""
     raw, data = out / "raw", out / "data"
     python = sys.executable
     call(python, "tools/make_phantoms.py", "deeplesion", raw, *PHANTOMS, "--seed", seed,
@@ -71,14 +71,23 @@ def run_seed(out: Path, seed: int) -> dict:
     loaders = [
         f"{split}_dataloader.dataset.data_root={data}/" for split in ("train", "val", "test")
     ]
-    options = ["--cfg-options", *loaders, f"randomness.seed={seed}"]
-    for run, config in RUNS.items():
-        work_dir = out / run
-        call("tools/dist_train.sh", PHANTOM / f"{config}.py", 2, "--work-dir", work_dir, *options)
-        call(python, "tools/model_converters/split_teacher.py",
-             (work_dir / "last_checkpoint").read_text(), "--out", work_dir)  # fmt: skip
+    return ["--cfg-options", *loaders, f"randomness.seed={seed}"]
+
+
+def train(out: Path, run: str, options: list[str]) -> None:
+    """Train one of ``RUNS`` with two processes and split its checkpoint into both models."""
+    call("tools/dist_train.sh", PHANTOM / f"{RUNS[run]}.py", 2, "--work-dir", out / run, *options)
+    call(sys.executable, "tools/model_converters/split_teacher.py",
+         (out / run / "last_checkpoint").read_text(), "--out", out / run)  # fmt: skip
+
+
+def run_seed(out: Path, seed: int) -> dict:
+    """Do everything for one seed; returns row → figures."""
+    options = make_data(out, seed)
+    for run in RUNS:
+        train(out, run, options)
     results, curves = {}, {}
-    truth = read_ground_truth(raw / "harvester" / "Revised-Test1071.pkl")
+    truth = read_ground_truth(out / "raw" / "harvester" / "Revised-Test1071.pkl")
     for row, (run, model) in ROWS.items():
         prefix = out / run / f"test_{model}"
         call("tools/dist_test.sh", PHANTOM / f"{RUNS[run]}.py", out / run / f"{model}.pth", 2,

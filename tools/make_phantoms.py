@@ -61,6 +61,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     sub.add_argument("--noise", type=float, default=default.noise, help="noise in HU")
     _pair(sub, "--vessels", int, default.vessels, "vessels through all slices, the distractors")
+    _pair(
+        sub, "--enhancement", float, default.enhancement,
+        "contrast agent in vessels, kidneys, spleen and heart: 0 native, 1 strong",
+    )  # fmt: skip
     sub.add_argument(
         '--split', type=float, nargs=3, metavar=('TRAIN', 'VAL', 'TEST'), default=default.split,
         help='volumes or fractions for each split',
@@ -93,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             subsolid=args.subsolid,
             noise=args.noise,
             vessels=tuple(args.vessels),
+            enhancement=tuple(args.enhancement),
             split=tuple(args.split),
         )
         summary = make_deeplesion(args.out, config, workers=args.workers, overwrite=args.overwrite)

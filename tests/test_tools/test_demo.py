@@ -55,3 +55,11 @@ def test_rows_name_configs_that_are_there(demo):
     assert {run for run, _ in demo.ROWS.values()} == set(demo.RUNS)
     for config in demo.RUNS.values():
         assert (demo.PHANTOM / f"{config}.py").is_file()
+
+
+@pytest.mark.slow
+def test_late_in_the_demo_mining_is_clean_and_finds_hidden_lesions(demo, tmp_path):
+    demo.train(tmp_path, "mean_teacher", demo.make_data(tmp_path, seed=3))
+    figures = demo.mining_figures(tmp_path / "mean_teacher")
+    assert figures["mining precision"] >= 85
+    assert figures["mining recall"] >= 40

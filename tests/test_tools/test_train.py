@@ -130,11 +130,12 @@ def test_two_processes_measure_what_one_does(phantom_store, trained, tmp_path):
     for processes in (1, 2):
         prefix = tmp_path / f"froc{processes}"
         words = options(phantom_store, 2, **{"test_evaluator.outfile_prefix": prefix})
-        subprocess.run(
+        done = subprocess.run(
             [ROOT / "tools" / "dist_test.sh", CONFIG, trained, str(processes),
              "--work-dir", tmp_path, *words],
-            check=True, env=ENV,
+            env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-3000:]
         figures.append(Path(f"{prefix}.metrics.json").read_text())
     assert figures[0] == figures[1]
 

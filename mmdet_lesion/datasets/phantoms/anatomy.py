@@ -64,13 +64,16 @@ class Body:
         return cls(scale, warp, float(rng.uniform(10.0, 24.0)), seed)
 
 
-def paint_body(canvas: Canvas, body: Body, vessels: tuple[int, int]) -> None:
+def paint_body(
+    canvas: Canvas, body: Body, vessels: tuple[int, int], enhancement: tuple[float, float]
+) -> None:
     """Paint a patient without lesions, texture or noise.
 
     Args:
         canvas: The empty volume.
         body: The patient.
         vessels: Lowest and highest number of wandering vessels.
+        enhancement: Weakest and strongest effect of the contrast agent, 0 for a native scan.
     """
     # `SeedSequence.spawn` counts its children, so a second call would give other ones.
     seeds = [
@@ -79,19 +82,19 @@ def paint_body(canvas: Canvas, body: Body, vessels: tuple[int, int]) -> None:
         )
         for index in range(8)
     ]
-    enhancement = float(seeds[0].uniform(0.6, 1.1))
+    agent = float(seeds[0].uniform(*enhancement))
     _paint_table(canvas)
     _paint_outline(canvas, body.fat)
     paint_bowel(canvas, seeds[1])
-    paint_abdomen(canvas, seeds[2], enhancement)
-    paint_organ_vessels(canvas, seeds[3], enhancement)
+    paint_abdomen(canvas, seeds[2], agent)
+    paint_organ_vessels(canvas, seeds[3], agent)
     paint_lungs(canvas)
     paint_lung_vessels(canvas, seeds[4])
-    paint_heart(canvas, enhancement)
-    paint_wanderers(canvas, seeds[5], vessels, enhancement)
+    paint_heart(canvas, agent)
+    paint_wanderers(canvas, seeds[5], vessels, agent)
     paint_pelvic_organs(canvas, seeds[6])
     paint_skeleton(canvas)
-    paint_trunks(canvas, seeds[7], enhancement)
+    paint_trunks(canvas, seeds[7], agent)
 
 
 def _paint_table(canvas: Canvas) -> None:

@@ -54,7 +54,9 @@ class PhantomConfig:
         hypodense: Share of the lesions of solid organs, muscle and bone that are darker.
         subsolid: Share of the lung's lesions that are ground glass, black in soft-tissue windows.
         noise: Standard deviation of the image noise in HU.
-        vessels: Enhanced vessels that wander through all slices, as distractors.
+        vessels: Vessels that wander through all slices, as distractors.
+        enhancement: Contrast agent, drawn for every patient: brightness of vessels, kidneys, spleen
+            and heart. 0 is a native scan, 1 a strong venous phase.
         split: Volumes or fractions for training, validation and test.
     """
 
@@ -72,6 +74,7 @@ class PhantomConfig:
     subsolid: float = 0.2
     noise: float = 12.0
     vessels: tuple[int, int] = (6, 11)
+    enhancement: tuple[float, float] = (0.6, 1.1)
     split: tuple[float, float, float] = (0.7, 0.15, 0.15)
 
     def __post_init__(self) -> None:
@@ -90,6 +93,7 @@ class PhantomConfig:
             ("diameter", 1.0),
             ("contrast", 0.0),
             ("vessels", 0),
+            ("enhancement", 0.0),
         ):
             low, high = getattr(self, name)
             if not lowest <= low <= high:

@@ -84,7 +84,7 @@ def render_volume(plan: VolumePlan, config: PhantomConfig) -> RenderedVolume:
         body.scale,
         body.warp,
     )
-    paint_body(canvas, body, config.vessels)
+    paint_body(canvas, body, config.vessels, config.enhancement)
     rng = np.random.default_rng(plan.seed)
     lesions = place_lesions(canvas, config, rng)
     marked = rng.random(len(lesions)) >= config.missing

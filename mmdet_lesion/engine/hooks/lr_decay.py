@@ -13,9 +13,9 @@ Schedulers = Union[Sequence[_ParamScheduler], dict[str, Sequence[_ParamScheduler
 def find_lr_decay(schedulers: Schedulers, max_iters: int, max_epochs: int) -> Optional[str]:
     """Name the first scheduler that ever lowers the learning rate of a parameter group.
 
-    Each scheduler is stepped alone to the end of the training on copies of the optimiser's groups,
-    so that any kind of scheduler, a user's own included, is judged by what it does. A warm-up only
-    raises the rate and is no decay.
+    Each scheduler is stepped alone through the whole training on copies of the optimiser's groups,
+    so that any kind of scheduler, a user's own included, is judged by what it does; a resumed run
+    is judged from its first step as well. A warm-up only raises the rate and is no decay.
 
     Args:
         schedulers: the runner's ``param_schedulers``.
@@ -34,10 +34,13 @@ def find_lr_decay(schedulers: Schedulers, max_iters: int, max_epochs: int) -> Op
         unit, end = ("epoch", max_epochs) if scheduler.by_epoch else ("iteration", max_iters)
         ghost = copy.copy(scheduler)
         groups = [
-            {key: value for key, value in group.items() if key != "params"}
-            for group in scheduler.optimizer.param_groups
+            {**{key: group[key] for key in group if key != "params"}, "lr": base}
+            for group, base in zip(scheduler.optimizer.param_groups, scheduler.base_values)
         ]
         ghost.optimizer = SimpleNamespace(**{**vars(scheduler.optimizer), "param_groups": groups})
+        # As mmengine's constructor does it.
+        ghost._global_step = ghost.last_step = -1
+        ghost.step()
         before = _rates(ghost)
         while ghost._global_step < min(end, scheduler.end):
             ghost.step()

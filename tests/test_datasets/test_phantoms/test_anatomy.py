@@ -9,7 +9,7 @@ from mmdet_lesion.datasets.phantoms.canvas import Canvas, Tissue
 def whole_body():
     body = Body.draw(np.random.SeedSequence(3))
     canvas = Canvas((60, 96, 96), (4.2, 4.2, 10.0), 5.0, body.scale, body.warp)
-    paint_body(canvas, body, (6, 6))
+    paint_body(canvas, body, (6, 6), (0.6, 1.1))
     return canvas
 
 
@@ -29,6 +29,20 @@ def whole_body():
 def test_tissues_have_their_hu(whole_body, tissue, low, high):
     values = whole_body.hu[whole_body.labels == tissue]
     assert len(values) > 50 and low < np.median(values) < high
+
+
+def test_contrast_agent_brightens_kidneys_and_vessels():
+    body = Body.draw(np.random.SeedSequence(3))
+    medians = []
+    for enhancement in (0.0, 1.0):
+        canvas = Canvas((40, 64, 64), (6.3, 6.3, 10.0), 150.0, body.scale, body.warp)
+        paint_body(canvas, body, (0, 0), (enhancement, enhancement))
+        medians.append(
+            [np.median(canvas.hu[canvas.labels == t]) for t in (Tissue.KIDNEY, Tissue.VESSEL)]
+        )
+    native, venous = np.array(medians)
+    assert (native < 65).all()
+    assert (venous - native > 60).all()
 
 
 def test_organs_lie_where_they_belong(whole_body):
@@ -57,5 +71,5 @@ def test_two_parts_of_a_patient_agree():
     whole = Canvas((12, 80, 80), spacing, 200.0, body.scale, body.warp)
     part = Canvas((5, 80, 80), spacing, 216.0, body.scale, body.warp)
     for canvas in (whole, part):
-        paint_body(canvas, body, (6, 11))
+        paint_body(canvas, body, (6, 11), (0.6, 1.1))
     np.testing.assert_array_equal(whole.hu[4:9], part.hu)

@@ -13,7 +13,7 @@ BODY = Body.draw(np.random.SeedSequence(1))
 def painted(top, size=96, depth=14, interval=4.0):
     pixel = 400.0 / size
     canvas = Canvas((depth, size, size), (pixel, pixel, interval), top, BODY.scale, BODY.warp)
-    paint_body(canvas, BODY, (3, 3))
+    paint_body(canvas, BODY, (3, 3), (0.6, 1.1))
     return canvas
 
 

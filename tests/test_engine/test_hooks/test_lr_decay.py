@@ -69,3 +69,14 @@ def test_schedulers_and_optimizer_are_left_as_they_were():
     find_lr_decay(schedulers, 100, 1)
     assert [s.state_dict() for s in schedulers] == states
     assert one.param_groups[0]["lr"] == rate
+
+
+def test_a_resumed_run_is_judged_from_its_first_step():
+    one = optimizer()
+    decay = MultiStepLR(one, milestones=[60], gamma=0.1, by_epoch=False)
+    for _ in range(80):
+        one.step()
+        decay.step()
+    message = find_lr_decay([decay], 100, 1)
+    assert message == "MultiStepLR lowers the learning rate from 0.02 to 0.002 at iteration 60"
+    assert one.param_groups[0]["lr"] == pytest.approx(0.002)
