@@ -21,9 +21,9 @@ WINDOWS: dict[str, tuple[float, float]] = {
 #: contrast agent, where windows are narrow.
 KNOTS: tuple[tuple[float, ...], tuple[float, ...]] = (
     (-1024.0, -200.0, 300.0, 1800.0),
-    (0.0, 70.0, 215.0, 255.0),
+    (0.0, 60.0, 190.0, 255.0),
 )
-_QUALITY = 85
+_QUALITY = 90
 _AIR = -500
 _CORTEX = 250
 
