@@ -41,6 +41,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 
 test: lint
+	$(BIN)/python tools/setup/install_browser.py
 	$(BIN)/python -m pytest
 
 clean:

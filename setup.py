@@ -28,6 +28,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["mmdet_lesion", "mmdet_lesion.*"]),
+    package_data={"mmdet_lesion": ["apis/exports/*.json", "visualization/report/templates/*"]},
     python_requires=">=3.10",
     install_requires=requirements("runtime"),
     extras_require={"tests": requirements("tests"), "optional": requirements("optional")},

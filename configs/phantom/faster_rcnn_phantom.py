@@ -67,6 +67,8 @@ test_dataloader = dict(
     dataset=dict(data_root=data_root, pipeline=test_pipeline),
 )
 
+inference = dict(spacing=(3.2, 3.2, 2.0))
+
 # Two processes with two images each. A short run needs a short memory, so the average warms up.
 train_cfg = dict(max_iters=1200, val_interval=1200)
 param_scheduler = [dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=100)]

@@ -4,6 +4,7 @@ from .axis_aligned import axes_of_world, to_axis_aligned
 from .boxes3d import CUBE_SYMMETRIES, CubeSymmetry, batched_nms3d, box_iou3d, nms3d
 from .frame import Frame
 from .grid import Grid, resampled_shape
+from .orientation import Orientation
 from .tracklets import Tracklets
 from .volume import Volume
 
@@ -12,6 +13,7 @@ __all__ = [
     "CubeSymmetry",
     "Frame",
     "Grid",
+    "Orientation",
     "Tracklets",
     "Volume",
     "axes_of_world",

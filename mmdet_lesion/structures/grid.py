@@ -160,6 +160,19 @@ class Grid:
         nearest = np.ceil(self.slices_to_store(z) - 0.5 - _SIZE_SLACK)
         return np.clip(nearest, 0, self.store_shape[0] - 1).astype(np.int64)
 
+    def boxes3d_to_array(self, boxes: np.ndarray) -> np.ndarray:
+        """3D boxes in store voxels as boxes in voxels of the array before resampling.
+
+        Args:
+            boxes: ``(N, 6)`` half-open edges ``[x1, y1, z1, x2, y2, z2]`` in store voxels.
+
+        Returns:
+            ``(N, 6)`` float64 half-open edges, zero-based like those of the store.
+        """
+        ratio = np.array(self.spacing, dtype=np.float64) / self.store_spacing
+        edges = np.asarray(boxes, dtype=np.float64).reshape(-1, 6)
+        return (edges - 0.5) / np.tile(ratio, 2) + 0.5
+
     def to_dict(self) -> dict[str, list]:
         """Plain lists, for JSON."""
         return {

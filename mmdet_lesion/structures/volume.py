@@ -112,6 +112,11 @@ class Volume:
         points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
         return (points - self.origin) @ np.linalg.inv(self._matrix).T / self.spacing
 
+    def _slices(self, start: int, stop: int) -> Volume:
+        """The slices ``start`` to ``stop`` where they are."""
+        origin = tuple(self.voxel_to_world((0, 0, start))[0])
+        return Volume(self.array[start:stop], self.spacing, origin, self.direction)
+
     def resample(self, spacing: Sequence[float]) -> Volume:
         """Resample linearly; the centre of the first voxel stays where it is.
 
@@ -140,10 +145,13 @@ class Volume:
         resampler.SetOutputDirection(self.direction)
         # ITK truncates when it writes integers, which would darken every voxel by half a HU.
         resampler.SetOutputPixelType(sitk.sitkFloat32)
-        image = self.to_sitk()
         result = np.empty((depth, height, width), dtype=self.array.dtype)
+        step = spacing[2] / self.spacing[2]
         for start in range(0, depth, _SLAB):
             stop = min(start + _SLAB, depth)
+            # SimpleITK copies what it reads: the slices around the slab, not the volume.
+            first = min(max(int(start * step) - 1, 0), self.shape[0] - 1)
+            image = self._slices(first, int((stop - 1) * step) + 3).to_sitk()
             corner = (self._matrix @ (0.0, 0.0, start * spacing[2])) + self.origin
             resampler.SetOutputOrigin(corner.tolist())
             resampler.SetSize((width, height, stop - start))

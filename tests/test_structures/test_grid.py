@@ -80,6 +80,13 @@ def test_a_tie_is_a_tie_in_spite_of_rounding():
     assert odd.nearest_store_slice(positions).tolist() == [int(1.5 * z - 0.5) for z in positions]
 
 
+def test_3d_boxes_of_the_store_in_the_array():
+    there = Grid((11, 21, 31), (2.0, 1.0, 0.5), (6, 11, 31), (2.0, 2.0, 1.0))
+    # The centre of the first voxel stays: edge 0.5 is 0.5 on both grids.
+    (box,) = there.boxes3d_to_array([[0.5, 0.5, 0.5, 3, 4, 5]])
+    assert box.tolist() == [0.5, 0.5, 0.5, 3, 7.5, 9.5]
+
+
 def test_json_and_back():
     there = grid()
     assert Grid.from_dict(json.loads(json.dumps(there.to_dict()))) == there

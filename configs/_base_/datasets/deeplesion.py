@@ -50,3 +50,6 @@ test_dataloader = dict(
 
 val_evaluator = dict(type="LesionFROCMetric", protocol="p3d")
 test_evaluator = dict(type="LesionFROCMetric", protocol="p3d")
+
+# For scans without annotations: the spacing (x, y, z) in mm that the converter resampled to.
+inference = dict(spacing=(0.8, 0.8, 2.0))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ...io import SUFFIX, Problem, save_volume, write_json
+from ...io.png_slices import BadSliceError, contiguous_runs, list_slices, read_hu
 from ...structures import Grid, Volume
 from .execution import Record
 from .marks import Mark, check_box, valid_spacing
-from .png_slices import BadSliceError, read_hu
 from .pseudo_masks import encode_mask, pseudo_mask
 
 __all__ = [
@@ -30,39 +28,7 @@ __all__ = [
 
 IMAGES = "Images_png"
 
-_SLICE_NAME = re.compile(r"(?:\d{3}|[1-9]\d{3,})\.png")
 _SAME_SPACING = 1e-3
-
-
-def list_slices(folder: Path) -> tuple[list[tuple[int, int]], list[str]]:
-    """Slices of a series.
-
-    Args:
-        folder: Folder of ``{slice:03d}.png``.
-
-    Returns:
-        Sorted ``(slice, file size)``, and the names of PNGs that are no slices.
-    """
-    slices, others = [], []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if _SLICE_NAME.fullmatch(entry.name):
-                slices.append((int(entry.name[:-4]), entry.stat().st_size))
-            elif entry.name.lower().endswith(".png"):
-                others.append(entry.name)
-    return sorted(slices), sorted(others)
-
-
-def contiguous_runs(numbers: Sequence[int]) -> Iterator[list[int]]:
-    """Split sorted numbers where one is missing: ``[1, 2, 4]`` gives ``[1, 2]`` and ``[4]``."""
-    run: list[int] = []
-    for number in numbers:
-        if run and number != run[-1] + 1:
-            yield run
-            run = []
-        run.append(number)
-    if run:
-        yield run
 
 
 def volume_name(folder: str, first: int, last: int) -> str:

@@ -7,10 +7,13 @@ from mmdet.structures import DetDataSample, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from .shared_images import SharedImages
 from .thickness_aware import ThicknessAware
 
 #: Metainfo of a volume that its slices do without, so that it is not copied for each.
 VOLUME_KEYS = ("slice_inds", "published_gt", "grid")
+#: Pixels of the slices that a CPU computes at once: more push each other out of its caches.
+CPU_PIXELS = 512 * 512
 
 
 @MODELS.register_module()
@@ -21,10 +24,11 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
     inputs of shape (N, num_slices, H, W). A data sample with ``slice_inds`` in its metainfo is a
     whole volume, with an input of shape (D, H, W): the window then slides over those slices, and
     ``pred_instances`` holds the boxes of all of them, with ``slice_inds``, the slice of each box.
+    Images that neighbouring windows share are computed once (:class:`SharedImages`).
 
     Args:
         chunk_size: windows of a volume that are computed at once; bounds the memory, and leaves
-            the result as it is.
+            the result as it is. On a CPU large slices are computed in smaller chunks.
 
     Others as in :class:`FasterRCNN`. The backbone says by ``num_slices`` how wide a window is.
     """
@@ -71,14 +75,27 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
             return _no_instances(volume)
         metainfo = {k: v for k, v in data_sample.metainfo.items() if k not in VOLUME_KEYS}
         results: list[InstanceData] = []
-        for chunk in slice_inds.split(self.chunk_size):
+        shares = getattr(self.backbone, "num_groups", 1) > 1
+        shared = SharedImages(self.backbone, self.neck, volume) if shares else None
+        for chunk in slice_inds.split(self._chunk_size_for(volume)):
             samples = [DetDataSample(metainfo=metainfo) for _ in chunk]
-            samples = super().predict(self.windows(volume, chunk), samples, rescale)
-            for index, sample in zip(chunk, samples):
-                instances = sample.pred_instances
+            if shared is None:
+                with self._thickness_of(volume, samples):
+                    maps = self.extract_feat(self.windows(volume, chunk))
+            else:
+                # mmcv's RoIAlign reads the memory as if it was contiguous.
+                maps = (shared(chunk.tolist()).contiguous(),)
+            proposals = self.rpn_head.predict(maps, samples, rescale=False)
+            found = self.roi_head.predict(maps, proposals, samples, rescale=rescale)
+            for index, instances in zip(chunk, found):
                 instances.slice_inds = index.repeat(len(instances))
                 results.append(instances)
         return InstanceData.cat(results)
+
+    def _chunk_size_for(self, volume: Tensor) -> int:
+        if not volume.is_cpu:
+            return self.chunk_size
+        return min(self.chunk_size, max(1, CPU_PIXELS // volume[0].numel()))
 
     def windows(self, volume: Tensor, slice_inds: Tensor) -> Tensor:
         """Gather the windows around slices; beyond the ends the first or last slice repeats.

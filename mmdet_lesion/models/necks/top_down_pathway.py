@@ -63,14 +63,31 @@ class TopDownPathway(BaseModule):
                 f"TopDownPathway: {len(inputs)} maps of {len(inputs[0])} images, expected "
                 f"{len(self.laterals)} maps of a multiple of {self.num_groups} images"
             )
+        rows = [x.reshape(-1, self.num_groups * x.shape[1], *x.shape[-2:]) for x in inputs]
+        return (self.merge(rows, self.fused_laterals()),)
+
+    def fused_laterals(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight (out_channels, num_groups * C_i, 1, 1) and bias of each map's lateral, fused."""
+        return [self._fused(lateral) for lateral in self.laterals]
+
+    def merge(self, rows: Sequence[Tensor], laterals: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Merge maps whose windows' images lie side by side in the channels.
+
+        Args:
+            rows: maps (N, num_groups * C_i, h_i, w_i) from fine to coarse.
+            laterals: what :meth:`fused_laterals` returned; the same for every call between two
+                changes of the weights.
+
+        Returns:
+            (N, out_channels, h_0, w_0).
+        """
         merged = None
-        for lateral, x in zip(reversed(self.laterals), reversed(inputs)):
-            weight, bias = self._fused(lateral)
-            x = F.conv2d(x.reshape(-1, weight.shape[1], *x.shape[-2:]), weight, bias)
+        for (weight, bias), row in zip(reversed(laterals), reversed(rows)):
+            x = F.conv2d(row, weight, bias)
             if merged is not None:
                 x = x + F.interpolate(merged, size=x.shape[-2:], mode="nearest")
             merged = x
-        return (merged,)
+        return merged
 
     def _fused(self, lateral: nn.Conv2d) -> tuple[Tensor, Tensor]:
         """Weight and bias of a lateral of all images followed by the fusion."""

@@ -12,6 +12,8 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 
 import mmdet_lesion.models  # noqa: F401
+from mmdet_lesion.models.detectors import slice_faster_rcnn
+from mmdet_lesion.models.layers import SliceFusion
 
 BASE = Path(__file__).parents[3] / "configs/_base_/models/faster_rcnn_densenet121_9slice.py"
 
@@ -92,6 +94,10 @@ def predict_volume(model, volume, slice_inds, **metainfo):
 @pytest.mark.parametrize("fusion", ["grouped", "early"])
 def test_volume_equals_each_slice_alone(fusion):
     model = build(fusion=fusion)
+    for module in model.modules():
+        if isinstance(module, SliceFusion):
+            # As initialised, it ignores the neighbours.
+            torch.nn.init.normal_(module.conv.weight, std=0.1)
     volume = image(depth=11)
     slice_inds = [0, 3, 5, 10]
     whole = predict_volume(model, volume, slice_inds)
@@ -106,11 +112,17 @@ def test_volume_equals_each_slice_alone(fusion):
         torch.testing.assert_close(mine.scores, alone[0].pred_instances.scores)
 
 
-def test_chunk_size_changes_the_memory_only():
-    model = build()
+@pytest.mark.parametrize("fusion", ["grouped", "early"])
+def test_chunk_size_changes_the_memory_only(monkeypatch, fusion):
+    model = build(fusion=fusion)
     volume = image(depth=5)
     seen = []
-    model.backbone.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    predict = model.rpn_head.predict
+    monkeypatch.setattr(
+        model.rpn_head,
+        "predict",
+        lambda x, *_, **kw: seen.append(len(x[0])) or predict(x, *_, **kw),
+    )
     whole = predict_volume(model, volume, range(5))
     model.chunk_size = 2
     chunked = predict_volume(model, volume, range(5))
@@ -118,6 +130,21 @@ def test_chunk_size_changes_the_memory_only():
     assert torch.equal(whole.slice_inds, chunked.slice_inds)
     torch.testing.assert_close(whole.bboxes, chunked.bboxes)
     torch.testing.assert_close(whole.scores, chunked.scores)
+
+
+def test_large_slices_are_computed_one_by_one_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(slice_faster_rcnn, "CPU_PIXELS", 2 * 64 * 64)
+    model = build()
+    seen = []
+    predict = model.rpn_head.predict
+    monkeypatch.setattr(
+        model.rpn_head,
+        "predict",
+        lambda x, *_, **kw: seen.append(len(x[0])) or predict(x, *_, **kw),
+    )
+    predict_volume(model, image(depth=5), range(5))
+    # Slices of 40 x 60 are padded to 64 x 64.
+    assert seen == [2, 2, 1]
 
 
 def test_volumes_of_one_depth_in_a_batch():

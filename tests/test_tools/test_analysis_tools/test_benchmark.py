@@ -140,3 +140,29 @@ def test_both_ways_to_mix_agree(benchmark, monkeypatch, capsys):
     monkeypatch.setattr(benchmark.A3DConv, "mix", lambda self, slices, _: 2 * slices)
     with pytest.raises(RuntimeError, match="differs between the two layouts"):
         benchmark.main(args)
+
+
+def test_both_ways_through_a_volume_find_the_same(benchmark, monkeypatch, root, capsys):
+    config = root / "configs/_base_/models/faster_rcnn_densenet121_9slice.py"
+    small = benchmark.Config.fromfile(config)
+    small.model.backbone.update(growth_rate=4, block_config=(1, 1, 1), num_init_features=8)
+    small.model.neck.update(in_channels=[12, 10, 9], out_channels=8)
+    small.model.rpn_head.update(in_channels=8, feat_channels=8)
+    small.model.roi_head.bbox_roi_extractor.out_channels = 8
+    small.model.roi_head.bbox_head.update(in_channels=8, fc_out_channels=16)
+    monkeypatch.setattr(benchmark.Config, "fromfile", lambda _: small.copy())
+    words = ["inference", "--size", "64", "--depth", "4", "--repeats", "1", "--threads", "1"]
+    assert benchmark.main(words) == 0
+    text = capsys.readouterr().out
+    assert "share images" in text
+    assert "on their own, 8 at once" in text
+
+    def moved(*args):
+        found = original(*args)
+        found.bboxes = found.bboxes + 1
+        return found
+
+    original = benchmark.predict_window_by_window
+    monkeypatch.setattr(benchmark, "predict_window_by_window", moved)
+    with pytest.raises(RuntimeError, match="boxes with shared images and"):
+        benchmark.main(words)

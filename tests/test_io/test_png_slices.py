@@ -2,9 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.converters.png_slices import BadSliceError, read_hu
+from mmdet_lesion.io.png_slices import BadSliceError, read_hu
 
-from .raw import ct, write_png
+from ..test_datasets.test_converters.raw import ct, write_png
 
 
 @pytest.fixture

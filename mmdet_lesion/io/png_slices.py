@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 import struct
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-__all__ = ["BadSliceError", "read_hu"]
+__all__ = ["BadSliceError", "contiguous_runs", "list_slices", "read_hu"]
+
+_SLICE_NAME = re.compile(r"(?:\d{3}|[1-9]\d{3,})\.png")
 
 # DeepLesion's PNGs hold HU + 32768.
 _OFFSET_BIT = np.uint16(0x8000)
@@ -100,3 +105,34 @@ def read_hu(path: Path) -> np.ndarray:
     if padded:
         hu[padding] = _AIR
     return hu
+
+
+def list_slices(folder: Path) -> tuple[list[tuple[int, int]], list[str]]:
+    """Slices of a series.
+
+    Args:
+        folder: Folder of ``{slice:03d}.png``.
+
+    Returns:
+        Sorted ``(slice, file size)``, and the names of PNGs that are no slices.
+    """
+    slices, others = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _SLICE_NAME.fullmatch(entry.name):
+                slices.append((int(entry.name[:-4]), entry.stat().st_size))
+            elif entry.name.lower().endswith(".png"):
+                others.append(entry.name)
+    return sorted(slices), sorted(others)
+
+
+def contiguous_runs(numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Split sorted numbers where one is missing: ``[1, 2, 4]`` gives ``[1, 2]`` and ``[4]``."""
+    run: list[int] = []
+    for number in numbers:
+        if run and number != run[-1] + 1:
+            yield run
+            run = []
+        run.append(number)
+    if run:
+        yield run

@@ -1,0 +1,46 @@
+"""``lesions.csv``: one row a lesion, for spreadsheets and pandas."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from ...io.atomic import atomic_write
+from ...io.scans import Scan
+from ..lesions import ScanResult
+
+__all__ = ["COLUMNS", "write_csv"]
+
+#: In the file's order.
+COLUMNS = [
+    "path", "series_uid", "id", "label", "score", "x_mm", "y_mm", "z_mm", "size_x_mm", "size_y_mm",
+    "size_z_mm", "key_slice", "first_slice", "last_slice", "key_file", "x1", "y1", "z1", "x2", "y2",
+    "z2",
+]  # fmt: skip
+
+
+def write_csv(path: Path, scan: Scan, result: ScanResult) -> list[str]:
+    """Write a row for every lesion; ``x1 … z2`` are voxels of the original array."""
+    with (
+        atomic_write(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for lesion in result.lesions:
+            writer.writerow(
+                [
+                    result.scan["path"],
+                    result.scan["series_uid"] or "",
+                    lesion.id,
+                    lesion.label,
+                    lesion.score,
+                    *lesion.center_world,
+                    *lesion.size_mm,
+                    lesion.key_slice,
+                    *lesion.slice_range,
+                    lesion.key_file or "",
+                    *lesion.box_voxels,
+                ]
+            )
+    return []

@@ -1,0 +1,42 @@
+"""``lesions.json``, checked against its schema when it is written and when it is read."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import jsonschema
+
+from ...errors import InputError
+from ...io import read_json, write_json
+from ..lesions import ScanResult
+
+__all__ = ["load_schema", "read_json_file", "write_json_file"]
+
+
+@cache
+def load_schema() -> dict:
+    """The JSON Schema (2020-12) of ``lesions.json``."""
+    return json.loads(Path(__file__).with_name("lesions.schema.json").read_text(encoding="utf-8"))
+
+
+def write_json_file(path: Path, result: ScanResult) -> None:
+    """Write ``lesions.json``.
+
+    Raises:
+        jsonschema.ValidationError: The content breaks the schema; a bug.
+    """
+    content = result.to_dict()
+    jsonschema.validate(content, load_schema())
+    write_json(path, content, indent=1)
+
+
+def read_json_file(path: Path) -> ScanResult | None:
+    """The result in a file, or None where there is no such file or it is of another format."""
+    try:
+        content = read_json(path)
+        jsonschema.validate(content, load_schema())
+    except (FileNotFoundError, InputError, jsonschema.ValidationError):
+        return None
+    return ScanResult.from_dict(content)

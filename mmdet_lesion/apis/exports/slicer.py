@@ -1,0 +1,75 @@
+"""``lesions.mrk.json``: a box (ROI) for every lesion in 3D Slicer's Markups format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ...io import write_json
+from ...io.scans import Scan
+from ...structures import Volume
+from ..lesions import Lesion, ScanResult
+
+__all__ = ["write_slicer"]
+
+_SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/"
+    "Schema/markups-schema-v1.0.3.json#"
+)
+
+
+def write_slicer(path: Path, scan: Scan, result: ScanResult) -> list[str]:
+    """Write the boxes as they lie in the world, turned like the scan."""
+    axes = _orthogonal_axes(scan.volume)
+    markups = [_roi(lesion, scan.volume, axes) for lesion in result.lesions]
+    write_json(path, {"@schema": _SCHEMA, "markups": markups}, indent=1)
+    return []
+
+
+def _orthogonal_axes(volume: Volume) -> np.ndarray:
+    """Columns: the array's x and y in the world and their normal, since Slicer's boxes are right.
+
+    They are the direction matrix but where a tilted gantry made that oblique-angled.
+    """
+    matrix = np.reshape(volume.direction, (3, 3))
+    x = matrix[:, 0] / np.linalg.norm(matrix[:, 0])
+    y = matrix[:, 1] - x * (x @ matrix[:, 1])
+    y /= np.linalg.norm(y)
+    z = np.cross(x, y)
+    return np.column_stack((x, y, z * np.sign(z @ matrix[:, 2])))
+
+
+def _roi(lesion: Lesion, volume: Volume, axes: np.ndarray) -> dict:
+    box = np.reshape(lesion.box_voxels, (2, 3))
+    corners = np.array(np.meshgrid(*box.T, indexing="ij")).reshape(3, -1).T - 0.5
+    along = volume.voxel_to_world(corners) @ axes
+    low, high = along.min(axis=0), along.max(axis=0)
+    center = axes @ ((low + high) / 2)
+    name = f"{lesion.label} {lesion.id} ({lesion.score:.2f})"
+    return {
+        "type": "ROI",
+        "coordinateSystem": "LPS",
+        "coordinateUnits": "mm",
+        "roiType": "Box",
+        "center": [round(value, 4) for value in center.tolist()],
+        "orientation": [round(value, 9) for value in axes.ravel().tolist()],
+        "size": [round(value, 4) for value in (high - low).tolist()],
+        "insideOut": False,
+        "locked": False,
+        "labelFormat": "%N-%d",
+        "controlPoints": [
+            {
+                "id": "1",
+                "label": name,
+                "description": f"score {lesion.score:.3f}, key slice {lesion.key_slice}",
+                "position": [round(value, 4) for value in center.tolist()],
+                "orientation": [round(value, 9) for value in axes.ravel().tolist()],
+                "selected": True,
+                "locked": False,
+                "visibility": True,
+                "positionStatus": "defined",
+            }
+        ],
+        "display": {"visibility": True, "opacity": 1.0, "color": [1.0, 0.67, 0.0]},
+    }

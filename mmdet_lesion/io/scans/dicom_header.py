@@ -1,0 +1,143 @@
+"""What the header of one DICOM slice says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from ...errors import InputError
+
+__all__ = ["SliceHeader", "read_header"]
+
+_TAGS = [
+    "SeriesInstanceUID", "SeriesDescription", "SOPInstanceUID", "Modality", "InstanceNumber",
+    "AcquisitionNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
+    "SliceThickness", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "RescaleSlope",
+    "RescaleIntercept", "GantryDetectorTilt",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SliceHeader:
+    """A slice's place and kind.
+
+    Args:
+        path: The file.
+        series_uid: Series Instance UID.
+        description: Series Description, may be empty.
+        modality: Such as ``'CT'``.
+        instance: Instance number, 0 where there is none.
+        acquisition: Acquisition number, 0 where there is none.
+        origin: World position of the first pixel's centre, ``(x, y, z)`` in mm.
+        orientation: Directions of a row and of a column, six cosines.
+        spacing: Of columns and of rows ``(x, y)`` in mm.
+        thickness: Slice thickness in mm, 0 where there is none.
+        rows: Rows.
+        columns: Columns.
+        samples: Values a pixel.
+        frames: Frames in the file.
+        slope: Rescale slope, or None.
+        tilt: Gantry tilt in degrees, as the header has it.
+        transfer_syntax: Name of the encoding of the pixels.
+    """
+
+    path: Path
+    series_uid: str
+    description: str
+    modality: str
+    instance: int
+    acquisition: int
+    origin: tuple[float, ...]
+    orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
+    thickness: float
+    rows: int
+    columns: int
+    samples: int
+    frames: int
+    slope: float | None
+    tilt: float
+    transfer_syntax: str
+
+    @property
+    def normal(self) -> np.ndarray:
+        """``(3,)`` direction perpendicular to the slice."""
+        return np.cross(self.orientation[:3], self.orientation[3:])
+
+    @property
+    def position(self) -> float:
+        """Position along the normal in mm."""
+        return float(np.dot(self.normal, self.origin))
+
+    @property
+    def plane(self) -> tuple:
+        """What slices of one stack have in common."""
+        rounded = np.round(self.orientation, 3) + 0.0
+        return (self.rows, self.columns, *np.round(self.spacing, 4), *rounded)
+
+    def described(self, slices: int) -> str:
+        """The series in a few words, given its number of slices."""
+        label = f" “{self.description}”" if self.description else ""
+        return f"{self.series_uid}{label} {self.modality}, {slices} slices"
+
+
+def read_header(path: Path) -> SliceHeader | None:
+    """Read a header.
+
+    Args:
+        path: A DICOM file.
+
+    Returns:
+        The header, or None where the file is no image (a report, a directory).
+
+    Raises:
+        InputError: The file is a CT slice without a usable position, or its header is damaged.
+    """
+    try:
+        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        if not data.get("Rows") or not data.get("Columns"):
+            return None
+        frames = int(data.get("NumberOfFrames") or 1)
+        if data.get("Modality") == "CT" and frames == 1:
+            for tag, count in (
+                ("ImagePositionPatient", 3),
+                ("ImageOrientationPatient", 6),
+                ("PixelSpacing", 2),
+            ):
+                if len(data.get(tag) or ()) != count:
+                    # Localizers and reformatted pictures of a series may lack a position.
+                    return None
+        origin = _floats(data.get("ImagePositionPatient")) or (0.0, 0.0, 0.0)
+        orientation = _floats(data.get("ImageOrientationPatient")) or (1.0, 0, 0, 0, 1.0, 0)
+        spacing = _floats(data.get("PixelSpacing")) or (1.0, 1.0)
+        slope = data.get("RescaleSlope")
+        return SliceHeader(
+            path=path,
+            series_uid=str(data.get("SeriesInstanceUID", "")),
+            description=str(data.get("SeriesDescription") or ""),
+            modality=str(data.get("Modality", "an unknown modality")),
+            instance=int(data.get("InstanceNumber") or 0),
+            acquisition=int(data.get("AcquisitionNumber") or 0),
+            origin=origin,
+            orientation=orientation,
+            # DICOM names the distance of rows first.
+            spacing=spacing[::-1],
+            thickness=float(data.get("SliceThickness") or 0),
+            rows=int(data.Rows),
+            columns=int(data.Columns),
+            samples=int(data.get("SamplesPerPixel") or 1),
+            frames=frames,
+            slope=None if slope is None else float(slope),
+            tilt=float(data.get("GantryDetectorTilt") or 0),
+            transfer_syntax=str(data.file_meta.TransferSyntaxUID.name),
+        )
+    except (InvalidDicomError, AttributeError, ValueError, TypeError, EOFError, KeyError) as error:
+        raise InputError(f"{path} has a damaged DICOM header: {error}") from None
+
+
+def _floats(values) -> tuple[float, ...]:
+    return tuple(float(value) for value in values or ())

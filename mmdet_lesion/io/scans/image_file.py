@@ -1,0 +1,120 @@
+"""NIfTI, MetaImage, NRRD: what SimpleITK reads from one file."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from nibabel.filebasedimages import ImageFileError
+
+from ...errors import InputError
+from ...structures import Volume
+from .scan import Scan, to_hu
+
+__all__ = ["read_image_file"]
+
+_EXPECTED = "expected DICOM, NIfTI, MetaImage, NRRD or a folder of DeepLesion's PNG slices"
+#: First bytes of files that often pass for images by their name.
+_OTHERS = {
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"<": "a page of HTML or XML",
+    b"version https://git-lfs": "a Git LFS pointer instead of the file",
+}
+
+
+def read_image_file(path: Path) -> Scan:
+    """Read an image file.
+
+    Args:
+        path: A file that SimpleITK reads.
+
+    Returns:
+        The scan.
+
+    Raises:
+        InputError: It is no image, has colours or time points, or its geometry is not usable.
+    """
+    _check_start(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        _check_kind(path, reader)
+        voxels = _nifti_voxels(path, reader)
+        # Without the voxels there is still the geometry, which a small image has as well.
+        image = reader.Execute() if voxels is None else _geometry(reader)
+    except (RuntimeError, EOFError, zlib.error, ImageFileError) as error:
+        raise InputError(f"{path} cannot be read: {_reason(error)}; {_EXPECTED}") from None
+    warnings = []
+    if image.GetDimension() == 2:
+        image = sitk.JoinSeries(image)
+        warnings.append("the image is a single slice without a thickness; 1 mm was assumed")
+    array, found = to_hu(sitk.GetArrayFromImage(image) if voxels is None else voxels, str(path))
+    try:
+        volume = Volume(array, image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return Scan(volume, path, "image", warnings=warnings + found)
+
+
+def _check_start(path: Path) -> None:
+    with open(path, "rb") as file:
+        start = file.read(32)
+    if not start:
+        raise InputError(f"{path} is empty; {_EXPECTED}")
+    for magic, what in _OTHERS.items():
+        if start.lstrip().startswith(magic):
+            raise InputError(f"{path} is {what}; {_EXPECTED}")
+
+
+def _check_kind(path: Path, reader: sitk.ImageFileReader) -> None:
+    """Refuse colours and time points before the voxels are read; drop axes of length 1."""
+    size = reader.GetSize()
+    channels = reader.GetNumberOfComponents()
+    if channels != 1:
+        raise InputError(f"{path} has {channels} channels a voxel, such as RGB; expected HU, one")
+    if np.issubdtype(_numpy_type(reader), np.complexfloating):
+        raise InputError(f"{path} has complex voxels; expected HU")
+    if len(size) > 3:
+        if max(size[3:]) > 1:
+            raise InputError(
+                f"{path} has {len(size)} dimensions, {' x '.join(map(str, size))}, such as time "
+                "points; expected one volume"
+            )
+        reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
+    elif len(size) < 2:
+        raise InputError(f"{path} has {len(size)} dimensions; expected 3")
+
+
+def _nifti_voxels(path: Path, reader: sitk.ImageFileReader) -> np.ndarray | None:
+    """Voxels ``(D, H, W)`` of a NIfTI: ITK would quietly make NaN, and what is cut off, water."""
+    if sitk.ImageFileReader.GetImageIOFromFileName(str(path)) != "NiftiImageIO":
+        return None
+    size = [*reader.GetSize()[:3], 1][:3]
+    return np.asanyarray(nibabel.load(path).dataobj).T.reshape(size[::-1])
+
+
+def _geometry(reader: sitk.ImageFileReader) -> sitk.Image:
+    """An image of one voxel that lies where the file's first voxel lies."""
+    reader.SetExtractSize([*[1] * min(len(reader.GetSize()), 3), *[0] * len(reader.GetSize()[3:])])
+    return reader.Execute()
+
+
+def _numpy_type(reader: sitk.ImageFileReader) -> type:
+    complex_types = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
+    return np.complex64 if reader.GetPixelIDValue() in complex_types else np.float64
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line of SimpleITK's message, which holds the reason, without its place."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[-1] if lines else type(error).__name__
+    if "Unable to determine ImageIO reader" in text:
+        return "SimpleITK knows no such format"
+    return text.removeprefix("sitk::ERROR: ").rpartition("): ")[2] or text

@@ -1,0 +1,75 @@
+"""DeepLesion's folders of PNG slices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError
+from ...structures import Volume
+from ..dl_info import read_dl_info
+from ..png_slices import BadSliceError, read_hu
+from .scan import Scan
+
+__all__ = ["read_png_folder"]
+
+_TABLE = "DL_info.csv"
+
+
+def read_png_folder(
+    folder: Path, slices: tuple[int, int], spacing: Sequence[float] | None = None
+) -> Scan:
+    """Read a run of slices.
+
+    Args:
+        folder: Folder of ``{slice:03d}.png``, 16-bit, HU + 32768.
+        slices: First and last slice.
+        spacing: ``(x, y, z)`` in mm; by default the table's beside or above the folder.
+
+    Returns:
+        The scan. PNGs carry no position: the world starts at the centre of the first voxel.
+
+    Raises:
+        InputError: A slice cannot be read, the slices differ in size, or the spacing is unknown.
+    """
+    files = [folder / f"{number:03d}.png" for number in range(slices[0], slices[1] + 1)]
+    if spacing is None:
+        spacing = _table_spacing(folder, slices)
+    planes = []
+    for file in files:
+        try:
+            planes.append(read_hu(file))
+        except BadSliceError as error:
+            raise InputError(f"{file}: {error}") from None
+        if planes[-1].shape != planes[0].shape:
+            height, width = planes[-1].shape
+            raise InputError(
+                f"{file} has {width} x {height} pixels, {files[0].name} "
+                f"{planes[0].shape[1]} x {planes[0].shape[0]}; expected slices of one size"
+            )
+    warnings = [
+        "PNG slices carry no position: world coordinates start at the first voxel, along its axes"
+    ]
+    volume = Volume(np.stack(planes), tuple(spacing))
+    return Scan(volume, folder, "png", slice_files=tuple(files), warnings=warnings)
+
+
+def _table_spacing(folder: Path, slices: tuple[int, int]) -> tuple[float, float, float]:
+    """Most frequent spacing that DL_info.csv has for this series, first for these slices."""
+    folder = folder.resolve()
+    tables = [parent / _TABLE for parent in folder.parents[:2] if (parent / _TABLE).is_file()]
+    unknown = (
+        f"{folder}: PNG slices carry no spacing, and no {_TABLE} beside or above the folder gives "
+        "one for this series; expected --png-spacing X Y Z in mm"
+    )
+    if not tables:
+        raise InputError(unknown)
+    rows = [row for row in read_dl_info(tables[0])[0] if row.folder == folder.name]
+    rows = [row for row in rows if min(row.spacing) > 0]
+    inside = [row for row in rows if slices[0] <= row.key_slice <= slices[1]]
+    if not rows:
+        raise InputError(unknown)
+    return Counter(row.spacing for row in inside or rows).most_common(1)[0][0]

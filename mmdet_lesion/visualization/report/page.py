@@ -1,0 +1,92 @@
+"""The report's page, filled into its template."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ...io.atomic import atomic_write
+from ...structures import Orientation, Volume
+from .pictures import lesion_pictures, projections, viewer_slices
+from .windows import KNOTS, WINDOWS
+
+__all__ = ["write_report"]
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write_report(path: str | os.PathLike, volume: Volume, content: dict[str, Any]) -> None:
+    """Write the report of a scan.
+
+    Args:
+        path: The HTML file.
+        volume: The scan in HU, as it was read.
+        content: What ``lesions.json`` holds.
+    """
+    orientation = Orientation.of(volume)
+    turned = orientation.apply(volume)
+    lesions = content["lesions"]
+    boxes = orientation.boxes_to_turned([lesion["box_voxels"] for lesion in lesions])
+    keys = [int(orientation.slices_to_original(lesion["key_slice"])) for lesion in lesions]
+    numbers = [int(orientation.slices_to_original(z)) for z in range(turned.shape[0])]
+    for lesion, box, key in zip(lesions, boxes, keys):
+        lesion.update(
+            pictures=lesion_pictures(turned, box, key),
+            place=_place(lesion["center_world"]),
+            diameter=max(lesion["size_mm"]),
+        )
+    viewer = viewer_slices(turned, set(keys))
+    shape = np.tile(turned.shape[::-1], 2)
+    data = dict(
+        viewer=dict(
+            viewer,
+            # What the file calls each slice, and where its centre lies.
+            names=[numbers[z] for z in viewer["numbers"]],
+            places=[round(z, 1) for z in _levels(turned)[viewer["numbers"]].tolist()],
+        ),
+        lesions=[
+            dict(id=lesion["id"], score=lesion["score"], window=lesion["pictures"]["window"],
+                 key=key, box=np.round(box / shape, 5).tolist(), range=[box[2], box[5]])
+            for lesion, box, key in zip(lesions, boxes, keys)
+        ],
+        windows=WINDOWS,
+        knots=KNOTS,
+        threshold=content["model"]["score_thr"],
+    )  # fmt: skip
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # The windows' order is that of their keys 1, 2, 3.
+    environment.policies["json.dumps_kwargs"] = dict(sort_keys=False)
+    page = environment.get_template("report.html").render(
+        **content,
+        data=data,
+        views=projections(turned, boxes),
+        numbers=numbers,
+        name=Path(content["scan"]["path"]).name,
+    )
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _levels(volume: Volume) -> np.ndarray:
+    """``(D,)`` world z in mm of the centres of the slices."""
+    depth, rows, columns = volume.shape
+    points = np.zeros((depth, 3))
+    points[:] = ((columns - 1) / 2, (rows - 1) / 2, 0)
+    points[:, 2] = np.arange(depth)
+    return volume.voxel_to_world(points)[:, 2]
+
+
+def _place(center: list[float]) -> list[tuple[str, str]]:
+    """World coordinates as readers say them: right or left, anterior or posterior, and so on."""
+    signs = (("R", "L"), ("A", "P"), ("I", "S"))
+    return [(sign[value >= 0], f"{abs(value):.0f}") for sign, value in zip(signs, center)]

@@ -1,0 +1,69 @@
+"""Grey values for reports: windows that fit a lesion, and HU squeezed into eight bits."""
+
+from __future__ import annotations
+
+import base64
+
+import cv2
+import numpy as np
+
+from ..overlay import window_to_uint8
+
+__all__ = ["KNOTS", "WINDOWS", "choose_window", "encode_grey", "squeeze"]
+
+#: Name → HU that become black and white.
+WINDOWS: dict[str, tuple[float, float]] = {
+    "lung": (-1350.0, 150.0),
+    "soft tissue": (-160.0, 240.0),
+    "bone": (-450.0, 1050.0),
+}
+#: HU and grey values of slices whose window the reader sets in the browser: finest between fat and
+#: contrast agent, where windows are narrow.
+KNOTS: tuple[tuple[float, ...], tuple[float, ...]] = (
+    (-1024.0, -200.0, 300.0, 1800.0),
+    (0.0, 60.0, 190.0, 255.0),
+)
+_QUALITY = 90
+_AIR = -500
+_CORTEX = 250
+
+
+def choose_window(surroundings: np.ndarray, inside: np.ndarray) -> str:
+    """The window in which a lesion shows.
+
+    Args:
+        surroundings: HU in and around the lesion's box on its key slice.
+        inside: HU in the box.
+
+    Returns:
+        A key of :data:`WINDOWS`: lung where much of the surroundings is air, bone where much of
+        the box is cortical bone, otherwise soft tissue.
+    """
+    if inside.size and (inside > _CORTEX).mean() > 0.15:
+        return "bone"
+    if (surroundings < _AIR).mean() > 0.35:
+        return "lung"
+    return "soft tissue"
+
+
+def squeeze(hu: np.ndarray) -> np.ndarray:
+    """HU as uint8 along :data:`KNOTS`, any shape."""
+    return np.rint(np.interp(hu, *KNOTS)).astype(np.uint8)
+
+
+def encode_grey(hu: np.ndarray, size: tuple[int, int], window: tuple[float, float] | None) -> str:
+    """A plane as a grey JPEG in base64.
+
+    Args:
+        hu: ``(H, W)``.
+        size: Width and height of the picture.
+        window: HU that become black and white; None for :func:`squeeze`.
+    """
+    hu = hu.astype(np.float32)
+    shrinks = size[0] < hu.shape[1] or size[1] < hu.shape[0]
+    if hu.shape[::-1] != tuple(size):
+        # Before windowing: interpolated grey values would be clipped ones.
+        hu = cv2.resize(hu, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    grey = squeeze(hu) if window is None else window_to_uint8(hu, window)
+    _, jpeg = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return base64.b64encode(jpeg).decode()

@@ -1,0 +1,93 @@
+"""Detectors that find bright blobs, in both families: what they find is known exactly."""
+
+from types import SimpleNamespace
+
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine import Config
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
+from scipy import ndimage
+from torch import nn
+
+from mmdet_lesion.models import SliceFasterRCNN
+
+# Grey values 0 … 255 stand for -1000 … 1000 HU: the blobs of the tests have 500 HU and more.
+BRIGHT = 180
+
+
+def boxes_of(mask):
+    """Half-open boxes of the connected parts, ``(n, 2 * dimensions)``, x first."""
+    found = ndimage.find_objects(ndimage.label(mask.numpy())[0])
+    rows = [[s.start for s in part[::-1]] + [s.stop for s in part[::-1]] for part in found]
+    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 2 * mask.dim())
+
+
+def instances_of(image):
+    """Boxes of the blobs, the brighter the surer."""
+    boxes = boxes_of(image > BRIGHT)
+    d = image.dim()
+    scores = [
+        image[tuple(slice(int(b[i]), int(b[d + i])) for i in reversed(range(d)))].max() / 255
+        for b in boxes
+    ]
+    labels = torch.zeros(len(boxes), dtype=torch.long)
+    return InstanceData(
+        bboxes=boxes, scores=torch.tensor(scores, dtype=torch.float32), labels=labels
+    )
+
+
+@MODELS.register_module()
+class BlobVolumes(BaseModel):
+    """Of the family of 3D patches: whole volumes in, (n, 6) boxes out."""
+
+    def __init__(self, data_preprocessor=None):
+        super().__init__(data_preprocessor)
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.test_cfg = dict(window_batch=4)
+
+    def forward(self, inputs, data_samples, mode):
+        return [
+            DetDataSample(metainfo=sample.metainfo, pred_instances=instances_of(volume))
+            for volume, sample in zip(inputs, data_samples)
+        ]
+
+
+@MODELS.register_module()
+class BlobSlices(SliceFasterRCNN):
+    """Of the family of slices: boxes with slice_inds out."""
+
+    def __init__(self, data_preprocessor=None):
+        BaseModel.__init__(self, data_preprocessor)
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.backbone = SimpleNamespace(num_slices=9)
+        self.chunk_size = 8
+
+    def predict(self, inputs, data_samples, rescale=True):
+        for volume, sample in zip(inputs, data_samples):
+            found = []
+            for z in sample.slice_inds:
+                instances = instances_of(volume[z])
+                instances.slice_inds = torch.full((len(instances),), z)
+                found.append(instances)
+            sample.pred_instances = InstanceData.cat(found)
+        return data_samples
+
+
+def blob_config(model, spacing=(1.0, 1.0, 1.0)):
+    """A config whose pipeline is that of real ones."""
+    pipeline = [
+        dict(type="LoadVolume", window=(-1000, 1000)),
+        dict(type="LoadLesionAnnotations", with_bbox=True),
+        dict(type="PackLesionInputs"),
+    ]
+    return Config(
+        dict(
+            default_scope="mmdet",
+            custom_imports=dict(imports=["tests.test_apis.blob_detectors"]),
+            model=dict(type=model, data_preprocessor=dict(type="BaseDataPreprocessor")),
+            test_dataloader=dict(dataset=dict(pipeline=pipeline)),
+            inference=dict(spacing=spacing),
+        )
+    )

@@ -1,0 +1,215 @@
+"""Exports, opened by other people's readers."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from mmdet_lesion import InputError
+from mmdet_lesion.apis import LesionInferencer
+from mmdet_lesion.apis.exports import check_exports, load_schema, read_json_file
+from mmdet_lesion.apis.exports.csv_table import COLUMNS
+from mmdet_lesion.structures import Volume
+
+from ...dicom_files import write_series
+from ..blob_detectors import blob_config
+from ..conftest import BOXES
+
+jsonschema = pytest.importorskip("jsonschema")
+
+KINDS = ("json", "csv", "slicer", "dicom-sr", "nifti")
+SPACING, ORIGIN = (0.9, 1.1, 2.5), (-50.0, 70.0, 120.0)
+# Head first instead of feet first, and turned by 30° around z.
+C, S = np.cos(np.pi / 6), np.sin(np.pi / 6)
+DIRECTION = (C, S, 0, S, -C, 0, 0, 0, -1)
+
+
+@pytest.fixture(scope="module")
+def hu():
+    array = np.full((24, 30, 36), 40, dtype=np.int16)
+    array[:, 0] = -1000
+    array[4:10, 8:14, 20:28] = 900
+    array[15:17, 18:22, 5:11] = 600
+    return array
+
+
+@pytest.fixture(scope="module")
+def detector(blob_checkpoint):
+    return LesionInferencer(blob_config("BlobVolumes", SPACING), blob_checkpoint, "cpu")
+
+
+@pytest.fixture(scope="module")
+def exported(hu, detector, tmp_path_factory):
+    """Folder of a DICOM scan's exports, and the prediction."""
+    pytest.importorskip("highdicom")
+    folder = tmp_path_factory.mktemp("exported")
+    write_series(folder / "dicom", hu, SPACING, ORIGIN, DIRECTION)
+    result = detector(folder / "dicom", out_dir=folder / "out", exports=KINDS)
+    (prediction,) = result["predictions"]
+    assert prediction["warnings"] == []
+    assert [lesion["box_voxels"] for lesion in prediction["lesions"]] == BOXES
+    return folder / "out", prediction
+
+
+def test_json(exported):
+    folder, prediction = exported
+    content = json.loads((folder / "lesions.json").read_text())
+    assert content == prediction
+    jsonschema.Draft202012Validator.check_schema(load_schema())
+    jsonschema.validate(content, load_schema())
+    assert read_json_file(folder / "lesions.json").to_dict() == content
+    wrong = json.loads(json.dumps(content))
+    wrong["lesions"][0]["score"] = 2
+    (folder / "wrong.json").write_text(json.dumps(wrong))
+    assert read_json_file(folder / "wrong.json") is None
+
+
+def test_csv_in_pandas(exported):
+    pandas = pytest.importorskip("pandas")
+    folder, prediction = exported
+    table = pandas.read_csv(folder / "lesions.csv")
+    assert table.columns.tolist() == COLUMNS
+    first = prediction["lesions"][0]
+    assert table.id.tolist() == [1, 2]
+    assert table[["x1", "y1", "z1", "x2", "y2", "z2"]].values.tolist() == BOXES
+    assert table.loc[0, ["x_mm", "y_mm", "z_mm"]].tolist() == first["center_world"]
+    assert table.series_uid[0] == prediction["scan"]["series_uid"]
+    assert table.key_file.tolist() == [lesion["key_file"] for lesion in prediction["lesions"]]
+
+
+def test_label_map_in_simpleitk_and_nibabel(exported, hu):
+    folder, _ = exported
+    image = sitk.ReadImage(str(folder / "lesions.nii.gz"))
+    np.testing.assert_allclose(image.GetSpacing(), SPACING, rtol=1e-5)
+    np.testing.assert_allclose(image.GetOrigin(), ORIGIN, rtol=1e-5)
+    np.testing.assert_allclose(image.GetDirection(), DIRECTION, atol=1e-5)
+    labels = sitk.GetArrayFromImage(image)
+    np.testing.assert_array_equal(labels, np.where(hu == 900, 1, np.where(hu == 600, 2, 0)))
+    nibabel = pytest.importorskip("nibabel")
+    other = nibabel.load(folder / "lesions.nii.gz")
+    assert other.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(other.dataobj).T, labels)
+    # nibabel's world is RAS.
+    center = other.affine @ (23.5, 10.5, 6.5, 1)
+    expected = Volume(hu, SPACING, ORIGIN, DIRECTION).voxel_to_world([[23.5, 10.5, 6.5]])[0]
+    np.testing.assert_allclose(center[:3] * (-1, -1, 1), expected, atol=1e-3)
+
+
+def test_slicer_markups(exported, hu):
+    folder, prediction = exported
+    content = json.loads((folder / "lesions.mrk.json").read_text())
+    assert content["@schema"].endswith("markups-schema-v1.0.3.json#")
+    for markup, lesion, box in zip(content["markups"], prediction["lesions"], BOXES, strict=True):
+        assert (markup["type"], markup["roiType"]) == ("ROI", "Box")
+        assert markup["coordinateSystem"] == "LPS"
+        np.testing.assert_allclose(markup["center"], lesion["center_world"], atol=1e-3)
+        np.testing.assert_allclose(markup["size"], lesion["size_mm"], atol=1e-3)
+        # Corners of Slicer's box are corners of ours.
+        axes = np.reshape(markup["orientation"], (3, 3))
+        corner = np.array(markup["center"]) - axes @ np.array(markup["size"]) / 2
+        expected = Volume(hu, SPACING, ORIGIN, DIRECTION).voxel_to_world([np.array(box[:3]) - 0.5])
+        np.testing.assert_allclose(corner, expected[0], atol=1e-3)
+
+
+def test_structured_report_in_pydicom_and_highdicom(exported):
+    pydicom = pytest.importorskip("pydicom")
+    highdicom = pytest.importorskip("highdicom")
+    folder, prediction = exported
+    data = pydicom.dcmread(folder / "lesions.dcm")
+    assert data.Modality == "SR"
+    assert data.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    assert data.PatientID == "phantom"
+    report = highdicom.sr.srread(folder / "lesions.dcm")
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    assert len(groups) == 2
+    series = data.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    assert series.SeriesInstanceUID == prediction["scan"]["series_uid"]
+    for group, lesion, box in zip(groups, prediction["lesions"], BOXES, strict=True):
+        regions = group.roi
+        assert len(regions) == box[5] - box[2]
+        outline = regions[0].value
+        assert outline.min(axis=0).tolist() == box[:2]
+        assert outline.max(axis=0).tolist() == box[3:5]
+        values = {m.name.meaning: m.value for m in group.get_measurements()}
+        sides = sorted(lesion["size_mm"][:2])
+        np.testing.assert_allclose([values["Short axis"], values["Long axis"]], sides, rtol=1e-5)
+        np.testing.assert_allclose(values["Certainty of Finding"], 100 * lesion["score"], atol=0.01)
+
+
+def test_without_lesions_there_is_no_report(detector, tmp_path):
+    pytest.importorskip("highdicom")
+    hu = np.full((4, 12, 12), -900, dtype=np.int16)
+    hu[0] = -1000
+    write_series(tmp_path / "dicom", hu)
+    outcome = detector(tmp_path / "dicom", out_dir=tmp_path / "out", exports=KINDS)
+    assert outcome["predictions"][0]["warnings"] == [
+        "dicom-sr was left out: there is no lesion, and TID 1500 asks for a measurement"
+    ]
+    markups = json.loads((tmp_path / "out" / "lesions.mrk.json").read_text())["markups"]
+    assert markups == []
+
+
+def test_contours_lie_on_slices_that_are_there(detector, hu, tmp_path):
+    highdicom = pytest.importorskip("highdicom")
+    # The lesion's slices 5 and 6 of 4 … 9 are missing.
+    places = [0, 1, 2, 3, 4, *range(7, 24)]
+    write_series(tmp_path / "dicom", hu[places], SPACING, positions=places)
+    detector(tmp_path / "dicom", out_dir=tmp_path / "out", exports=KINDS)
+    report = highdicom.sr.srread(tmp_path / "out" / "lesions.dcm")
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    assert [len(group.roi) for group in groups] == [4, 2]
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [("PatientID", "PatientID"), ("StudyInstanceUID", "StudyInstanceUID")],
+)
+def test_slices_that_lack_what_a_report_repeats(detector, hu, tmp_path, missing, expected):
+    write_series(tmp_path / "dicom", hu, SPACING, **{missing: None})
+    (prediction,) = detector(tmp_path / "dicom", out_dir=tmp_path / "out", exports=KINDS)[
+        "predictions"
+    ]
+    assert "dicom-sr was left out: the slices do not hold" in prediction["warnings"][0]
+    assert expected in prediction["warnings"][0]
+
+
+def test_a_tilted_gantry(blob_checkpoint, hu, tmp_path):
+    # From slice to slice it is further along the tilted axis than along the normal.
+    spacing = (0.9, 1.1, float(np.hypot(2.5, 0.5)))
+    detector = LesionInferencer(blob_config("BlobVolumes", spacing), blob_checkpoint, "cpu")
+
+    def tilt(z, data):
+        data.ImagePositionPatient = ["0", f"{-0.5 * z}", f"{2.5 * z}"]
+
+    write_series(tmp_path / "dicom", hu, SPACING, change=tilt)
+    kinds = ("json", "slicer", "nifti")
+    (prediction,) = detector(tmp_path / "dicom", out_dir=tmp_path / "out", exports=kinds)[
+        "predictions"
+    ]
+    assert prediction["warnings"][0].startswith("the gantry was tilted by 11.3°")
+    assert prediction["warnings"][1].startswith("nifti was left out: the gantry was tilted")
+    lesion = prediction["lesions"][0]
+    center = (23.5 * 0.9, 10.5 * 1.1 - 0.5 * 6.5, 6.5 * 2.5)
+    np.testing.assert_allclose(lesion["center_world"], center, atol=0.01)
+    markup = json.loads((tmp_path / "out" / "lesions.mrk.json").read_text())["markups"][0]
+    np.testing.assert_allclose(markup["center"], center, atol=0.01)
+    # A right box around a sheared one: 6 slices add 6 x 0.5 mm.
+    np.testing.assert_allclose(markup["size"], (8 * 0.9, 6 * 1.1 + 3, 6 * 2.5), atol=0.01)
+
+
+def test_dicom_sr_of_another_kind_of_scan(detector, hu, tmp_path):
+    pytest.importorskip("highdicom")
+    sitk.WriteImage(Volume(hu, SPACING).to_sitk(), str(tmp_path / "scan.mha"))
+    for _ in range(2):
+        outcome = detector(tmp_path / "scan.mha", out_dir=tmp_path / "out", exports=KINDS)
+        warnings = outcome["predictions"][0]["warnings"]
+        assert warnings == ["dicom-sr was left out: the scan is no DICOM series"]
+    assert not (tmp_path / "out" / "lesions.dcm").exists()
+
+
+def test_highdicom_is_optional(monkeypatch):
+    monkeypatch.setattr("mmdet_lesion.apis.exports.dicom_sr.find_spec", lambda name: None)
+    check_exports(["json", "nifti"])
+    with pytest.raises(InputError, match="the export dicom-sr needs highdicom: pip install"):
+        check_exports(["json", "dicom-sr"])

@@ -1,0 +1,268 @@
+"""Scans of every geometry to lesions: boxes in the original voxels and in the world."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+
+from mmdet_lesion import InputError
+from mmdet_lesion.apis import LesionInferencer
+from mmdet_lesion.apis import inferencer as module
+from mmdet_lesion.apis.exports import load_schema
+from mmdet_lesion.structures import Volume
+
+from ..dicom_files import write_series
+from .blob_detectors import blob_config
+from .conftest import BOXES
+
+jsonschema = pytest.importorskip("jsonschema")
+
+IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+
+
+def rotation(axis, degrees):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    rows = {"x": [1, 0, 0, 0, c, -s, 0, s, c], "z": [c, -s, 0, s, c, 0, 0, 0, 1]}
+    return np.reshape(rows[axis], (3, 3))
+
+
+OBLIQUE = tuple((rotation("x", 25) @ rotation("z", 15)).ravel())
+
+
+def write(path, hu, spacing=(1.0, 1.0, 1.0), origin=(0, 0, 0), direction=IDENTITY):
+    sitk.WriteImage(Volume(hu, spacing, origin, direction).to_sitk(), str(path))
+    return path
+
+
+def detect(inferencer, path, **kwargs):
+    (prediction,) = inferencer(path, **kwargs)["predictions"]
+    assert "error" not in prediction, prediction
+    return prediction
+
+
+@pytest.mark.parametrize(
+    "direction",
+    [IDENTITY, (-1, 0, 0, 0, -1, 0, 0, 0, 1), (1, 0, 0, 0, 1, 0, 0, 0, -1),
+     (0, 0, 1, 1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, 1, 0, -1, 0), OBLIQUE],
+    ids=["axial", "prone", "head first", "sagittal", "coronal", "oblique"],
+)  # fmt: skip
+def test_boxes_of_every_direction(tmp_path, inferencer, two_blobs, direction):
+    origin = (-50, 70, 120)
+    path = write(tmp_path / "scan.mha", two_blobs, origin=origin, direction=direction)
+    prediction = detect(inferencer, path)
+    assert [lesion["box_voxels"] for lesion in prediction["lesions"]] == BOXES
+    for lesion, box in zip(prediction["lesions"], np.array(BOXES, dtype=float)):
+        center = (box[:3] + box[3:]) / 2 - 0.5
+        world = np.reshape(direction, (3, 3)) @ center + origin
+        np.testing.assert_allclose(lesion["center_world"], world, atol=1e-3)
+        assert lesion["size_mm"] == (box[3:] - box[:3]).tolist()
+    axis = "xyz".index(prediction["scan"]["slice_axis"])
+    first, second = prediction["lesions"]
+    assert first["slice_range"] == [BOXES[0][axis], BOXES[0][axis + 3] - 1]
+    assert second["slice_range"][0] <= second["key_slice"] <= second["slice_range"][1]
+    assert (axis != 2) == any("not axial" in warning for warning in prediction["warnings"])
+
+
+def test_bounds_in_the_world_hold_every_corner(tmp_path, inferencer, two_blobs):
+    path = write(tmp_path / "scan.nrrd", two_blobs, direction=OBLIQUE)
+    lesion = detect(inferencer, path)["lesions"][0]
+    low, high = np.reshape(BOXES[0], (2, 3))
+    corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1])
+                        for z in (low[2], high[2])]) - 0.5  # fmt: skip
+    world = corners @ np.reshape(OBLIQUE, (3, 3)).T
+    bounds = np.concatenate((world.min(axis=0), world.max(axis=0)))
+    np.testing.assert_allclose(lesion["bounds_world"], bounds, atol=1e-3)
+
+
+def test_resampling_carries_boxes_back(tmp_path, family, blob_checkpoint, two_blobs):
+    """Voxels of 1 x 0.8 x 2 mm, and a detector that works at 0.5 mm."""
+    fine = LesionInferencer(blob_config(family, (0.5, 0.4, 0.5)), blob_checkpoint, "cpu")
+    spacing = (1.0, 0.8, 2.0)
+    prediction = detect(fine, write(tmp_path / "scan.mha", two_blobs, spacing))
+    assert prediction["model"]["spacing"] == [0.5, 0.4, 0.5]
+    for lesion, box in zip(prediction["lesions"], BOXES):
+        # Interpolated edges are half as bright: the threshold moves them by less than a voxel.
+        np.testing.assert_allclose(lesion["box_voxels"], box, atol=0.6)
+        center = (np.add(box[:3], box[3:]) / 2 - 0.5) * spacing
+        np.testing.assert_allclose(lesion["center_world"], center, atol=0.35)
+
+
+def test_the_same_scan_as_dicom_nrrd_and_nifti(tmp_path, inferencer, two_blobs):
+    geometry = ((0.9765625, 0.9765625, 2.5), (-120.123456789, 33.3, -800.7), OBLIQUE)
+    files = [write(tmp_path / f"scan.{s}", two_blobs, *geometry) for s in ("nrrd", "nii.gz")]
+    write_series(tmp_path / "dicom", two_blobs, *geometry)
+    found = [detect(inferencer, path)["lesions"] for path in (*files, tmp_path / "dicom")]
+    assert len(found[0]) == 2
+    for lesions in found[1:]:
+        for lesion, expected in zip(lesions, found[0], strict=True):
+            assert lesion["score"] == expected["score"]
+            for key in ("center_world", "bounds_world", "size_mm"):
+                np.testing.assert_allclose(lesion[key], expected[key], atol=2e-3)
+    keys = [lesion["key_file"] for lesion in found[2]]
+    assert keys == [f"{999 - lesion['key_slice']}.dcm" for lesion in found[2]]
+
+
+def test_real_dicom_and_nrrd(family, blob_checkpoint, lesion_data):
+    coarse = LesionInferencer(blob_config(family, (3.2, 3.2, 4)), blob_checkpoint, "cpu")
+    dicom, nrrd = (
+        detect(coarse, lesion_data / "ct" / name, score_thr=0.9)["lesions"]
+        for name in ("thorax_4mm_dicom", "thorax_4mm.nrrd")
+    )
+    assert len(dicom) > 3
+    for one, other in zip(dicom, nrrd, strict=True):
+        np.testing.assert_allclose(one["center_world"], other["center_world"], atol=1e-2)
+
+
+def test_the_result_fits_its_schema_and_names_its_sources(tmp_path, inferencer, two_blobs):
+    files = write_series(tmp_path / "dicom", two_blobs, (1, 1, 1))
+    prediction = detect(inferencer, tmp_path / "dicom", score_thr=0.85)
+    jsonschema.validate(prediction, load_schema())
+    assert len(prediction["lesions"]) == 1
+    scan = prediction["scan"]
+    assert (scan["path"], scan["kind"]) == (str(tmp_path / "dicom"), "dicom")
+    assert scan["shape"] == [24, 30, 36]
+    assert scan["series_uid"].count(".") > 3
+    assert prediction["model"]["checkpoint"].endswith("blob.pth")
+    assert prediction["model"]["score_thr"] == 0.85
+    assert prediction["software"]["name"] == "mmdet_lesion"
+    assert files[0].name == "999.dcm"
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 20), (3, 20, 20), (8, 64, 64), (2, 1, 1)])
+def test_small_scans_have_sound_results(tmp_path, inferencer, shape):
+    hu = np.full(shape, -1000, dtype=np.int16)
+    hu[0, 0, 0] = 900
+    prediction = detect(
+        inferencer, write(tmp_path / "a.mha", hu, (2, 2, 5)), out_dir=tmp_path / "o"
+    )
+    (lesion,) = prediction["lesions"]
+    assert lesion["key_slice"] == 0
+    np.testing.assert_array_less(lesion["box_voxels"], [3.01] * 6)
+    assert (tmp_path / "o" / "report.html").is_file()
+
+
+def test_a_scan_without_lesions(tmp_path, inferencer):
+    path = write(tmp_path / "scan.mha", np.full((6, 20, 20), -900, dtype=np.int16))
+    kinds = ("json", "csv", "slicer", "nifti")
+    prediction = detect(inferencer, path, out_dir=tmp_path / "out", exports=kinds)
+    assert prediction["lesions"] == []
+    assert json.loads((tmp_path / "out" / "lesions.json").read_text()) == prediction
+
+
+def test_long_scans_go_through_in_chunks(tmp_path, inferencer, monkeypatch):
+    hu = np.full((40, 16, 16), -900, dtype=np.int16)
+    hu[6:14, 4:9, 4:9] = 800
+    path = write(tmp_path / "scan.mha", hu)
+    whole = detect(inferencer, path)["lesions"]
+    monkeypatch.setattr("mmdet_lesion.apis.predict_boxes.CHUNK", 5)
+    assert detect(inferencer, path)["lesions"] == whole
+    assert whole[0]["box_voxels"] == [4, 4, 6, 9, 9, 14]
+
+
+def test_too_many_lesions_are_cut_and_said(tmp_path, inferencer, two_blobs, monkeypatch):
+    monkeypatch.setattr(module, "MAX_LESIONS", 1)
+    prediction = detect(inferencer, write(tmp_path / "scan.mha", two_blobs))
+    assert [lesion["box_voxels"] for lesion in prediction["lesions"]] == BOXES[:1]
+    assert "2 lesions reach the threshold 0.3; the 1 with" in prediction["warnings"][-1]
+
+
+def test_several_scans_one_of_which_fails(tmp_path, inferencer, two_blobs):
+    good = write(tmp_path / "good.mha", two_blobs)
+    (tmp_path / "bad.nii").write_bytes(b"%PDF-1.4" * 9)
+    (tmp_path / "list.txt").write_text("bad.nii\ngood.mha\nnowhere.nrrd\n")
+    result = inferencer([tmp_path / "list.txt", good], out_dir=tmp_path / "out")
+    errors = [prediction.get("error", "") for prediction in result["predictions"]]
+    assert "is a PDF" in errors[0]
+    assert "is not there" in errors[2]
+    assert errors[1] == errors[3] == ""
+    assert result["visualization"] == [
+        None, str(tmp_path / "out/good/report.html"), None,
+        str(tmp_path / "out/good-2/report.html"),
+    ]  # fmt: skip
+
+
+def test_what_is_done_is_not_done_again(tmp_path, inferencer, two_blobs, monkeypatch):
+    path = write(tmp_path / "scan.mha", two_blobs)
+    first = detect(inferencer, path, out_dir=tmp_path / "out")
+    calls = []
+    original = module.read_scan
+    monkeypatch.setattr(module, "read_scan", lambda *a: calls.append(1) or original(*a))
+    assert detect(inferencer, path, out_dir=tmp_path / "out") == first
+    assert not calls
+    # Another threshold, another export, or another file is another job.
+    detect(inferencer, path, out_dir=tmp_path / "out", score_thr=0.4)
+    detect(inferencer, path, out_dir=tmp_path / "out", score_thr=0.4, exports=("json", "nifti"))
+    write(path, two_blobs[:20])
+    detect(inferencer, path, out_dir=tmp_path / "out", score_thr=0.4)
+    assert len(calls) == 3
+    (tmp_path / "out" / "lesions.csv").unlink()
+    detect(inferencer, path, out_dir=tmp_path / "out", score_thr=0.4)
+    assert len(calls) == 4
+
+
+def test_the_batch_size_reaches_the_model(tmp_path, inferencer, two_blobs):
+    inferencer(write(tmp_path / "scan.mha", two_blobs), batch_size=3)
+    model = inferencer.detector.model
+    assert getattr(model, "chunk_size", None) == 3 or model.test_cfg["window_batch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (dict(score_thr=1.5), "the score threshold is 1.5; expected 0 to 1"),
+        (dict(batch_size=0), "the batch size is 0"),
+        (dict(exports=("json", "pdf")), "'pdf' is no export; expected some of json, csv, slicer"),
+    ],
+)
+def test_wrong_arguments(tmp_path, inferencer, arguments, expected):
+    with pytest.raises(InputError, match=expected):
+        inferencer(tmp_path, **arguments)
+
+
+def test_a_gpu_that_is_not_there(blob_checkpoint):
+    for device in ("cuda:99", "nonsense"):
+        with pytest.raises(InputError, match=f"the device '{device}' cannot be used here"):
+            LesionInferencer(blob_config("BlobSlices"), blob_checkpoint, device)
+
+
+def test_an_unknown_spacing(blob_checkpoint):
+    cfg = blob_config("BlobSlices")
+    cfg.pop("inference")
+    with pytest.raises(InputError, match="does not say at which spacing"):
+        LesionInferencer(cfg, blob_checkpoint, "cpu")
+    assert LesionInferencer(cfg, blob_checkpoint, "cpu", (1, 1, 2)).detector.spacing == (1, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"weight": torch.zeros(3)}, "another model: 1 of the config's 1 tensors do not fit"),
+        ({"other": torch.zeros(2)}, "such as weight, which is not in it"),
+        ([1, 2], "holds no state_dict"),
+        (None, "cannot be loaded, it is damaged or no checkpoint"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit(tmp_path, content, expected):
+    path = tmp_path / "model.pth"
+    if content is None:
+        path.write_bytes(b"nonsense")
+    else:
+        torch.save(content, path)
+    with pytest.raises(InputError, match=expected):
+        LesionInferencer(blob_config("BlobSlices"), path, "cpu")
+
+
+def test_a_config_that_is_none(tmp_path, blob_checkpoint):
+    (tmp_path / "empty.py").write_text("a = 1\n")
+    (tmp_path / "broken.py").write_text("a = (\n")
+    for name, expected in (
+        ("nothing.py", "is not there"),
+        ("broken.py", "is no config that mmengine reads"),
+        ("empty.py", "has no model"),
+    ):
+        with pytest.raises(InputError, match=f"{name} {expected}"):
+            LesionInferencer(tmp_path / name, blob_checkpoint, "cpu")
+    with pytest.raises(InputError, match="nothing.pth is not there"):
+        LesionInferencer(blob_config("BlobSlices"), tmp_path / "nothing.pth", "cpu")

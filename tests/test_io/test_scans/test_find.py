@@ -1,0 +1,56 @@
+import pytest
+
+from mmdet_lesion import InputError
+from mmdet_lesion.io.scans import ScanSource, find_scans
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    for name in ("a.nii.gz", "b.mha", "d/1.dcm", "d/2.dcm", "e/001.png", "e/002.png", "e/007.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0" * 128 + (b"DICM" if "dcm" in name else b"...."))
+    return tmp_path
+
+
+def test_one_path_or_several(shelf):
+    assert find_scans(str(shelf / "a.nii.gz")) == [ScanSource(shelf / "a.nii.gz", "a", "image")]
+    kinds = [(s.name, s.kind) for s in find_scans([shelf / "b.mha", shelf / "d"])]
+    assert kinds == [("b", "image"), ("d", "dicom")]
+
+
+def test_every_run_of_png_slices_is_a_scan(shelf):
+    assert [(s.name, s.kind, s.slices) for s in find_scans(shelf / "e")] == [
+        ("e_001-002", "png", (1, 2)),
+        ("e_007-007", "png", (7, 7)),
+    ]
+
+
+def test_loose_dicom_files_are_one_scan(shelf):
+    files = [shelf / "d/1.dcm", shelf / "a.nii.gz", shelf / "d/2.dcm"]
+    first, second = find_scans(files)
+    assert (first.name, first.kind, first.files) == ("d", "dicom", (files[0], files[2]))
+    assert second.name == "a"
+    assert find_scans(files[:1])[0].name == "1"
+
+
+def test_a_list_names_scans_beside_it(shelf):
+    (shelf / "scans.txt").write_text("# ours\na.nii.gz\n\n  d  # the second\nnothing.nrrd\n")
+    sources = find_scans(shelf / "scans.txt")
+    assert [(s.name, s.kind) for s in sources] == [
+        ("a", "image"), ("d", "dicom"), ("nothing.nrrd", "missing"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(b"# nothing\n", "names no scan"), (b"\xff\xfe\x00", "is no text")],
+)
+def test_a_list_without_paths(tmp_path, content, expected):
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(InputError, match=expected):
+        find_scans(tmp_path / "list.txt")
+
+
+def test_no_path_at_all():
+    with pytest.raises(InputError, match="no scan was given"):
+        find_scans([])

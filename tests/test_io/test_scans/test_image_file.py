@@ -1,0 +1,148 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from mmdet_lesion import InputError
+from mmdet_lesion.io.scans import find_scans, read_scan
+
+
+def read(path):
+    (source,) = find_scans(path)
+    return read_scan(source)
+
+
+def write(path, array, is_vector=False, **geometry):
+    image = sitk.GetImageFromArray(array, isVector=is_vector)
+    for name, value in geometry.items():
+        getattr(image, f"Set{name}")(value)
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+@pytest.fixture
+def hu():
+    return np.random.default_rng(0).integers(-1000, 1500, (5, 6, 7)).astype(np.int16)
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz", "mha", "mhd", "nrrd"])
+@pytest.mark.parametrize(
+    "direction", [(1, 0, 0, 0, 1, 0, 0, 0, 1), (0, -0.6, 0.8, 1, 0, 0, 0, 0.8, 0.6)]
+)
+def test_voxels_and_geometry(tmp_path, hu, suffix, direction):
+    geometry = dict(Spacing=(0.7, 0.8, 2.5), Origin=(-10, 20, 30), Direction=direction)
+    scan = read(write(tmp_path / f"scan.{suffix}", hu, **geometry))
+    np.testing.assert_array_equal(scan.volume.array, hu)
+    np.testing.assert_allclose(scan.volume.spacing, (0.7, 0.8, 2.5), rtol=1e-6)
+    np.testing.assert_allclose(scan.volume.origin, (-10, 20, 30), rtol=1e-5)
+    np.testing.assert_allclose(scan.volume.direction, direction, atol=1e-5)
+    assert (scan.kind, scan.warnings) == ("image", [])
+
+
+def test_fractions_and_what_is_not_finite(tmp_path, hu):
+    values = hu.astype(np.float32) + 0.25
+    values[0, 0, :3] = (np.nan, np.inf, -np.inf)
+    values[1, 1, 1] = 1e9
+    scan = read(write(tmp_path / "scan.nii.gz", values))
+    expected = hu.copy()
+    expected[0, 0, :3] = -1024
+    expected[1, 1, 1] = 32767
+    np.testing.assert_array_equal(scan.volume.array, expected)
+    assert scan.warnings == ["3 voxels (1.4 %) are NaN or infinite and became air"]
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz", "nrrd", "mha"])
+def test_fractions_keep_their_place(tmp_path, hu, suffix):
+    geometry = dict(Spacing=(0.7, 0.8, 2.5), Origin=(-10, 20, 30))
+    geometry["Direction"] = (0, -0.6, 0.8, 1, 0, 0, 0, 0.8, 0.6)
+    scan = read(write(tmp_path / f"scan.{suffix}", hu.astype(np.float64), **geometry))
+    np.testing.assert_array_equal(scan.volume.array, hu)
+    np.testing.assert_allclose(scan.volume.spacing, (0.7, 0.8, 2.5), rtol=1e-6)
+    np.testing.assert_allclose(scan.volume.origin, (-10, 20, 30), rtol=1e-5)
+    np.testing.assert_allclose(scan.volume.direction, geometry["Direction"], atol=1e-5)
+
+
+def test_a_scan_without_a_number(tmp_path):
+    path = write(tmp_path / "scan.nii", np.full((3, 4, 4), np.nan, dtype=np.float32))
+    with pytest.raises(InputError, match="no voxel is a finite number"):
+        read(path)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_few_slices(tmp_path, hu, depth):
+    assert read(write(tmp_path / "scan.mha", hu[:depth])).volume.shape == (depth, 6, 7)
+
+
+def test_a_flat_image(tmp_path, hu):
+    scan = read(write(tmp_path / "scan.mha", hu[0]))
+    assert scan.volume.shape == (1, 6, 7)
+    assert "single slice without a thickness" in scan.warnings[0]
+
+
+def test_time_points(tmp_path, hu):
+    volumes = [sitk.GetImageFromArray(hu), sitk.GetImageFromArray(hu)]
+    sitk.WriteImage(sitk.JoinSeries(volumes), str(tmp_path / "four.nii.gz"))
+    with pytest.raises(InputError, match="4 dimensions, 7 x 6 x 5 x 2, such as time points"):
+        read(tmp_path / "four.nii.gz")
+    sitk.WriteImage(sitk.JoinSeries(volumes[:1]), str(tmp_path / "one.mha"))
+    np.testing.assert_array_equal(read(tmp_path / "one.mha").volume.array, hu)
+
+
+def test_colours(tmp_path):
+    path = write(tmp_path / "scan.nii.gz", np.zeros((4, 5, 6, 3), dtype=np.uint8), is_vector=True)
+    with pytest.raises(InputError, match="3 channels a voxel, such as RGB"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"%PDF-1.7 and so on", "is a PDF; expected DICOM, NIfTI"),
+        (b"", "is empty; expected DICOM"),
+        (b"  <html>not found</html>", "is a page of HTML"),
+        (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
+        (b"nonsense" * 99, "cannot be read"),
+    ],
+)
+def test_what_is_no_image(tmp_path, content, expected):
+    (tmp_path / "scan.nii").write_bytes(content)
+    with pytest.raises(InputError, match=expected) as raised:
+        read(tmp_path / "scan.nii")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("suffix", ["nii.gz", "nrrd", "mha"])
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_a_truncated_file(tmp_path, hu, suffix, dtype):
+    path = write(tmp_path / f"scan.{suffix}", np.kron(hu, np.ones((4, 4, 4))).astype(dtype))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match="cannot be read") as raised:
+        read(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_kind_of_file(tmp_path):
+    (tmp_path / "notes.md").write_text("hello " * 99)
+    with pytest.raises(InputError, match="SimpleITK knows no such format; expected DICOM"):
+        read(tmp_path / "notes.md")
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="nothing.nii is not there"):
+        read(tmp_path / "nothing.nii")
+
+
+def test_values_that_are_no_hu_are_said(tmp_path):
+    grey = np.arange(210, dtype=np.uint8).reshape(5, 6, 7)
+    assert (
+        "0 to 209, reach nowhere down to air" in read(write(tmp_path / "a.mha", grey)).warnings[0]
+    )
+    flat = read(write(tmp_path / "b.mha", np.zeros((3, 4, 5), np.int16)))
+    assert flat.warnings == ["all voxels have the value 0"]
+
+
+def test_real_ct(lesion_data):
+    scan = read(lesion_data / "ct" / "thorax_1.5mm.nii.gz")
+    assert scan.volume.shape == (164, 126, 120)
+    assert scan.volume.spacing == (1.5, 1.5, 1.5)
+    assert scan.warnings == []

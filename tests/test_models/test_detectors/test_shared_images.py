@@ -1,0 +1,89 @@
+"""SharedImages: the maps of every window on its own, and each image computed once."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from mmdet_lesion.models import DenseNet121, TopDownPathway
+from mmdet_lesion.models.detectors.shared_images import SharedImages
+
+
+@pytest.fixture(params=[9, 15], ids=["three images", "five images"])
+def network(request):
+    torch.manual_seed(0)
+    backbone = DenseNet121(
+        num_slices=request.param, growth_rate=4, block_config=(1, 2, 1), num_init_features=8
+    )
+    neck = TopDownPathway(backbone.out_channels, 6, num_groups=backbone.num_groups)
+    for module in (backbone, neck):
+        module.init_weights()
+        # As initialised the fusion ignores the neighbours.
+        torch.nn.init.normal_(module.fusion.conv.weight, std=0.1)
+        module.eval()
+    return backbone, neck
+
+
+def maps_of_windows(network, volume, slice_inds):
+    backbone, neck = network
+    half = backbone.num_slices // 2
+    last = len(volume) - 1
+    windows = [
+        torch.stack([volume[min(max(z + i, 0), last)] for i in range(-half, half + 1)])
+        for z in slice_inds
+    ]
+    return neck(backbone(torch.stack(windows)))[0]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 25])
+@pytest.mark.parametrize("chunk", [1, 4, 25])
+@torch.no_grad()
+def test_the_maps_are_those_of_the_windows(network, depth, chunk):
+    volume = torch.randn(depth, 32, 48)
+    shared = SharedImages(*network, volume)
+    for start in range(0, depth, chunk):
+        slice_inds = list(range(start, min(start + chunk, depth)))
+        expected = maps_of_windows(network, volume, slice_inds)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(shared(slice_inds), expected)
+
+
+@torch.no_grad()
+def test_scattered_slices_in_any_order(network):
+    volume = torch.randn(30, 32, 32)
+    shared = SharedImages(*network, volume)
+    for slice_inds in ([20, 3], [0], [29, 28, 5]):
+        expected = maps_of_windows(network, volume, slice_inds)
+        torch.testing.assert_close(shared(slice_inds), expected)
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+@torch.no_grad()
+def test_every_image_is_computed_once(network, monkeypatch, chunk):
+    backbone, neck = network
+    counts = Counter()
+    for name in ("forward_images", "forward_block3"):
+        original = getattr(backbone, name)
+
+        def counted(x, name=name, original=original):
+            counts[name] += len(x)
+            return original(x)
+
+        monkeypatch.setattr(backbone, name, counted)
+    depth = 20
+    shared = SharedImages(backbone, neck, torch.randn(depth, 32, 32))
+    for start in range(0, depth, chunk):
+        shared(list(range(start, start + chunk)))
+    # One image around each slice, and one before and behind them, of repeated ends.
+    assert counts["forward_images"] == depth + 2
+    assert counts["forward_block3"] == 2 * depth + 2
+
+
+@torch.no_grad()
+def test_what_no_window_needs_is_dropped(network):
+    num_slices = network[0].num_slices
+    shared = SharedImages(*network, torch.randn(40, 32, 32))
+    for z in range(40):
+        shared([z])
+        assert len(shared._images) <= num_slices - 2
+    assert min(shared._images) == 39 - (num_slices - 3) // 2

@@ -1,0 +1,131 @@
+"""tools/detect.py as a user calls it: exit status, messages, files, going on after a stop."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from mmdet.registry import MODELS
+from mmengine import Config
+from mmengine.registry import init_default_scope
+
+from mmdet_lesion.structures import Volume
+
+
+@pytest.fixture(scope="module")
+def model(root, tmp_path_factory):
+    """The phantoms' config, and a checkpoint of its untrained model."""
+    config = root / "configs" / "phantom" / "faster_rcnn_phantom.py"
+    init_default_scope("mmdet")
+    torch.manual_seed(0)
+    detector = MODELS.build(Config.fromfile(config).model)
+    detector.init_weights()
+    path = tmp_path_factory.mktemp("model") / "model.pth"
+    torch.save({"state_dict": detector.state_dict(), "meta": {}}, path)
+    return ["--config", str(config), "--checkpoint", str(path), "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def tool(root):
+    path = root / "tools" / "detect.py"
+    spec = importlib.util.spec_from_file_location("detect", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def scan(tmp_path):
+    hu = np.random.default_rng(0).normal(-300, 300, (5, 40, 44)).astype(np.float32)
+    image = Volume(hu, (3.2, 3.2, 2.0), (10, 20, 30)).to_sitk()
+    sitk.WriteImage(image, str(tmp_path / "scan.nii.gz"))
+    return tmp_path / "scan.nii.gz"
+
+
+def test_one_scan_in_a_process_of_its_own(root, model, scan, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "tools/detect.py", scan, *model, "--out", tmp_path / "out",
+         "--score-thr", "0.1", "--batch", "2", "--export", "json,csv,slicer,nifti"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        cwd=root, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert files == [
+        "lesions.csv", "lesions.json", "lesions.mrk.json", "lesions.nii.gz", "report.html",
+    ]  # fmt: skip
+    content = json.loads((tmp_path / "out" / "lesions.json").read_text())
+    assert len(content["lesions"]) > 0
+    assert all(lesion["score"] >= 0.1 for lesion in content["lesions"])
+    boxes = np.array([lesion["box_voxels"] for lesion in content["lesions"]])
+    assert boxes.min() >= 0
+    assert (boxes.max(axis=0) <= [44, 40, 5, 44, 40, 5]).all()
+    assert "44 × 40 × 5" in done.stdout
+    assert str(tmp_path / "out" / "report.html") in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def run(tool, capsys, *words):
+    status = tool.main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_a_list_in_which_some_fail_and_going_on(tool, model, scan, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "paper.nii").write_bytes(b"%PDF-1.7 " * 20)
+    rgb = np.zeros((4, 5, 6, 3), dtype=np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(rgb, isVector=True), str(tmp_path / "rgb.nii"))
+    (tmp_path / "all.txt").write_text("empty\nscan.nii.gz\npaper.nii\nrgb.nii\nnowhere.mha\n")
+    words = (tmp_path / "all.txt", *model, "--out", tmp_path / "out")
+    status, out, err = run(tool, capsys, *words)
+    assert status == 1
+    lines = out.splitlines()
+    reasons = dict(empty="is an empty folder", paper="is a PDF", rgb="3 channels a voxel")
+    for name, reason in (*reasons.items(), ("nowhere.mha", "is not there")):
+        (line,) = [line for line in lines if line.startswith(f"{name}: failed: ")]
+        assert reason in line
+    assert (tmp_path / "out" / "scan" / "report.html").is_file()
+    assert "Traceback" not in out + err
+    before = (tmp_path / "out" / "scan" / "lesions.json").read_bytes()
+    status, out, _ = run(tool, capsys, *words)
+    assert status == 1
+    assert "done before" in out
+    assert (tmp_path / "out" / "scan" / "lesions.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--export", "json,pdf"], "'pdf' is no export"),
+        (["--score-thr", "7"], "the score threshold is 7.0; expected 0 to 1"),
+        (["--batch", "0"], "the batch size is 0"),
+        (["--checkpoint", "nothing.pth"], "nothing.pth is not there"),
+        (["--config", "nothing.py"], "nothing.py is not there"),
+        (["--device", "abacus"], "the device 'abacus' cannot be used here"),
+        (["--spacing", "1", "1", "-2"], "the spacing is (1.0, 1.0, -2.0)"),
+    ],
+)
+def test_wrong_arguments(tool, model, scan, tmp_path, capsys, words, expected):
+    status, _, err = run(tool, capsys, scan, *model, "--out", tmp_path / "out", *words)
+    assert status == 2
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert expected in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scan_that_is_not_there(tool, model, tmp_path, capsys):
+    status, _, err = run(tool, capsys, tmp_path / "no.nii", *model, "--out", tmp_path / "out")
+    assert status == 2
+    assert "no.nii is not there; expected a scan or a list of scans" in err
+
+
+def test_no_arguments(tool, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        tool.main([])
+    assert stopped.value.code == 2
