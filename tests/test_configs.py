@@ -136,3 +136,18 @@ def test_threshold_is_one_option_on_the_command_line():
     init_default_scope("mmdet")
     assert cfg.custom_hooks[0].score_thr == 0.8
     assert cfg.custom_hooks[0].type == "MeanTeacherMiningHook"
+
+
+@pytest.mark.parametrize(
+    ("name", "spacing"),
+    [
+        ("uld/mean_teacher_deeplesion", (0.8, 0.8, 2.0)),
+        ("partial_label/a3d_7slice_neg_mask", (0.0, 0.0, 2.0)),
+        ("focalmix/focalmix_luna16_100", (1.0, 1.0, 1.0)),
+        ("phantom/mean_teacher_phantom", (3.2, 3.2, 2.0)),
+        ("phantom/a3d_7slice_neg_mask_phantom", (3.2, 3.2, 2.0)),
+        ("phantom/focalmix_phantom", (2.0, 2.0, 2.0)),
+    ],
+)
+def test_scans_are_detected_on_at_the_spacing_of_the_training_data(name, spacing):
+    assert Config.fromfile(ROOT / "configs" / f"{name}.py").inference.spacing == spacing

@@ -52,7 +52,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--spacing', type=float, nargs=3, metavar=('X', 'Y', 'Z'),
-        help='mm that the detector was trained at, where its config does not say so',
+        help='mm that the detector was trained at, where its config does not say so; 0 keeps the '
+        'spacing of the scan',
     )  # fmt: skip
     parser.add_argument(
         '--png-spacing', type=float, nargs=3, metavar=('X', 'Y', 'Z'),

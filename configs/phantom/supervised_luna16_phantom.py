@@ -40,6 +40,8 @@ test_dataloader = dict(
     dataset=dict(data_root=data_root, ann_file=test_ann_file),
 )
 
+inference = dict(spacing=(2.0, 2.0, 2.0))
+
 # Two processes with four labelled patches each.
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=False, T_max=max_iters, eta_min=0)]

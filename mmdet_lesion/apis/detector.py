@@ -29,7 +29,8 @@ class Detector:
         config: Where the config came from.
         checkpoint: Where the weights came from.
         sha256: Of the checkpoint file.
-        spacing: Voxel spacing ``(x, y, z)`` in mm that the detector works at.
+        spacing: Voxel spacing ``(x, y, z)`` in mm that the detector works at; 0 stands for that
+            of the scan.
     """
 
     model: nn.Module
@@ -60,7 +61,7 @@ def load_detector(
         device: ``'auto'`` (the first GPU if there is one, otherwise the CPU), ``'cpu'``,
             ``'cuda:0'`` …
         spacing: Spacing that the model was trained at, by default the config's
-            ``inference = dict(spacing=(x, y, z))``.
+            ``inference = dict(spacing=(x, y, z))``; 0 keeps that of the scan.
 
     Raises:
         InputError: One of them cannot be used; the message says why.
@@ -75,7 +76,7 @@ def load_detector(
             "inference = dict(spacing=(x, y, z)) in it, or --spacing X Y Z in mm"
         )
     spacing = tuple(float(value) for value in spacing)
-    if len(spacing) != 3 or not all(0 < value < 100 for value in spacing):
+    if len(spacing) != 3 or not all(0 <= value < 100 for value in spacing):
         raise InputError(f"{name}: the spacing is {spacing}; expected three mm (x, y, z)")
     torch_device = _device(device)
     path = Path(checkpoint)

@@ -71,7 +71,7 @@ class LesionInferencer:
         weights: Checkpoint whose ``state_dict`` is the model.
         device: ``'auto'``, ``'cpu'``, ``'cuda:0'`` …
         spacing: Spacing ``(x, y, z)`` in mm that the model was trained at, by default the config's
-            ``inference = dict(spacing=…)``.
+            ``inference = dict(spacing=…)``; 0 keeps that of the scan.
 
     Raises:
         InputError: Config, checkpoint or device cannot be used.
@@ -214,7 +214,8 @@ class LesionInferencer:
         report("resampling", 0.1)
         # Formats write a spacing with more or fewer digits; one scan must become the same voxels.
         spacing = tuple(round(value, 4) or value for value in turned.spacing)
-        resampled = Volume(turned.array, spacing).resample(self.detector.spacing)
+        wanted = tuple(new or own for new, own in zip(self.detector.spacing, spacing, strict=True))
+        resampled = Volume(turned.array, spacing).resample(wanted)
         grid = Grid(turned.shape, spacing, resampled.shape, resampled.spacing)
         # The config's own test pipeline reads stored volumes, piece by piece.
         with tempfile.TemporaryDirectory(prefix="mmdet_lesion_") as folder:

@@ -98,6 +98,7 @@ def _sample(path: Path, grid: Grid) -> dict[str, Any]:
         height=height,
         width=width,
         spacing=grid.store_spacing,
+        thickness=grid.spacing[2],
         grid=grid.to_dict(),
         instances=[],
         excluded=[],

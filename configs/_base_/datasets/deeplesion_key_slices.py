@@ -32,3 +32,5 @@ test_dataloader = dict(
 
 val_evaluator = dict(protocol="slice")
 test_evaluator = dict(protocol="slice")
+
+inference = dict(spacing=(0.0, 0.0, 2.0))

@@ -42,3 +42,6 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(type="Luna16Metric")
 test_evaluator = dict(type="Luna16Metric")
+
+# For scans without annotations: the spacing (x, y, z) in mm that the converter resampled to.
+inference = dict(spacing=(1.0, 1.0, 1.0))
