@@ -289,6 +289,7 @@ class LesionInferencer:
             write_report(outcome.folder / "report.html", scan.volume, result.to_dict())
             # Last: it says that the scan is done.
             write_json_file(outcome.folder / FILES["json"], result)
+            (outcome.folder / "error.txt").unlink(missing_ok=True)
         outcome.result = result
 
     def _fingerprint(self, source: ScanSource, settings: dict[str, Any]) -> str:

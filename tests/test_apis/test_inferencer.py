@@ -197,6 +197,9 @@ def test_a_bug_stops_one_scan_only(tmp_path, inferencer, two_blobs, monkeypatch)
     assert bad["error"].endswith("a.mha: RuntimeError: can't allocate memory")
     assert len(good["lesions"]) == 2
     assert "in failing" in (tmp_path / "out" / "a" / "error.txt").read_text()
+    monkeypatch.setattr(module, "read_scan", original)
+    inferencer(paths, out_dir=tmp_path / "out")
+    assert not (tmp_path / "out" / "a" / "error.txt").exists()
 
 
 def test_what_is_done_is_not_done_again(tmp_path, inferencer, two_blobs, monkeypatch):
