@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -15,7 +16,7 @@ from typing import Any
 from mmengine import Config
 
 from ..errors import InputError
-from ..io import SUFFIX, save_volume
+from ..io import SUFFIX, atomic_write, save_volume
 from ..io.scans import Scan, ScanSource, find_scans, read_scan
 from ..structures import Grid, Orientation, Volume
 from ..version import __version__
@@ -98,6 +99,8 @@ class LesionInferencer:
         png_spacing: Sequence[float] | None = None,
     ) -> dict[str, list[Any]]:
         """Detect lesions in scans; one that fails does not stop the others.
+
+        A failure that is nobody's mistake but the program's leaves its traceback in ``error.txt``.
 
         Args:
             inputs: What :func:`~mmdet_lesion.io.scans.find_scans` takes: paths of scans and lists.
@@ -186,6 +189,12 @@ class LesionInferencer:
                 outcome.error = str(error)
             except (MemoryError, OSError) as error:
                 outcome.error = f"{source.path}: {error or 'out of memory'}"
+            except Exception as error:
+                # A bug, or memory that torch did not get: the other scans go on all the same.
+                outcome.error = f"{source.path}: {type(error).__name__}: {error}"
+                if folder is not None:
+                    with atomic_write(folder / "error.txt") as temporary:
+                        temporary.write_text(traceback.format_exc())
             report("done", 1.0)
             outcomes.append(outcome)
         return outcomes
@@ -281,6 +290,7 @@ class LesionInferencer:
             write_report(outcome.folder / "report.html", scan.volume, result.to_dict())
             # Last: it says that the scan is done.
             write_json_file(outcome.folder / FILES["json"], result)
+            (outcome.folder / "error.txt").unlink(missing_ok=True)
         outcome.result = result
 
     def _fingerprint(self, source: ScanSource, settings: dict[str, Any]) -> str:

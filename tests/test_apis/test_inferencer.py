@@ -183,6 +183,25 @@ def test_several_scans_one_of_which_fails(tmp_path, inferencer, two_blobs):
     ]  # fmt: skip
 
 
+def test_a_bug_stops_one_scan_only(tmp_path, inferencer, two_blobs, monkeypatch):
+    paths = [write(tmp_path / f"{name}.mha", two_blobs) for name in "ab"]
+    original = module.read_scan
+
+    def failing(source, *rest):
+        if source.name == "a":
+            raise RuntimeError("can't allocate memory")
+        return original(source, *rest)
+
+    monkeypatch.setattr(module, "read_scan", failing)
+    bad, good = inferencer(paths, out_dir=tmp_path / "out")["predictions"]
+    assert bad["error"].endswith("a.mha: RuntimeError: can't allocate memory")
+    assert len(good["lesions"]) == 2
+    assert "in failing" in (tmp_path / "out" / "a" / "error.txt").read_text()
+    monkeypatch.setattr(module, "read_scan", original)
+    inferencer(paths, out_dir=tmp_path / "out")
+    assert not (tmp_path / "out" / "a" / "error.txt").exists()
+
+
 def test_what_is_done_is_not_done_again(tmp_path, inferencer, two_blobs, monkeypatch):
     path = write(tmp_path / "scan.mha", two_blobs)
     first = detect(inferencer, path, out_dir=tmp_path / "out")

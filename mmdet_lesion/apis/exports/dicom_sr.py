@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pydicom
-from pydicom.sr.codedict import codes
 
 from ...errors import InputError
 from ...io.atomic import atomic_write
@@ -46,9 +45,10 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
         return [f"{_LEFT_OUT}the scan is no DICOM series"]
     if not result.lesions:
         return [f"{_LEFT_OUT}there is no lesion, and TID 1500 asks for a measurement"]
-    # Imported here: an optional package, and a slow one.
+    # Imported here: an optional package, and slow ones.
     import highdicom as hd
     from highdicom import sr
+    from pydicom.sr.codedict import codes
 
     try:
         files = [file for file in scan.slice_files if file is not None]
@@ -91,6 +91,7 @@ def _group(
 ) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     import highdicom as hd
     from highdicom import sr
+    from pydicom.sr.codedict import codes
 
     width, height = sorted(lesion.size_mm[:2], reverse=True)
     algorithm = sr.AlgorithmIdentification(

@@ -83,9 +83,10 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
                 with self._thickness_of(volume, samples):
                     maps = self.extract_feat(self.windows(volume, chunk))
             else:
-                # mmcv's RoIAlign reads the memory as if it was contiguous.
-                maps = (shared(chunk.tolist()).contiguous(),)
+                maps = (shared(chunk.tolist()),)
             proposals = self.rpn_head.predict(maps, samples, rescale=False)
+            # mmcv's RoIAlign reads the memory as if it was contiguous.
+            maps = tuple(x.contiguous() for x in maps)
             found = self.roi_head.predict(maps, proposals, samples, rescale=rescale)
             for index, instances in zip(chunk, found):
                 instances.slice_inds = index.repeat(len(instances))
