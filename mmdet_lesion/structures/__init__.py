@@ -1,6 +1,6 @@
 """Volumes, the grids that they live on, boxes in them, and tracklets of boxes through slices."""
 
-from .axis_aligned import axes_of_world, to_axis_aligned
+from .axis_aligned import is_axis_aligned, to_axis_aligned
 from .boxes3d import CUBE_SYMMETRIES, CubeSymmetry, batched_nms3d, box_iou3d, nms3d
 from .frame import Frame
 from .grid import Grid, resampled_shape
@@ -16,9 +16,9 @@ __all__ = [
     "Orientation",
     "Tracklets",
     "Volume",
-    "axes_of_world",
     "batched_nms3d",
     "box_iou3d",
+    "is_axis_aligned",
     "nms3d",
     "resampled_shape",
     "to_axis_aligned",

@@ -8,29 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
+from .orientation import Orientation
 from .volume import Volume
 
-__all__ = ["axes_of_world", "to_axis_aligned"]
+__all__ = ["is_axis_aligned", "to_axis_aligned"]
 
 # A tilt that moves nothing within 500 mm by more than a twentieth of a millimetre is rounding.
 _TILT = 1e-4
 
 
-def axes_of_world(volume: Volume) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]] | None:
-    """Which axis of a volume runs along each axis of the world.
-
-    Returns:
-        For world x, y and z the volume's axis (0 for x) and whether it runs the other way; None
-        where the volume is oblique.
-    """
-    matrix = np.array(volume.direction).reshape(3, 3)
-    axes = np.argmax(np.abs(matrix), axis=1)
-    signs = np.sign(matrix[range(3), axes])
-    ideal = np.zeros((3, 3))
-    ideal[range(3), axes] = signs
-    if sorted(axes) != [0, 1, 2] or np.abs(matrix - ideal).max() > _TILT:
-        return None
-    return tuple(axes.tolist()), tuple((signs < 0).tolist())
+def is_axis_aligned(volume: Volume) -> bool:
+    """Whether a volume's axes are those of the world, in any order and sense."""
+    turned = Orientation.of(volume).apply(volume)
+    return bool(np.abs(np.reshape(turned.direction, (3, 3)) - np.eye(3)).max() <= _TILT)
 
 
 def to_axis_aligned(volume: Volume, spacing: Sequence[float], fill: float) -> Volume:
@@ -48,21 +38,11 @@ def to_axis_aligned(volume: Volume, spacing: Sequence[float], fill: float) -> Vo
     Returns:
         A volume of the same dtype whose direction is the identity.
     """
-    found = axes_of_world(volume)
-    if found is None:
+    if not is_axis_aligned(volume):
         return _resample_oblique(volume, spacing, fill)
-    axes, flips = found
-    first = [0.0, 0.0, 0.0]
-    for axis, flip in zip(axes, flips):
-        first[axis] = volume.shape[2 - axis] - 1.0 if flip else 0.0
-    # Arrays run (z, y, x).
-    array = volume.array.transpose([2 - axis for axis in axes[::-1]])
-    array = array[tuple(slice(None, None, -1 if flip else 1) for flip in flips[::-1])]
-    return Volume(
-        np.ascontiguousarray(array),
-        tuple(volume.spacing[axis] for axis in axes),
-        tuple(volume.voxel_to_world(np.array(first))[0]),
-    ).resample(spacing)
+    turned = Orientation.of(volume).apply(volume)
+    array = np.ascontiguousarray(turned.array)
+    return Volume(array, turned.spacing, turned.origin).resample(spacing)
 
 
 def _resample_oblique(volume: Volume, spacing: Sequence[float], fill: float) -> Volume:

@@ -19,7 +19,7 @@ from .execution import Record
 from .luna16_splits import ranked
 from .report import StrictError
 from .scan import ScanTask, list_files
-from .scan_files import find_scans, read_dicom_folder, read_image_file
+from .scan_files import find_scans, read_any
 
 __all__ = ["PoolConversion"]
 
@@ -87,7 +87,7 @@ class PoolConversion(StoreConversion):
                 scan.name,
                 self.raw,
                 scan.source,
-                read_dicom_folder if scan.is_dicom else read_image_file,
+                read_any,
                 self.out,
                 self.spacing,
                 list_files(self.raw, [path for path in scan.files if path.is_file()]),

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...io import SUFFIX, Problem, save_volume, write_json
-from ...structures import Frame, Volume, axes_of_world, to_axis_aligned
+from ...structures import Frame, Volume, is_axis_aligned, to_axis_aligned
 from .execution import Record
 from .marks import valid_spacing
 
@@ -139,7 +139,7 @@ def _check(volume: Volume, where: str) -> list[Problem]:
         raise InputError(f"the spacing is {list(volume.spacing)}; expected mm of a CT")
     if not np.isfinite(volume.array).all():
         raise InputError("some voxels are NaN or infinite; expected Hounsfield units")
-    if axes_of_world(volume) is None:
+    if not is_axis_aligned(volume):
         text = f"the direction {np.round(volume.direction, 4).tolist()} is oblique"
         return [Problem(where, None, text, "resampled onto the world's axes", "oblique direction")]
     return []

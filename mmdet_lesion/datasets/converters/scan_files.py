@@ -8,20 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import SimpleITK as sitk  # noqa: N813
-
 from ...errors import InputError
 from ...io import Problem, read_metaimage, read_metaimage_header
+from ...io.scans import ScanSource, read_scan
+from ...io.scans.find import is_dicom
 from ...structures import Volume
 
-__all__ = ["FoundScan", "find_scans", "read_dicom_folder", "read_image_file"]
+__all__ = ["FoundScan", "find_scans", "read_any"]
 
 _SUFFIXES = (".mhd", ".mha", ".nii", ".nii.gz", ".nrrd")
-_DICOM_MAGIC = (128, b"DICM")
-# Share of the usual gap by which another one differs before a slice is missing or doubled.
-_SAME_GAP = 0.05
-_POSITION, _ORIENTATION, _SERIES_UID = "0020|0032", "0020|0037", "0020|000e"
 
 
 @dataclass(frozen=True)
@@ -38,22 +33,17 @@ class FoundScan:
     source: Path
     files: tuple[Path, ...]
 
-    @property
-    def is_dicom(self) -> bool:
-        """Whether it is a folder of DICOM slices."""
-        return self.source.is_dir()
-
 
 def _name(path: str) -> str:
     return re.sub(r"[^\w.-]+", "_", path).strip("_") or "scan"
 
 
-def _is_dicom(path: Path) -> bool:
-    if path.suffix.lower() in (".dcm", ".ima"):
-        return True
-    offset, magic = _DICOM_MAGIC
-    with open(path, "rb") as file:
-        return file.read(offset + len(magic))[offset:] == magic
+def _may_be_slice(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".") and path.suffix != ".raw"
+
+
+def _looks_like_dicom(path: Path) -> bool:
+    return path.suffix.lower() in (".dcm", ".ima") or is_dicom(path)
 
 
 def find_scans(raw: Path) -> Iterator[FoundScan]:
@@ -84,8 +74,8 @@ def find_scans(raw: Path) -> Iterator[FoundScan]:
             suffix = next(s for s in _SUFFIXES[::-1] if relative.lower().endswith(s))
             yield FoundScan(named(relative[: -len(suffix)]), path, _files_of(path))
         # A series is told by one of its files: opening all of them would take long.
-        others = [path for path in paths if path not in images and path.suffix != ".raw"]
-        if any(_is_dicom(path) for path in others[:1] + others[-1:]):
+        others = [path for path in paths if path not in images and _may_be_slice(path)]
+        if any(_looks_like_dicom(path) for path in others[:1] + others[-1:]):
             relative = Path(folder).relative_to(raw).as_posix()
             yield FoundScan(named(relative), Path(folder), tuple(others))
 
@@ -102,76 +92,27 @@ def _files_of(path: Path) -> tuple[Path, ...]:
     return (path,)
 
 
-def read_image_file(path: Path) -> tuple[Volume, str | None, list[Problem]]:
-    """Read a MetaImage, NIfTI or NRRD file; see :data:`.scan.Reader`."""
-    if path.suffix.lower() in (".mhd", ".mha"):
-        return read_metaimage(path), None, []
-    try:
-        return Volume.from_sitk(sitk.ReadImage(str(path))), None, []
-    except RuntimeError as error:
-        raise InputError(f"cannot be read: {str(error).strip().splitlines()[-1]}") from None
-
-
-def read_dicom_folder(path: Path) -> tuple[Volume, str | None, list[Problem]]:
-    """Read the series with the most slices of a folder, sorted by their position.
-
-    See :data:`.scan.Reader`.
+def read_any(path: Path) -> tuple[Volume, str | None, list[Problem]]:
+    """Read a file, or a folder of DICOM slices; see :data:`.scan.Reader`.
 
     Raises:
-        InputError: There is no series of two slices or more, it cannot be read, or slices are
-            missing or doubled.
+        InputError: It is no scan that can be read, or a single slice.
     """
-    reader = sitk.ImageSeriesReader()
-    series = {
-        uid: reader.GetGDCMSeriesFileNames(str(path), uid)
-        for uid in reader.GetGDCMSeriesIDs(str(path))
-    }
-    if not series:
-        raise InputError("holds no DICOM series that can be read")
-    chosen = max(sorted(series), key=lambda uid: len(series[uid]))
-    files = series[chosen]
-    problems = [
-        Problem(path.name, None, f"also holds a series of {len(series[uid])} slices",
-                f"the one of {len(files)} slices used", "several series")
-        for uid in sorted(series)
-        if uid != chosen
-    ]  # fmt: skip
-    _check_positions(files)
-    # ITK warns of gaps that differ by rounding; those that matter were checked.
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    reader.SetFileNames(files)
+    if path.suffix.lower() in (".mhd", ".mha"):
+        return read_metaimage(path), None, []
+    files: tuple[Path, ...] = ()
+    if path.is_dir():
+        files = tuple(sorted(file for file in path.iterdir() if _may_be_slice(file)))
+    kind = "dicom" if files else "image"
     try:
-        volume = Volume.from_sitk(reader.Execute())
-        return volume, _tags(files[0]).get(_SERIES_UID), problems
-    except RuntimeError as error:
-        raise InputError(f"cannot be read: {str(error).strip().splitlines()[-1]}") from None
-
-
-def _tags(file: str) -> dict[str, str]:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(file)
-    reader.ReadImageInformation()
-    keys = set(reader.GetMetaDataKeys())
-    return {
-        key: reader.GetMetaData(key).strip().strip("\0")
-        for key in (_POSITION, _ORIENTATION, _SERIES_UID)
-        if key in keys
-    }
-
-
-def _check_positions(files: tuple[str, ...]) -> None:
-    if len(files) < 2:
+        scan = read_scan(ScanSource(path, path.name, kind, files))
+    except InputError as error:
+        # Reports name the scan beside the reason.
+        raise InputError(str(error).removeprefix(f"{path}").lstrip(": ")) from None
+    if scan.volume.shape[0] < 2:
         raise InputError("is one slice; expected two or more")
-    rows = [_tags(file) for file in files]
-    try:
-        positions = np.array([[float(v) for v in r[_POSITION].split("\\")] for r in rows])
-        across, down = np.array(rows[0][_ORIENTATION].split("\\"), dtype=float).reshape(2, 3)
-    except (KeyError, ValueError):
-        raise InputError("has slices that do not tell their position") from None
-    gaps = np.diff(positions @ np.cross(across, down))
-    usual = np.median(gaps)
-    if usual <= 0 or (np.abs(gaps - usual) > _SAME_GAP * usual).any():
-        raise InputError(
-            f"has slices that are missing or doubled: gaps of {gaps.min():.2f} to {gaps.max():.2f} "
-            f"mm, most of them {usual:.2f}"
-        )
+    problems = [
+        Problem(path.name, None, text, "scan used all the same", "odd scan")
+        for text in scan.warnings
+    ]
+    return scan.volume, scan.series_uid, problems

@@ -64,10 +64,10 @@ def test_bad_scans_are_reported_and_left_out(raw, tmp_path):
     out = tmp_path / "out"
     report = PoolConversion(raw, out, SPACING).run(progress=False).report
     assert {p.file: p.kind for p in report.problems} == {
-        "four.nii": "unusable scan", "five": "unusable scan", "one/scan.mhd": "short data",
+        "four.nii": "unusable scan", "five": "odd scan", "one/scan.mhd": "short data",
     }  # fmt: skip
-    assert report.counts["scans"] == {"found": 5, "converted": 2}
-    assert {entry["volume"] for entry in entries(out)} == {"two", "three"}
+    assert report.counts["scans"] == {"found": 5, "converted": 3}
+    assert {entry["volume"] for entry in entries(out)} == {"two", "three", "five"}
     with pytest.raises(StrictError):
         PoolConversion(raw, tmp_path / "strict", SPACING, strict=True).run(progress=False)
 
