@@ -1,6 +1,5 @@
 """tools/detect.py as a user calls it: exit status, messages, files, going on after a stop."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -31,12 +30,8 @@ def model(root, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tool(root):
-    path = root / "tools" / "detect.py"
-    spec = importlib.util.spec_from_file_location("detect", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("detect.py")
 
 
 @pytest.fixture
