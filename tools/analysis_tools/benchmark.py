@@ -70,6 +70,14 @@ PUBLISHED_SPACING = (0.7, 0.7, 2.5)
 STORE_SPACING = (0.8, 0.8, 2.0)
 
 
+def table_of(title: str, *columns: str) -> Table:
+    """An empty table, with names in the first column and numbers in the others."""
+    table = Table(title=title)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    return table
+
+
 def ct_like(depth: int, size: int, seed: int = 0) -> np.ndarray:
     """A body in air with the smooth noise of a reconstruction kernel, int16 HU ``(D, H, W)``."""
     rng = np.random.default_rng(seed)
@@ -155,12 +163,11 @@ def run_window(options: argparse.Namespace) -> int:
     """Compare reading a window from the store with making it from PNGs."""
     with tempfile.TemporaryDirectory() as folder:
         store, pngs = measure_window(options.size, options.depth, options.repeats, Path(folder))
-    table = Table(
-        title=f"window of {WINDOW} slices, {options.size} x {options.size} x {options.depth}, "
+    title = (
+        f"window of {WINDOW} slices, {options.size} x {options.size} x {options.depth}, "
         f"median of {options.repeats}"
     )
-    for column in ("from", "ms", "times as long"):
-        table.add_column(column, justify="left" if column == "from" else "right")
+    table = table_of(title, "from", "ms", "times as long")
     table.add_row("store", f"{1e3 * store:.2f}", "1")
     table.add_row("PNGs", f"{1e3 * pngs:.2f}", f"{pngs / store:.1f}")
     Console().print(table)
@@ -278,12 +285,11 @@ def measure_p3d(volumes: int, tracklets: int, rows: str, repeats: int) -> tuple[
 
 def run_p3d(options: argparse.Namespace) -> int:
     """Compare the vectorised P3D FROC with a loop over detections."""
-    table = Table(
-        title=f"p3d FROC, {options.tracklets:,} tracklets over {options.volumes:,} volumes, "
+    title = (
+        f"p3d FROC, {options.tracklets:,} tracklets over {options.volumes:,} volumes, "
         f"median of {options.repeats}"
     )
-    for column in ("rows", "p3d_froc, s", "loop, s", "times as long"):
-        table.add_column(column, justify="left" if column == "rows" else "right")
+    table = table_of(title, "rows", "p3d_froc, s", "loop, s", "times as long")
     for rows in ("array", "list"):
         fast, slow = measure_p3d(options.volumes, options.tracklets, rows, options.repeats)
         table.add_row(rows, f"{fast:.3f}", f"{slow:.2f}", f"{slow / fast:.1f}")
@@ -331,9 +337,8 @@ def measure_nms3d(num: int, iou_thr: float, repeats: int) -> tuple[float, float,
 
 def run_nms3d(options: argparse.Namespace) -> int:
     """Compare the suppression in blocks with a loop."""
-    table = Table(title=f"3D NMS of {options.boxes:,} boxes, median of {options.repeats}")
-    for column in ("IoU", "kept", "nms3d, ms", "loop, ms", "times as long"):
-        table.add_column(column, justify="right")
+    title = f"3D NMS of {options.boxes:,} boxes, median of {options.repeats}"
+    table = table_of(title, "IoU", "kept", "nms3d, ms", "loop, ms", "times as long")
     for iou_thr in options.iou:
         fast, slow, kept = measure_nms3d(options.boxes, iou_thr, options.repeats)
         numbers = (f"{1e3 * fast:.1f}", f"{1e3 * slow:.1f}", f"{slow / fast:.1f}")
@@ -406,10 +411,8 @@ def run_memory3d(options: argparse.Namespace) -> int:
     """Measure the peak memory of a training step on a GPU, or estimate it from small patches."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     how = torch.cuda.get_device_name() if device == "cuda" else "estimated from CPU steps"
-    table = Table(title=f"one training step on patches of {options.patch} voxels, {how}")
-    table.add_column("settings")
-    for batch in options.batch:
-        table.add_column(f"batch {batch}, GiB", justify="right")
+    title = f"one training step on patches of {options.patch} voxels, {how}"
+    table = table_of(title, "settings", *(f"batch {batch}, GiB" for batch in options.batch))
     for amp, with_cp in ((False, False), (True, False), (False, True), (True, True)):
         settings = dict(config=options.config, amp=amp, with_cp=with_cp, device=device)
         if device == "cuda":
@@ -541,12 +544,11 @@ def _luna16(
 def run_luna16(options: argparse.Namespace) -> int:
     """Compare the bootstrap that weights scans with one that puts them together again."""
     fast, slow = measure_luna16(options.scans, options.marks, options.rounds, options.repeats)
-    table = Table(
-        title=f"luna16 FROC, {options.marks:,} marks over {options.scans:,} scans, "
+    title = (
+        f"luna16 FROC, {options.marks:,} marks over {options.scans:,} scans, "
         f"{options.rounds:,} bootstrap rounds, median of {options.repeats}"
     )
-    for column in ("way", "s", "times as long"):
-        table.add_column(column, justify="left" if column == "way" else "right")
+    table = table_of(title, "way", "s", "times as long")
     table.add_row("luna16_froc, bootstrap_froc", f"{fast:.2f}", "1")
     table.add_row("loop (once)", f"{slow:.1f}", f"{slow / fast:.0f}")
     Console().print(table)
@@ -600,12 +602,11 @@ def run_crop(options: argparse.Namespace) -> int:
     """Compare reading a crop from the store with loading the whole scan."""
     with tempfile.TemporaryDirectory() as folder:
         needed = measure_crop(tuple(options.shape), options.size, options.repeats, Path(folder))
-    table = Table(
-        title=f"crop of {options.size}³ out of {' x '.join(map(str, options.shape))}, "
+    title = (
+        f"crop of {options.size}³ out of {' x '.join(map(str, options.shape))}, "
         f"median of {options.repeats}"
     )
-    for column in ("what is read", "ms", "times as long"):
-        table.add_column(column, justify="left" if column == "what is read" else "right")
+    table = table_of(title, "what is read", "ms", "times as long")
     ways = ("the crop, from the store", "the scan, from the store", "the scan, from .mhd and .raw")
     for name, median in zip(ways, needed):
         table.add_row(name, f"{1e3 * median:.1f}", f"{median / needed[0]:.1f}")
@@ -659,12 +660,11 @@ def measure_mixing(channels: int, size: int, repeats: int) -> tuple[float, float
 def run_mixing(options: argparse.Namespace) -> int:
     """Compare A3D's mixing on tall images with einsum on a batch of slices."""
     fast, slow = measure_mixing(options.channels, options.size, options.repeats)
-    table = Table(
-        title=f"mixing 2 windows of 7 slices, {options.channels} channels of {options.size} x "
+    title = (
+        f"mixing 2 windows of 7 slices, {options.channels} channels of {options.size} x "
         f"{options.size}, forward and backward, median of {options.repeats}"
     )
-    for column in ("way", "ms", "times as long"):
-        table.add_column(column, justify="left" if column == "way" else "right")
+    table = table_of(title, "way", "ms", "times as long")
     table.add_row("tall images", f"{1e3 * fast:.0f}", "1")
     table.add_row("einsum over slices", f"{1e3 * slow:.0f}", f"{slow / fast:.1f}")
     Console().print(table)
@@ -784,12 +784,11 @@ def run_inference(options: argparse.Namespace) -> int:
     shared, alone = measure_inference(
         options.config, options.size, options.depth, options.repeats, options.threads
     )
-    table = Table(
-        title=f"{options.config.name}, {options.size} x {options.size} x {options.depth}, "
+    title = (
+        f"{options.config.name}, {options.size} x {options.size} x {options.depth}, "
         f"{options.threads} threads, median of {options.repeats}"
     )
-    for column in ("windows", "ms a slice", "times as long"):
-        table.add_column(column, justify="left" if column == "windows" else "right")
+    table = table_of(title, "windows", "ms a slice", "times as long")
     table.add_row("share images", f"{1e3 * shared:.0f}", "1")
     for chunk, time_ in alone.items():
         table.add_row(
