@@ -1,5 +1,6 @@
 """Scans in several formats, small enough for tests."""
 
+import locale
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ def small_ct(seed: int = 0, shape: tuple[int, int, int] = (9, 12, 14)) -> Volume
 def write_dicom(folder: Path, volume: Volume, uid: str, slices: list[int] | None = None) -> None:
     """Write a CT series, one file a slice, in an order of names that is not that of the slices."""
     folder.mkdir(parents=True, exist_ok=True)
+    kept = locale.setlocale(locale.LC_ALL)
     image = volume.to_sitk()
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
@@ -37,3 +39,5 @@ def write_dicom(folder: Path, volume: Volume, uid: str, slices: list[int] | None
             plane.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{(number * 5) % 64:03d}.dcm"))
         writer.Execute(plane)
+    # GDCM leaves the C locale behind, in which Python reads and writes text as ASCII.
+    locale.setlocale(locale.LC_ALL, kept)

@@ -67,7 +67,7 @@ def report(tmp_path_factory):
 
 
 def test_it_needs_no_network(report):
-    text = report.read_text()
+    text = report.read_text(encoding="utf-8")
     # Of the namespace of SVG alone, which nothing is fetched from.
     assert text.count("http") == text.count("http://www.w3.org/2000/svg") == 1
     assert "scan &amp; co" in text
