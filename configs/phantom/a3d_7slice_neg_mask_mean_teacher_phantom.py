@@ -12,8 +12,8 @@ custom_hooks = [
     dict(
         type="MeanTeacherMiningHook",
         ema_type="MomentumAnnealingEMA",
-        momentum=0.005,
-        gamma=20,
+        momentum=0.002,
+        gamma=5,
         iou_thr=0.3,
         begin_mining_iter=300,
     )

@@ -4,8 +4,8 @@ custom_hooks = [
     dict(
         type="MeanTeacherMiningHook",
         ema_type="MomentumAnnealingEMA",
-        momentum=0.005,
-        gamma=20,
+        momentum=0.002,
+        gamma=5,
         # 0.7, the paper's, is loose for boxes of 8 to 20 pixels: shifted doubles pass.
         iou_thr=0.3,
         begin_mining_iter=300,

@@ -58,5 +58,4 @@ def test_late_in_the_demo_mining_is_clean_and_finds_hidden_lesions(demo, tmp_pat
     demo.train(tmp_path, "mean_teacher", demo.make_data(tmp_path, seed=3))
     figures = demo.mining_figures(tmp_path / "mean_teacher")
     assert figures["mining precision"] >= 85
-    # Seeds 0 to 2 have 39.0 ± 2.2.
-    assert figures["mining recall"] >= 33
+    assert figures["mining recall"] >= 40
