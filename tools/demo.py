@@ -29,7 +29,7 @@ from mmdet_lesion.visualization import plot_froc, save_montage
 
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM = ROOT / "configs" / "phantom"
-#: What the phantoms look like: livers whose lesions stand out of the noise, some clearly, some hardly.
+#: What the phantoms look like: livers whose lesions stand out of the noise, clearly or hardly.
 #: Nothing else in them looks alike; where bowel or hilum does, a short training mines it.
 PHANTOMS = [
     *("--volumes", "166", "--split", "80", "6", "80", "--size", "128", "--slices", "16", "20"),
