@@ -155,7 +155,7 @@ def test_both_ways_through_a_volume_find_the_same(benchmark, monkeypatch, root, 
     assert benchmark.main(words) == 0
     text = capsys.readouterr().out
     assert "share images" in text
-    assert "on their own, 8 at once" in text
+    assert "on their own as in mmdet, 8 at once" in text
 
     def moved(*args):
         found = original(*args)
