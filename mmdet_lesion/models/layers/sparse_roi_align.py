@@ -25,8 +25,8 @@ def sparse_roi_align(
         spatial_scale: pixels of the maps in one of the input image.
 
     Returns:
-        (R, C, h, w) with the channels last in memory, up to rounding ``mmcv.ops.roi_align`` with ``sampling_ratio=0``,
-        ``pool_mode='avg'`` and ``aligned=True``.
+        (R, C, h, w) with the channels last in memory; up to rounding ``mmcv.ops.roi_align`` with
+        ``sampling_ratio=0``, ``pool_mode='avg'`` and ``aligned=True``.
 
     Source: RoIAlign (He et al., 2017), with half a pixel's shift as in Detectron2.
     """
