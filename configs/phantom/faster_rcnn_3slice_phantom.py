@@ -19,8 +19,10 @@ val_evaluator = dict(protocol="slice")
 test_evaluator = dict(protocol="slice")
 
 # The paper's decay after 12 and 14 of 20 epochs.
+train_cfg = dict(max_iters=800, val_interval=800)
+default_hooks = dict(checkpoint=dict(interval=800))
 param_scheduler = [
     *_base_.param_scheduler,
-    dict(type="MultiStepLR", by_epoch=False, milestones=[720, 840], gamma=0.1),
+    dict(type="MultiStepLR", by_epoch=False, milestones=[480, 560], gamma=0.1),
 ]
 custom_hooks = []

@@ -74,10 +74,10 @@ test_dataloader = dict(
 inference = dict(spacing=(3.2, 3.2, 2.0))
 
 # Two processes with two images each. A short run needs a short memory, so the average warms up.
-train_cfg = dict(max_iters=1300, val_interval=1300)
+train_cfg = dict(max_iters=1600, val_interval=1600)
 param_scheduler = [dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=100)]
 optim_wrapper = dict(clip_grad=dict(max_norm=10))
-default_hooks = dict(checkpoint=dict(interval=1300, save_best=None))
+default_hooks = dict(checkpoint=dict(interval=1600, save_best=None))
 custom_hooks = [
     dict(type="TeacherEMAHook", ema_type="MomentumAnnealingEMA", momentum=0.002, gamma=5)
 ]
