@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,10 @@ def load_tool(root) -> Callable[[str], ModuleType]:
     """Imports a script, given its path within ``tools``."""
 
     def load(path: str) -> ModuleType:
+        # As Python does for a script.
+        folder = str((root / "tools" / path).parent)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
         spec = importlib.util.spec_from_file_location(
             f"tool_{Path(path).stem}", root / "tools" / path
         )

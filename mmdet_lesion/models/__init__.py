@@ -8,7 +8,7 @@ from .detectors import FocalMix, SliceFasterRCNN
 from .layers import A3DConv, AlignShiftConv, SliceFusion
 from .losses import MaskDiceLoss, SoftFocalLoss
 from .necks import FPN3D, TopDownPathway
-from .roi_heads import MaskTrainedRoIHead
+from .roi_heads import MaskTrainedRoIHead, SparseRoIExtractor
 
 __all__ = [
     "A3DConv",
@@ -25,6 +25,7 @@ __all__ = [
     "SliceFasterRCNN",
     "SliceFusion",
     "SoftFocalLoss",
+    "SparseRoIExtractor",
     "TopDownPathway",
     "VolumeDataPreprocessor",
     "task_modules",

@@ -2,7 +2,7 @@
 mask_branch = dict(
     type="MaskTrainedRoIHead",
     mask_roi_extractor=dict(
-        type="SingleRoIExtractor",
+        type="SparseRoIExtractor",
         roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=0),
         out_channels=512,
         featmap_strides=[4],

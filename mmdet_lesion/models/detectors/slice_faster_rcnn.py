@@ -7,6 +7,8 @@ from mmdet.structures import DetDataSample, SampleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..roi_heads import SparseRoIExtractor
+from .proposals import propose
 from .shared_images import SharedImages
 from .thickness_aware import ThicknessAware
 
@@ -14,6 +16,8 @@ from .thickness_aware import ThicknessAware
 VOLUME_KEYS = ("slice_inds", "published_gt", "grid")
 #: Pixels of the slices that a CPU computes at once: more push each other out of its caches.
 CPU_PIXELS = 512 * 512
+#: Chunks of a CPU whose RoIs are classified together: reading the large weights is what takes time.
+HEAD_CHUNKS = 4
 
 
 @MODELS.register_module()
@@ -77,17 +81,23 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
         results: list[InstanceData] = []
         shares = getattr(self.backbone, "num_groups", 1) > 1
         shared = SharedImages(self.backbone, self.neck, volume) if shares else None
-        for chunk in slice_inds.split(self._chunk_size_for(volume)):
+        at_once = self._chunk_size_for(volume)
+        for chunk in slice_inds.split(min(self.chunk_size, HEAD_CHUNKS * at_once)):
             samples = [DetDataSample(metainfo=metainfo) for _ in chunk]
-            if shared is None:
-                with self._thickness_of(volume, samples):
-                    maps = self.extract_feat(self.windows(volume, chunk))
-            else:
-                maps = (shared(chunk.tolist()),)
-            proposals = self.rpn_head.predict(maps, samples, rescale=False)
-            # mmcv's RoIAlign reads the memory as if it was contiguous.
-            maps = tuple(x.contiguous() for x in maps)
-            found = self.roi_head.predict(maps, proposals, samples, rescale=rescale)
+            maps, proposals = [], []
+            for part, part_samples in zip(chunk.split(at_once), _split(samples, at_once)):
+                if shared is None:
+                    with self._thickness_of(volume, part_samples):
+                        (x,) = self.extract_feat(self.windows(volume, part))
+                else:
+                    x = shared(part.tolist())
+                maps.append(x)
+                proposals += propose(self.rpn_head, (x,), part_samples)
+            x = maps[0] if len(maps) == 1 else torch.cat(maps)
+            if not isinstance(self.roi_head.bbox_roi_extractor, SparseRoIExtractor):
+                # mmcv's RoIAlign reads the memory as if it was contiguous.
+                x = x.contiguous()
+            found = self.roi_head.predict((x,), proposals, samples, rescale=rescale)
             for index, instances in zip(chunk, found):
                 instances.slice_inds = index.repeat(len(instances))
                 results.append(instances)
@@ -111,6 +121,10 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
         num_slices = self.backbone.num_slices
         offsets = torch.arange(num_slices, device=volume.device) - num_slices // 2
         return volume[(slice_inds[:, None] + offsets).clamp(0, len(volume) - 1)]
+
+
+def _split(samples: list[DetDataSample], size: int) -> list[list[DetDataSample]]:
+    return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
 def _no_instances(like: Tensor) -> InstanceData:

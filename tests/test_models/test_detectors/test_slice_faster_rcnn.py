@@ -18,7 +18,7 @@ from mmdet_lesion.models.layers import SliceFusion
 BASE = Path(__file__).parents[3] / "configs/_base_/models/faster_rcnn_densenet121_9slice.py"
 
 
-def tiny_config(fusion="grouped", **kwargs):
+def tiny_config(fusion="grouped", extractor="SparseRoIExtractor", **kwargs):
     cfg = Config.fromfile(BASE).model
     cfg.backbone.update(
         fusion=fusion, growth_rate=4, block_config=(1, 1, 1), num_init_features=8, init_cfg=None
@@ -26,7 +26,7 @@ def tiny_config(fusion="grouped", **kwargs):
     groups = 3 if fusion == "grouped" else 1
     cfg.neck.update(in_channels=[12, 10, 9], out_channels=8, num_groups=groups)
     cfg.rpn_head.update(in_channels=8, feat_channels=8)
-    cfg.roi_head.bbox_roi_extractor.out_channels = 8
+    cfg.roi_head.bbox_roi_extractor.update(type=extractor, out_channels=8)
     cfg.roi_head.bbox_head.update(in_channels=8, fc_out_channels=16)
     cfg.train_cfg.rpn_proposal.nms_pre = 200
     cfg.test_cfg.rpn.update(nms_pre=100, max_per_img=20)
@@ -117,12 +117,8 @@ def test_chunk_size_changes_the_memory_only(monkeypatch, fusion):
     model = build(fusion=fusion)
     volume = image(depth=5)
     seen = []
-    predict = model.rpn_head.predict
-    monkeypatch.setattr(
-        model.rpn_head,
-        "predict",
-        lambda x, *_, **kw: seen.append(len(x[0])) or predict(x, *_, **kw),
-    )
+    forward = model.rpn_head.forward
+    monkeypatch.setattr(model.rpn_head, "forward", lambda x: seen.append(len(x[0])) or forward(x))
     whole = predict_volume(model, volume, range(5))
     model.chunk_size = 2
     chunked = predict_volume(model, volume, range(5))
@@ -136,15 +132,31 @@ def test_large_slices_are_computed_one_by_one_on_a_cpu(monkeypatch):
     monkeypatch.setattr(slice_faster_rcnn, "CPU_PIXELS", 2 * 64 * 64)
     model = build()
     seen = []
-    predict = model.rpn_head.predict
-    monkeypatch.setattr(
-        model.rpn_head,
-        "predict",
-        lambda x, *_, **kw: seen.append(len(x[0])) or predict(x, *_, **kw),
-    )
+    forward = model.rpn_head.forward
+    monkeypatch.setattr(model.rpn_head, "forward", lambda x: seen.append(len(x[0])) or forward(x))
     predict_volume(model, image(depth=5), range(5))
     # Slices of 40 x 60 are padded to 64 x 64.
     assert seen == [2, 2, 1]
+
+
+@pytest.mark.parametrize("extractor", ["SparseRoIExtractor", "SingleRoIExtractor"])
+def test_rois_of_several_slices_are_classified_together(monkeypatch, extractor):
+    monkeypatch.setattr(slice_faster_rcnn, "CPU_PIXELS", 1)
+    model = build(extractor=extractor)
+    assert type(model.roi_head.bbox_roi_extractor).__name__ == extractor
+    seen = []
+    predict = model.roi_head.predict
+    monkeypatch.setattr(
+        model.roi_head,
+        "predict",
+        lambda x, *_, **kw: seen.append(len(x[0])) or predict(x, *_, **kw),
+    )
+    together = predict_volume(model, image(depth=6), range(6))
+    assert seen == [slice_faster_rcnn.HEAD_CHUNKS, 2]
+    model.chunk_size = 1
+    alone = predict_volume(model, image(depth=6), range(6))
+    torch.testing.assert_close(together.bboxes, alone.bboxes)
+    torch.testing.assert_close(together.scores, alone.scores)
 
 
 def test_volumes_of_one_depth_in_a_batch():

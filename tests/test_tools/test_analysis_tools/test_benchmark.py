@@ -1,3 +1,5 @@
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -8,16 +10,31 @@ def benchmark(load_tool):
     return load_tool("analysis_tools/benchmark.py")
 
 
-def test_both_ways_to_a_window_agree(benchmark, tmp_path, monkeypatch):
-    benchmark.measure_window(64, 15, 2, tmp_path)
-    wrong = benchmark.window_from_pngs
-    monkeypatch.setattr(benchmark, "window_from_pngs", lambda *args: wrong(*args) + 9)
+def subject(name):
+    """A fixture: the module of that name behind the script."""
+
+    @pytest.fixture(scope="module", name=name)
+    def module(benchmark):
+        return importlib.import_module(f"benchmarks.{name}")
+
+    return module
+
+
+common, store, froc = map(subject, ("common", "store", "froc"))
+boxes3d, memory3d = map(subject, ("boxes3d", "memory3d"))
+mixing, inference = map(subject, ("mixing", "inference"))
+
+
+def test_both_ways_to_a_window_agree(store, tmp_path, monkeypatch):
+    store.measure_window(64, 15, 2, tmp_path)
+    wrong = store.window_from_pngs
+    monkeypatch.setattr(store, "window_from_pngs", lambda *args: wrong(*args) + 9)
     with pytest.raises(RuntimeError, match="differs between store and PNGs"):
-        benchmark.measure_window(64, 15, 2, tmp_path)
+        store.measure_window(64, 15, 2, tmp_path)
 
 
-def test_the_synthetic_ct_is_like_ct(benchmark):
-    hu = benchmark.ct_like(2, 64)
+def test_the_synthetic_ct_is_like_ct(common):
+    hu = common.ct_like(2, 64)
     assert hu.dtype == np.int16
     assert -1024 <= hu.min() < -950
     assert 0 < np.median(hu[:, 30:34, 30:34]) < 120
@@ -31,11 +48,11 @@ def test_the_table_shows_both_ways(benchmark, capsys):
 
 
 @pytest.mark.parametrize("rows", ["array", "list"])
-def test_both_ways_to_count_agree(benchmark, monkeypatch, rows):
-    benchmark.measure_p3d(20, 500, rows, 1)
-    monkeypatch.setattr(benchmark, "loop_over_tracklets", lambda *_: (0, 0, 0))
+def test_both_ways_to_count_agree(froc, monkeypatch, rows):
+    froc.measure_p3d(20, 500, rows, 1)
+    monkeypatch.setattr(froc, "loop_over_tracklets", lambda *_: (0, 0, 0))
     with pytest.raises(RuntimeError, match="the loop counts"):
-        benchmark.measure_p3d(20, 500, rows, 1)
+        froc.measure_p3d(20, 500, rows, 1)
 
 
 def test_the_p3d_table_shows_both_ways(benchmark, capsys):
@@ -46,12 +63,12 @@ def test_the_p3d_table_shows_both_ways(benchmark, capsys):
     assert "list" in text
 
 
-def test_both_ways_to_suppress_agree(benchmark, monkeypatch):
-    *_, kept = benchmark.measure_nms3d(400, 0.3, 1)
+def test_both_ways_to_suppress_agree(boxes3d, monkeypatch):
+    *_, kept = boxes3d.measure_nms3d(400, 0.3, 1)
     assert 8 <= kept < 400
-    monkeypatch.setattr(benchmark, "loop_nms", lambda *_: torch.arange(3))
+    monkeypatch.setattr(boxes3d, "loop_nms", lambda *_: torch.arange(3))
     with pytest.raises(RuntimeError, match="the loop 3"):
-        benchmark.measure_nms3d(400, 0.3, 1)
+        boxes3d.measure_nms3d(400, 0.3, 1)
 
 
 def test_the_nms_table_has_a_row_for_each_threshold(benchmark, capsys):
@@ -62,7 +79,7 @@ def test_the_nms_table_has_a_row_for_each_threshold(benchmark, capsys):
     assert "0.75" in text
 
 
-def test_the_peak_is_that_of_tensors_held_at_once(benchmark):
+def test_the_peak_is_that_of_tensors_held_at_once(memory3d):
     def hold():
         first = torch.zeros(1 << 20)
         second = first + 1
@@ -70,10 +87,12 @@ def test_the_peak_is_that_of_tensors_held_at_once(benchmark):
         return second * 2
 
     # Two tensors of 4 MiB at a time, never three.
-    assert benchmark.allocated_peak(hold, "cpu") == pytest.approx(8 << 20, rel=0.01)
+    assert memory3d.allocated_peak(hold, "cpu") == pytest.approx(8 << 20, rel=0.01)
 
 
-def test_memory_of_a_step_grows_with_the_patch_and_is_estimated(benchmark, root, tmp_path, capsys):
+def test_memory_of_a_step_grows_with_the_patch_and_is_estimated(
+    memory3d, benchmark, root, tmp_path, capsys
+):
     config = tmp_path / "tiny.py"
     base = root / "configs/_base_/models/focalmix_resnet3d_fpn3d.py"
     config.write_text(
@@ -84,9 +103,9 @@ def test_memory_of_a_step_grows_with_the_patch_and_is_estimated(benchmark, root,
         "    bbox_head=dict(in_channels=4, feat_channels=4),\n"
         ")\n"
     )
-    sizes = [benchmark.step_peak(config, edge, 1, False, False, "cpu") for edge in (32, 64)]
+    sizes = [memory3d.step_peak(config, edge, 1, False, False, "cpu") for edge in (32, 64)]
     assert 3 * sizes[0] < sizes[1] < 9 * sizes[0]
-    checked = benchmark.step_peak(config, 64, 1, False, True, "cpu")
+    checked = memory3d.step_peak(config, 64, 1, False, True, "cpu")
     assert checked < sizes[1]
     args = ["memory3d", "--config", str(config), "--patch", "160", "--batch", "1", "2"]
     if not torch.cuda.is_available():
@@ -96,17 +115,15 @@ def test_memory_of_a_step_grows_with_the_patch_and_is_estimated(benchmark, root,
         assert "checkpointing" in text
 
 
-def test_both_ways_to_resample_agree(benchmark, monkeypatch):
-    benchmark.measure_luna16(12, 200, 8, 1)
-    loop = benchmark.loop_over_marks
-    monkeypatch.setattr(
-        benchmark, "loop_over_marks", lambda *args: (loop(*args)[0], np.ones((8, 7)))
-    )
+def test_both_ways_to_resample_agree(froc, monkeypatch):
+    froc.measure_luna16(12, 200, 8, 1)
+    loop = froc.loop_over_marks
+    monkeypatch.setattr(froc, "loop_over_marks", lambda *args: (loop(*args)[0], np.ones((8, 7))))
     with pytest.raises(RuntimeError, match="another mean"):
-        benchmark.measure_luna16(12, 200, 8, 1)
-    monkeypatch.setattr(benchmark, "loop_over_marks", lambda *_: ((0, 0), np.ones((8, 7))))
+        froc.measure_luna16(12, 200, 8, 1)
+    monkeypatch.setattr(froc, "loop_over_marks", lambda *_: ((0, 0), np.ones((8, 7))))
     with pytest.raises(RuntimeError, match="the loop counts"):
-        benchmark.measure_luna16(12, 200, 8, 1)
+        froc.measure_luna16(12, 200, 8, 1)
 
 
 def test_the_luna16_table_shows_both_ways(benchmark, capsys):
@@ -117,12 +134,12 @@ def test_the_luna16_table_shows_both_ways(benchmark, capsys):
     assert "loop" in text
 
 
-def test_all_ways_to_a_crop_agree(benchmark, tmp_path, monkeypatch):
-    assert len(benchmark.measure_crop((40, 50, 60), 32, 3, tmp_path)) == 3
-    read = benchmark.read_padded
-    monkeypatch.setattr(benchmark, "read_padded", lambda *args: read(*args) + 1)
+def test_all_ways_to_a_crop_agree(store, tmp_path, monkeypatch):
+    assert len(store.measure_crop((40, 50, 60), 32, 3, tmp_path)) == 3
+    read = store.read_padded
+    monkeypatch.setattr(store, "read_padded", lambda *args: read(*args) + 1)
     with pytest.raises(RuntimeError, match="differs from the scan"):
-        benchmark.measure_crop((40, 50, 60), 32, 1, tmp_path)
+        store.measure_crop((40, 50, 60), 32, 1, tmp_path)
 
 
 def test_the_crop_table_shows_all_ways(benchmark, capsys):
@@ -133,36 +150,36 @@ def test_the_crop_table_shows_all_ways(benchmark, capsys):
     assert "from .mhd and .raw" in text
 
 
-def test_both_ways_to_mix_agree(benchmark, monkeypatch, capsys):
+def test_both_ways_to_mix_agree(mixing, benchmark, monkeypatch, capsys):
     args = ["mixing", "--channels", "4", "--size", "6", "--repeats", "1"]
     assert benchmark.main(args) == 0
     assert "einsum over slices" in capsys.readouterr().out
-    monkeypatch.setattr(benchmark.A3DConv, "mix", lambda self, slices, _: 2 * slices)
+    monkeypatch.setattr(mixing.A3DConv, "mix", lambda self, slices, _: 2 * slices)
     with pytest.raises(RuntimeError, match="differs between the two layouts"):
         benchmark.main(args)
 
 
-def test_both_ways_through_a_volume_find_the_same(benchmark, monkeypatch, root, capsys):
+def test_both_ways_through_a_volume_find_the_same(inference, benchmark, monkeypatch, root, capsys):
     config = root / "configs/_base_/models/faster_rcnn_densenet121_9slice.py"
-    small = benchmark.Config.fromfile(config)
+    small = inference.Config.fromfile(config)
     small.model.backbone.update(growth_rate=4, block_config=(1, 1, 1), num_init_features=8)
     small.model.neck.update(in_channels=[12, 10, 9], out_channels=8)
     small.model.rpn_head.update(in_channels=8, feat_channels=8)
     small.model.roi_head.bbox_roi_extractor.out_channels = 8
     small.model.roi_head.bbox_head.update(in_channels=8, fc_out_channels=16)
-    monkeypatch.setattr(benchmark.Config, "fromfile", lambda _: small.copy())
+    monkeypatch.setattr(inference.Config, "fromfile", lambda _: small.copy())
     words = ["inference", "--size", "64", "--depth", "4", "--repeats", "1", "--threads", "1"]
     assert benchmark.main(words) == 0
     text = capsys.readouterr().out
     assert "share images" in text
-    assert "on their own, 8 at once" in text
+    assert "on their own as in mmdet, 8 at once" in text
 
     def moved(*args):
         found = original(*args)
         found.bboxes = found.bboxes + 1
         return found
 
-    original = benchmark.predict_window_by_window
-    monkeypatch.setattr(benchmark, "predict_window_by_window", moved)
+    original = inference.predict_window_by_window
+    monkeypatch.setattr(inference, "predict_window_by_window", moved)
     with pytest.raises(RuntimeError, match="boxes with shared images and"):
         benchmark.main(words)

@@ -1,0 +1,119 @@
+"""Peak memory of a training step of FocalMix."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+from rich.console import Console
+
+from .common import ROOT, table_of
+
+FOCALMIX = ROOT / "configs" / "focalmix" / "supervised_luna16_100.py"
+
+
+def allocated_peak(function: Callable[[], object], device: str) -> int:
+    """Bytes of tensors that a call holds at most beyond those that were there before.
+
+    On a GPU it is what torch's allocator says. On a CPU the allocations that torch's profiler
+    lists are added up; scratch memory inside of operators is in neither.
+    """
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    activity = torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[activity], profile_memory=True) as profiler:
+        function()
+    events = profiler.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    held = np.cumsum([change for _, change in changes])
+    return int(max(0, held.max(initial=0)))
+
+
+def step_peak(config: Path, patch: int, batch: int, amp: bool, with_cp: bool, device: str) -> int:
+    """Bytes held at most while one training step goes forward and back, Adam's averages included.
+
+    The patches are labelled. Guessing targets for as many unlabelled ones needs less, as it keeps
+    nothing for the way back.
+
+    Args:
+        config: A config of FocalMix.
+        patch: Edge of the patches in voxels.
+        batch: Number of patches.
+        amp: Mixed precision: float16 on a GPU, bfloat16 on a CPU.
+        with_cp: Checkpointing of the backbone.
+        device: ``'cpu'`` or ``'cuda'``.
+    """
+    register_all_modules(init_default_scope=True)
+    cfg = Config.fromfile(config).model
+    cfg.backbone.with_cp = with_cp
+    model = MODELS.build(cfg).to(device).train()
+    samples = []
+    for _ in range(batch):
+        box = torch.tensor([[patch / 2 - 4.0] * 3 + [patch / 2 + 4.0] * 3])
+        sample = DetDataSample()
+        sample.gt_instances = InstanceData(bboxes=box, labels=torch.zeros(1, dtype=torch.long))
+        samples.append(sample)
+    data = dict(inputs=list(torch.rand(batch, 1, patch, patch, patch)), data_samples=samples)
+    dtype = torch.float16 if device == "cuda" else torch.bfloat16
+
+    def step() -> None:
+        inputs = model.data_preprocessor(data, True)
+        with torch.autocast(device, dtype=dtype, enabled=amp):
+            losses = model(**inputs, mode="loss")
+        model.parse_losses(losses)[0].backward()
+
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    # The weights and Adam's two averages are there before; the gradients come with the step.
+    return 3 * weights + allocated_peak(step, device)
+
+
+def run_memory3d(options: argparse.Namespace) -> int:
+    """Measure the peak memory of a training step on a GPU, or estimate it from small patches."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    how = torch.cuda.get_device_name() if device == "cuda" else "estimated from CPU steps"
+    title = f"one training step on patches of {options.patch} voxels, {how}"
+    table = table_of(title, "settings", *(f"batch {batch}, GiB" for batch in options.batch))
+    for amp, with_cp in ((False, False), (True, False), (False, True), (True, True)):
+        settings = dict(config=options.config, amp=amp, with_cp=with_cp, device=device)
+        if device == "cuda":
+            peaks = [step_peak(patch=options.patch, batch=b, **settings) for b in options.batch]
+        else:
+            # What grows with the patches, and what does not: two sizes tell them apart.
+            small, large = (step_peak(patch=edge, batch=1, **settings) for edge in options.probe)
+            low, high = (edge**3 for edge in options.probe)
+            slope = (large - small) / (high - low)
+            peaks = [small + slope * (b * options.patch**3 - low) for b in options.batch]
+        names = [name for name, on in (("AMP", amp), ("checkpointing", with_cp)) if on]
+        label = " and ".join(names) or "float32"
+        table.add_row(label, *(f"{peak / 2**30:.1f}" for peak in peaks))
+    Console().print(table)
+    return 0
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    memory = commands.add_parser("memory3d", help="peak memory of a training step of FocalMix")
+    memory.add_argument("--config", type=Path, default=FOCALMIX, help="whose model is measured")
+    memory.add_argument("--patch", type=int, default=160, help="edge in voxels (default: 160)")
+    memory.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4], help="patches")
+    memory.add_argument(
+        "--probe",
+        type=int,
+        nargs=2,
+        default=[64, 96],
+        help="edges that are measured without a GPU (default: 64 96)",
+    )
+    memory.set_defaults(run=run_memory3d)

@@ -1,0 +1,80 @@
+"""A3D's mixing of slices, beside einsum."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable
+
+import torch
+from rich.console import Console
+
+from mmdet_lesion.models import A3DConv
+
+from .common import seconds, table_of
+
+
+def measure_mixing(channels: int, size: int, repeats: int) -> tuple[float, float]:
+    """Median seconds of A3D's mixing of slices, forward and backward, in two memory layouts.
+
+    Ours mixes slices that lie under each other in one tall image; the other way keeps slices in the
+    batch, as 2D networks do, and mixes by ``einsum``. Both take turns and must agree.
+
+    Args:
+        channels: Channels of a slice.
+        size: Rows and columns of a slice.
+        repeats: Number of turns.
+
+    Returns:
+        Seconds for ours and for ``einsum``.
+
+    Raises:
+        RuntimeError: The two ways differ.
+    """
+    depth, windows = 7, 2
+    layer = A3DConv(channels, 1, 1, num_slices=depth)
+    slices = torch.randn(windows, channels, depth, size, size, requires_grad=True)
+    batch = slices.detach().transpose(1, 2).flatten(0, 1).contiguous().requires_grad_()
+
+    def einsum(x: torch.Tensor) -> torch.Tensor:
+        x = x.unflatten(0, (windows, depth))
+        return torch.einsum("dkc,ndchw->nkchw", layer.mixing, x).flatten(0, 1).contiguous()
+
+    def run(mix: Callable, x: torch.Tensor) -> torch.Tensor:
+        result = mix(x)
+        result.backward(torch.ones_like(result))
+        return result.detach()
+
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats):
+        fast, ours = seconds(lambda: run(lambda x: layer.mix(x, None), slices))
+        slow, theirs = seconds(lambda: run(einsum, batch))
+        theirs = theirs.unflatten(0, (windows, depth)).transpose(1, 2)
+        if not torch.allclose(ours, theirs, atol=1e-4):
+            raise RuntimeError("the mixing of slices differs between the two layouts")
+        times[0].append(fast)
+        times[1].append(slow)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def run_mixing(options: argparse.Namespace) -> int:
+    """Compare A3D's mixing on tall images with einsum on a batch of slices."""
+    fast, slow = measure_mixing(options.channels, options.size, options.repeats)
+    title = (
+        f"mixing 2 windows of 7 slices, {options.channels} channels of {options.size} x "
+        f"{options.size}, forward and backward, median of {options.repeats}"
+    )
+    table = table_of(title, "way", "ms", "times as long")
+    table.add_row("tall images", f"{1e3 * fast:.0f}", "1")
+    table.add_row("einsum over slices", f"{1e3 * slow:.0f}", f"{slow / fast:.1f}")
+    Console().print(table)
+    return 0
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    mixing = commands.add_parser("mixing", help="A3D's mixing of slices, beside einsum")
+    mixing.add_argument("--channels", type=int, default=256, help="(default: 256)")
+    mixing.add_argument("--size", type=int, default=64, help="rows and columns (default: 64)")
+    mixing.add_argument("--repeats", type=int, default=9, help="turns (default: 9)")
+    mixing.set_defaults(run=run_mixing)
