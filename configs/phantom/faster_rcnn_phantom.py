@@ -28,7 +28,7 @@ model = dict(
         bbox_roi_extractor=dict(out_channels=96),
         bbox_head=dict(in_channels=96, fc_out_channels=256),
     ),
-    train_cfg=dict(rpn_proposal=dict(nms_pre=1000, max_per_img=400)),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=1000, max_per_img=600)),
     test_cfg=dict(
         rpn=dict(nms_pre=500, max_per_img=100),
         # 0.5, the usual one, leaves shifted doubles of boxes of 8 to 20 pixels.
@@ -74,10 +74,10 @@ test_dataloader = dict(
 inference = dict(spacing=(3.2, 3.2, 2.0))
 
 # Two processes with two images each. A short run needs a short memory, so the average warms up.
-train_cfg = dict(max_iters=1600, val_interval=1600)
+train_cfg = dict(max_iters=1400, val_interval=1400)
 param_scheduler = [dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=100)]
 optim_wrapper = dict(clip_grad=dict(max_norm=10))
-default_hooks = dict(checkpoint=dict(interval=1600, save_best=None))
+default_hooks = dict(checkpoint=dict(interval=1400, save_best=None))
 custom_hooks = [
     dict(type="TeacherEMAHook", ema_type="MomentumAnnealingEMA", momentum=0.002, gamma=5)
 ]

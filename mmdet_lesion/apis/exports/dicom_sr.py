@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,16 +69,19 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
             title=codes.DCM.ImagingMeasurementReport,
             referenced_images=list(slices.values()),
         )
-        document = sr.Comprehensive3DSR(
-            evidence=list(slices.values()),
-            content=report,
-            series_number=_SERIES_NUMBER,
-            series_instance_uid=hd.UID(),
-            sop_instance_uid=hd.UID(),
-            instance_number=1,
-            manufacturer=result.software["name"],
-            series_description="Detected lesions",
-        )
+        with warnings.catch_warnings():
+            # About a patient's name of one part, as anonymised scans have; it is repeated as it is.
+            warnings.simplefilter("ignore", UserWarning)
+            document = sr.Comprehensive3DSR(
+                evidence=list(slices.values()),
+                content=report,
+                series_number=_SERIES_NUMBER,
+                series_instance_uid=hd.UID(),
+                sop_instance_uid=hd.UID(),
+                instance_number=1,
+                manufacturer=result.software["name"],
+                series_description="Detected lesions",
+            )
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         # Anonymised or home-made slices may lack what a report must repeat.
         return [f"{_LEFT_OUT}the slices do not hold what a report needs ({error})"]
