@@ -21,11 +21,11 @@ from mmdet_lesion.io import read_json, read_luna16_findings, read_luna16_marks
 from mmdet_lesion.visualization import plot_froc, save_montage
 
 LABELED, UNLABELED, TEST = 6, 40, 40
-#: What the phantoms look like: small patients with nodules of 3 to 8 voxels at 2 mm.
+#: What the phantoms look like: small patients with solid nodules of 4 to 9 voxels at 2 mm.
 PHANTOMS = [
     *("--volumes", str(LABELED + UNLABELED + TEST), "--size", "128", "--pixel", "1.8", "2"),
     *("--interval", "1.8", "2.2", "--stature", "0.5", "0.7"),
-    *("--nodules", "1", "4", "--diameter", "6", "16"),
+    *("--nodules", "2", "5", "--diameter", "8", "18", "--subsolid", "0", "--findings", "2", "6"),
 ]
 CONVERSION = [
     *("--spacing", "2", "2", "2", "--train", str(LABELED + UNLABELED), "--test", str(TEST)),
