@@ -125,9 +125,15 @@ class FocalMixHead(BaseModule):
         Returns:
             Logits (N, 1, D, H, W) and offsets (N, 6, D, H, W) of each level.
         """
-        logits = [self.objectness(self.cls_tower(x)) for x in feats]
-        offsets = [self.offsets(self.bbox_tower(x)) for x in feats]
-        return logits, offsets
+        return self.predict_logits(feats), self.predict_offsets(feats)
+
+    def predict_logits(self, feats: Sequence[Tensor]) -> list[Tensor]:
+        """(N, 1, D, H, W) of each level."""
+        return [self.objectness(self.cls_tower(x)) for x in feats]
+
+    def predict_offsets(self, feats: Sequence[Tensor]) -> list[Tensor]:
+        """(N, 6, D, H, W) of each level."""
+        return [self.offsets(self.bbox_tower(x)) for x in feats]
 
     @staticmethod
     def flatten(maps: Sequence[Tensor]) -> Tensor:

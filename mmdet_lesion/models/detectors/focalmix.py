@@ -204,12 +204,15 @@ class FocalMix(BaseDetector):
         with evaluating(self):
             for symmetry in symmetries:
                 back = symmetry.inverse
-                logits, offsets = self._forward(symmetry.apply(patches))
-                scores = head.flatten([back.apply(m) for m in logits]).squeeze(-1).sigmoid()
+                feats = self.extract_feat(symmetry.apply(patches))
+                logits = [back.apply(level) for level in head.predict_logits(feats)]
+                scores = head.flatten(logits).squeeze(-1).sigmoid()
                 total = total + scores
                 row, column = (scores >= self.object_score_thr).nonzero(as_tuple=True)
                 if len(row):
-                    deltas = head.flatten([back.apply(m) for m in offsets])[row, column]
+                    # Most often there is none, and the offsets' tower is not run.
+                    offsets = [back.apply(level) for level in head.predict_offsets(feats)]
+                    deltas = head.flatten(offsets)[row, column]
                     # The offsets are meant in the transformed frame: decode there, then go back.
                     moved = head.bbox_coder.decode(
                         symmetry.apply_boxes(anchors[column], size), deltas
