@@ -71,7 +71,7 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
         )
         with warnings.catch_warnings():
             # About a patient's name of one part, as anonymised scans have; it is repeated as it is.
-            warnings.simplefilter("ignore", UserWarning)
+            warnings.filterwarnings("ignore", message=".*contains only a single component")
             document = sr.Comprehensive3DSR(
                 evidence=list(slices.values()),
                 content=report,
