@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
 .DELETE_ON_ERROR:
-.PHONY: setup demo demo-seeds demo-focalmix demo-partial-label test lint clean
+.PHONY: setup demo demo-seeds demo-focalmix demo-partial-label rehearse test lint clean
 
 setup: $(READY)
 
@@ -27,14 +27,20 @@ $(READY): Makefile setup.py $(wildcard requirements/*.txt)
 demo: $(READY)
 	$(BIN)/python tools/demo.py demo_out
 
+# Drawn at random before any of them was looked at.
 demo-seeds: $(READY)
-	$(BIN)/python tools/demo.py demo_out --seeds 0 1 2
+	$(BIN)/python tools/demo.py demo_out --seeds 1997 24857 27774 89391 91183 --ignore
 
 demo-focalmix: $(READY)
 	$(BIN)/python tools/demo_focalmix.py demo_out_focalmix
 
 demo-partial-label: $(READY)
 	$(BIN)/python tools/demo_partial_label.py demo_out_partial_label --seeds 0 1 2
+
+# Every row of the papers at its own width; hours, results that are there are used again.
+rehearse: $(READY)
+	$(BIN)/python tools/rehearse.py configs/uld/*.py configs/partial_label/*.py \
+		configs/focalmix/*.py --jobs 2 --out rehearsal
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -45,4 +51,4 @@ test: lint
 	$(BIN)/python -m pytest
 
 clean:
-	rm -rf build *.egg-info demo_out* .pytest_cache .ruff_cache
+	rm -rf build *.egg-info demo_out* rehearsal .pytest_cache .ruff_cache

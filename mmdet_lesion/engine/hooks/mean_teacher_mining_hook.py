@@ -5,7 +5,12 @@ from typing import Iterator, Optional
 import torch
 from mmdet.registry import HOOKS
 from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import HorizontalBoxes, bbox_project, get_box_tensor
+from mmdet.structures.bbox import (
+    HorizontalBoxes,
+    bbox_overlaps,
+    bbox_project,
+    get_box_tensor,
+)
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -29,8 +34,9 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         momentum: the student's weight in the average; the paper's 0.999 is ``0.001`` here.
         score_thr: τ, the score from which a prediction counts as a lesion.
         iou_thr: GT-NMS's IoU.
-        policy: ``'add'`` trains on mined boxes as lesions; ``'ignore'`` keeps them out of the
-            classification loss, for which the assigners need ``ignore_iof_thr > 0``.
+        policy: ``'add'`` trains on mined boxes as lesions; ``'ignore'`` keeps negatives on them out
+            of the classification loss, which takes ``IgnoreAwareMaxIoUAssigner`` with
+            ``ignore_iof_thr > 0`` in RPN and R-CNN.
         begin_mining_iter: iteration from which the teacher mines.
         allow_lr_decay: accept a scheduler that lowers the learning rate.
         log_interval: iterations between two log entries of what was mined.
@@ -114,6 +120,7 @@ class MeanTeacherMiningHook(TeacherEMAHook):
                 scores[kept],
                 scores[unlabelled],
                 None if hidden is None else torch.as_tensor(hidden).reshape(-1, 4),
+                _largest_iou(projected[kept], gt),
             )
             if len(kept):
                 self._give(sample, projected[kept], labels[kept])
@@ -216,8 +223,22 @@ def _project(
     return bboxes[inside], inside
 
 
+def _largest_iou(bboxes: Tensor, others: Tensor) -> Tensor:
+    """(K,) largest IoU of (K, 4) boxes with any of (M, 4) others, 0 if there are none."""
+    if not len(bboxes) or not len(others):
+        return bboxes.new_zeros(len(bboxes))
+    return bbox_overlaps(bboxes.float(), others.float()).max(dim=1).values
+
+
 def _check_assigners_ignore(model_cfg: dict) -> None:
     for path, assigner in _assigners(model_cfg, "model"):
+        if assigner.get("type") == "MaxIoUAssigner":
+            # mmdet's marks ignored priors first, also those of a labeled lesion that a mined box
+            # repeats.
+            raise InputError(
+                f"MeanTeacherMiningHook: policy='ignore' with a MaxIoUAssigner in {path} takes "
+                "positives from labeled lesions; expected IgnoreAwareMaxIoUAssigner"
+            )
         if assigner.get("ignore_iof_thr", -1) <= 0:
             raise InputError(
                 f"MeanTeacherMiningHook: policy='ignore' needs ignore_iof_thr > 0 in {path}, found "

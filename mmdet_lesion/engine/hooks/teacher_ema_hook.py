@@ -14,7 +14,8 @@ class TeacherEMAHook(EMAHook):
 
     The average steps with the optimiser under gradient accumulation, an exception during
     validation does not leave the two models swapped, and checkpoints hold CPU tensors. The teacher
-    is what is validated and saved as ``state_dict``; the student is in ``ema_state_dict``.
+    is what is validated and saved as ``state_dict``; the student is in ``ema_state_dict``. A model
+    with a method ``set_teacher`` is given the averaged model before training.
 
     Args:
         momentum: the student's weight in the average; the paper's 0.999 is ``0.001`` here.
@@ -38,6 +39,8 @@ class TeacherEMAHook(EMAHook):
             # update; the copy made here is that one.
             self.ema_model.module.load_state_dict(self.src_model.state_dict())
             self.ema_model.steps.fill_(1)
+        if hasattr(self.src_model, "set_teacher"):
+            self.src_model.set_teacher(self.ema_model.module)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None

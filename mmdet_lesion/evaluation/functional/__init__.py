@@ -4,7 +4,14 @@ Imports numpy and scipy alone, so that results of any detector can be evaluated 
 """
 
 from .average_precision import average_precision
-from .bootstrap import Band, Bootstrap, Comparison, bootstrap_froc, compare_froc
+from .bootstrap import (
+    Band,
+    Bootstrap,
+    Comparison,
+    bootstrap_froc,
+    compare_froc,
+    compare_trainings,
+)
 from .boxes3d import box3d_froc
 from .luna16 import luna16_froc
 from .matching import Matches, match_detections, select_lesions
@@ -24,6 +31,7 @@ __all__ = [
     "bootstrap_froc",
     "box3d_froc",
     "compare_froc",
+    "compare_trainings",
     "luna16_froc",
     "match_detections",
     "p3d_froc",

@@ -18,7 +18,14 @@ from numpy.typing import ArrayLike
 from .result import FROCResult, froc_figures, json_number
 from .step_curve import StepCurve
 
-__all__ = ["Band", "Bootstrap", "Comparison", "bootstrap_froc", "compare_froc"]
+__all__ = [
+    "Band",
+    "Bootstrap",
+    "Comparison",
+    "bootstrap_froc",
+    "compare_froc",
+    "compare_trainings",
+]
 
 # A mean of figures is zero up to rounding.
 _ZERO = 1e-12
@@ -243,6 +250,92 @@ def compare_froc(
         ValueError: The two differ in protocol, settings, operating points, scans or lesions; or as
             for :func:`bootstrap_froc`.
     """
+    return _compare([(first, second)], rounds, groups, confidence, seed, resample=False)
+
+
+def compare_trainings(
+    pairs: Sequence[tuple[FROCResult, FROCResult]],
+    rounds: int = 1000,
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Mean paired difference over several trainings, with the chance of training and of scans.
+
+    A round draws as many trainings as there are, with replacement, and for each of them the scans
+    that it was tested on; both detectors of a training are judged on the same scans.
+
+    Args:
+        pairs: For each training what a protocol said of the first and of the second detector. The
+            trainings may have scans of their own.
+        rounds: Rounds.
+        confidence: Share of the rounds inside a band.
+        seed: The same seed draws the same trainings and scans.
+
+    Returns:
+        Mean differences, second less first, their bands and p-values.
+
+    Raises:
+        ValueError: No pair; or as for :func:`compare_froc`.
+    """
+    if not pairs:
+        raise ValueError("there is no pair of results to compare; expected one or more")
+    return _compare(pairs, rounds, None, confidence, seed, resample=True)
+
+
+def _compare(
+    pairs: Sequence[tuple[FROCResult, FROCResult]],
+    rounds: int,
+    groups: Sequence[Hashable] | None,
+    confidence: float,
+    seed: int,
+    resample: bool,
+) -> Comparison:
+    for first, second in pairs:
+        _check_comparable(first, second)
+    drawn = [
+        _Samples.draw(pair, rounds, groups, confidence, seed + index, np.empty(0))
+        for index, pair in enumerate(pairs)
+    ]
+    # (T, R, K + 2): points, headline and AP of each training's rounds, second less first.
+    samples = []
+    for (first, second), sample in zip(pairs, drawn, strict=True):
+        (points, aps, _), (other_points, other_aps, _) = sample.figures
+        headlines = _headline(second, other_points) - _headline(first, points)
+        samples.append(np.column_stack((other_points - points, headlines, other_aps - aps)))
+    count = min(map(len, samples))
+    stacked = np.stack([sample[:count] for sample in samples])
+    if resample:
+        rng = np.random.default_rng(seed)
+        chosen = rng.integers(len(pairs), size=(count, len(pairs)))
+        # A training that is drawn twice in a round draws its scans anew.
+        shuffled = np.stack([rng.permutation(count) for _ in pairs], axis=1)
+        stacked = stacked[chosen.T, shuffled.T]
+    means = stacked.mean(axis=0)
+    first, second = pairs[0]
+
+    def mean_of(figure: Callable[[FROCResult], Any]) -> np.ndarray:
+        return np.mean([figure(two) - figure(one) for one, two in pairs], axis=0)
+
+    ap = None
+    if first.ap is not None and second.ap is not None:
+        ap = Difference.of(mean_of(lambda result: result.ap), means[:, -1], confidence)
+    return Comparison(
+        rounds=rounds,
+        undefined=rounds - count,
+        confidence=confidence,
+        fp_rates=first.fp_rates,
+        sensitivity=Difference.of(
+            mean_of(lambda result: result.sensitivity), means[:, :-2], confidence
+        ),
+        mean_sensitivity=Difference.of(
+            mean_of(lambda result: result.mean_sensitivity), means[:, -2], confidence
+        ),
+        ap=ap,
+    )
+
+
+def _check_comparable(first: FROCResult, second: FROCResult) -> None:
     for what, one, other in (
         ("protocol", first.protocol, second.protocol),
         ("settings", first.settings, second.settings),
@@ -254,25 +347,6 @@ def compare_froc(
         if one != other:
             found = "other scans" if what == "scans" else f"the {what} {one!r} and {other!r}"
             raise ValueError(f"the results to compare have {found}; expected the same {what}")
-    samples = _Samples.draw([first, second], rounds, groups, confidence, seed, np.empty(0))
-    (points, aps, _), (other_points, other_aps, _) = samples.figures
-    ap = None
-    if first.ap is not None and second.ap is not None:
-        ap = Difference.of(second.ap - first.ap, other_aps - aps, confidence)
-    headlines = _headline(second, other_points) - _headline(first, points)
-    return Comparison(
-        rounds=rounds,
-        undefined=samples.undefined,
-        confidence=confidence,
-        fp_rates=first.fp_rates,
-        sensitivity=Difference.of(
-            second.sensitivity - first.sensitivity, other_points - points, confidence
-        ),
-        mean_sensitivity=Difference.of(
-            second.mean_sensitivity - first.mean_sensitivity, headlines, confidence
-        ),
-        ap=ap,
-    )
 
 
 @dataclass(frozen=True, eq=False)

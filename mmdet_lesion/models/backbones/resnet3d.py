@@ -58,6 +58,9 @@ class ResNet3D(BaseModule):
         norm_cfg: norm layers: ``BN3d``, ``SyncBN``, ``GN`` or ``IN3d``.
         with_cp: keep only the blocks' inputs for the backward pass and compute the rest again.
             Batch norm then sees each batch twice, which makes its statistics forget faster.
+        zero_init_residual: start every block as its shortcut (the last norm of a block has the
+            weight 0), as in mmdet's ``ResNet``. Otherwise 20 blocks add up to features that make
+            an untrained head sure of anchors.
         init_cfg: as in mmengine; He's initialisation without it.
 
     Source: FocalMix (Wang et al., 2020), section 4.1, for the 20 basic blocks and the strides.
@@ -70,6 +73,7 @@ class ResNet3D(BaseModule):
         stage_blocks: Sequence[int] = (2, 4, 8, 6),
         norm_cfg: Optional[dict] = None,
         with_cp: bool = False,
+        zero_init_residual: bool = True,
         init_cfg: Union[dict, list[dict], None] = None,
     ) -> None:
         super().__init__(
@@ -86,6 +90,7 @@ class ResNet3D(BaseModule):
             )
         norm_cfg = norm_cfg or dict(type="BN3d")
         self.with_cp = with_cp
+        self.zero_init_residual = zero_init_residual
         self.stem = nn.Sequential(
             nn.Conv3d(in_channels, channels[0], 4, stride=2, padding=1, bias=False),
             build_norm_layer(norm_cfg, channels[0])[1],
@@ -98,6 +103,16 @@ class ResNet3D(BaseModule):
             stage = [BasicBlock3D(width if i == 0 else out, out, norm_cfg) for i in range(blocks)]
             self.stages.append(nn.ModuleList(stage))
             width = out
+
+    def init_weights(self) -> None:
+        """Initialize by ``init_cfg``, then let every block begin as its shortcut."""
+        super().init_weights()
+        if self.zero_init_residual:
+            for stage in self.stages:
+                for block in stage:
+                    # Instance norm has no weight by default.
+                    if block.norm2.weight is not None:
+                        nn.init.zeros_(block.norm2.weight)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps.

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...errors import InputError
 from ...structures.boxes3d import CubeSymmetry, batched_nms3d, nms3d
 from .sliding_window import sliding_windows
-from .target_guess import binary_entropy, draw_symmetries, evaluating, sharpen
+from .target_guess import binary_entropy, draw_symmetries, guessing, sharpen
 
 
 @dataclass
@@ -29,15 +29,18 @@ class Guess:
     objects: list[Tensor]
 
 
+_GUESS_MODES = ("batch", "eval", "ema")
+
+
 @MODELS.register_module()
 class FocalMix(BaseDetector):
     """Anchor-based detector for volumes, supervised or semi-supervised.
 
     A batch may mix labelled and unlabelled patches (``labeled`` in their metainfo; labelled
-    without it). Anchors of labelled patches get assigned targets. For unlabelled ones the current
-    model, in evaluation mode and without gradient, predicts every anchor's probability under
-    ``num_guesses`` symmetries of the cube; the average is sharpened. Then ``batch_pipeline`` runs
-    over the whole batch. Without unlabelled patches and without ``batch_pipeline`` it is a plain
+    without it). Anchors of labelled patches get assigned targets. For unlabelled ones a model
+    (``guess_mode``), without gradient, predicts every anchor's probability under ``num_guesses``
+    symmetries of the cube; the average is sharpened. Then ``batch_pipeline`` runs over the whole
+    batch. Without unlabelled patches and without ``batch_pipeline`` it is a plain
     supervised detector.
 
     Whole volumes are predicted in overlapping windows, merged by non-maximum suppression.
@@ -58,6 +61,14 @@ class FocalMix(BaseDetector):
         temperature: T of the sharpening.
         object_score_thr: probability from which on a predicted box in an unlabelled patch is an
             object.
+        guess_mode: what guesses the targets. ``'batch'``: the current model with batch norms that
+            use the statistics of the unlabelled patches and leave the running ones alone, as in
+            MixMatch. ``'eval'``: the current model in evaluation mode, whose running statistics
+            are far from the truth in the first iterations. ``'ema'``: the averaged model of a
+            ``TeacherEMAHook`` in evaluation mode.
+        max_candidates: boxes of an unlabelled patch that enter the suppression under each
+            symmetry, and of all symmetries together; the best ones are taken.
+        max_objects: objects of an unlabelled patch after the suppression.
         data_preprocessor: as in mmdet.
         init_cfg: as in mmdet.
 
@@ -78,6 +89,9 @@ class FocalMix(BaseDetector):
         num_guesses: int = 4,
         temperature: float = 0.7,
         object_score_thr: float = 0.8,
+        guess_mode: str = "batch",
+        max_candidates: int = 1000,
+        max_objects: int = 32,
         data_preprocessor: Optional[dict] = None,
         init_cfg: Optional[dict] = None,
     ) -> None:
@@ -86,6 +100,15 @@ class FocalMix(BaseDetector):
             raise InputError(f"FocalMix: num_guesses={num_guesses}, expected 1 to 48")
         if temperature <= 0:
             raise InputError(f"FocalMix: temperature={temperature}, expected a positive number")
+        if guess_mode not in _GUESS_MODES:
+            raise InputError(
+                f"FocalMix: guess_mode={guess_mode!r}, expected one of {', '.join(_GUESS_MODES)}"
+            )
+        if min(max_candidates, max_objects) < 1:
+            raise InputError(
+                f"FocalMix: max_candidates={max_candidates} and max_objects={max_objects}, "
+                "expected at least 1"
+            )
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.bbox_head = MODELS.build(dict(bbox_head, train_cfg=train_cfg))
@@ -93,6 +116,10 @@ class FocalMix(BaseDetector):
         self.num_guesses = num_guesses
         self.temperature = temperature
         self.object_score_thr = object_score_thr
+        self.guess_mode = guess_mode
+        self.max_candidates = max_candidates
+        self.max_objects = max_objects
+        self._teacher: tuple[FocalMix, ...] = ()
         self.stride = self.bbox_head.anchor_generator.strides[-1]
         self.test_cfg = self._checked(test_cfg)
 
@@ -110,6 +137,11 @@ class FocalMix(BaseDetector):
                 f"FocalMix: test_cfg.window_batch={cfg['window_batch']}, expected at least 1"
             )
         return cfg
+
+    def set_teacher(self, teacher: "FocalMix") -> None:
+        """Set the averaged model, which ``TeacherEMAHook`` does before training."""
+        # In a tuple, so that the teacher is no submodule and in no state dict.
+        self._teacher = (teacher,)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
         """Levels of (N, 1, D, H, W) volumes.
@@ -197,18 +229,19 @@ class FocalMix(BaseDetector):
         Returns:
             Scores and objects of the patches.
         """
-        head, size = self.bbox_head, patches.shape[2:]
+        model = self._guesser()
+        head, size = model.bbox_head, patches.shape[2:]
         symmetries = symmetries or draw_symmetries(self.num_guesses)
         total: Union[Tensor, float] = 0.0
         rows, columns, boxes = [], [], []
-        with evaluating(self):
+        with guessing(model, batch_statistics=self.guess_mode == "batch"):
             for symmetry in symmetries:
                 back = symmetry.inverse
-                feats = self.extract_feat(symmetry.apply(patches))
+                feats = model.extract_feat(symmetry.apply(patches))
                 logits = [back.apply(level) for level in head.predict_logits(feats)]
                 scores = head.flatten(logits).squeeze(-1).sigmoid()
                 total = total + scores
-                row, column = (scores >= self.object_score_thr).nonzero(as_tuple=True)
+                row, column = self._confident(scores)
                 if len(row):
                     # Most often there is none, and the offsets' tower is not run.
                     offsets = [back.apply(level) for level in head.predict_offsets(feats)]
@@ -225,11 +258,38 @@ class FocalMix(BaseDetector):
         if rows:
             row, column, box = torch.cat(rows), torch.cat(columns), torch.cat(boxes)
             score = average[row, column]
-            sure = score >= self.object_score_thr
-            row, score, box = row[sure], score[sure], box[sure]
+            best = self._best_of_each_patch(row, score, len(patches))
+            row, score, box = row[best], score[best], box[best]
             kept = batched_nms3d(box, score, row, self.test_cfg["iou_thr"])
-            objects = [box[kept][row[kept] == index] for index in range(len(patches))]
+            # The suppression returns falling scores, so the first objects are the best.
+            objects = [
+                box[kept][row[kept] == index][: self.max_objects] for index in range(len(patches))
+            ]
         return Guess(average, objects)
+
+    def _guesser(self) -> "FocalMix":
+        if self.guess_mode != "ema":
+            return self
+        if not self._teacher:
+            raise InputError(
+                "FocalMix: guess_mode='ema' without an averaged model, expected a TeacherEMAHook "
+                "in custom_hooks"
+            )
+        return self._teacher[0]
+
+    def _confident(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Patch and anchor of the best (N, A) scores from ``object_score_thr`` on."""
+        best, column = scores.topk(min(self.max_candidates, scores.shape[1]), dim=1)
+        row, rank = (best >= self.object_score_thr).nonzero(as_tuple=True)
+        return row, column[row, rank]
+
+    def _best_of_each_patch(self, row: Tensor, score: Tensor, num_patches: int) -> Tensor:
+        """Indices of at most ``max_candidates`` boxes a patch whose averaged score suffices."""
+        chosen = []
+        for index in range(num_patches):
+            own = ((row == index) & (score >= self.object_score_thr)).nonzero().flatten()
+            chosen.append(own[score[own].topk(min(self.max_candidates, len(own))).indices])
+        return torch.cat(chosen)
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...structures.boxes3d import CUBE_SYMMETRIES, CubeSymmetry
 
-__all__ = ["binary_entropy", "draw_symmetries", "evaluating", "sharpen"]
+__all__ = ["binary_entropy", "draw_symmetries", "guessing", "sharpen"]
 
 
 def draw_symmetries(num: int) -> list[CubeSymmetry]:
@@ -41,12 +42,32 @@ def binary_entropy(scores: Tensor) -> Tensor:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block, and every part's own mode again after it."""
+def guessing(module: nn.Module, batch_statistics: bool) -> Iterator[None]:
+    """Set a module up for predicting training targets, and restore every part's mode after it.
+
+    Args:
+        module: The model, in any mode.
+        batch_statistics: Batch norms that are in training mode normalize by the statistics of the
+            batch at hand and leave their running statistics alone, as in MixMatch. Norms that a
+            config keeps in evaluation mode, and all other parts, are in evaluation mode in any
+            case.
+    """
     modes = [(part, part.training) for part in module.modules()]
+    norms = [
+        part
+        for part, training in modes
+        if batch_statistics and training and isinstance(part, _BatchNorm)
+        # Norms without running statistics use those of the batch in any mode.
+        if part.track_running_stats
+    ]
     module.eval()
+    for norm in norms:
+        # In training mode without tracking, torch passes no running statistics to be updated.
+        norm.training, norm.track_running_stats = True, False
     try:
         yield
     finally:
+        for norm in norms:
+            norm.track_running_stats = True
         for part, training in modes:
             part.training = training

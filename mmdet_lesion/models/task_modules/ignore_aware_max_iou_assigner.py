@@ -1,4 +1,4 @@
-"""mmdet's assigner, with ignored regions that also count where an image has no lesion."""
+"""mmdet's IoU assigner with ignored regions that take no positive away."""
 
 from typing import Any, Optional
 
@@ -9,10 +9,13 @@ from mmengine.structures import InstanceData
 
 @TASK_UTILS.register_module()
 class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
-    """A ``MaxIoUAssigner`` that ignores on images without ground truth, too.
+    """A ``MaxIoUAssigner`` that assigns positives first and ignores only would-be negatives.
 
-    mmdet's marks ignored priors in the table of overlaps with the ground truth, which has no row
-    when there is none, and makes every prior of such an image a negative.
+    ``MaxIoUAssigner`` marks the priors in ignored regions before it assigns positives, so that an
+    ignored region that overlaps a labeled lesion takes the lesion's positives. It also ignores
+    nothing in an image without ground truth. Here the ignored regions change neither.
+
+    Arguments are those of ``MaxIoUAssigner``; ``ignore_iof_thr`` > 0 switches ignoring on.
     """
 
     def assign(
@@ -22,19 +25,29 @@ class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
         gt_instances_ignore: Optional[InstanceData] = None,
         **kwargs: Any,
     ) -> AssignResult:
-        """Assign as the parent does; priors (N, 4) inside ignored boxes are -1 in any case."""
-        result = super().assign(pred_instances, gt_instances, gt_instances_ignore, **kwargs)
+        """Assign ground truth to priors.
+
+        Args:
+            pred_instances: ``priors`` (N, 4).
+            gt_instances: ``bboxes`` (M, 4) and ``labels`` (M,).
+            gt_instances_ignore: ``bboxes`` (K, 4). Negatives of which more than
+                ``ignore_iof_thr`` lies in one of them become -1.
+
+        Returns:
+            ``gt_inds`` (N,): -1 unused, 0 negative, i + 1 positive for box i.
+        """
+        result = super().assign(pred_instances, gt_instances, None, **kwargs)
         if (
-            len(gt_instances) == 0
-            and self.ignore_iof_thr > 0
-            and gt_instances_ignore is not None
-            and len(gt_instances_ignore)
-            and len(pred_instances)
+            self.ignore_iof_thr <= 0
+            or gt_instances_ignore is None
+            or not len(gt_instances_ignore)
+            or not len(pred_instances)
         ):
-            priors, ignored = pred_instances.priors, gt_instances_ignore.bboxes
-            if self.ignore_wrt_candidates:
-                inside = self.iou_calculator(priors, ignored, mode="iof").max(dim=1)
-            else:
-                inside = self.iou_calculator(ignored, priors, mode="iof").max(dim=0)
-            result.gt_inds[inside.values > self.ignore_iof_thr] = -1
+            return result
+        priors, ignored = pred_instances.priors, gt_instances_ignore.bboxes
+        if self.ignore_wrt_candidates:
+            inside = self.iou_calculator(priors, ignored, mode="iof").max(dim=1).values
+        else:
+            inside = self.iou_calculator(ignored, priors, mode="iof").max(dim=0).values
+        result.gt_inds[(result.gt_inds == 0) & (inside > self.ignore_iof_thr)] = -1
         return result

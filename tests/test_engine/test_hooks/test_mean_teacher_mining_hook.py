@@ -42,18 +42,35 @@ def test_mined_boxes_reach_the_student_in_its_view(tmp_path, predictions):
 
 
 def test_ignore_policy_leaves_the_ground_truth_alone(tmp_path, predictions):
-    cfg = dict(train_cfg=dict(rpn=dict(assigner=dict(ignore_iof_thr=0.5))))
+    assigner = dict(type="IgnoreAwareMaxIoUAssigner", ignore_iof_thr=0.5)
+    cfg = dict(train_cfg=dict(rpn=dict(assigner=assigner)))
     runner = toy_runner(tmp_path, [dict(HOOK, policy="ignore")], iters=1, model_cfg=cfg)
     sample = runner.train().seen[0][0]
     assert sample.gt_instances.bboxes.tensor.tolist() == [[10, 10, 16, 16]]
     assert sample.ignored_instances.bboxes.tensor.tolist() == [[16, 0, 20, 4]]
 
 
+def test_shifted_repeats_of_labeled_lesions_are_counted(tmp_path, monkeypatch):
+    # IoU 0.5 with the labeled lesion (teacher's view: x 4...10, y 10...16) passes GT-NMS at 0.7.
+    boxes = torch.tensor([[0.0, 0, 4, 4], [4, 12, 10, 18]])
+    monkeypatch.setattr(ToyDetector, "predictions", (boxes, torch.tensor([0.95, 0.99])))
+    runner = toy_runner(tmp_path, [HOOK], iters=1)
+    runner.train()
+    scalars = runner.message_hub.log_scalars
+    assert scalars["train/mined_per_image"].current() == 2
+    assert scalars["train/mined_repeats"].current() == 1
+
+
 def test_ignore_policy_refuses_assigners_that_do_not(tmp_path):
-    cfg = dict(train_cfg=dict(rcnn=[dict(assigner=dict(type="MaxIoUAssigner"))]))
-    runner = toy_runner(tmp_path, [dict(HOOK, policy="ignore")], model_cfg=cfg)
-    with pytest.raises(InputError, match=r"model\.train_cfg\.rcnn\[0\]\.assigner, found -1"):
-        runner.train()
+    wrong = {
+        "IgnoreAwareMaxIoUAssigner": r"model\.train_cfg\.rcnn\[0\]\.assigner, found -1",
+        "MaxIoUAssigner": "takes positives from labeled lesions; expected IgnoreAware",
+    }
+    for kind, message in wrong.items():
+        cfg = dict(train_cfg=dict(rcnn=[dict(assigner=dict(type=kind))]))
+        runner = toy_runner(tmp_path / kind, [dict(HOOK, policy="ignore")], model_cfg=cfg)
+        with pytest.raises(InputError, match=message):
+            runner.train()
 
 
 def test_unknown_policy():
@@ -116,6 +133,15 @@ def test_teacher_predicts_in_eval_mode(tmp_path, predictions):
     runner.train()
     hook = teacher_hook(runner)
     assert hook.ema_model.module.mode_at_prediction is False
+
+
+def test_a_model_that_asks_for_its_teacher_is_given_it(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(ToyDetector, "set_teacher", lambda _, m: given.append(m), raising=False)
+    runner = toy_runner(tmp_path, [dict(type="TeacherEMAHook", momentum=0.1)], iters=1)
+    runner.train()
+    (hook,) = (h for h in runner.hooks if type(h).__name__ == "TeacherEMAHook")
+    assert given == [hook.ema_model.module]
 
 
 def test_begin_mining_iter(tmp_path, predictions):

@@ -9,6 +9,7 @@ from mmdet_lesion.evaluation.functional import (
     bootstrap_froc,
     box3d_froc,
     compare_froc,
+    compare_trainings,
     luna16_froc,
     p3d_froc,
     slice_froc,
@@ -216,3 +217,28 @@ def test_only_like_is_compared(change, message):
     result = box3d_froc(*test_boxes3d.random_case(0))
     with pytest.raises(ValueError, match=message):
         compare_froc(result, dataclasses.replace(result, **change), 5)
+
+
+def test_the_band_over_trainings_holds_the_chance_of_the_training():
+    box = [10.0, 10, 30, 30]
+    truth = {f"{i:06d}_01_01_000-010": {3: [box]} for i in range(8)}
+    everything = {name: [[(3, [*box, 0.9])]] for name in truth}
+    nothing = {name: [] for name in truth}
+    found, missed = (p3d_froc(one, truth, extrapolate=False) for one in (everything, nothing))
+    # In half of the trainings the second detector finds all that the first one misses.
+    alike, better = (found, found), (missed, found)
+    for pairs, value in (([better] * 4, 1.0), ([alike] * 4, 0.0)):
+        certain = compare_trainings(pairs, 100).mean_sensitivity
+        assert (certain.value, certain.band.low, certain.band.high) == (value, value, value)
+    mixed = compare_trainings([alike, better] * 2, 400)
+    for difference in (mixed.mean_sensitivity, mixed.ap):
+        assert difference.value == 0.5
+        assert (difference.band.low, difference.band.high) == (0.0, 1.0)
+    # One training has the chance of its scans alone.
+    detections, truth = test_p3d.random_case(3, levels=10**6)
+    some = dict(list(detections.items())[:3])
+    pair = [p3d_froc(one, truth, extrapolate=False) for one in (some, detections)]
+    alone, scans = compare_trainings([pair], 100), compare_froc(*pair, 100)
+    assert alone.mean_sensitivity.band.mean == pytest.approx(scans.mean_sensitivity.band.mean)
+    with pytest.raises(ValueError, match="no pair of results"):
+        compare_trainings([])

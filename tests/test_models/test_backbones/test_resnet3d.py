@@ -78,3 +78,13 @@ def test_symmetric_kernels_make_it_equivariant():
 def test_lengths_must_fit():
     with pytest.raises(ValueError, match="equally many"):
         build(channels=(4, 8))
+
+
+def test_blocks_begin_as_their_shortcuts():
+    cfg = dict(channels=(4, 4), stage_blocks=(1, 3))
+    model = build(**cfg).train()
+    fine, coarse = model(torch.rand(2, 1, 8, 8, 8))
+    torch.testing.assert_close(coarse, model.pool(fine))
+    other = build(**cfg, zero_init_residual=False).train()
+    fine, coarse = other(torch.rand(2, 1, 8, 8, 8))
+    assert not torch.allclose(coarse, other.pool(fine), atol=0.1)

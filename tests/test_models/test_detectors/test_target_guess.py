@@ -7,7 +7,7 @@ from torch import nn
 from mmdet_lesion.models.detectors.target_guess import (
     binary_entropy,
     draw_symmetries,
-    evaluating,
+    guessing,
     sharpen,
 )
 from mmdet_lesion.structures.boxes3d import CUBE_SYMMETRIES
@@ -43,12 +43,15 @@ def test_symmetries_are_different_and_follow_the_seed():
 
 
 def test_each_part_gets_its_own_mode_back():
-    model = nn.Sequential(nn.BatchNorm3d(2), nn.BatchNorm3d(2))
-    model.train()
-    model[1].eval()
-    with pytest.raises(RuntimeError), evaluating(model):
-        assert not model[0].training
-        raise RuntimeError
-    assert model.training
-    assert model[0].training
-    assert not model[1].training
+    for batch_statistics in (False, True):
+        model = nn.Sequential(nn.BatchNorm3d(2), nn.BatchNorm3d(2), nn.Dropout())
+        model.train()
+        model[1].eval()
+        with pytest.raises(RuntimeError), guessing(model, batch_statistics):
+            # Statistics of the batch where the norm trains; the rest is in evaluation mode.
+            assert model[0].training == batch_statistics
+            assert not model[1].training
+            assert not model[2].training
+            raise RuntimeError
+        assert [part.training for part in model] == [True, False, True]
+        assert all(norm.track_running_stats for norm in model[:2])

@@ -1,0 +1,209 @@
+"""Rehearsals: the samples, what is made smaller, the verdict, and two runs from end to end."""
+
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+from mmengine import Config
+
+from mmdet_lesion import InputError
+from mmdet_lesion.datasets.annotation_file import read_annotation_file
+from mmdet_lesion.datasets.data_list_file import read_data_list
+from mmdet_lesion.io import open_volume
+from mmdet_lesion.structures import Frame
+
+
+@pytest.fixture(scope="module")
+def tool(load_tool):
+    return load_tool("rehearse.py")
+
+
+@pytest.fixture
+def parts(tool):
+    from rehearsal import handful, report, shrink, trial
+
+    return {"handful": handful, "report": report, "shrink": shrink, "trial": trial}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_cropped_slices_hold_the_same_voxels_under_the_same_boxes(
+    parts, phantom_store, tmp_path, whole
+):
+    name = "harvester_test" if whole else "train"
+    source = read_annotation_file(phantom_store / f"annotations/{name}.json", "volume")
+    handful = parts["handful"].crop_slices(
+        phantom_store / f"annotations/{name}.json",
+        phantom_store / "volumes", tmp_path, 2, 48, 0, whole,
+    )  # fmt: skip
+    cut = read_annotation_file(tmp_path / handful.ann_file, "volume")
+    assert len(cut["volumes"]) == 2
+    images = {image["id"]: image for image in cut["images"]}
+    sizes = {
+        (image["volume"], *np.round(one["bbox"][2:], 6))
+        for one in source["annotations"]
+        for image in source["images"]
+        if image["id"] == one["image_id"]
+    }
+    inside = 0
+    for one in cut["annotations"]:
+        image = images[one["image_id"]]
+        x, y, width, height = one["bbox"]
+        if x == 0 or y == 0 or x + width == 48 or y + height == 48:
+            continue
+        inside += 1
+        assert (image["volume"], *np.round([width, height], 6)) in sizes
+        # What lies under the box is what lay under it before.
+        before = open_volume(phantom_store / "volumes" / image["file_name"])
+        after = open_volume(tmp_path / "volumes" / image["file_name"])
+        hu = after.read_slices(image["slice_index"], image["slice_index"] + 1)[0]
+        patch = hu[int(y) : int(y + height), int(x) : int(x + width)]
+        windows = np.lib.stride_tricks.sliding_window_view(before.load().array, (1, *patch.shape))
+        assert (windows[:, :, :, 0] == patch).all(axis=(-2, -1)).sum() == 1
+    assert inside
+
+
+def test_cropped_scans_keep_nodules_where_they_are(parts, luna16_store, tmp_path):
+    annotations = luna16_store / "annotations"
+    handful = parts["handful"].crop_scans(
+        annotations / "labeled_3.json", annotations / "unlabeled_3.json",
+        (luna16_store / "volumes", luna16_store / "volumes"), tmp_path, 3, 32, 0,
+    )  # fmt: skip
+    scans = read_data_list(tmp_path / handful.ann_file)["data_list"]
+    assert len(scans) == 3
+    for scan in scans:
+        frame = Frame.from_dict(scan["grid"])
+        stored = open_volume(tmp_path / "volumes" / f"{scan['volume']}.b2nd")
+        assert frame == Frame.of(stored)
+        assert scan["instances"]
+        for one in scan["instances"]:
+            center = (np.array(one["bbox_3d"][:3]) + one["bbox_3d"][3:]) / 2
+            np.testing.assert_allclose(
+                frame.points_to_world(center[None])[0], one["center_world"], atol=1e-6
+            )
+            # A solid nodule in air.
+            x, y, z = center.astype(int)
+            assert stored.read_crop((z, y, x), (z + 1, y + 1, x + 1)).item() > -700
+    pool = read_data_list(tmp_path / handful.unlabeled)["data_list"]
+    assert len(pool) == 6
+    assert not any(scan["labeled"] or scan["instances"] for scan in pool)
+
+
+def test_a_lesion_that_fits_nowhere_is_told(parts, phantom_store, tmp_path):
+    with pytest.raises(InputError, match="no lesion fits into a crop of 2 pixels"):
+        parts["handful"].crop_slices(
+            phantom_store / "annotations/train.json",
+            phantom_store / "volumes", tmp_path, 2, 2, 0, False,
+        )  # fmt: skip
+
+
+def healthy_rows(num=40):
+    return [
+        dict(
+            iter=i, time=1.0, guess_time=0.3, loss=2.0 - i / num, loss_cls=0.5, grad_norm=3.0,
+            loss_cls_unlabeled=0.4, guessed_pos=2.0, logit_std=1.0, mined_per_image=0.1,
+        )
+        for i in range(num)
+    ]  # fmt: skip
+
+
+def test_every_bound_can_be_broken(parts):
+    report, summarize = parts["report"], parts["trial"].summarize
+    metrics = {"froc/mean_sensitivity": 0.2, "froc/ap": 0.95}
+
+    def figures(**changes):
+        rows = [dict(row, **{k: f(row) for k, f in changes.items()}) for row in healthy_rows()]
+        return summarize(dict(rows=rows, metrics=metrics), anchors=1000)
+
+    # Average precision comes before mean sensitivity.
+    assert figures()["overfit"] == 0.95
+    assert figures().keys() == report.BOUNDS.keys()
+    assert report.judge(figures(), None) == []
+    breaking = {
+        "final_loss_ratio": dict(loss=lambda row: 2.0),
+        "peak_loss_ratio": dict(loss=lambda row: 100.0 if row["iter"] == 20 else row["loss"]),
+        "logit_std": dict(logit_std=lambda row: 11.0 if row["iter"] == 3 else 1.0),
+        "grad_norm": dict(grad_norm=lambda row: 2e3),
+        "guessed_pos_share": dict(guessed_pos=lambda row: 500.0 if row["iter"] < 4 else 0.0),
+        "unlabeled_loss_ratio": dict(loss_cls_unlabeled=lambda row: 6.0),
+        "guess_time_ratio": dict(guess_time=lambda row: 0.6),
+        "mined_per_image": dict(mined_per_image=lambda row: 4.0),
+    }
+    for name, change in breaking.items():
+        (sentence,) = report.judge(figures(**change), None)
+        assert sentence.startswith(f"{name} is "), name
+    metrics["froc/ap"] = 0.5
+    assert report.judge(figures(), None) == ["overfit is 0.5, expected at least 0.9"]
+    metrics["froc/ap"] = math.nan
+    assert report.judge(figures(), None) == ["overfit is nan, expected at least 0.9"]
+    # A loss that is no number breaks bounds, too.
+    assert len(report.judge(figures(loss=lambda row: math.nan), "stopped")) == 4
+
+
+def own_config(tmp_path, base, root, store, **changes):
+    """A user's config on data that are there."""
+    cfg = Config.fromfile(base)
+    datasets = cfg.train_dataloader.dataset.get("datasets", [cfg.train_dataloader.dataset])
+    for dataset in (*datasets, cfg.val_dataloader.dataset, cfg.test_dataloader.dataset):
+        dataset.data_root = f"{store}/"
+    cfg.merge_from_dict(changes)
+    path = tmp_path / "own.py"
+    cfg.dump(path)
+    return path
+
+
+def test_a_config_on_slices_from_end_to_end(tool, root, phantom_store, tmp_path, capsys):
+    config = own_config(
+        tmp_path, root / "configs/phantom/mean_teacher_phantom.py", root, phantom_store
+    )
+    args = [str(config), "--iters", "6", "--samples", "2", "--crop", "64"]
+    assert tool.main([*args, "--out", str(tmp_path / "out")]) == 1
+    (path,) = (tmp_path / "out").glob("**/result.json")
+    result = json.loads(path.read_text())
+    assert result["failure"] is None
+    assert result["figures"].keys() >= {"overfit", "final_loss_ratio", "logit_std", "grad_norm"}
+    assert any("2 samples of" in change for change in result["changes"])
+    assert any("EMA momentum" in change for change in result["changes"])
+    assert result["memory"] > 0.1
+    assert len(path.with_name("rows.jsonl").read_text().splitlines()) == 6
+    assert path.with_name("curves.png").stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    assert "overfit is" in printed
+    assert (tmp_path / "out/table.md").read_text() in printed
+    # A second call takes the result, other settings do not.
+    assert tool.main([*args, "--out", str(tmp_path / "out")]) == 1
+    assert "result is there" in capsys.readouterr().out
+
+
+def test_a_config_on_scans_from_end_to_end(tool, root, luna16_store, tmp_path, capsys):
+    base = root / "configs/phantom/focalmix_phantom.py"
+    changes = {
+        f"train_dataloader.dataset.datasets.{i}.ann_file": f"annotations/{name}_3.json"
+        for i, name in enumerate(("labeled", "unlabeled"))
+    }
+    config = own_config(tmp_path, base, root, luna16_store, **changes)
+    args = [str(config), "--iters", "6", "--samples", "2", "--crop", "16"]
+    assert tool.main([*args, "--out", str(tmp_path / "out"), "--seeds", "0", "1"]) == 1
+    paths = sorted((tmp_path / "out").glob("**/result.json"))
+    assert len(paths) == 2
+    for path in paths:
+        figures = json.loads(path.read_text())["figures"]
+        assert figures.keys() >= {"guessed_pos_share", "guess_time_ratio", "overfit"}
+        assert figures["guess_time_ratio"] > 0
+    assert "batch of 4 (2 labeled) instead of 8" in capsys.readouterr().out
+
+
+def test_a_config_that_is_not_there(tool, tmp_path, capsys):
+    assert tool.main([str(tmp_path / "none.py")]) == 2
+    assert "none.py is not there" in capsys.readouterr().err
+
+
+def test_a_training_that_cannot_begin_is_told(tool, root, phantom_store, tmp_path, capsys):
+    config = own_config(
+        tmp_path, root / "configs/phantom/faster_rcnn_phantom.py", root, phantom_store,
+        **{"optim_wrapper.optimizer.type": "NoOptimizer"},
+    )  # fmt: skip
+    assert tool.main([str(config), "--iters", "2", "--out", str(tmp_path / "out")]) == 1
+    assert "could not be rehearsed" in capsys.readouterr().out
+    assert "rehearsal" in sys.modules

@@ -1,0 +1,124 @@
+"""Verdict, table and plots of rehearsals."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from mmdet_lesion.io import read_json
+
+__all__ = ["BOUNDS", "judge", "plot_rows", "table_of"]
+
+BOUNDS: dict[str, dict] = read_json(Path(__file__).with_name("bounds.json"))
+
+_COLUMNS = {
+    "overfit": "overfit",
+    "final_loss_ratio": "final loss",
+    "peak_loss_ratio": "peak loss",
+    "logit_std": "logits' SD",
+    "grad_norm": "gradient norm",
+    "guessed_pos_share": "guessed positives",
+    "unlabeled_loss_ratio": "unlabeled loss",
+    "guess_time_ratio": "guess time",
+    "mined_per_image": "mined",
+}
+
+
+def judge(figures: dict[str, float], failure: str | None) -> list[str]:
+    """Compare figures with the bounds.
+
+    Args:
+        figures: Name in ``bounds.json`` → figure.
+        failure: Why the training broke off, if it did.
+
+    Returns:
+        One sentence for every bound that is broken; none means healthy.
+    """
+    broken = [f"broke off ({failure})"] if failure else []
+    for name, value in figures.items():
+        bound = BOUNDS[name]
+        low, high = bound.get("min", -math.inf), bound.get("max", math.inf)
+        # Not a number is within no bounds.
+        if not low <= value <= high:
+            wanted = f"at least {low:g}" if "min" in bound else f"at most {high:g}"
+            broken.append(f"{name} is {value:.3g}, expected {wanted}")
+    return broken
+
+
+def table_of(results: list[dict[str, Any]]) -> str:
+    """Markdown table of results, one row each, and what each one made smaller."""
+    names = [name for name in _COLUMNS if any(name in r["figures"] for r in results)]
+    head = [
+        "config",
+        "seed",
+        *(_COLUMNS[name] for name in names),
+        "loss",
+        "s / step",
+        "GiB",
+        "verdict",
+    ]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for result in results:
+        cells = [f"`{result['config']}`", str(result["seed"])]
+        cells += [_number(result["figures"].get(name)) for name in names]
+        cells += [_number(result[name]) for name in ("final_loss", "step_time", "memory")]
+        cells.append("; ".join(result["broken"]) or "passes")
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "`loss` is the median total loss of the last tenth of the training."]
+    bounds = [
+        f"- {_COLUMNS[name]}: {BOUNDS[name]['about']}; "
+        + (f"≥ {BOUNDS[name]['min']:g}" if "min" in BOUNDS[name] else f"≤ {BOUNDS[name]['max']:g}")
+        for name in names
+    ]
+    changes: dict[str, list[str]] = {}
+    for result in results:
+        changes.setdefault("; ".join(result["changes"]), []).append(f"`{result['config']}`")
+    smaller = [f"- {', '.join(dict.fromkeys(who))}: {text}" for text, who in changes.items()]
+    sections = [lines, ["Bounds, stated in `tools/rehearsal/bounds.json`:", "", *bounds]]
+    sections.append(["Not as in the configs:", "", *smaller])
+    return "\n\n".join("\n".join(section) for section in sections) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def plot_rows(rows: list[dict[str, float]], title: str, path: Path) -> None:
+    """Plot what was recorded against the iterations.
+
+    Args:
+        rows: One dict an iteration.
+        title: Of the figure.
+        path: PNG to write.
+    """
+    iters = np.array([row["iter"] for row in rows]) + 1
+    losses = [name for name in rows[0] if "loss" in name]
+    panels = {
+        "loss": losses,
+        "gradient norm and SD of logits": ["grad_norm", "logit_std"],
+        "anchors or boxes per image": ["num_pos", "guessed_pos", "guessed_objects",
+                                       "mined_per_image"],
+        "seconds": ["time", "guess_time"],
+    }  # fmt: skip
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
+    for axis, (label, names) in zip(axes.flat, panels.items()):
+        for name in names:
+            values = np.array([row.get(name, np.nan) for row in rows], dtype=float)
+            if np.isfinite(values).any():
+                axis.plot(iters, values, label=name, linewidth=2 if name == "loss" else 1)
+        axis.set(xlabel="iteration", ylabel=label)
+        if axis.lines:
+            # Losses and norms span orders of magnitude, counts are often 0.
+            axis.set_yscale("symlog" if "anchors" in label else "log")
+            axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)

@@ -1,0 +1,272 @@
+"""A config at the scale of a rehearsal: its own network and objective, less of the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+
+from mmdet_lesion import InputError
+
+from .handful import Handful, crop_scans, crop_slices, phantom_scans, phantom_slices
+
+__all__ = ["Scale", "lacks_data", "rehearsal_config"]
+
+_VOLUMES = "Luna16Dataset"
+_SLICES = "DeepLesionDataset"
+
+
+class Scale:
+    """How large a rehearsal is.
+
+    Args:
+        iters: Training iterations.
+        samples: Labeled samples.
+        batch_size: Labeled images or patches a step; None keeps that of the config.
+        crop: Edge of the crops in pixels or voxels; None keeps whole slices and the config's
+            patches.
+        seed: Of data and training.
+    """
+
+    def __init__(
+        self, iters: int, samples: int, batch_size: int | None, crop: int | None, seed: int
+    ) -> None:
+        self.iters = iters
+        self.samples = samples
+        self.batch_size = batch_size
+        self.crop = crop
+        self.seed = seed
+
+
+def rehearsal_config(cfg: Config, scale: Scale, out: Path, data: Path) -> tuple[Config, list[str]]:
+    """Bring a config to the scale of a rehearsal.
+
+    Width, depth, losses, norms, samplers of anchors and proposals, the objective and the optimizer
+    stay as they are.
+
+    Args:
+        cfg: Any config that trains on ``DeepLesionDataset`` or ``Luna16Dataset``.
+        scale: Of the rehearsal.
+        out: Folder of this rehearsal.
+        data: Folder of phantoms that rehearsals share.
+
+    Returns:
+        The config, and one sentence for everything that is not as in the given one.
+
+    Raises:
+        InputError: The config has none of these data sets.
+    """
+    cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
+    changes: list[str] = []
+    kinds = {dataset["type"] for dataset in _datasets(cfg.train_dataloader.dataset)}
+    if kinds == {_VOLUMES}:
+        _use_scans(cfg, scale, out, data, changes)
+    elif kinds == {_SLICES}:
+        _use_slices(cfg, scale, out, data, changes)
+    else:
+        raise InputError(
+            f"{cfg.filename}: train_dataloader has the data sets {', '.join(sorted(kinds))}; "
+            f"expected {_SLICES} or {_VOLUMES}"
+        )
+    _shorten(cfg, scale, changes)
+    _without_download(cfg, changes)
+    cfg.randomness = dict(seed=scale.seed)
+    cfg.work_dir = str(out / "work_dir")
+    cfg.resume, cfg.load_from = False, None
+    return cfg, changes
+
+
+def _datasets(dataset: ConfigDict) -> list[ConfigDict]:
+    """The data sets of a training, without wrappers."""
+    if "datasets" in dataset:
+        return [one for inner in dataset.datasets for one in _datasets(inner)]
+    return _datasets(dataset.dataset) if "dataset" in dataset else [dataset]
+
+
+def _paths(dataset: ConfigDict) -> tuple[Path, Path]:
+    """Annotation file and folder of volumes."""
+    root = Path(dataset.get("data_root") or "")
+    prefix = dataset.get("data_prefix", dict(volume="volumes/"))
+    return root / dataset.ann_file, root / prefix["volume"]
+
+
+def _slice_paths(cfg: Config) -> tuple[Path, Path]:
+    """Annotation file and volumes that the samples of a config on slices are cut from."""
+    # Volumes are tested with complete truth, which the training set does not have.
+    if cfg.test_dataloader.dataset.get("sample", "slice") == "volume":
+        return _paths(cfg.val_dataloader.dataset)
+    return _paths(_datasets(cfg.train_dataloader.dataset)[0])
+
+
+def lacks_data(cfg: Config) -> bool:
+    """Whether annotation files of a config are missing, so that phantoms stand in."""
+    datasets = _datasets(cfg.train_dataloader.dataset)
+    if datasets[0]["type"] == _SLICES:
+        return not _slice_paths(cfg)[0].is_file()
+    return not all(_paths(dataset)[0].is_file() for dataset in datasets)
+
+
+def _use_slices(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[str]) -> None:
+    (train,) = _datasets(cfg.train_dataloader.dataset)
+    test = cfg.test_dataloader.dataset
+    whole = test.get("sample", "slice") == "volume"
+    ann_file, volumes = _slice_paths(cfg)
+    if ann_file.is_file():
+        changes.append(f"{scale.samples} samples of {ann_file}")
+    else:
+        folder, files = phantom_slices(data)
+        changes.append(f"phantoms, as {ann_file} is not there; {scale.samples} samples")
+        ann_file, volumes = files["volume" if whole else "slice"], folder
+    handful = crop_slices(
+        ann_file, volumes, out / "data", scale.samples, scale.crop, scale.seed, whole
+    )
+    if scale.crop:
+        changes.append(f"slices cropped to {scale.crop} x {scale.crop} around a lesion")
+    for dataset in (train, test):
+        _point_at(dataset, handful, handful.ann_file)
+    train.filter_cfg = dict(filter_empty_gt=True)
+    for pipeline in (train.pipeline, test.pipeline):
+        for transform in pipeline:
+            if transform["type"] == "ResizeSlices" and scale.crop:
+                transform["scale"] = (scale.crop, scale.crop)
+    loader = cfg.train_dataloader
+    if scale.batch_size and scale.batch_size != loader.batch_size:
+        changes.append(f"batch of {scale.batch_size} instead of {loader.batch_size}")
+        loader.batch_size = scale.batch_size
+
+
+def _use_scans(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[str]) -> None:
+    datasets = _datasets(cfg.train_dataloader.dataset)
+    labeled = [one for one in datasets if one.get("labeled") is not False]
+    unlabeled = [one for one in datasets if one.get("labeled") is False]
+    if len(labeled) != 1 or len(unlabeled) > 1:
+        raise InputError(
+            f"{cfg.filename}: {len(labeled)} labeled and {len(unlabeled)} unlabeled data sets; "
+            "expected one, and one or none"
+        )
+    ann_file, folder = _paths(labeled[0])
+    pool, pool_folder = _paths(unlabeled[0]) if unlabeled else (None, None)
+    if not lacks_data(cfg):
+        changes.append(f"{scale.samples} nodules of {ann_file}")
+    else:
+        changes.append(f"phantoms, as {ann_file} is not there; {scale.samples} nodules")
+        folder, ann_file, phantom_pool = phantom_scans(data)
+        pool, pool_folder = (phantom_pool, folder) if unlabeled else (None, None)
+    crop = scale.crop
+    # A third larger than a patch, so that patches are drawn and windows slide.
+    edge = math.ceil(crop * 4 / 3 / 16) * 16 if crop else None
+    handful = crop_scans(
+        ann_file, pool, (folder, pool_folder), out / "data", scale.samples, edge, scale.seed
+    )
+    _point_at(labeled[0], handful, handful.ann_file)
+    _point_at(cfg.test_dataloader.dataset, handful, handful.ann_file)
+    for one in unlabeled:
+        _point_at(one, handful, handful.unlabeled)
+    if crop:
+        for one in datasets:
+            for transform in one.pipeline:
+                if transform["type"] == "LoadVolumeCrop":
+                    changes.append(f"patches of {crop} instead of {transform['size']} voxels")
+                    transform["size"] = crop
+        overlap = crop // 48 * 16
+        cfg.model.test_cfg.update(window_size=crop, overlap=overlap)
+        changes.append(f"tested in windows of {crop} that overlap by {overlap}")
+        changes.append(f"scans cropped to {edge} voxels around a nodule")
+    loader, sampler = cfg.train_dataloader, cfg.train_dataloader.sampler
+    share = 1.0
+    if sampler.type.endswith("MultiSourceSampler"):
+        share = sampler.source_ratio[0] / sum(sampler.source_ratio)
+    if scale.batch_size and round(scale.batch_size / share) != loader.batch_size:
+        size = round(scale.batch_size / share)
+        changes.append(
+            f"batch of {size} ({scale.batch_size} labeled) instead of {loader.batch_size}"
+        )
+        loader.batch_size = size
+        if "batch_size" in sampler:
+            sampler.batch_size = size
+
+
+def _point_at(dataset: ConfigDict, handful: Handful, ann_file: str) -> None:
+    dataset.update(
+        data_root=f"{handful.data_root}/",
+        ann_file=ann_file,
+        data_prefix=dict(volume="volumes/"),
+    )
+    dataset.pop("indices", None)
+
+
+def _shorten(cfg: Config, scale: Scale, changes: list[str]) -> None:
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        loader.num_workers, loader.persistent_workers = 0, False
+    length = cfg.train_cfg.get("max_iters") or f"{cfg.train_cfg.get('max_epochs')} epochs of"
+    changes.append(f"{scale.iters} instead of {length} iterations")
+    cfg.train_cfg = dict(
+        type="IterBasedTrainLoop", max_iters=scale.iters, val_interval=2 * scale.iters
+    )
+    # Training without validation; the test at the end is the rehearsal's.
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    schedulers = []
+    for scheduler in cfg.get("param_scheduler") or []:
+        if scheduler.get("by_epoch", True):
+            # Epochs are long, and a rehearsal is over before the first one ends.
+            continue
+        if scheduler["type"] == "LinearLR" and scheduler["end"] > scale.iters // 10:
+            changes.append(
+                f"warm-up over {scale.iters // 10} instead of {scheduler['end']} iterations"
+            )
+            scheduler["end"] = scale.iters // 10
+        schedulers.append(scheduler)
+    cfg.param_scheduler = schedulers
+    wrapper = cfg.optim_wrapper
+    base = cfg.get("auto_scale_lr", {}).get("base_batch_size")
+    size = cfg.train_dataloader.batch_size
+    if base and base != size:
+        # The linear rule of MMDetection for SGD; Adam's steps do not scale with the gradient.
+        changes.append(
+            f"learning rate {wrapper.optimizer.lr:g} x {size} / {base} for a batch of {size}"
+        )
+        wrapper.optimizer.lr *= size / base
+    # Infinity clips nothing and has the gradient norm logged.
+    wrapper.setdefault("clip_grad", dict(max_norm=math.inf))
+    for hook in cfg.get("custom_hooks") or []:
+        if "momentum" in hook and hook["type"] in ("TeacherEMAHook", "MeanTeacherMiningHook"):
+            momentum = min(max(hook["momentum"], 10 / scale.iters), 1.0)
+            changes.append(f"EMA momentum {momentum:.3g} instead of {hook['momentum']:g}")
+            hook["momentum"] = momentum
+        if hook.get("begin_mining_iter"):
+            hook["begin_mining_iter"] = min(hook["begin_mining_iter"], scale.iters // 2)
+    hooks = cfg.default_hooks
+    hooks.checkpoint = dict(type="CheckpointHook", interval=-1, save_last=False)
+    hooks.logger = dict(type="LoggerHook", interval=20)
+    for name in ("visualization", "exact_resume"):
+        hooks.pop(name, None)
+
+
+def _without_download(cfg: Config, changes: list[str]) -> None:
+    for path, part in _parts(cfg.model, "model"):
+        init = part.get("init_cfg") or {}
+        if not isinstance(init, dict) or init.get("type") != "Pretrained":
+            continue
+        source = str(init["checkpoint"])
+        local = Path(torch.hub.get_dir()) / "checkpoints" / source.rpartition("/")[2]
+        if Path(source).is_file() or ("://" in source and local.is_file()):
+            continue
+        part["init_cfg"] = None
+        changes.append(
+            f"{path} starts at random, as {source} is not on this machine; norms that the config "
+            "freezes get their statistics from passes over the training samples"
+        )
+
+
+def _parts(part: Any, path: str) -> Iterator[tuple[str, dict]]:
+    if isinstance(part, dict):
+        yield path, part
+        for key, value in part.items():
+            yield from _parts(value, f"{path}.{key}")
+    elif isinstance(part, (list, tuple)):
+        for index, value in enumerate(part):
+            yield from _parts(value, f"{path}.{index}")

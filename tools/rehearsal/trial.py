@@ -1,0 +1,222 @@
+"""One rehearsal: a short training with a recorder, and its own test."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["METRICS", "Recorder", "run_trial", "summarize"]
+
+#: The first of these that a config's test gives is its figure.
+METRICS = ("froc/ap", "froc/cpm", "froc/mean_sensitivity", "coco/bbox_mAP_50")
+#: Layers whose outputs are classification logits, by the last part of their name.
+_LOGITS = ("rpn_cls", "objectness", "fc_cls", "retina_cls", "conv_cls")
+#: Passes over training batches that give frozen norms their statistics.
+_CALIBRATION = 8
+
+
+class Recorder(Hook):
+    """Record what a rehearsal is judged by, iteration by iteration.
+
+    Args:
+        calibrate: Give frozen batch norms the statistics of training batches first.
+    """
+
+    priority = "HIGHEST"
+
+    def __init__(self, calibrate: bool) -> None:
+        self.calibrate = calibrate
+        self.rows: list[dict[str, float]] = []
+        self._logit_std = 0.0
+        self._guess_time = 0.0
+        self._start = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Prepare the model; the weights are initialized by now."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if self.calibrate:
+            _calibrate(model, runner.train_dataloader)
+        for name, layer in model.named_modules():
+            if name.rpartition(".")[2] in _LOGITS:
+                layer.register_forward_hook(self._watch_logits)
+        if hasattr(model, "guess"):
+            model.guess = self._timed(model.guess)
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+
+    def _watch_logits(self, layer: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        if layer.training and torch.is_grad_enabled():
+            self._logit_std = max(self._logit_std, float(output.detach().float().std()))
+
+    def _timed(self, function: Any) -> Any:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            _synchronize()
+            start = time.perf_counter()
+            result = function(*args, **kwargs)
+            _synchronize()
+            self._guess_time = time.perf_counter() - start
+            return result
+
+        return timed
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Start the clock."""
+        self._logit_std = self._guess_time = 0.0
+        _synchronize()
+        self._start = time.perf_counter()
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Record the iteration."""
+        _synchronize()
+        row = {"iter": runner.iter, "time": time.perf_counter() - self._start}
+        for name, value in (outputs or {}).items():
+            row[name] = float(torch.as_tensor(value).float().mean())
+        for name in ("mined_per_image", "mined_repeats"):
+            if f"train/{name}" in runner.message_hub.log_scalars:
+                row[name] = runner.message_hub.get_scalar(f"train/{name}").current()
+        if "train/grad_norm" in runner.message_hub.log_scalars:
+            row["grad_norm"] = runner.message_hub.get_scalar("train/grad_norm").current()
+        row["logit_std"] = self._logit_std
+        if self._guess_time:
+            row["guess_time"] = self._guess_time
+        self.rows.append(row)
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+@torch.no_grad()
+def _calibrate(model: nn.Module, loader: Any) -> None:
+    model.train()
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and not m.training]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        # None averages over all passes.
+        norm.training, norm.momentum = True, None
+    batches = iter(loader)
+    for _ in range(_CALIBRATION):
+        try:
+            batch = next(batches)
+        except StopIteration:
+            batches = iter(loader)
+            batch = next(batches)
+        model(**model.data_preprocessor(batch, True), mode="loss")
+    for norm, momentum in zip(norms, momenta):
+        norm.training, norm.momentum = False, momentum
+
+
+def run_trial(cfg: Config, calibrate: bool) -> dict[str, Any]:
+    """Train and test a config.
+
+    Args:
+        cfg: Of the size of a rehearsal.
+        calibrate: See :class:`Recorder`.
+
+    Returns:
+        ``rows``, one dict an iteration; ``metrics`` of the test; ``memory`` in GiB, of the GPU or
+        else of this process; ``parameters``; ``seconds`` of training; and ``failure``, a sentence
+        where the training broke off.
+    """
+    runner = Runner.from_cfg(cfg)
+    recorder = Recorder(calibrate)
+    runner.register_hook(recorder)
+    result: dict[str, Any] = {
+        "parameters": sum(p.numel() for p in runner.model.parameters() if p.requires_grad),
+        "metrics": {},
+        "failure": None,
+    }
+    start = time.perf_counter()
+    try:
+        runner.train()
+        result["seconds"] = time.perf_counter() - start
+        result["memory"] = _peak_memory()
+        result["metrics"] = {k: float(v) for k, v in runner.test().items()}
+    except (RuntimeError, ValueError, FloatingPointError) as error:
+        # A diverging training may end anywhere; what was recorded until then is the finding.
+        result.setdefault("seconds", time.perf_counter() - start)
+        result["failure"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    result.setdefault("memory", _peak_memory())
+    result["rows"] = recorder.rows
+    return result
+
+
+def _peak_memory() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    # Linux counts KiB, macOS bytes.
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def summarize(result: dict[str, Any], anchors: int | None = None) -> dict[str, float]:
+    """The figures that are compared with the bounds.
+
+    Args:
+        result: Of :func:`run_trial`.
+        anchors: Anchors of an unlabeled patch, for the share of guessed positives.
+
+    Returns:
+        Name in ``bounds.json`` → figure; those that a config does not have are left out.
+    """
+    rows = result["rows"]
+    figures: dict[str, float] = {}
+    if rows:
+        tenth, quarter = max(1, len(rows) // 10), max(1, len(rows) // 4)
+        loss = np.array([row["loss"] for row in rows])
+        begin = float(np.median(loss[:tenth]))
+        figures["final_loss_ratio"] = float(np.median(loss[-tenth:])) / begin
+        figures["peak_loss_ratio"] = float(np.max(loss[tenth:], initial=begin)) / begin
+        figures["logit_std"] = float(np.max([row["logit_std"] for row in rows]))
+        norms = [row["grad_norm"] for row in rows[-quarter:] if "grad_norm" in row]
+        if norms:
+            figures["grad_norm"] = float(np.median(norms))
+        late = rows[-quarter:]
+        if "guessed_pos" in rows[0] and anchors:
+            guessed = np.array([row["guessed_pos"] for row in rows]) / anchors
+            parts = np.array_split(guessed, min(10, len(guessed)))
+            figures["guessed_pos_share"] = float(max(part.mean() for part in parts))
+            halves = [
+                np.median([row[name] for row in late])
+                for name in ("loss_cls_unlabeled", "loss_cls")
+            ]
+            figures["unlabeled_loss_ratio"] = float(halves[0] / max(halves[1], 1e-9))
+            guess, step = (np.median([row[key] for row in rows]) for key in ("guess_time", "time"))
+            figures["guess_time_ratio"] = float(guess / (step - guess))
+        if "mined_per_image" in rows[-1]:
+            mined = [row["mined_per_image"] for row in late if "mined_per_image" in row]
+            figures["mined_per_image"] = float(np.mean(mined))
+    name = next((name for name in METRICS if name in result["metrics"]), None)
+    figures["overfit"] = result["metrics"][name] if name else math.nan
+    return figures
+
+
+def checkpoint_free(folder: Path) -> None:
+    """Remove the checkpoints of a work folder; a rehearsal has no use for them."""
+    for path in folder.glob("*.pth"):
+        path.unlink()
