@@ -122,7 +122,7 @@ def run_seed(out: Path, seed: int, ignore: bool = False) -> dict:
 
 def print_gains(out: Path, seeds: list[int], ignore: bool = False) -> None:
     """Print what each row gains over the supervised EMA, with its band over seeds and scans."""
-    baseline, *others = [row for row in {**ROWS, **(IGNORE_ROW if ignore else {})}][1:]
+    _, baseline, *others = {**ROWS, **(IGNORE_ROW if ignore else {})}
     results = {row: [] for row in (baseline, *others)}
     for seed in seeds:
         truth = read_ground_truth(out / f"seed{seed}/raw/harvester/Revised-Test1071.pkl")

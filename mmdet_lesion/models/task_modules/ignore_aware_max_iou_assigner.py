@@ -32,6 +32,7 @@ class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
             gt_instances: ``bboxes`` (M, 4) and ``labels`` (M,).
             gt_instances_ignore: ``bboxes`` (K, 4). Negatives of which more than
                 ``ignore_iof_thr`` lies in one of them become -1.
+            **kwargs: As of ``MaxIoUAssigner``.
 
         Returns:
             ``gt_inds`` (N,): -1 unused, 0 negative, i + 1 positive for box i.
