@@ -175,7 +175,9 @@ def test_settings_of_the_public_code(name):
     assert {(layer.type, layer.sampling_ratio) for layer in layers} == {("RoIAlign", 2)}
 
 
-@pytest.mark.parametrize("name", ["uld/mean_teacher_deeplesion", "phantom/faster_rcnn_3slice_phantom"])
+@pytest.mark.parametrize(
+    "name", ["uld/mean_teacher_deeplesion", "phantom/faster_rcnn_3slice_phantom"]
+)
 def test_other_configs_keep_their_settings(name):
     model = Config.fromfile(FOLDER.parent / f"{name}.py").model
     assert model.rpn_head.loss_bbox.type == model.roi_head.bbox_head.loss_bbox.type == "L1Loss"
@@ -202,9 +204,7 @@ def rpn_targets(name, img_shape, pad_shape, box):
 def test_anchors_across_the_border_or_in_the_padding_do_not_train(name, seed):
     torch.manual_seed(seed)
     height, width = 40, 50
-    anchors, weights = rpn_targets(
-        name, (height, width), (64, 64), [30.0, 20.0, 49.0, 39.0]
-    )
+    anchors, weights = rpn_targets(name, (height, width), (64, 64), [30.0, 20.0, 49.0, 39.0])
     trained = anchors[weights > 0]
     assert 0 < len(trained) <= 32
     assert trained.min() >= 0

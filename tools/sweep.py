@@ -60,11 +60,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--baseline",
         type=Path,
         metavar="CONFIG",
-        help="config that is trained and tested without the swept settings: a row and a dashed line",
+        help="config that is tested without the swept settings: a row and a dashed line",
     )
     parser.add_argument("--metrics", nargs="+", help="what is shown (default: the headlines)")
     parser.add_argument(
-        "--gpus", type=positive, default=1, help="processes of a run, one run at a time (default: 1)"
+        "--gpus",
+        type=positive,
+        default=1,
+        help="processes of a run, one run at a time (default: 1)",
     )
     parser.add_argument("--amp", action="store_true", help="train with mixed precision")
     parser.add_argument(

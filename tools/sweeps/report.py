@@ -122,7 +122,9 @@ def draw(path: Path, results: Results, names: Sequence[str], swept: Mapping[str,
     members: dict[str, list] = {}
     for run, found in groups:
         if run.values:
-            label = ", ".join(f"{key.split('.')[-1]}={value_text(run.values[key])}" for key in others)
+            label = ", ".join(
+                f"{key.split('.')[-1]}={value_text(run.values[key])}" for key in others
+            )
             members.setdefault(label, []).append((run, found))
     for label, some in members.items():
         for name in names:
