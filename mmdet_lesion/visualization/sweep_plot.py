@@ -68,7 +68,11 @@ def plot_sweep(
             _draw(axes, values, lines[name], (baselines or {}).get(name))
         _x_axis(axes, values)
         axes.set_xlabel(xlabel)
-        axes.set_ylabel(f"{names[0]} (%)" if len(names) == 1 else "metric (%)")
+        bars = any(any(line.spread) for name in names for line in lines[name])
+        axes.set_ylabel(
+            (f"{names[0]} (%)" if len(names) == 1 else "metric (%)")
+            + (", mean ± standard deviation over seeds" if bars else "")
+        )
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     figure.savefig(path, dpi=150)

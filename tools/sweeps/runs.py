@@ -111,7 +111,9 @@ class Run:
             if path.stem != path.parent.name:
                 continue
             try:
-                content = json.loads(path.read_text())
+                # Every process writes this file (mmengine 0.10), with the same metrics and other
+                # timings: the end of a longer text may follow the last one.
+                content, _ = json.JSONDecoder().raw_decode(path.read_text())
             except ValueError:
                 continue  # Cut off while it was written.
             timings = ("time", "data_time")
