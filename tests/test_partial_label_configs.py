@@ -13,6 +13,7 @@ from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine import Config
 from mmengine.runner import Runner
+from mmengine.structures import InstanceData
 
 import mmdet_lesion  # noqa: F401
 
@@ -155,6 +156,65 @@ def test_the_papers_numbers():
             assert cfg.param_scheduler[1].milestones == [12, 14]
             assert cfg.param_scheduler[1].gamma == 0.1
             assert cfg.param_scheduler[1].by_epoch
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_of_the_public_code(name):
+    model = merged(name).model
+    loss = model.rpn_head.loss_bbox
+    assert (loss.type, loss.beta, loss.loss_weight) == ("SmoothL1Loss", 1 / 9, 1.0)
+    loss = model.roi_head.bbox_head.loss_bbox
+    assert (loss.type, loss.beta, loss.loss_weight) == ("SmoothL1Loss", 1.0, 1.0)
+    assert model.train_cfg.rpn.allowed_border == 0
+    layers = [
+        extractor.roi_layer
+        for part, extractor in model.roi_head.items()
+        if part.endswith("_roi_extractor")
+    ]
+    assert len(layers) == 1 + ("mask_rcnn" in name)
+    assert {(layer.type, layer.sampling_ratio) for layer in layers} == {("RoIAlign", 2)}
+
+
+@pytest.mark.parametrize(
+    "name", ["uld/mean_teacher_deeplesion", "phantom/faster_rcnn_3slice_phantom"]
+)
+def test_other_configs_keep_their_settings(name):
+    model = Config.fromfile(FOLDER.parent / f"{name}.py").model
+    assert model.rpn_head.loss_bbox.type == model.roi_head.bbox_head.loss_bbox.type == "L1Loss"
+    assert model.train_cfg.rpn.allowed_border == -1
+    assert model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio == 0
+
+
+def rpn_targets(name, img_shape, pad_shape, box):
+    """Anchors (A, 4) of one image, and the weights (A,) of their labels."""
+    register_all_modules(init_default_scope=True)
+    model = merged(name).model
+    model.rpn_head.update(in_channels=8, feat_channels=8, train_cfg=model.train_cfg.rpn)
+    head = MODELS.build(model.rpn_head)
+    truth = InstanceData(bboxes=torch.tensor([box]), labels=torch.zeros(1, dtype=torch.long))
+    metas = [dict(img_shape=img_shape, pad_shape=pad_shape)]
+    anchors, valid = head.get_anchors([(pad_shape[0] // 4, pad_shape[1] // 4)], metas, "cpu")
+    flat = anchors[0][0]
+    _, weights, *_ = head.get_targets(anchors, valid, [truth], metas)
+    return flat, weights[0][0]
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn_3slice", "a3d_7slice_neg_mask"])
+@pytest.mark.parametrize("seed", range(3))
+def test_anchors_across_the_border_or_in_the_padding_do_not_train(name, seed):
+    torch.manual_seed(seed)
+    height, width = 40, 50
+    anchors, weights = rpn_targets(name, (height, width), (64, 64), [30.0, 20.0, 49.0, 39.0])
+    trained = anchors[weights > 0]
+    assert 0 < len(trained) <= 32
+    assert trained.min() >= 0
+    assert trained[:, 2].max() < width
+    assert trained[:, 3].max() < height
+
+
+def test_image_smaller_than_every_anchor_is_named():
+    with pytest.raises(ValueError, match="no valid anchor inside the image boundary"):
+        rpn_targets("faster_rcnn_3slice", (14, 14), (32, 32), [2.0, 2.0, 12.0, 12.0])
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,18 @@ _base_ = [
 model = dict(
     backbone=dict(num_slices=3),
     neck=dict(num_groups=1),
-    # 16, 24, 32, 48, 96 and 192 pixels
-    rpn_head=dict(anchor_generator=dict(scales=[4, 6, 8, 12, 24, 48])),
+    # Where the paper is silent, the settings of A3D's and AlignShift's public code.
+    rpn_head=dict(
+        # 16, 24, 32, 48, 96 and 192 pixels
+        anchor_generator=dict(scales=[4, 6, 8, 12, 24, 48]),
+        loss_bbox=dict(type="SmoothL1Loss", beta=1.0 / 9),
+    ),
+    roi_head=dict(
+        bbox_roi_extractor=dict(roi_layer=dict(sampling_ratio=2)),
+        bbox_head=dict(loss_bbox=dict(type="SmoothL1Loss", beta=1.0)),
+    ),
+    # Anchors that cross the image's border do not train.
+    train_cfg=dict(rpn=dict(allowed_border=0)),
     # 16 false positives an image need low scores.
     test_cfg=dict(rcnn=dict(score_thr=0.001)),
 )

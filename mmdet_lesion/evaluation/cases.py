@@ -46,7 +46,7 @@ class Case:
 
     Args:
         path: File of the ground truth, for messages.
-        read: Reads a file of detections.
+        read: Reads a file of detections into a dict by scan.
         judge: Evaluates what ``read`` returned.
         names: Names of the scans that tell the patient, in the order of the result's scans; None
             where they do not.
@@ -54,23 +54,40 @@ class Case:
     """
 
     path: _PathLike
-    read: Callable[[_PathLike], Any]
-    judge: Callable[[Any], FROCResult]
+    read: Callable[[_PathLike], dict[Any, Any]]
+    judge: Callable[[dict[Any, Any]], FROCResult]
     names: Sequence[str] | None = None
     strata: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def evaluate(self, detections: _PathLike) -> FROCResult:
-        """Evaluate a file of detections.
+    def evaluate(self, *detections: _PathLike) -> FROCResult:
+        """Evaluate a file of detections, or several that hold the parts of one submission.
+
+        Args:
+            *detections: The files. Each scan's detections are in one of them; detections are
+                ranked as if the files were one, in this order.
 
         Raises:
             FileNotFoundError: There is no such file.
-            InputError: The file cannot be used, or does not fit the ground truth.
+            InputError: A file cannot be used, two files hold one scan, or the detections do not fit
+                the ground truth.
         """
-        found = self.read(detections)
+        found: dict[Any, Any] = {}
+        owners: dict[Any, _PathLike] = {}
+        for path in detections:
+            part = self.read(path)
+            for name in part:
+                if name in owners:
+                    raise InputError(
+                        f"{owners[name]} and {path} both hold detections of {name!r}; expected "
+                        "every scan in one of the pooled files"
+                    )
+                owners[name] = path
+            found.update(part)
         try:
             return self.judge(found)
         except ValueError as error:
-            raise InputError(f"{detections} on {self.path}: {error}") from error
+            files = ", ".join(map(str, detections))
+            raise InputError(f"{files} on {self.path}: {error}") from error
 
     def patients(self) -> list[str]:
         """Patient of each scan.
@@ -251,7 +268,9 @@ def box3d_case(
 
 
 def luna16_case(
-    path: _PathLike, excluded: _PathLike | None = None, series: _PathLike | None = None
+    path: _PathLike,
+    excluded: _PathLike | None = None,
+    series: Sequence[_PathLike] = (),
 ) -> Case:
     """Scans with nodules; detections are a submission.
 
@@ -259,22 +278,24 @@ def luna16_case(
         path: ``annotations.csv``.
         excluded: ``annotations_excluded.csv``; without it marks on such findings are false
             positives.
-        series: ``seriesuids.csv``, the scans that count; nodules of other scans are left out.
+        series: ``seriesuids.csv``, the scans that count, or several such lists, whose union
+            counts; nodules of other scans are left out.
 
     Raises:
         FileNotFoundError: There is no such file.
         InputError: A file cannot be used, or no nodule is left.
     """
-    if series is None:
+    if not series:
         raise InputError(
             "luna16 needs --series, the list of scans: those without a nodule count as well"
         )
-    names = read_luna16_series(series)
+    names = list(dict.fromkeys(name for file in series for name in read_luna16_series(file)))
     known = set(names)
     nodules = read_luna16_findings(path, unique=True)
     nodules = {name: nodules[name] for name in names if name in nodules}
     if not nodules:
-        raise InputError(f"{path} has no nodule in the {len(names)} scans of {series}")
+        files = ", ".join(map(str, series))
+        raise InputError(f"{path} has no nodule in the {len(names)} scans of {files}")
     findings = None if excluded is None else read_luna16_findings(excluded, unique=False)
     sizes = np.concatenate(list(nodules.values()))[:, 3]
     return Case(

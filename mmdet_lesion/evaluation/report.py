@@ -30,17 +30,17 @@ _COUNTS = (
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """What is known of one file of detections.
+    """What is known of one detector's output.
 
     Args:
-        path: The file.
+        paths: Its file, or the files that were pooled.
         result: Its figures.
         bootstrap: Their bands.
         strata: Figures (and bands) by label, for one kind of lesions at a time.
         comparison: Differences to the first file.
     """
 
-    path: str
+    paths: Sequence[str]
     result: FROCResult
     bootstrap: Bootstrap | None = None
     strata: Mapping[str, tuple[FROCResult, Bootstrap | None]] = field(default_factory=dict)
@@ -68,7 +68,8 @@ def metrics(
 
 
 def _entry(one: Evaluated) -> dict[str, Any]:
-    entry: dict[str, Any] = {"file": one.path} | _figures(one.result, one.bootstrap)
+    files = {"file": one.paths[0]} if len(one.paths) == 1 else {"files": list(one.paths)}
+    entry: dict[str, Any] = files | _figures(one.result, one.bootstrap)
     if one.strata:
         entry["strata"] = {label: _figures(*figures) for label, figures in one.strata.items()}
     if one.comparison is not None:

@@ -193,13 +193,13 @@ def test_luna16(tmp_path):
     (tmp_path / "excluded.csv").write_text(head + "diameter_mm\n1,40,0,0,-1\n")
     (tmp_path / "series.csv").write_text("1\n2\n3\n")
     (tmp_path / "marks.csv").write_text(head + "probability\n1,1,0,0,.5\n1,41,0,0,.6\n3,0,0,0,.7\n")
-    case = luna16_case(tmp_path / "gt.csv", tmp_path / "excluded.csv", tmp_path / "series.csv")
+    case = luna16_case(tmp_path / "gt.csv", tmp_path / "excluded.csv", [tmp_path / "series.csv"])
     counts = case.evaluate(tmp_path / "marks.csv").counts
     assert [counts[key] for key in ("true_positives", "false_positives", "ignored")] == [1, 1, 1]
     assert (counts["scans"], counts["lesions"]) == (3, 2)
     # Lesions go by the list of scans, not by the table of nodules.
     assert case.labels("size") == ["< 6 mm", "6-8 mm"]
-    without = luna16_case(tmp_path / "gt.csv", series=tmp_path / "series.csv")
+    without = luna16_case(tmp_path / "gt.csv", series=[tmp_path / "series.csv"])
     assert without.evaluate(tmp_path / "marks.csv").counts["false_positives"] == 2
     with pytest.raises(InputError, match="gt.csv does not say whose the scans are"):
         case.patients()
@@ -207,4 +207,4 @@ def test_luna16(tmp_path):
         luna16_case(tmp_path / "gt.csv")
     (tmp_path / "series.csv").write_text("7\n")
     with pytest.raises(InputError, match=r"gt.csv has no nodule in the 1 scans of .*series.csv"):
-        luna16_case(tmp_path / "gt.csv", series=tmp_path / "series.csv")
+        luna16_case(tmp_path / "gt.csv", series=[tmp_path / "series.csv"])

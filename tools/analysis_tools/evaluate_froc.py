@@ -10,6 +10,9 @@ Examples:
         --detections ours.csv theirs.csv --bootstrap 1000 --stratify size --out froc
     python tools/analysis_tools/evaluate_froc.py --protocol slice --gt test.json \
         --detections results.json --bootstrap 1000 --by patient
+    python tools/analysis_tools/evaluate_froc.py --protocol luna16 --pool --gt annotations.csv \
+        --excluded annotations_excluded.csv --series fold*/test.seriesuids.csv \
+        --detections fold*/test.submission.csv
 """
 
 from __future__ import annotations
@@ -75,6 +78,12 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         "--detections", required=True, type=Path, nargs="+", help="one file for each detector"
     )
     parser.add_argument(
+        "--pool",
+        action="store_true",
+        help="the files of --detections are parts of one submission, such as the folds of a "
+        "cross-validation; the ground truth is that of all",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
@@ -95,7 +104,12 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         help="intersection over the detected box, or over the union (box3d)",
     )
     parser.add_argument("--excluded", type=Path, help="annotations_excluded.csv (luna16)")
-    parser.add_argument("--series", type=Path, help="seriesuids.csv, scans that count (luna16)")
+    parser.add_argument(
+        "--series",
+        type=Path,
+        nargs="+",
+        help="seriesuids.csv, the scans that count; of several files the union (luna16)",
+    )
     parser.add_argument("--bootstrap", type=positive, metavar="N", help="rounds of resampling")
     parser.add_argument(
         "--by", choices=("scan", "patient"), default="scan", help="what is resampled (scan)"
@@ -138,7 +152,9 @@ def labels_of(paths: Sequence[Path]) -> dict[str, Path]:
 
 def evaluate(options: argparse.Namespace) -> dict[str, Evaluated]:
     """Everything that is asked for, by label."""
-    labels = labels_of(options.detections)
+    files = {label: [path] for label, path in labels_of(options.detections).items()}
+    if options.pool:
+        files = {f"{len(files)} files pooled": options.detections}
     case = make_case(options)
     groups = case.patients() if options.bootstrap and options.by == "patient" else None
     strata = None if options.stratify is None else case.labels(options.stratify)
@@ -152,8 +168,8 @@ def evaluate(options: argparse.Namespace) -> dict[str, Evaluated]:
 
     evaluated: dict[str, Evaluated] = {}
     first = None
-    for label, path in labels.items():
-        result = case.evaluate(path)
+    for label, paths in files.items():
+        result = case.evaluate(*paths)
         rates = result.fp_rates
         curve_rates = np.geomspace(rates[0] / 1.5, rates[-1] * 1.5, CURVE_POINTS)
         parts = {} if strata is None else stratify_froc(result, strata)
@@ -163,7 +179,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Evaluated]:
                 first, result, options.bootstrap, groups=groups, seed=options.seed
             )
         evaluated[label] = Evaluated(
-            str(path),
+            [str(path) for path in paths],
             result,
             bands(result, curve_rates),
             {name: (parts[name], bands(parts[name])) for name in in_order(parts)},
@@ -182,7 +198,7 @@ def write(evaluated: dict[str, Evaluated], options: argparse.Namespace) -> None:
         "seed": options.seed,
         "stratify": options.stratify,
         "excluded": options.excluded and str(options.excluded),
-        "series": options.series and str(options.series),
+        "series": options.series and [str(path) for path in options.series],
     }
     write_json(out / "metrics.json", metrics(evaluated, str(options.gt), chosen), indent=2)
     write_curve_csv(out / "froc.csv", evaluated)

@@ -2,7 +2,13 @@
 _base_ = "luna16.py"
 
 labeled_scans = _base_.labeled_scans
-unlabeled_scans = dict(labeled_scans, ann_file="annotations/unlabeled_400.json", labeled=False)
+unlabeled_scans = dict(
+    labeled_scans,
+    ann_file="annotations/unlabeled_400.json",
+    labeled=False,
+    # n takes the first n scans: figure 3.
+    indices=None,
+)
 train_dataloader = dict(
     batch_size=16,
     sampler=dict(

@@ -205,3 +205,140 @@ def test_published_figures_from_the_command_line(root, lesion_data, tmp_path):
     found = read(tmp_path)
     assert found["ap"] == pytest.approx(0.607307065076, abs=1e-9)
     assert found["sensitivity"]["16"] == pytest.approx(0.764285714286, abs=1e-9)
+
+
+def figures(folder):
+    """What a submission is judged by, without the names of its files."""
+    found = read(folder)
+    return {key: found[key] for key in ("sensitivity", "mean_sensitivity", "counts", "outside")}
+
+
+def points(folder):
+    """The whole curve."""
+    return [row[1:] for row in csv_rows(folder / "froc.csv")]
+
+
+def in_parts(content, number):
+    """Split a dict into as many dicts of neighboring keys."""
+    keys = [list(part) for part in np.array_split(list(content), number)]
+    return [{key: content[key] for key in part} for part in keys]
+
+
+def test_pooled_parts_are_the_whole_p3d(tool, p3d):
+    whole = pickle.loads((p3d / "good.pkl").read_bytes())
+    files = [p3d / f"part{i}.pkl" for i in range(10)]
+    for file, part in zip(files, in_parts(whole, 10), strict=True):
+        file.write_bytes(pickle.dumps(part, 2))
+    args = ["--protocol", "p3d", "--gt", str(p3d / "gt.pkl"), "--detections"]
+    assert tool.main([*args, str(p3d / "good.pkl"), "--out", str(p3d / "whole")]) == 0
+    assert tool.main([*args, *map(str, files), "--pool", "--out", str(p3d / "pooled")]) == 0
+    assert figures(p3d / "pooled") == figures(p3d / "whole")
+    assert read(p3d / "pooled")["ap"] == read(p3d / "whole")["ap"]
+    assert points(p3d / "pooled") == points(p3d / "whole")
+    assert read(p3d / "pooled")["files"] == list(map(str, files))
+
+
+def test_pooled_parts_are_the_whole_box3d(tool, tmp_path, capsys):
+    rng = np.random.default_rng(1)
+    low = rng.uniform(0, 80, (24, 3))
+    boxes = np.hstack([low, low + 20]).reshape(12, 2, 6)
+    rows = boxes + rng.normal(0, 3, boxes.shape)
+    rows = np.concatenate([rows, rng.random((12, 2, 1))], axis=2)
+    names = [f"{i:06d}_01_01" for i in range(12)]
+    (tmp_path / "gt.json").write_text(json.dumps(dict(zip(names, boxes.tolist()))))
+    found = dict(zip(names, rows.tolist()))
+    files = [tmp_path / f"part{i}.json" for i in range(10)]
+    for file, part in zip([*files, tmp_path / "whole.json"], [*in_parts(found, 10), found]):
+        file.write_text(json.dumps(part))
+    args = ["--protocol", "box3d", "--gt", str(tmp_path / "gt.json"), "--detections"]
+    assert tool.main([*args, str(tmp_path / "whole.json"), "--out", str(tmp_path / "whole")]) == 0
+    assert tool.main([*args, *map(str, files), "--pool", "--out", str(tmp_path / "pooled")]) == 0
+    assert figures(tmp_path / "pooled") == figures(tmp_path / "whole")
+    assert read(tmp_path / "whole")["mean_sensitivity"] > 0
+    assert "10 files pooled: " in capsys.readouterr().out
+
+
+def test_pooled_parts_are_the_whole_slices(tool, tmp_path):
+    box = dict(bbox=[10, 10, 20, 20])
+    truth = dict(
+        images=[dict(id=i, file_name=f"{i}.png") for i in range(12)],
+        annotations=[dict(id=i, image_id=i, **box) for i in range(12)],
+    )
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    rng = np.random.default_rng(2)
+    found = [
+        dict(image_id=i, bbox=[10 + 3 * float(rng.normal()), 10, 20, 20], score=rng.random())
+        for i in range(12)
+        for _ in "abc"
+    ]
+    files = [tmp_path / f"part{i}.json" for i in range(10)]
+    for i, file in enumerate(files):
+        file.write_text(json.dumps([one for one in found if one["image_id"] % 10 == i]))
+    (tmp_path / "whole.json").write_text(json.dumps(found))
+    args = ["--protocol", "slice", "--gt", str(tmp_path / "gt.json"), "--detections"]
+    assert tool.main([*args, str(tmp_path / "whole.json"), "--out", str(tmp_path / "whole")]) == 0
+    assert tool.main([*args, *map(str, files), "--pool", "--out", str(tmp_path / "pooled")]) == 0
+    assert figures(tmp_path / "pooled") == figures(tmp_path / "whole")
+    assert points(tmp_path / "pooled") == points(tmp_path / "whole")
+
+
+def split_by_scan(folder, parts, marks="marks.csv"):
+    """Write a submission and its list of scans in parts; returns the words that name them."""
+    head, *rows = (folder / marks).read_text().splitlines()
+    series, detections = [], []
+    for i, part in enumerate(parts):
+        own = [row for row in rows if row.split(",")[0] in set(part)]
+        series.append(folder / f"series{i}.csv")
+        detections.append(folder / f"part{i}.csv")
+        series[-1].write_text("\n".join(part) + "\n")
+        detections[-1].write_text("\n".join([head, *own]) + "\n")
+    return ["--series", *map(str, series), "--detections", *map(str, detections)]
+
+
+def test_pooled_parts_are_the_whole_luna16(tool, luna16):
+    args = luna16_args(luna16)
+    assert tool.main([*args, "--out", str(luna16 / "whole")]) == 0
+    words = split_by_scan(luna16, [[str(i)] for i in range(10)])
+    common = args[: args.index("--series")]
+    assert tool.main([*common, *words, "--pool", "--out", str(luna16 / "pooled")]) == 0
+    assert figures(luna16 / "pooled") == figures(luna16 / "whole")
+    assert points(luna16 / "pooled") == points(luna16 / "whole")
+    assert len(read(luna16 / "pooled")["options"]["series"]) == 10
+
+
+@pytest.mark.parametrize("pool", [True, False])
+def test_pooled_files_that_hold_one_scan(tool, luna16, capsys, pool):
+    words = split_by_scan(luna16, [["0", "1", "2"], ["2", "3"], [str(i) for i in range(4, 10)]])
+    common = luna16_args(luna16)
+    common = common[: common.index("--series")]
+    assert tool.main([*common, *words, *["--pool"] * pool]) == int(pool)
+    errors = capsys.readouterr().err
+    if pool:
+        assert errors.count("\n") == 1
+        assert "part0.csv and " in errors
+        assert "part1.csv both hold detections of '2'; expected every scan in one" in errors
+
+
+def test_a_published_luna16_row_whole_and_in_ten_folds(tool, lesion_data, tmp_path):
+    folder = lesion_data / "luna16"
+    marks = folder / "submissions" / "deeplung_dpn26bs32.csv"
+    common = ["--protocol", "luna16", "--gt", str(folder / "annotations.csv")]
+    common += ["--excluded", str(folder / "annotations_excluded.csv")]
+    whole = ["--series", str(folder / "seriesuids.csv"), "--detections", str(marks)]
+    assert tool.main([*common, *whole, "--out", str(tmp_path / "whole")]) == 0
+    found = read(tmp_path / "whole")
+    expected = [0.6922, 0.7690, 0.8238, 0.8651, 0.8929, 0.9174, 0.9334]
+    rates = ("0.125", "0.25", "0.5", "1", "2", "4", "8")
+    assert [found["sensitivity"][rate] for rate in rates] == pytest.approx(expected, abs=5e-5)
+    assert found["cpm"] == pytest.approx(0.841966, abs=5e-7)
+    # As DeepLung's table prints them.
+    printed = [0.692, 0.769, 0.824, 0.865, 0.893, 0.917, 0.933, 0.842]
+    assert [round(found["sensitivity"][rate], 3) for rate in rates] == printed[:-1]
+    assert round(found["cpm"], 3) == printed[-1]
+    subsets = json.loads((folder / "subsets.json").read_text())
+    parts = [[name for name, subset in subsets.items() if int(subset) == i] for i in range(10)]
+    (tmp_path / "marks.csv").write_bytes(marks.read_bytes())
+    words = split_by_scan(tmp_path, parts)
+    assert tool.main([*common, *words, "--pool", "--out", str(tmp_path / "pooled")]) == 0
+    assert figures(tmp_path / "pooled") == figures(tmp_path / "whole")
+    assert points(tmp_path / "pooled") == points(tmp_path / "whole")

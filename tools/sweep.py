@@ -1,0 +1,186 @@
+r"""Train and test a config for each value of its settings: one table and one plot.
+
+Each run is a call of ``tools/train.py`` and ``tools/test.py`` (with --gpus of ``dist_train.sh`` and
+``dist_test.sh``) with the values as ``--cfg-options``. Several keys make a grid. A repeated command
+goes on: finished runs are kept, a training that was stopped is resumed.
+
+The folder then holds ``sweep.md``, ``sweep.csv`` and ``sweep.png``, and a folder for each run with
+its ``train.log`` and ``test.log``.
+
+Exit status: 0 all runs are done, 1 some failed or are missing, 2 the arguments are wrong.
+
+Examples:
+    python tools/sweep.py configs/partial_label/a3d_7slice_factor_only.py \
+        model.rpn_head.neg_weight=0,0.2,0.4,0.6,0.8,1 --seeds 0 1 2
+    python tools/sweep.py configs/uld/mean_teacher_deeplesion.py \
+        custom_hooks.0.score_thr=0.95,0.90,0.85,0.80 \
+        --cfg-options train_cfg.max_iters=20000 --gpus 4 --commands
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweeps.report import draw, headline_metrics, markdown, write_csv
+from sweeps.runs import Launch, Run, default_work_dir, parse_values, plan_runs
+
+from mmdet_lesion import InputError
+from mmdet_lesion.command_line import positive
+from mmdet_lesion.io import atomic_write
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", type=Path, help="config of the detector")
+    parser.add_argument(
+        "settings",
+        nargs="+",
+        metavar="KEY=VALUES",
+        help="setting of the config and its values, separated by commas, parsed as by "
+        "--cfg-options; lists by index: custom_hooks.0.score_thr=0.8,0.9",
+    )
+    parser.add_argument(
+        "--work-dir", type=Path, help="folder to write (default: work_dirs/CONFIG_KEYS_sweep)"
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[], help="randomness.seed (default: the config's)"
+    )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="CONFIG",
+        help="config that is tested without the swept settings: a row and a dashed line",
+    )
+    parser.add_argument("--metrics", nargs="+", help="what is shown (default: the headlines)")
+    parser.add_argument(
+        "--gpus",
+        type=positive,
+        default=1,
+        help="processes of a run, one run at a time (default: 1)",
+    )
+    parser.add_argument("--amp", action="store_true", help="train with mixed precision")
+    parser.add_argument(
+        "--auto-scale-lr", action="store_true", help="scale the learning rate with the batch"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings of all runs, the baseline's too",
+    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--commands",
+        action="store_true",
+        help="print one command line for each run that is not finished, and the one that collects",
+    )
+    mode.add_argument(
+        "--collect", action="store_true", help="only write table and plot of the finished runs"
+    )
+    return parser.parse_args(argv)
+
+
+def train_and_test(run: Run) -> str | None:
+    """Do what a run still lacks; returns what failed, in one sentence."""
+    steps = (
+        ("training", "train.log", lambda: run.train_command()),
+        ("test", "test.log", lambda: run.test_command(str(run.checkpoint))),
+    )
+    run.folder.mkdir(parents=True, exist_ok=True)
+    env = {**os.environ, "PYTHON": sys.executable}
+    for step, name, command in steps:
+        log = run.folder / name
+        with open(log, "ab") as output:
+            words = command()
+            status = subprocess.run(words, stdout=output, stderr=output, env=env).returncode
+        if status:
+            return f"{run}: the {step} ended with status {status}; see {log}"
+    if run.metrics() is None:
+        return f"{run}: the test left no metrics in {run.folder / 'test'}; see {log}"
+    return None
+
+
+def train_and_test_all(runs: Sequence[Run]) -> bool:
+    """Do what is not finished, one run after the other; returns whether all went well."""
+    well = True
+    for number, run in enumerate(runs, start=1):
+        head = f"[{number}/{len(runs)}] {run}"
+        if run.metrics() is not None:
+            print(f"{head}: finished before", flush=True)
+            continue
+        print(f"{head}: {run.folder}", flush=True)
+        failure = train_and_test(run)
+        if failure is not None:
+            print(f"failed: {failure}", file=sys.stderr, flush=True)
+            well = False
+    return well
+
+
+def collect(runs: Sequence[Run], args: argparse.Namespace, swept: dict[str, list]) -> bool:
+    """Write and print the table and the plot; returns whether no run is missing."""
+    measured = [(run, run.metrics()) for run in runs]
+    results = [(run, metrics) for run, metrics in measured if metrics is not None]
+    missing = [run for run, metrics in measured if metrics is None]
+    if any(run.values for run, _ in results):
+        names = headline_metrics(results, args.metrics)
+        table = markdown(results, names)
+        with atomic_write(args.work_dir / "sweep.md") as temporary:
+            temporary.write_text(table, encoding="utf-8")
+        write_csv(args.work_dir / "sweep.csv", results)
+        draw(args.work_dir / "sweep.png", results, names, swept)
+        print(table)
+        print(f"{args.work_dir}: sweep.md, sweep.csv, sweep.png")
+    if args.collect:
+        for run in missing:
+            print(f"missing: {run} ({run.folder})", file=sys.stderr)
+    return not missing
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = parse_args(words)
+    try:
+        swept = parse_values(args.settings)
+        args.work_dir = args.work_dir or default_work_dir(args.config, swept)
+        flags = {"--amp": args.amp, "--auto-scale-lr": args.auto_scale_lr}
+        runs = plan_runs(
+            args.config,
+            swept,
+            args.work_dir,
+            options=args.cfg_options,
+            seeds=args.seeds,
+            baseline=args.baseline,
+            launch=Launch(args.gpus, tuple(flag for flag, given in flags.items() if given)),
+        )
+        if args.commands:
+            for run in runs:
+                if run.metrics() is None:
+                    print(run.shell_command())
+            words[words.index("--commands")] = "--collect"
+            print(shlex.join([sys.executable, str(Path(__file__)), *words]))
+            return 0
+        well = args.collect or train_and_test_all(runs)
+        return 0 if collect(runs, args, swept) and well else 1
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
