@@ -79,7 +79,7 @@ def phantom_store(phantom_raw, tmp_path_factory) -> Path:
     from mmdet_lesion.datasets.converters import Conversion
 
     out = tmp_path_factory.mktemp("store") / "data"
-    Conversion(phantom_raw, out, phantom_raw / "harvester", (6.4, 6.4, 2.0)).run(progress=False)
+    Conversion(phantom_raw, out, phantom_raw / "harvester", (6.4, 6.4)).run(progress=False)
     return out
 
 

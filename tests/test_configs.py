@@ -1,10 +1,12 @@
 """Every config on slices is built, trained for two iterations on phantoms, and tested."""
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from mmdet.registry import DATASETS
 from mmengine import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -136,6 +138,21 @@ def test_threshold_is_one_option_on_the_command_line():
     init_default_scope("mmdet")
     assert cfg.custom_hooks[0].score_thr == 0.8
     assert cfg.custom_hooks[0].type == "MeanTeacherMiningHook"
+
+
+def test_key_slices_are_options_on_the_command_line(phantom_store):
+    (options,) = re.findall(
+        r"official key slices.*--cfg-options ([^`]*)`", (ROOT / "configs/uld/README.md").read_text()
+    )
+    cfg = merged("mean_teacher_deeplesion")
+    cfg.merge_from_dict(dict(option.split("=") for option in options.split()))
+    cfg.test_dataloader.dataset.data_root = f"{phantom_store}/"
+    init_default_scope("mmdet")
+    packed = DATASETS.build(cfg.test_dataloader.dataset)[0]
+    assert packed["inputs"].shape[0] == 9
+    sample = packed["data_samples"]
+    assert "slice_index" in sample and len(sample.published_gt) == len(sample.gt_instances) > 0
+    assert cfg.test_evaluator.protocol == "slice"
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,7 @@ def masked_store(phantom_raw, tmp_path_factory):
     from mmdet_lesion.datasets.converters import Conversion
 
     out = tmp_path_factory.mktemp("masked") / "data"
-    conversion = Conversion(
-        phantom_raw, out, phantom_raw / "harvester", (0.0, 0.0, 2.0), masks=True
-    )
+    conversion = Conversion(phantom_raw, out, phantom_raw / "harvester", (0.0, 0.0), masks=True)
     conversion.run(progress=False)
     return out
 
@@ -135,6 +133,13 @@ def test_the_papers_numbers():
         assert pipeline["LoadSliceWindow"]["num_slices"] == int(name[name.index("slice") - 1])
         assert cfg.model.backbone.num_slices == int(name[name.index("slice") - 1])
         assert pipeline["LoadSliceWindow"]["window"] == (-1024, 3071)
+        # Interpolated to 2 mm, but for AlignShift on thick slices.
+        assert pipeline["LoadSliceWindow"].get("slice_spacing", 2.0) == 2.0
+        thick = pipeline["LoadSliceWindow"].get("keep_thick", False)
+        assert thick == cfg.inference.get("keep_thick", False) == ("align_shift" in name)
+        for loader in (cfg.val_dataloader, test):
+            assert loader.dataset.sample == "slice"
+            assert loader.dataset.pipeline[0] == pipeline["LoadSliceWindow"]
         assert pipeline["ResizeSlices"]["scale"] == (512, 512)
         flip = pipeline["RandomFlip"]
         assert (flip["prob"], flip.get("direction", "horizontal")) == (0.5, "horizontal")
@@ -215,6 +220,17 @@ def test_anchors_across_the_border_or_in_the_padding_do_not_train(name, seed):
 def test_image_smaller_than_every_anchor_is_named():
     with pytest.raises(ValueError, match="no valid anchor inside the image boundary"):
         rpn_targets("faster_rcnn_3slice", (14, 14), (32, 32), [2.0, 2.0, 12.0, 12.0])
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_phantom_twins_read_as_the_papers_rows(keep):
+    name = "align_shift_7slice" if keep else "a3d_7slice"
+    twin = Config.fromfile(ROOT / "configs" / "phantom" / f"{name}_neg_mask_phantom.py")
+    for loader in (twin.train_dataloader, twin.val_dataloader, twin.test_dataloader):
+        assert loader.dataset.sample == "slice"
+        assert loader.dataset.pipeline[0].get("keep_thick", False) == keep
+        assert loader.dataset.pipeline[0].num_slices == 7
+    assert twin.inference.get("keep_thick", False) == keep
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ PHANTOMS = [
     *("--contrast", "25", "65", "--hypodense", "0", "--subsolid", "0", "--noise", "22"),
     *("--types", "4", "--enhancement", "0", "0.1"),
 ]
-SPACING = ["3.2", "3.2", "2.0"]
+SPACING = ["3.2", "3.2"]
 #: Training run → config.
 RUNS = {
     "supervised": "faster_rcnn_phantom",

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from demo import PHANTOM, call, main, make_data
+from mmengine import Config
 
 from mmdet_lesion.io import read_json
 
@@ -29,8 +30,24 @@ ROWS = {
     "A3D, 7 slices": "a3d_7slice_phantom",
     "A3D, mask and λ": "a3d_7slice_neg_mask_phantom",
 }
-#: Protocol → annotations that it is tested on.
-TESTS = {"slice": "annotations/test.json", "p3d": "annotations/harvester_test.json"}
+
+
+def volume_config(config: Path, out: Path) -> Path:
+    """Write a config of key slices as one of whole volumes; returns its path."""
+    cfg = Config.fromfile(config)
+    load, *rest = cfg.test_dataloader.dataset.pipeline
+    # LoadVolume takes the same arguments but for the number of slices.
+    load = {key: value for key, value in load.items() if key != "num_slices"}
+    pipeline = [{**load, "type": "LoadVolume"}, *rest]
+    for step in pipeline:
+        if step["type"] == "LoadAnnotations":
+            step["type"] = "LoadLesionAnnotations"
+    cfg.test_dataloader.dataset.update(
+        sample="volume", ann_file="annotations/harvester_test.json", pipeline=pipeline
+    )
+    cfg.test_evaluator.protocol = "p3d"
+    cfg.dump(out)
+    return out
 
 
 def run_arm(config: str, out: Path, options: list[str]) -> dict[str, dict]:
@@ -42,10 +59,10 @@ def run_arm(config: str, out: Path, options: list[str]) -> dict[str, dict]:
     tool("tools/train.py", path, "--work-dir", work_dir, *options, log=work_dir / "train.log")
     checkpoint = (work_dir / "last_checkpoint").read_text()
     metrics = {}
-    for protocol, ann_file in TESTS.items():
+    tests = {"slice": path, "p3d": volume_config(path, work_dir / "volumes.py")}
+    for protocol, test_config in tests.items():
         prefix = work_dir / protocol
-        tool("tools/test.py", path, checkpoint, "--work-dir", work_dir, *options,
-             f"test_dataloader.dataset.ann_file={ann_file}", f"test_evaluator.protocol={protocol}",
+        tool("tools/test.py", test_config, checkpoint, "--work-dir", work_dir, *options,
              f"test_evaluator.outfile_prefix={prefix}",
              log=work_dir / f"{protocol}.log")  # fmt: skip
         metrics[protocol] = read_json(f"{prefix}.metrics.json")

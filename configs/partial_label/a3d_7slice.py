@@ -16,8 +16,9 @@ model = dict(
     ),
 )
 
-train_pipeline = [
-    dict(type="LoadSliceWindow", num_slices=7, window=_base_.window),
-    *_base_.train_pipeline[1:],
-]
+load_slices = dict(type="LoadSliceWindow", num_slices=7, window=_base_.window)
+train_pipeline = [load_slices, *_base_.train_pipeline[1:]]
+test_pipeline = [load_slices, *_base_.test_pipeline[1:]]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

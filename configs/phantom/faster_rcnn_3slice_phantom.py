@@ -12,9 +12,14 @@ train_pipeline = [
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackLesionInputs"),
 ]
+test_pipeline = [*train_pipeline[:2], train_pipeline[-1]]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(ann_file="annotations/val.json"))
-test_dataloader = dict(dataset=dict(ann_file="annotations/test.json"))
+val_dataloader = dict(
+    dataset=dict(ann_file="annotations/val.json", sample="slice", pipeline=test_pipeline)
+)
+test_dataloader = dict(
+    dataset=dict(ann_file="annotations/test.json", sample="slice", pipeline=test_pipeline)
+)
 val_evaluator = dict(protocol="slice")
 test_evaluator = dict(protocol="slice")
 

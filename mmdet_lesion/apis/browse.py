@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from mmdet.apis import init_detector
 from mmdet.registry import DATASETS
+from mmdet.structures.bbox import get_box_tensor
 from mmengine import Config
 from mmengine.dataset import pseudo_collate
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from ..engine import MeanTeacherMiningHook, gt_nms, predict_views
 from ..errors import InputError
 from ..io.volume_store import open_volume
+from ..structures import Grid
 from ..visualization import draw_lesion_overlay, window_to_uint8
 
 
@@ -92,22 +94,28 @@ def detected_overlays(
     for index in range(len(dataset)):
         if len(pictures) == num:
             break
-        info = dataset.get_data_info(index)
-        if not info["instances"]:
+        if not dataset.get_data_info(index)["instances"]:
             continue
+        data = dataset[index]
+        sample = data["data_samples"]
+        marked, at = sample.gt_instances, sample.get("slice_index")
         with torch.no_grad():
-            result = model.test_step(pseudo_collate([dataset[index]]))[0].pred_instances.cpu()
-        at = info["instances"][0]["slice_index"]
-        shown = result[(result.slice_inds == at) & (result.scores >= score_thr)]
+            result = model.test_step(pseudo_collate([data]))[0].pred_instances.cpu()
+        position = at
+        if at is None:
+            at = int(marked.slice_inds[0])
+            marked, result = (found[found.slice_inds == at] for found in (marked, result))
+            position = Grid.from_dict(sample.grid).slices_to_published(at)
+        result = result[result.scores >= score_thr]
+        # Predictions are in pixels of the stored slices, what was loaded may be resized.
+        scale = torch.tensor(sample.scale_factor).repeat(2)
         pictures.append(
             draw_lesion_overlay(
-                _slice(info["img_path"], at, window),
-                marked=_boxes(
-                    [one["bbox"] for one in info["instances"] if one["slice_index"] == at]
-                ).numpy(),
-                detected=shown.bboxes.numpy(),
-                detected_scores=shown.scores.numpy(),
-                title=f"{info['volume']} z{at}",
+                _slice(sample.img_path, position, window),
+                marked=(get_box_tensor(marked.bboxes) / scale).numpy(),
+                detected=result.bboxes.numpy(),
+                detected_scores=result.scores.numpy(),
+                title=f"{sample.volume} z{at}",
             )
         )
     return pictures
@@ -130,5 +138,6 @@ def _window(cfg: Config) -> tuple[float, float]:
     return tuple(cfg.test_dataloader.dataset.pipeline[0]["window"])
 
 
-def _slice(path: str, index: int, window: tuple[float, float]) -> np.ndarray:
-    return window_to_uint8(open_volume(path).read_slices(index, index + 1)[0], window)
+def _slice(path: str, position: float, window: tuple[float, float]) -> np.ndarray:
+    """The picture of a stored slice, or of a place between two."""
+    return window_to_uint8(open_volume(path).interpolate_slices([position])[0], window)

@@ -31,6 +31,7 @@ class Detector:
         sha256: Of the checkpoint file.
         spacing: Voxel spacing ``(x, y, z)`` in mm that the detector works at; 0 stands for that
             of the scan.
+        keep_thick: Slices of a scan that are farther apart than ``spacing`` stay as they are.
     """
 
     model: nn.Module
@@ -39,6 +40,7 @@ class Detector:
     checkpoint: str
     sha256: str
     spacing: tuple[float, float, float]
+    keep_thick: bool = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -61,15 +63,17 @@ def load_detector(
         device: ``'auto'`` (the first GPU if there is one, otherwise the CPU), ``'cpu'``,
             ``'cuda:0'`` …
         spacing: Spacing that the model was trained at, by default the config's
-            ``inference = dict(spacing=(x, y, z))``; 0 keeps that of the scan.
+            ``inference = dict(spacing=(x, y, z))``; 0 keeps that of the scan. With
+            ``keep_thick=True`` in it slices that are farther apart than z stay as they are.
 
     Raises:
         InputError: One of them cannot be used; the message says why.
     """
     cfg = _read_config(config)
     name = str(cfg.filename or "config")
+    inference = cfg.get("inference") or {}
     if spacing is None:
-        spacing = (cfg.get("inference") or {}).get("spacing")
+        spacing = inference.get("spacing")
     if spacing is None:
         raise InputError(
             f"{name} does not say at which spacing the detector works; expected "
@@ -89,7 +93,8 @@ def load_detector(
     model.load_state_dict(state, strict=False)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     model = model.to(torch_device).eval()
-    return Detector(model, cfg, name, str(path), digest, spacing)
+    keep_thick = bool(inference.get("keep_thick", False))
+    return Detector(model, cfg, name, str(path), digest, spacing, keep_thick)
 
 
 def _read_config(config: str | os.PathLike | Config) -> Config:

@@ -72,7 +72,8 @@ class LesionInferencer:
         weights: Checkpoint whose ``state_dict`` is the model.
         device: ``'auto'``, ``'cpu'``, ``'cuda:0'`` …
         spacing: Spacing ``(x, y, z)`` in mm that the model was trained at, by default the config's
-            ``inference = dict(spacing=…)``; 0 keeps that of the scan.
+            ``inference = dict(spacing=…)``; 0 keeps that of the scan. With ``keep_thick=True`` in
+            it slices that are farther apart than z stay as they are.
 
     Raises:
         InputError: Config, checkpoint or device cannot be used.
@@ -224,6 +225,8 @@ class LesionInferencer:
         # Formats write a spacing with more or fewer digits; one scan must become the same voxels.
         spacing = tuple(round(value, 4) or value for value in turned.spacing)
         wanted = tuple(new or own for new, own in zip(self.detector.spacing, spacing, strict=True))
+        if self.detector.keep_thick:
+            wanted = (*wanted[:2], max(wanted[2], spacing[2]))
         resampled = Volume(turned.array, spacing).resample(wanted)
         grid = Grid(turned.shape, spacing, resampled.shape, resampled.spacing)
         # The config's own test pipeline reads stored volumes, piece by piece.

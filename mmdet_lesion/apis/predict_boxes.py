@@ -84,7 +84,13 @@ def _set_batch_size(detector: Detector, batch_size: int) -> None:
 
 
 def _pipeline(detector: Detector) -> Compose:
-    return Compose(detector.cfg.test_dataloader.dataset.pipeline)
+    """The config's test pipeline for a volume that is stored at the detector's spacing."""
+    loader, *rest = detector.cfg.test_dataloader.dataset.pipeline
+    if loader["type"] in ("LoadSliceWindow", "LoadVolume"):
+        # Key slices are tested one by one, and slices interpolated when they are loaded.
+        window = {key: loader[key] for key in ("window",) if key in loader}
+        loader = dict(type="LoadVolume", slice_spacing=0, **window)
+    return Compose([loader, *rest])
 
 
 def _sample(path: Path, grid: Grid) -> dict[str, Any]:
@@ -98,7 +104,6 @@ def _sample(path: Path, grid: Grid) -> dict[str, Any]:
         height=height,
         width=width,
         spacing=grid.store_spacing,
-        thickness=grid.spacing[2],
         grid=grid.to_dict(),
         instances=[],
         excluded=[],

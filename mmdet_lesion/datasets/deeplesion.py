@@ -22,19 +22,21 @@ _FILTERS = ("filter_empty_gt",)
 class DeepLesionDataset(BaseDetDataset):
     """Slices or whole sub-volumes of a converted DeepLesion (``tools/dataset_converters``).
 
-    Boxes are xyxy in store pixels, half-open edges. Hard negatives are no lesions and never
-    become instances.
+    Boxes are xyxy in store pixels, half-open edges. Slices are stored as published; the transforms
+    that load them interpolate between them. Hard negatives are no lesions and never become
+    instances.
 
-    A slice sample holds ``img_path`` (the volume's file), ``img_id``, ``volume``, ``slice_index``,
-    ``height``, ``width``, ``spacing`` (x, y, z in mm), ``thickness`` (mm between the slices as they
-    were published, whatever the store's spacing) and ``instances``. If the file has
-    lesions of a source that was not asked for, it also holds ``hidden_bboxes``, an ``(n, 4)``
-    float32 array of them: the truth by which mining is judged.
+    A slice sample holds ``img_path`` (the volume's file), ``img_id``, ``volume``, ``slice_index``
+    (the published slice, zero-based within the volume), ``height``, ``width``, ``spacing`` (x, y, z
+    in mm of the store) and ``instances``. If the file has lesions of a source that was not asked
+    for, it also holds ``hidden_bboxes``, an ``(n, 4)`` float32 array of them: the truth by which
+    mining is judged. If the file tells them, it also holds what the evaluation needs: ``grid``
+    (from the published volume to the store, :meth:`mmdet_lesion.structures.grid.Grid.to_dict`) and
+    ``published_gt``, an ``(n, 5)`` float64 array of rows ``[z, x1, y1, x2, y2]`` in published
+    coordinates.
 
     A volume sample holds the same but for ``slice_index`` and ``hidden_bboxes``; its instances have
-    a ``slice_index`` each, ``slice_inds`` lists the store slices to predict on (those that the file
-    names), ``grid`` is :meth:`mmdet_lesion.structures.grid.Grid.to_dict`, and ``published_gt`` an
-    ``(n, 5)`` float64 array of rows ``[z, x1, y1, x2, y2]`` in published coordinates.
+    a ``slice_index`` each.
 
     Args:
         ann_file: Annotation JSON, relative to ``data_root``.
@@ -48,7 +50,8 @@ class DeepLesionDataset(BaseDetDataset):
         **kwargs: As for :class:`mmdet.datasets.BaseDetDataset`.
 
     Raises:
-        InputError: An argument, the annotation file or the volumes' folder is not as expected.
+        InputError: An argument, the annotation file or the volumes' folder is not as expected, or
+            an earlier version has resampled the store in z.
     """
 
     METAINFO = dict(classes=("lesion",), palette=[(255, 170, 0)])
@@ -96,7 +99,9 @@ class DeepLesionDataset(BaseDetDataset):
         """Read the annotation file into one dict a sample."""
         content = read_annotation_file(self.ann_file, self.sample)
         self._labels = self._read_labels(content["categories"])
-        self._thickness = {v["name"]: v["grid"]["spacing"][2] for v in content["volumes"]}
+        self._grids = {volume["name"]: volume["grid"] for volume in content["volumes"]}
+        for name, grid in self._grids.items():
+            self._check_slices(name, grid)
         annotations = defaultdict(list)
         for annotation in content["annotations"]:
             if annotation["category_id"] in self._labels:
@@ -148,6 +153,15 @@ class DeepLesionDataset(BaseDetDataset):
             )
         return labels
 
+    def _check_slices(self, name: str, grid: dict) -> None:
+        published, stored = grid["spacing"][2], grid["store_spacing"][2]
+        if published != stored or grid["shape"][0] != grid["store_shape"][0]:
+            raise InputError(
+                f"{self.ann_file}: the volume {name} was published with slices every "
+                f"{published:g} mm and is stored with slices every {stored:g} mm; expected the "
+                "published slices: convert again with tools/dataset_converters/deeplesion.py"
+            )
+
     def _check_first_volume(self, path: str) -> None:
         # One look-up tells a wrong folder before a model is built; every file would be slow.
         if not osp.isfile(path):
@@ -179,15 +193,16 @@ class DeepLesionDataset(BaseDetDataset):
     def _slice_info(
         self, image: dict, annotations: dict[int, list[dict]], knows_hidden: bool
     ) -> dict:
-        shown, hidden = [], []
-        for annotation in annotations.get(image["id"], ()):
-            if annotation["source"] in LESION_SOURCES:
-                target = shown if annotation["source"] in self.sources else hidden
-                target.append(self._instance(annotation))
+        lesions = [a for a in annotations.get(image["id"], ()) if a["source"] in LESION_SOURCES]
+        shown = [a for a in lesions if a["source"] in self.sources]
         truth = {}
         if knows_hidden:
-            bboxes = np.array([one["bbox"] for one in hidden], dtype=np.float32)
-            truth["hidden_bboxes"] = bboxes.reshape(-1, 4)
+            hidden = [self._instance(a)["bbox"] for a in lesions if a["source"] not in self.sources]
+            truth["hidden_bboxes"] = np.array(hidden, dtype=np.float32).reshape(-1, 4)
+        grid = self._grids.get(image["volume"])
+        # Own slices to train on need no published coordinates.
+        if grid and all("published_bbox" in a and "published_slice" in a for a in shown):
+            truth.update(grid=grid, published_gt=_published(shown))
         return dict(
             img_id=image["id"],
             img_path=osp.join(self.data_prefix["volume"], image["file_name"]),
@@ -196,9 +211,7 @@ class DeepLesionDataset(BaseDetDataset):
             height=image["height"],
             width=image["width"],
             spacing=tuple(image["spacing"]),
-            # Without a table of volumes they are stored as they were published.
-            thickness=self._thickness.get(image["volume"], image["spacing"][2]),
-            instances=shown,
+            instances=[self._instance(annotation) for annotation in shown],
             **truth,
         )
 
@@ -212,17 +225,21 @@ class DeepLesionDataset(BaseDetDataset):
                 if annotation["source"] in self.sources:
                     instance = self._instance(annotation)
                     instances.append(dict(instance, slice_index=image["slice_index"]))
-                    published.append([annotation["published_slice"], *annotation["published_bbox"]])
+                    published.append(annotation)
         return dict(
             img_id=volume["id"],
             img_path=osp.join(self.data_prefix["volume"], volume["file_name"]),
             volume=volume["name"],
-            slice_inds=[image["slice_index"] for image in images],
             height=images[0]["height"],
             width=images[0]["width"],
             spacing=tuple(images[0]["spacing"]),
-            thickness=self._thickness[volume["name"]],
             grid=volume["grid"],
             instances=instances,
-            published_gt=np.array(published, dtype=np.float64).reshape(-1, 5),
+            published_gt=_published(published),
         )
+
+
+def _published(annotations: list[dict]) -> np.ndarray:
+    """``(n, 5)`` rows ``[z, x1, y1, x2, y2]`` in published coordinates."""
+    rows = [[one["published_slice"], *one["published_bbox"]] for one in annotations]
+    return np.array(rows, dtype=np.float64).reshape(-1, 5)

@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import blosc2
+import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import InputError
 from ..structures.volume import Volume
 from .atomic import atomic_write
+from .png_slices import contiguous_runs
 
 __all__ = ["SUFFIX", "StoredVolume", "load_volume", "open_volume", "save_volume"]
 
@@ -29,6 +32,8 @@ _CODEC = blosc2.Codec.ZSTD
 _LEVEL = 1
 _BLOCK_ROWS = 64
 _BLOCK_VOXELS = 32 * 1024
+# In slices: a position as close to a stored slice is that slice, whose neighbor is not read.
+_SAME_POSITION = 1e-6
 
 
 def _block_shape(chunk: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -173,6 +178,40 @@ class StoredVolume:
             InputError: ``start >= stop``, or the file is damaged.
         """
         return self.read_crop((start, 0, 0), (stop, *self.shape[1:]))
+
+    def interpolate_slices(self, positions: ArrayLike) -> np.ndarray:
+        """Read slices at continuous positions along z, interpolated linearly between stored ones.
+
+        Only the slices next to the positions are read; beyond the volume the first or last slice
+        repeats.
+
+        Args:
+            positions: ``(n,)`` positions in slices; a whole number is the stored slice itself.
+
+        Returns:
+            float32 HU ``(n, H, W)``.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        positions = np.clip(np.asarray(positions, dtype=np.float64), 0, self.shape[0] - 1)
+        nearest = np.rint(positions)
+        positions = np.where(abs(positions - nearest) < _SAME_POSITION, nearest, positions)
+        below = np.floor(positions).astype(np.int64)
+        weights = positions - below
+        above = below + (weights > 0)
+        needed = np.unique((below, above))
+        runs = (self.read_slices(run[0], run[-1] + 1) for run in contiguous_runs(needed.tolist()))
+        planes = dict(zip(needed.tolist(), (plane for run in runs for plane in run), strict=True))
+        result = np.empty((len(positions), *self.shape[1:]), dtype=np.float32)
+        for target, low, high, weight in zip(
+            result, below.tolist(), above.tolist(), weights.tolist(), strict=True
+        ):
+            # One pass over the pixels, without copies as floats.
+            cv2.addWeighted(
+                planes[low], 1 - weight, planes[high], weight, 0, dst=target, dtype=cv2.CV_32F
+            )
+        return result
 
     def load(self) -> Volume:
         """Read everything."""

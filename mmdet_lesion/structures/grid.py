@@ -1,5 +1,8 @@
 """Published, array and store coordinates of a resampled volume: the only place that converts them.
 
+The store of DeepLesion is resampled in x and y alone. What loads a whole volume resamples it in z
+as well and makes a grid of its own, whose store is the array at hand.
+
 *Published* coordinates (``DL_info.csv``, Lesion Harvester) number pixels from 1 and count both ends
 of a box: pixel ``x`` is array column ``x - 1`` and ``[x1, y1, x2, y2]`` covers the array edges
 ``[x1 - 1, y1 - 1, x2, y2]``. *Edges* are continuous and half-open: column ``i`` covers
@@ -54,7 +57,7 @@ def _triple(name: str, values: Sequence[float], kind: type) -> tuple:
 
 @dataclass(frozen=True)
 class Grid:
-    """The published grid of a sub-volume and the resampled grid of the store.
+    """The published grid of a sub-volume and the resampled grid of the store or of an array.
 
     Args:
         shape: Published size ``(D, H, W)``.

@@ -18,6 +18,7 @@ from mmengine.structures import InstanceData
 from mmdet_lesion.datasets.transforms.windowing import check_window
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.volume_store import open_volume
+from mmdet_lesion.structures.grid import Grid
 
 from .overlay import SOFT_TISSUE, window_to_uint8
 
@@ -46,15 +47,24 @@ def _slice_inds(instances: InstanceData) -> np.ndarray:
     return ((instances.bboxes[:, 2] + instances.bboxes[:, 5]) / 2).long().cpu().numpy()
 
 
+def _stored_position(sample: DetDataSample, index: int) -> float:
+    """Where a slice of the array that was predicted on lies among the stored slices."""
+    grid = sample.metainfo.get("grid", {})
+    if "slice_inds" not in sample.metainfo or "store_spacing" not in grid:
+        return index
+    return float(Grid.from_dict(grid).slices_to_published(index))
+
+
 @HOOKS.register_module()
 class LesionVisualizationHook(DetVisualizationHook):
     """``DetVisualizationHook`` for CT: paints windowed slices read from the volume store.
 
     Boxes may lie on slices or be boxes in 3D, of which cuts are painted. Of a volume it paints
     the slices with the highest scores above ``score_thr``; if there is none, those with ground
-    truth, or the middle one. Files are named ``{volume}_z{slice:03d}.png`` (store slice) and lie in
-    ``{work_dir}/{timestamp}/{test_out_dir}``. As with mmdet's hook, the ground truth stands on the
-    left, predictions on the right, and only the main process paints.
+    truth, or the middle one. Files are named ``{volume}_z{slice:03d}.png``, by the slice of the
+    array that was predicted on, and lie in ``{work_dir}/{timestamp}/{test_out_dir}``. As with
+    mmdet's hook, the ground truth stands on the left, predictions on the right, and only the main
+    process paints.
 
     Args:
         window: HU values that become black and white.
@@ -155,7 +165,8 @@ class LesionVisualizationHook(DetVisualizationHook):
         whole = "slice_inds" in sample.pred_instances or _is_3d(sample.pred_instances)
         volume = open_volume(sample.img_path)
         for index in self._choose_slices(sample) if whole else [sample.slice_index]:
-            grey = window_to_uint8(volume.read_slices(index, index + 1)[0], self.window)
+            (hu,) = volume.interpolate_slices([_stored_position(sample, index)])
+            grey = window_to_uint8(hu, self.window)
             factor = max(1, math.ceil(self.min_size / max(grey.shape)))
             size = (grey.shape[1] * factor, grey.shape[0] * factor)
             grey = cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC)

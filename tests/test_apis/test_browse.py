@@ -38,6 +38,18 @@ def test_detected_overlays(untrained):
     assert (pictures[0] == (255, 170, 0)).all(axis=-1).sum() > 50
 
 
+def test_detected_overlays_of_key_slices(root, untrained, phantom_store, tmp_path):
+    cfg = Config.fromfile(root / "configs" / "phantom" / "faster_rcnn_3slice_phantom.py")
+    cfg.test_dataloader.dataset.data_root = f"{phantom_store}/"
+    cfg.dump(tmp_path / "config.py")
+    model = MODELS.build(cfg.model)
+    torch.save({"state_dict": model.state_dict(), "meta": {}}, tmp_path / "model.pth")
+    files = [str(tmp_path / name) for name in ("config.py", "model.pth")]
+    (picture,) = detected_overlays(*files, num=1, score_thr=0.0)
+    for color in ((255, 170, 0), (0, 200, 0)):
+        assert (picture == color).all(axis=-1).sum() > 50
+
+
 def test_config_without_a_miner(root, untrained):
     config = root / "configs" / "phantom" / "faster_rcnn_phantom.py"
     with pytest.raises(InputError, match="faster_rcnn_phantom.py: no MeanTeacherMiningHook"):

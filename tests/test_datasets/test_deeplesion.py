@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,7 +49,6 @@ def test_volume_samples(build):
     dataset = build(sample="volume")
     assert len(dataset) == 2
     info = dataset[0]
-    assert info["slice_inds"] == [1, 4, 7]
     assert (info["img_id"], info["height"], info["width"]) == (1, 40, 48)
     assert info["grid"]["store_shape"] == [12, 40, 48]
     assert [i["slice_index"] for i in info["instances"]] == [1, 7, 7]
@@ -64,7 +62,7 @@ def test_volume_samples_obey_sources(build):
     infos = [build(sample="volume", sources=["recist"])[i] for i in range(2)]
     assert [len(info["published_gt"]) for info in infos] == [1, 1]
     empty = build(sample="volume", sources=["mined"])[0]
-    assert empty["published_gt"].shape == (0, 5) and empty["slice_inds"] == [1, 4, 7]
+    assert empty["published_gt"].shape == (0, 5)
 
 
 def test_volumes_without_images_are_no_samples(build, write_annotations):
@@ -124,24 +122,31 @@ def test_errors(build, kwargs, message):
         build(**kwargs)
 
 
-def test_thickness_is_that_of_the_published_slices(build):
-    # The grids of tests/test_datasets/conftest.py.
+def test_a_slice_has_what_its_evaluation_needs(build, write_annotations):
+    info = build(sources="recist")[0]
+    assert info["grid"]["store_shape"] == [12, 40, 48]
+    np.testing.assert_array_equal(info["published_gt"], [[7, 5, 7, 14, 14]])
+    # Own slices to train on have neither a table of volumes nor published coordinates.
+    for name, change in (
+        ("bare.json", lambda c: c.pop("volumes") and None),
+        ("unpublished.json", lambda c: c["annotations"][0].pop("published_slice") and None),
+    ):
+        info = build(write_annotations(name, change), sources="recist")[0]
+        assert "published_gt" not in info and len(info["instances"]) == 1
+
+
+def test_a_store_that_was_resampled_in_z_is_refused(build, write_annotations):
+    def change(content):
+        content["volumes"][1]["grid"].update(spacing=[0.7, 0.7, 5.0], shape=[3, 32, 32])
+
+    name = write_annotations("old.json", change)
+    message = (
+        r"old\.json: the volume 000002_01_01_001-006 was published with slices every 5 mm and is "
+        "stored with slices every 2 mm; expected the published slices: convert again"
+    )
     for sample in ("slice", "volume"):
-        dataset = build(sample=sample)
-        by_volume = {info["volume"]: info["thickness"] for info in map(dataset.__getitem__, [0, 1])}
-        grids = {v["name"]: v["grid"] for v in dataset_content(dataset)["volumes"]}
-        assert by_volume == {name: grids[name]["spacing"][2] for name in by_volume}
-
-
-def dataset_content(dataset):
-    return json.loads(Path(dataset.ann_file).read_text())
-
-
-def test_without_a_table_of_volumes_they_are_as_published(build, tiny_root):
-    content = json.loads((tiny_root / ANN_FILE).read_text())
-    del content["volumes"]
-    (tiny_root / "annotations/bare.json").write_text(json.dumps(content))
-    assert build("annotations/bare.json")[0]["thickness"] == 2.0
+        with pytest.raises(InputError, match=message):
+            build(name, sample=sample)
 
 
 def test_masks_are_handed_on_or_missed_by_name(build, tiny_root):

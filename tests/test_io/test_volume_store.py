@@ -124,3 +124,24 @@ def test_what_is_no_volume_is_refused(tmp_path, array):
 def test_an_empty_window_is_refused(path, start, stop):
     with pytest.raises(InputError, match="empty; expected"):
         open_volume(path).read_slices(start, stop)
+
+
+def test_slices_between_slices(tmp_path, array, monkeypatch):
+    save_volume(tmp_path / "a.b2nd", Volume(array))
+    stored = open_volume(tmp_path / "a.b2nd")
+    rng = np.random.default_rng(0)
+    positions = [*rng.uniform(-3, 15, 50), 5.0, 7.0 + 1e-9, 5.0]
+    voxels = array.reshape(12, -1).T
+    expected = np.array([np.interp(positions, np.arange(12), v) for v in voxels.astype(float)])
+    found = stored.interpolate_slices(positions)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected.T.reshape(-1, 40, 30), atol=2e-3)
+    for index, z in ((50, 5), (51, 7), (52, 5)):
+        np.testing.assert_array_equal(found[index], array[z])
+    # What is not needed is not read.
+    read, original = [], type(stored).read_slices
+    monkeypatch.setattr(
+        type(stored), "read_slices", lambda self, a, b: read.append((a, b)) or original(self, a, b)
+    )
+    stored.interpolate_slices([0, 2, 4.5, 9.9, 99])
+    assert read == [(0, 1), (2, 3), (4, 6), (9, 12)]

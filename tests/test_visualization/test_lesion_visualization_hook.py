@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.volume_store import save_volume
+from mmdet_lesion.structures.grid import Grid
 from mmdet_lesion.structures.volume import Volume
 from mmdet_lesion.visualization import LesionVisualizationHook
 
@@ -79,6 +80,17 @@ def test_without_confident_detections(runner, volume_sample, tmp_path, gt_slices
     _paint(hook, runner, volume_sample([0.2], [1], gt_slices), batches=2)
     painted = sorted(path.stem[-4:] for path in (tmp_path / "now" / "painted").iterdir())
     assert painted == expected
+
+
+def test_slices_between_stored_ones_are_painted_as_they_were_predicted_on(runner, volume_sample):
+    sample = volume_sample([0.9], [3])
+    hu = np.repeat(np.array([-100, 0, 100, 200], np.int16), 64 * 96).reshape(4, 64, 96)
+    save_volume(sample.img_path, Volume(hu, (0.8, 0.8, 5.0)))
+    grid = Grid((4, 64, 96), (0.7, 0.7, 5.0), (9, 64, 96), (0.8, 0.8, 2.0))
+    sample.set_metainfo(dict(grid=grid.to_dict()))
+    ((_, image, _),) = LesionVisualizationHook(window=(-100, 200))._painted_slices(sample)
+    # 6 mm: a fifth of the way from the second to the third slice, 20 HU.
+    assert (image == round(255 * 120 / 300)).all()
 
 
 def test_does_not_paint_unasked(runner, volume_sample, tmp_path):

@@ -30,7 +30,9 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("raw", type=Path, help="folder with Images_png/ and DL_info.csv")
-    add_store_options(parser, (0.8, 0.8, 2.0), "; 0 keeps the published one")
+    add_store_options(
+        parser, (0.8, 0.8), " in-plane; 0 keeps the published one, and slices stay as published"
+    )
     parser.add_argument(
         "--harvester",
         type=Path,
@@ -50,7 +52,23 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         help="convert the i-th of n parts, i from 1 to n; shards may run at the same time, and the "
         "one that finds all parts complete writes the annotations",
     )
-    return parser.parse_args(args)
+    options, rest = parser.parse_known_args(args)
+    if len(rest) == 1 and _is_number(rest[0]):
+        parser.error(
+            f"{rest[0]} is one number too many; expected --spacing X Y: slices stay as published "
+            "and are interpolated on loading"
+        )
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def main(args: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-# The official split, key slices for training and testing: in-plane as published, 2 mm in z.
+# The official split, key slices for training and testing: in-plane as published, neighbors at 2 mm.
 _base_ = "deeplesion.py"
 data_root = "data/deeplesion_512/"
 window = (-1024, 3071)
@@ -11,12 +11,7 @@ train_pipeline = [
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackLesionInputs"),
 ]
-test_pipeline = [
-    dict(type="LoadVolume", window=window),
-    dict(type="LoadLesionAnnotations", with_bbox=True),
-    dict(type="ResizeSlices", scale=(512, 512)),
-    dict(type="PackLesionInputs"),
-]
+test_pipeline = [*train_pipeline[:3], train_pipeline[-1]]
 
 train_dataloader = dict(
     batch_size=2,
@@ -24,10 +19,20 @@ train_dataloader = dict(
     dataset=dict(data_root=data_root, pipeline=train_pipeline),
 )
 val_dataloader = dict(
-    dataset=dict(data_root=data_root, ann_file="annotations/val.json", pipeline=test_pipeline)
+    dataset=dict(
+        data_root=data_root,
+        ann_file="annotations/val.json",
+        sample="slice",
+        pipeline=test_pipeline,
+    )
 )
 test_dataloader = dict(
-    dataset=dict(data_root=data_root, ann_file="annotations/test.json", pipeline=test_pipeline)
+    dataset=dict(
+        data_root=data_root,
+        ann_file="annotations/test.json",
+        sample="slice",
+        pipeline=test_pipeline,
+    )
 )
 
 val_evaluator = dict(protocol="slice")

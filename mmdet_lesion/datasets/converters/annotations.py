@@ -102,9 +102,9 @@ class CocoBuilder:
             )
         return self._volume_ids[entry.name]
 
-    def image(self, entry: StoredEntry, store_slice: int) -> int:
-        """Id of a slice, which is added when it is not there yet."""
-        key = (entry.name, store_slice)
+    def image(self, entry: StoredEntry, z: int) -> int:
+        """Id of a published slice, which is added when it is not there yet."""
+        key = (entry.name, z)
         if key not in self._image_ids:
             self._image_ids[key] = len(self._image_ids) + 1
             _, height, width = entry.grid.store_shape
@@ -114,7 +114,7 @@ class CocoBuilder:
                     "file_name": entry.file_name,
                     "volume": entry.name,
                     "volume_id": self._volume(entry),
-                    "slice_index": store_slice,
+                    "slice_index": z,
                     "height": height,
                     "width": width,
                     "spacing": list(entry.grid.store_spacing),
@@ -132,7 +132,7 @@ class CocoBuilder:
         recist: tuple[float, ...] = (),
         mask: dict | None = None,
     ) -> None:
-        """Add a box on the store slice nearest to its own.
+        """Add a box on its slice.
 
         Args:
             entry: The volume.
@@ -141,13 +141,13 @@ class CocoBuilder:
             source: ``recist``, ``full``, ``mined`` or ``hard_negative``.
             lesion_type: 1…8 or -1.
             recist: Published end points of the diameters, 8 numbers, or nothing.
-            mask: COCO's RLE in the store slice, where there is one.
+            mask: COCO's RLE in store pixels, where there is one.
         """
         grid = entry.grid
         x1, y1, x2, y2 = grid.boxes_to_store(np.array([box]))[0].tolist()
         annotation = {
             "id": len(self._content["annotations"]) + 1,
-            "image_id": self.image(entry, int(grid.nearest_store_slice(z))),
+            "image_id": self.image(entry, z),
             "category_id": 1,
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "area": (x2 - x1) * (y2 - y1),
@@ -232,7 +232,7 @@ def key_slice_file(
         marks: The split's rows.
         index: The converted volumes.
         full: Complete truth; its boxes on the key slices are added with the source ``full`` unless
-            a mark or an earlier box on the same image has an IoU of 0.5 or more with them.
+            a mark or an earlier box on the same slice has an IoU of 0.5 or more with them.
 
     Returns:
         The file's content and the rows' problems.
@@ -246,26 +246,23 @@ def key_slice_file(
             placed.append(found)
     images: dict[tuple[str, int], list[_Placed]] = defaultdict(list)
     for item in sorted(placed, key=lambda p: (p.entry.name, p.z)):
-        key = (item.entry.name, int(item.entry.grid.nearest_store_slice(item.z)))
-        images[key].append(item)
+        images[item.entry.name, item.z].append(item)
     builder = CocoBuilder(description)
-    for items in images.values():
+    for (name, z), items in images.items():
         entry = items[0].entry
         taken = []
         for item in items:
             row = item.mark.row
             recist = row.measurement if all(map(math.isfinite, row.measurement)) else ()
             mask = entry.masks.get(item.mark.key)
-            builder.annotate(entry, item.z, item.box, "recist", row.lesion_type, recist, mask)
+            builder.annotate(entry, z, item.box, "recist", row.lesion_type, recist, mask)
             taken.append(entry.grid.boxes_to_store(np.array([item.box]))[0])
-        # Neighbouring key slices may share one store slice; each lesion is listed once.
-        for z in sorted({item.z for item in items}):
-            for box in (full or {}).get(entry.name, {}).get(z, ()):
-                usable, _ = check_box(tuple(box.tolist()), entry.grid.shape[2], entry.grid.shape[1])
-                edges = entry.grid.boxes_to_store(box)[0]
-                if usable is not None and not _overlaps(edges, taken):
-                    builder.annotate(entry, z, usable, "full")
-                    taken.append(edges)
+        for box in (full or {}).get(name, {}).get(z, ()):
+            usable, _ = check_box(tuple(box.tolist()), entry.grid.shape[2], entry.grid.shape[1])
+            edges = entry.grid.boxes_to_store(box)[0]
+            if usable is not None and not _overlaps(edges, taken):
+                builder.annotate(entry, z, usable, "full")
+                taken.append(edges)
     return builder, problems
 
 
@@ -292,8 +289,8 @@ def whole_volume_file(
             problems.append(Problem(file, None, text, "volume left out", "missing volume"))
             continue
         depth, height, width = entry.grid.shape
-        for store_slice in range(entry.grid.store_shape[0]):
-            builder.image(entry, store_slice)
+        for z in range(depth):
+            builder.image(entry, z)
         for z in sorted(truth[name]):
             if not 0 <= z < depth:
                 text = f"{name} has boxes on slice {z}; expected 0 to {depth - 1}"

@@ -59,16 +59,19 @@ class StoreConversion:
 
     Args:
         out: Folder to write to.
-        spacing: Spacing of the store ``(x, y, z)`` in mm.
+        spacing: Spacing of the store in mm, ``(x, y, z)``, or ``(x, y)`` where slices stay as
+            published.
         strict: Stop at the first problem.
 
     Raises:
-        InputError: The spacing is not three positive numbers, or three from 0 where 0 stands for
-            the published spacing.
+        InputError: The spacing is not as many positive numbers, or numbers from 0 where 0 stands
+            for the published spacing.
     """
 
     _unit = "series"
     _format = 1
+    #: Axes that are resampled.
+    _spacing_axes = "xyz"
     _zero_keeps_published = False
     # Settings that conversions did not write down before there was a choice.
     _unwritten: ClassVar[dict[str, Any]] = {}
@@ -77,10 +80,14 @@ class StoreConversion:
         self.out = Path(out)
         self.spacing = tuple(float(s) for s in spacing)
         zero = self._zero_keeps_published
-        if len(self.spacing) != 3 or not all(
+        axes = self._spacing_axes
+        if len(self.spacing) != len(axes) or not all(
             0 < s < math.inf or (zero and s == 0) for s in self.spacing
         ):
-            expected = "three numbers from 0" if zero else "three positive numbers"
+            count = {2: "two", 3: "three"}[len(axes)]
+            expected = f"{count} {'numbers from 0' if zero else 'positive numbers'}"
+            if "z" not in axes:
+                expected += " (x y): slices stay as published and are interpolated on loading"
             raise InputError(f"the spacing is {self.spacing}; expected {expected}")
         self.report = ConversionReport(strict)
 

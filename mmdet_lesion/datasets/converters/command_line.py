@@ -21,7 +21,7 @@ def add_store_options(
 
     Args:
         parser: What they are added to.
-        spacing: Default spacing ``(x, y, z)`` in mm.
+        spacing: Default spacing in mm, ``(x, y, z)`` or ``(x, y)``.
         remark: What more there is to say about the spacing.
     """
     default = " ".join(f"{s:g}" for s in spacing)
@@ -29,9 +29,9 @@ def add_store_options(
     parser.add_argument(
         "--spacing",
         type=float,
-        nargs=3,
+        nargs=len(spacing),
         default=tuple(spacing),
-        metavar=("X", "Y", "Z"),
+        metavar=("X", "Y", "Z")[: len(spacing)],
         help=f"spacing of the store in mm{remark} (default: {default})",
     )
     parser.add_argument("--workers", type=positive, default=1, help="processes (default: 1)")

@@ -4,7 +4,7 @@ The output folder::
 
     conversion.json           settings, which --resume compares
     records/{series}.json     written when all volumes of a series are complete
-    volumes/{name}.b2nd       the volume store
+    volumes/{name}.b2nd       the volume store: slices as published, resampled in x and y
     annotations/*.json        COCO, written when all series are complete
     conversion_report.json    problems and counts
 """
@@ -62,15 +62,19 @@ class Conversion(StoreConversion):
         harvester: Folder of Lesion Harvester's ``Revised-*.pkl``; by default ``harvester/`` in the
             raw folder where there is one. Marks on the volumes that these files label are left out
             of ``train.json``.
-        spacing: Spacing of the store ``(x, y, z)`` in mm; 0 keeps the published one.
+        spacing: Spacing of the store ``(x, y)`` in mm; 0 keeps the published one. Slices stay as
+            published; what loads them interpolates.
         strict: Stop at the first problem.
         masks: Make a pseudo-mask of every mark by GrabCut, for Mask R-CNN.
 
     Raises:
         FileNotFoundError: A folder or the table is not there.
-        InputError: A table or pickle cannot be used, or the spacing is negative.
+        InputError: A table or pickle cannot be used, or the spacing is not two numbers from 0.
     """
 
+    # 1 was resampled in z as well.
+    _format = 2
+    _spacing_axes = "xy"
     _zero_keeps_published = True
     _unwritten: ClassVar[dict[str, Any]] = {"masks": False}
 
@@ -79,7 +83,7 @@ class Conversion(StoreConversion):
         raw: str | os.PathLike,
         out: str | os.PathLike,
         harvester: str | os.PathLike | None = None,
-        spacing: Sequence[float] = (0.8, 0.8, 2.0),
+        spacing: Sequence[float] = (0.8, 0.8),
         strict: bool = False,
         masks: bool = False,
     ) -> None:

@@ -44,7 +44,7 @@ class SeriesTask:
         folder: ``{patient}_{study}_{series}``.
         raw: The raw folder.
         out: The folder to write to.
-        spacing: Spacing of the store ``(x, y, z)`` in mm; 0 stands for the published one.
+        spacing: Spacing of the store ``(x, y)`` in mm; 0 stands for the published one.
         slices: ``(slice, file size)`` of every PNG, sorted.
         others: Names of PNGs that are no slices.
         marks: All rows of this series.
@@ -55,7 +55,7 @@ class SeriesTask:
     folder: str
     raw: Path
     out: Path
-    spacing: tuple[float, float, float]
+    spacing: tuple[float, float]
     slices: tuple[tuple[int, int], ...]
     others: tuple[str, ...]
     marks: tuple[Mark, ...]
@@ -221,7 +221,9 @@ def _store(
     task: SeriesTask, numbers: list[int], hu: np.ndarray, spacing: tuple[float, float, float]
 ) -> dict[str, Any]:
     name = volume_name(task.folder, numbers[0], numbers[-1])
-    store_spacing = tuple(new or old for new, old in zip(task.spacing, spacing))
+    # The slices stay as published: a key slice is the slice that was annotated.
+    x, y = (new or old for new, old in zip(task.spacing, spacing))
+    store_spacing = (x, y, spacing[2])
     volume = Volume(hu, spacing).resample(store_spacing)
     path = task.out / "volumes" / (name + SUFFIX)
     save_volume(path, volume)
@@ -247,7 +249,7 @@ def _masks(task: SeriesTask, first: int, hu: np.ndarray, grid: Grid) -> dict[str
         box, _ = check_box(row.box, width, height)
         if row.noisy or box is None or not first <= row.key_slice < first + depth:
             continue
-        plane = hu[int(grid.nearest_store_slice(row.key_slice - first))]
+        plane = hu[row.key_slice - first]
         edges = grid.boxes_to_store(np.array([box]))[0]
         recist = grid.points_to_store(np.array(row.measurement))
         if not np.isfinite(recist).all():

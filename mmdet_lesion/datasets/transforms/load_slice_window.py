@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
 from mmdet_lesion.errors import InputError
 
-from .stored_volume import open_stored_volume
+from .stored_volume import SliceStep, open_stored_volume
 from .windowing import apply_window, check_window
 
 
 @TRANSFORMS.register_module()
 class LoadSliceWindow(BaseTransform):
-    """Read the slices around ``slice_index``; slices beyond the ends repeat the last one.
+    """Read a stored slice and its neighbors at a given distance.
+
+    The middle slice is the stored slice ``slice_index``, unchanged. Its neighbors lie
+    ``slice_spacing`` mm apart and are interpolated linearly between the stored slices; beyond the
+    ends of the volume the first or last slice repeats.
 
     Required keys: ``img_path``, ``slice_index``.
 
+    Optional keys: ``spacing`` (x, y, z in mm), which must agree with the volume's file.
+
+    Modified keys: ``spacing``, which becomes that of the window.
+
     Added keys: ``img`` ``(H, W, num_slices)`` float32 within 0 … 255, ``img_shape``, ``ori_shape``,
-    ``scale_factor``.
+    ``scale_factor``, ``thickness`` (mm between the slices of the window).
 
     Args:
-        num_slices: Odd number of contiguous slices.
+        num_slices: Odd number of slices.
         window: HU values that become 0 and 255.
+        slice_spacing: mm between the slices of the window; 0 takes the stored slices as they are.
+        keep_thick: Take stored slices that are farther apart than ``slice_spacing`` as they are.
+            A layer that knows the thickness, such as
+            :class:`~mmdet_lesion.models.AlignShiftConv`, needs no interpolation of thick slices.
+
+    Raises:
+        InputError: The slice is not in the volume, or ``spacing`` is not that of its file.
     """
 
     def __init__(
-        self, num_slices: int = 9, window: tuple[float, float] = (-1024.0, 3071.0)
+        self,
+        num_slices: int = 9,
+        window: tuple[float, float] = (-1024.0, 3071.0),
+        slice_spacing: float = 2.0,
+        keep_thick: bool = False,
     ) -> None:
         if num_slices < 1 or num_slices % 2 == 0:
             raise InputError(
@@ -34,16 +54,30 @@ class LoadSliceWindow(BaseTransform):
             )
         self.num_slices = num_slices
         self.window = check_window("LoadSliceWindow", window)
+        self.step = SliceStep("LoadSliceWindow", slice_spacing, keep_thick)
 
     def transform(self, results: dict) -> dict:
         """Load the image."""
-        start = results["slice_index"] - self.num_slices // 2
-        hu = open_stored_volume(results["img_path"]).read_slices(start, start + self.num_slices)
+        volume = open_stored_volume(results["img_path"])
+        index, depth = results["slice_index"], volume.shape[0]
+        if not 0 <= index < depth:
+            raise InputError(
+                f"{volume.path} has {depth} slices, the sample has slice_index={index}; expected "
+                f"0 to {depth - 1}"
+            )
+        step = self.step.of(volume, results)
+        offsets = np.arange(self.num_slices) - self.num_slices // 2
+        hu = volume.interpolate_slices(index + offsets * (step / volume.spacing[2]))
         # A view: mmdet's (H, W, C) order outside, contiguous slices inside, as packing needs them.
-        results["img"] = apply_window(hu, self.window).transpose(1, 2, 0)
+        results["img"] = apply_window(hu, self.window, copy=False).transpose(1, 2, 0)
         results["img_shape"] = results["ori_shape"] = hu.shape[1:]
         results["scale_factor"] = (1.0, 1.0)
+        results["spacing"] = (*volume.spacing[:2], step)
+        results["thickness"] = step
         return results
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(num_slices={self.num_slices}, window={self.window})"
+        return (
+            f"{type(self).__name__}(num_slices={self.num_slices}, window={self.window}, "
+            f"slice_spacing={self.step.slice_spacing:g}, keep_thick={self.step.keep_thick})"
+        )

@@ -2,41 +2,88 @@
 
 from __future__ import annotations
 
+import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
-from .stored_volume import open_stored_volume
+from mmdet_lesion.structures.grid import Grid
+
+from .stored_volume import SliceStep, open_stored_volume
 from .windowing import apply_window, check_window
 
 
 @TRANSFORMS.register_module()
 class LoadVolume(BaseTransform):
-    """Read the slices of a volume as the channels of one image.
+    """Read a volume on a regular grid in z, its slices as the channels of one image.
+
+    The first slice is the first stored one; the others lie ``slice_spacing`` mm apart and are
+    interpolated linearly between the stored slices. The last one lies on or beyond the last stored
+    slice, which repeats there.
 
     Required keys: ``img_path``.
 
-    Optional keys: ``slice_range`` (first slice, one past the last), by default all of them; beyond
-    the ends the first or last slice repeats.
+    Optional keys: ``grid`` (from the published to the stored volume, by default the stored one is
+    as published), ``spacing`` (x, y, z in mm), which must agree with the volume's file,
+    ``slice_range`` (first slice, one past the last, on the grid of the result), by default all of
+    them, where beyond the ends the first or last slice repeats, and ``slice_inds`` and
+    ``instances``.
+
+    Modified keys: ``grid``, which leads from the published volume to the result, ``spacing``, which
+    becomes that of the result, and the ``slice_index`` of ``instances``, which becomes the nearest
+    slice of the result.
 
     Added keys: ``img`` ``(H, W, D)`` float32 within 0 … 255, ``img_shape``, ``ori_shape``,
-    ``scale_factor``.
+    ``scale_factor``, ``thickness`` (mm between the slices of the result), and ``slice_inds``, the
+    slices to predict on, all of them unless there are some already.
 
     Args:
         window: HU values that become 0 and 255.
+        slice_spacing: mm between the slices of the result; 0 takes the stored slices as they are.
+        keep_thick: Take stored slices that are farther apart than ``slice_spacing`` as they are.
+
+    Raises:
+        InputError: ``spacing`` is not that of the volume's file.
     """
 
-    def __init__(self, window: tuple[float, float] = (-1024.0, 3071.0)) -> None:
+    def __init__(
+        self,
+        window: tuple[float, float] = (-1024.0, 3071.0),
+        slice_spacing: float = 2.0,
+        keep_thick: bool = False,
+    ) -> None:
         self.window = check_window("LoadVolume", window)
+        self.step = SliceStep("LoadVolume", slice_spacing, keep_thick)
 
     def transform(self, results: dict) -> dict:
         """Load the volume."""
         volume = open_stored_volume(results["img_path"])
-        hu = volume.read_slices(*results.get("slice_range", (0, volume.shape[0])))
+        step = self.step.of(volume, results)
+        spacing = (*volume.spacing[:2], step)
+        stored = Grid.resampled(volume.shape, volume.spacing, spacing)
+        depth = stored.store_shape[0]
+        start, stop = results.get("slice_range", (0, depth))
+        # The grid's last slice may lie beyond the last stored one, which repeats.
+        positions = stored.slices_to_published(np.arange(start, stop).clip(0, depth - 1))
+        hu = volume.interpolate_slices(positions)
         # A view, so that packing, which wants (D, H, W), need not copy the volume.
-        results["img"] = apply_window(hu, self.window).transpose(1, 2, 0)
+        results["img"] = apply_window(hu, self.window, copy=False).transpose(1, 2, 0)
         results["img_shape"] = results["ori_shape"] = hu.shape[1:]
         results["scale_factor"] = (1.0, 1.0)
+        published = Grid.from_dict(results["grid"]) if "grid" in results else stored
+        grid = Grid(published.shape, published.spacing, stored.store_shape, spacing)
+        results["grid"] = grid.to_dict()
+        results["spacing"] = spacing
+        results["thickness"] = step
+        results.setdefault("slice_inds", list(range(len(hu))))
+        if "instances" in results:
+            results["instances"] = [
+                {**one, "slice_index": int(stored.nearest_store_slice(one["slice_index"]))}
+                for one in results["instances"]
+            ]
         return results
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(window={self.window})"
+        return (
+            f"{type(self).__name__}(window={self.window}, "
+            f"slice_spacing={self.step.slice_spacing:g}, keep_thick={self.step.keep_thick})"
+        )

@@ -22,19 +22,22 @@ def check_window(owner: str, window: Sequence[float]) -> tuple[float, float]:
     return float(window[0]), float(window[1])
 
 
-def apply_window(hu: np.ndarray, window: Sequence[float], maximum: float = 255.0) -> np.ndarray:
+def apply_window(
+    hu: np.ndarray, window: Sequence[float], maximum: float = 255.0, copy: bool = True
+) -> np.ndarray:
     """Clip to a window and scale it linearly to 0 … ``maximum``.
 
     Args:
         hu: Hounsfield units, any shape.
         window: ``(low, high)`` in HU; ``low`` becomes 0 and ``high`` the maximum.
         maximum: Largest grey value.
+        copy: Return a new array; False overwrites ``hu`` where it is float32.
 
     Returns:
-        float32 of the same shape, a new array.
+        float32 of the same shape.
     """
     low, high = window
-    grey = hu.astype(np.float32)
+    grey = hu.astype(np.float32, copy=copy)
     np.clip(grey, low, high, out=grey)
     grey -= np.float32(low)
     grey *= np.float32(maximum / (high - low))

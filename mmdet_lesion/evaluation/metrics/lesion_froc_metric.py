@@ -1,4 +1,4 @@
-"""FROC of whole volumes in training and testing."""
+"""FROC of whole volumes, and of key slices, in training and testing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.atomic import write_json
 from mmdet_lesion.io.harvester import write_detections
 from mmdet_lesion.structures.grid import Grid
-from mmdet_lesion.structures.tracklets import Tracklets
 
 from ..functional import FROCResult, p3d_froc, sensitivity_at, slice_froc
 from .samples import one_of_each, to_numpy
@@ -25,21 +24,23 @@ __all__ = ["LesionFROCMetric"]
 
 @METRICS.register_module()
 class LesionFROCMetric(BaseMetric):
-    """Sensitivity at given false positives, and average precision, over whole volumes.
+    """Sensitivity at given false positives, and average precision, over volumes or key slices.
 
     A shell over :func:`~mmdet_lesion.evaluation.functional.p3d_froc` and
-    :func:`~mmdet_lesion.evaluation.functional.slice_froc`. Each data sample is a volume; its boxes
-    go back to the published grid, where the ground truth lives. Volumes are taken once each and in
-    the order of their names, so that any number of processes counts the same.
+    :func:`~mmdet_lesion.evaluation.functional.slice_froc`. Boxes go back to the published grid,
+    where the ground truth lives. Volumes and slices are taken once each and in the order of their
+    names, so that any number of processes counts the same.
 
-    A data sample holds ``pred_instances`` (``bboxes``, ``scores``, ``slice_inds`` in store pixels
-    and slices), ``volume`` (its name), ``grid`` (:meth:`Grid.to_dict`), ``published_gt`` (rows
-    ``[z, x1, y1, x2, y2]`` in published coordinates, ``(n, 5)``) and ``slice_inds`` (the store
-    slices that were predicted on).
+    A data sample of the protocol ``'p3d'`` is a volume: it holds ``pred_instances`` (``bboxes``,
+    ``scores``, ``slice_inds`` in pixels and slices of the array that was predicted on), ``volume``
+    (its name), ``grid`` (:meth:`Grid.to_dict`, from the published volume to that array) and
+    ``published_gt`` (rows ``[z, x1, y1, x2, y2]`` in published coordinates, ``(n, 5)``). One of the
+    protocol ``'slice'`` is a slice: it holds ``slice_index``, its published slice, instead of the
+    boxes' ``slice_inds``.
 
     Args:
-        protocol: ``'p3d'`` links slices to tracklets; ``'slice'`` takes each predicted slice as an
-            image, as DeepLesion's official key-slice protocol does.
+        protocol: ``'p3d'`` links the slices of volumes to tracklets; ``'slice'`` is DeepLesion's
+            official protocol on key slices, each of which is an image.
         linker: Config of the linker, for ``'p3d'``.
         iou_thr: IoU from which on a lesion is hit.
         fp_rates: Operating points; None: the protocol's own.
@@ -83,36 +84,30 @@ class LesionFROCMetric(BaseMetric):
         self.outfile_prefix = outfile_prefix
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Bring each volume's predictions to the published grid.
+        """Bring each sample's predictions to the published grid.
 
         Raises:
-            InputError: A lesion lies on a slice that was not predicted on (protocol ``'slice'``).
+            InputError: The samples are not those of the protocol, or lack the ground truth.
         """
         for sample in data_samples:
+            self._check_sample(sample)
             instances = sample["pred_instances"]
-            boxes, scores, slices = (
-                to_numpy(instances[key]) for key in ("bboxes", "scores", "slice_inds")
-            )
+            boxes, scores = (to_numpy(instances[key]) for key in ("bboxes", "scores"))
             truth = to_numpy(sample["published_gt"]).reshape(-1, 5).astype(np.float64)
             grid = Grid.from_dict(sample["grid"])
-            result = dict(volume=sample["volume"], truth=truth)
+            result = dict(truth=truth)
             if self.protocol == "p3d":
+                slices = to_numpy(instances["slice_inds"])
                 tracklets = self.linker(boxes, scores, slices).to_published(grid)
+                result.update(volume=sample["volume"], tracklets=tracklets.to_harvester())
             else:
-                # Every box stands for itself, and its image is the store slice.
-                tracklets = Tracklets.from_ids(
-                    grid.boxes_to_published(boxes), scores, slices, np.arange(len(scores))
-                )
-                result.update(
-                    images=sorted({int(k) for k in sample["slice_inds"]}),
-                    truth_images=grid.nearest_store_slice(truth[:, 0]),
-                    image_slices=_published_slices(grid, slices),
-                )
-                self._check_images(result)
-            self.results.append(result | dict(tracklets=tracklets.to_harvester()))
+                rows = np.column_stack((grid.boxes_to_published(boxes), scores))
+                image = (sample["volume"], int(sample["slice_index"]))
+                result.update(image=image, rows=rows.tolist())
+            self.results.append(result)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Evaluate all volumes together.
+        """Evaluate all volumes or slices together.
 
         Args:
             results: What :meth:`process` left, of all processes.
@@ -122,16 +117,15 @@ class LesionFROCMetric(BaseMetric):
             ``'p3d'``.
 
         Raises:
-            InputError: No volume, no lesion in any volume, or one volume with two ground truths.
+            InputError: No sample, no lesion in any of them, or one of them with two ground truths.
         """
-        volumes = one_of_each(
-            results, "LesionFROCMetric", ("volume", "volume"), ("lesions", "truth")
-        )
+        what = "volume" if self.protocol == "p3d" else "image"
+        samples = one_of_each(results, "LesionFROCMetric", (what, what), ("lesions", "truth"))
         evaluate = self._p3d if self.protocol == "p3d" else self._slice
-        result = evaluate(volumes)
+        result = evaluate(samples)
         if not result.counts["lesions"]:
             raise InputError(
-                f"LesionFROCMetric found no lesion in the ground truth of {len(volumes)} volumes; "
+                f"LesionFROCMetric found no lesion in the ground truth of {len(samples)} {what}s; "
                 "expected at least one"
             )
         result = _defined(result)
@@ -142,17 +136,23 @@ class LesionFROCMetric(BaseMetric):
             metrics["ap"] = result.ap
         self._log(result)
         if self.outfile_prefix is not None:
-            self._dump(volumes, result)
+            self._dump(samples, result)
         return metrics
 
-    @staticmethod
-    def _check_images(result: dict) -> None:
-        missing = sorted(set(result["truth_images"].tolist()) - set(result["images"]))
-        if missing:
+    def _check_sample(self, sample: dict) -> None:
+        found, wanted = ("volume", "slice") if "slice_inds" in sample else ("slice", "volume")
+        if (found == "volume") != (self.protocol == "p3d"):
             raise InputError(
-                f"volume {result['volume']!r} has a lesion on store slice {missing[0]}, which is "
-                "not among its 'slice_inds'; expected predictions on every slice with a lesion"
+                f"LesionFROCMetric has protocol={self.protocol!r} and got a {found} of "
+                f"{sample['volume']!r}; expected a dataset with sample={wanted!r}"
             )
+        for key in ("grid", "published_gt"):
+            if key not in sample:
+                raise InputError(
+                    f"the sample of {sample['volume']!r} has no {key!r}; expected an annotation "
+                    "file with 'volumes', and 'published_slice' and 'published_bbox' of every "
+                    "annotation"
+                )
 
     def _p3d(self, volumes: list[dict]) -> FROCResult:
         truth: dict[str, dict[int, list]] = {}
@@ -163,17 +163,9 @@ class LesionFROCMetric(BaseMetric):
         detections = {volume["volume"]: volume["tracklets"] for volume in volumes}
         return p3d_froc(detections, truth, **self.settings)
 
-    def _slice(self, volumes: list[dict]) -> FROCResult:
-        detections: dict[tuple[str, int], list] = {}
-        truth: dict[tuple[str, int], list] = {}
-        for volume in volumes:
-            name = volume["volume"]
-            truth.update({(name, image): [] for image in volume["images"]})
-            boxes = volume["truth"][:, 1:].tolist()
-            for image, box in zip(volume["truth_images"].tolist(), boxes, strict=True):
-                truth[name, image].append(box)
-            for ((image, row),) in volume["tracklets"]:
-                detections.setdefault((name, image), []).append(row)
+    def _slice(self, images: list[dict]) -> FROCResult:
+        detections = {image["image"]: image["rows"] for image in images if image["rows"]}
+        truth = {image["image"]: image["truth"][:, 1:].tolist() for image in images}
         return slice_froc(detections, truth, **self.settings)
 
     @staticmethod
@@ -192,14 +184,15 @@ class LesionFROCMetric(BaseMetric):
             lines.append(f"  outside the curve: {rates}")
         MMLogger.get_current_instance().info("\n".join(lines))
 
-    def _dump(self, volumes: list[dict], result: FROCResult) -> None:
-        detections = {}
-        for volume in volumes:
-            tracklets = volume["tracklets"]
-            if self.protocol == "slice":
-                slices = volume["image_slices"].tolist()
-                tracklets = [[(z, row)] for z, ((_, row),) in zip(slices, tracklets, strict=True)]
-            detections[volume["volume"]] = tracklets
+    def _dump(self, samples: list[dict], result: FROCResult) -> None:
+        detections: dict[str, list] = {}
+        if self.protocol == "p3d":
+            detections = {volume["volume"]: volume["tracklets"] for volume in samples}
+        else:
+            # Every box stands for itself.
+            for image in samples:
+                name, z = image["image"]
+                detections.setdefault(name, []).extend([[(z, row)] for row in image["rows"]])
         write_detections(f"{self.outfile_prefix}.detections.pkl", detections)
         write_json(f"{self.outfile_prefix}.metrics.json", result.to_dict(), indent=2)
 
@@ -211,8 +204,3 @@ def _defined(result: FROCResult) -> FROCResult:
     sensitivity = np.where(np.isfinite(result.sensitivity), result.sensitivity, held)
     mean = float(sensitivity[np.isin(result.fp_rates, result.mean_rates)].mean())
     return replace(result, sensitivity=sensitivity, mean_sensitivity=mean)
-
-
-def _published_slices(grid: Grid, slices: np.ndarray) -> np.ndarray:
-    nearest = np.rint(grid.slices_to_published(slices))
-    return np.clip(nearest, 0, grid.shape[0] - 1).astype(np.int64)

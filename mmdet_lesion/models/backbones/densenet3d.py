@@ -96,8 +96,7 @@ class DenseNet3D(TruncatedDenseNet):
 
         Args:
             x: (N, num_slices, H, W) normalised windows.
-            thickness: (N,) mm between the slices as they were published; ``'align_shift'`` needs
-                it.
+            thickness: (N,) mm between the slices of each window; ``'align_shift'`` needs it.
 
         Returns:
             Maps of strides 4, 8 and 16, each (N, C, h, w).

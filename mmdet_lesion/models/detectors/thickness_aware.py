@@ -13,8 +13,8 @@ class ThicknessAware:
     """Mixed into a detector in front of mmdet's: a backbone that asks for it gets the thickness.
 
     A backbone with ``uses_thickness = True`` is called with (N,) thicknesses in mm, the metainfo
-    ``thickness`` of the data samples (``PackLesionInputs``), beside its inputs. Other backbones
-    are called as ever.
+    ``thickness`` of the data samples, beside its inputs: the distance of the slices of the input,
+    as ``LoadSliceWindow`` and ``LoadVolume`` made it. Other backbones are called as ever.
     """
 
     _thickness: Tensor | None = None
@@ -49,7 +49,7 @@ class ThicknessAware:
                 raise InputError(
                     f"{type(self).__name__}: the sample of {sample.metainfo.get('img_path')} has "
                     f"no 'thickness' in its metainfo, which {type(self.backbone).__name__} needs; "
-                    "expected the mm between published slices, as PackLesionInputs packs it"
+                    "expected the mm between the input's slices, as PackLesionInputs packs it"
                 )
         self._thickness = batch_inputs.new_tensor([sample.thickness for sample in samples])
         try:

@@ -18,8 +18,9 @@ class AlignShiftConv(SliceConv):
         channels [0, F):   α x[d] + (1 - α) x[d + 1]
         channels [F, 2F):  α x[d] + (1 - α) x[d - 1]
 
-    The others pass, and so do those of the first or last slice that has no neighbour. Thin slices
-    shift by one whole slice, very thick ones do not shift. Nothing here is learned.
+    The others pass, and so do those of the first or last slice that has no neighbour. So slices
+    of thickness r and more shift by r mm, thinner ones by one whole slice, and infinitely thick
+    ones do not shift. Nothing here is learned.
 
     Args:
         reference_thickness: r in mm.
@@ -39,7 +40,13 @@ class AlignShiftConv(SliceConv):
         self.fold = self.in_channels // num_folds
 
     def mix(self, slices: Tensor, thickness: Optional[Tensor]) -> Tensor:
-        """Shift, (N, C, D, H, W) to the same shape; ``thickness`` (N,) in mm, may be infinite."""
+        """Shift, (N, C, D, H, W) to the same shape.
+
+        Args:
+            slices: the slices.
+            thickness: (N,) mm between the slices at hand, whatever they were interpolated from; may
+                be infinite.
+        """
         if thickness is None or thickness.shape != slices.shape[:1]:
             found = None if thickness is None else tuple(thickness.shape)
             raise ValueError(

@@ -43,8 +43,8 @@ class SliceConv(nn.Conv2d):
 
         Args:
             x: (N, in_channels, D * H, W) stacks of slices.
-            thickness: (N,) mm between the slices as they were published, for the mixing that
-                depends on it.
+            thickness: (N,) mm between the slices of each stack, for the mixing that depends on
+                it.
 
         Returns:
             (N, out_channels, D * H', W').

@@ -15,7 +15,7 @@ from .raw import row
 
 FOLDER = "000001_01_01"
 NAME = f"{FOLDER}_003-010"
-GRID = Grid.resampled((8, 24, 24), (0.7, 0.7, 1.0), (0.8, 0.8, 2.0))
+GRID = Grid.resampled((8, 24, 24), (0.7, 0.7, 1.0), (0.8, 0.8, 1.0))
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def test_a_mark_becomes_an_annotation_and_comes_back(index):
     ]  # fmt: skip
     assert content['images'] == [
         {
-            'id': 1, 'file_name': f'{NAME}.b2nd', 'volume': NAME, 'volume_id': 1, 'slice_index': 2,
-            'height': GRID.store_shape[1], 'width': GRID.store_shape[2], 'spacing': [0.8, 0.8, 2.0],
+            'id': 1, 'file_name': f'{NAME}.b2nd', 'volume': NAME, 'volume_id': 1, 'slice_index': 4,
+            'height': GRID.store_shape[1], 'width': GRID.store_shape[2], 'spacing': [0.8, 0.8, 1.0],
         }
     ]  # fmt: skip
     (annotation,) = content["annotations"]
@@ -74,14 +74,16 @@ def test_a_mark_becomes_an_annotation_and_comes_back(index):
     )
 
 
-def test_key_slices_that_share_a_store_slice_share_an_image(index):
-    builder, _ = key_slice_file("d", marks(row(FOLDER, 8), row(FOLDER, 7), row(FOLDER, 3)), index)
-    content = builder.to_dict()
-    assert [image["slice_index"] for image in content["images"]] == [0, 2]
+def test_every_key_slice_is_one_image(index):
+    other = row(FOLDER, 8, box=(2.0, 3.0, 9.0, 8.0))
+    rows = marks(row(FOLDER, 8), row(FOLDER, 7), other, row(FOLDER, 3))
+    content = key_slice_file("d", rows, index)[0].to_dict()
+    assert [image["slice_index"] for image in content["images"]] == [0, 4, 5]
     assert [(a["id"], a["image_id"], a["published_slice"]) for a in content["annotations"]] == [
         (1, 1, 0),
         (2, 2, 4),
-        (3, 2, 5),
+        (3, 3, 5),
+        (4, 3, 5),
     ]
 
 
@@ -114,16 +116,16 @@ def test_complete_truth_adds_the_unmarked_lesions_of_key_slices(index):
     full = {
         NAME: {
             4: np.array([[5.0, 6, 12, 16], [17, 2, 22, 7]]),  # the marked lesion and another
-            5: np.array([[17.0, 2, 22, 8], [2, 18, 6, 23]]),  # the same other and a third
+            5: np.array([[17.0, 2, 22, 8], [17, 2, 22, 7]]),  # the same other, twice
             6: np.array([[1.0, 1, 4, 4]]),  # not a key slice
         }
     }
     builder, _ = key_slice_file("d", marks(row(FOLDER, 7), row(FOLDER, 8)), index, full)
     content = builder.to_dict()
-    assert len(content["images"]) == 1
+    assert len(content["images"]) == 2
     found = [(a['source'], a['published_slice'], a['published_bbox'][0])
              for a in content['annotations']]  # fmt: skip
-    assert found == [("recist", 4, 5.5), ("recist", 5, 5.5), ("full", 4, 17.0), ("full", 5, 2.0)]
+    assert found == [("recist", 4, 5.5), ("full", 4, 17.0), ("recist", 5, 5.5), ("full", 5, 17.0)]
 
 
 def test_labelled_volumes_list_all_slices(index):
@@ -131,10 +133,10 @@ def test_labelled_volumes_list_all_slices(index):
     builder, problems = whole_volume_file("d", "truth.pkl", truth, index)
     content = builder.to_dict()
     assert problems == []
-    assert [i["slice_index"] for i in content["images"]] == list(range(GRID.store_shape[0]))
+    assert [i["slice_index"] for i in content["images"]] == list(range(8))
     slices = {image["id"]: image["slice_index"] for image in content["images"]}
     found = [(slices[a["image_id"]], a["published_slice"]) for a in content["annotations"]]
-    assert found == [(0, 0), (1, 3), (1, 3)]
+    assert found == [(0, 0), (3, 3), (3, 3)]
     assert {a["source"] for a in content["annotations"]} == {"full"}
 
 

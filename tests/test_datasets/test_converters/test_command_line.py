@@ -8,9 +8,9 @@ from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import Problem
 
 
-def parse(*words):
+def parse(*words, spacing=(0.8, 0.8, 2.0)):
     parser = argparse.ArgumentParser()
-    add_store_options(parser, (0.8, 0.8, 2.0), "; 0 keeps it")
+    add_store_options(parser, spacing, "; 0 keeps it")
     return parser.parse_args(words)
 
 
@@ -19,6 +19,8 @@ def test_options_and_their_defaults():
     assert (options.spacing, options.workers) == ((0.8, 0.8, 2.0), 1)
     assert not options.resume and not options.strict
     assert parse("--out", "a", "--spacing", "1", "2", "3").spacing == [1.0, 2.0, 3.0]
+    flat = parse("--out", "a", "--spacing", "1", "2", spacing=(0.8, 0.8))
+    assert flat.spacing == [1.0, 2.0]
 
 
 def test_help_tells_the_default_spacing(capsys):

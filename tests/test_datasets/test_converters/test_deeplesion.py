@@ -50,7 +50,7 @@ def annotations(out, name):
 def test_all_files_are_written(reference):
     counts = json.loads((reference / "conversion_report.json").read_text())["counts"]
     sizes = {name: tuple(numbers.values()) for name, numbers in counts["annotations"].items()}
-    depth = 11  # 4 intervals of 5 mm at 2 mm
+    depth = len(SLICES)
     assert sizes == {
         # annotations, images, volumes
         'train': (4, 4, 3), 'val': (1, 1, 1), 'test': (1, 1, 1), 'train_full': (5, 4, 3),
@@ -175,9 +175,17 @@ def test_nothing_is_overwritten(raw, reference, tmp_path):
 
 @pytest.mark.parametrize(("resume", "shard"), [(True, (1, 1)), (False, (1, 2))])
 def test_other_settings_are_noticed(raw, reference, resume, shard):
-    conversion = Conversion(raw, reference, spacing=(1.0, 1.0, 2.0))
-    with pytest.raises(InputError, match=r"spacing \[0\.8, 0\.8, 2\.0\], now it is \[1\.0"):
+    conversion = Conversion(raw, reference, spacing=(1.0, 1.0))
+    with pytest.raises(InputError, match=r"spacing \[0\.8, 0\.8\], now it is \[1\.0"):
         conversion.run(resume=resume, shard=shard, progress=False)
+
+
+def test_a_store_that_was_resampled_in_z_is_not_gone_on_with(raw, reference, tmp_path):
+    out = shutil.copytree(reference, tmp_path / "out")
+    old = json.loads((out / "conversion.json").read_text()) | dict(format=1, spacing=[0.8, 0.8, 2])
+    (out / "conversion.json").write_text(json.dumps(old))
+    with pytest.raises(InputError, match="tells format 1, now it is 2"):
+        Conversion(raw, out).run(resume=True, progress=False)
 
 
 def _first(*names):
@@ -273,8 +281,9 @@ def test_what_cannot_be_converted_is_refused_at_once(raw, tmp_path):
         Conversion(tmp_path, out)
     with pytest.raises(FileNotFoundError, match="holds no truth"):
         Conversion(raw, out, harvester=tmp_path)
-    with pytest.raises(InputError, match="expected three numbers from 0"):
-        Conversion(raw, out, spacing=(0.8, 0.8, -1.0))
+    for spacing in ((0.8, -1.0), (0.8, 0.8, 2.0)):
+        with pytest.raises(InputError, match=r"expected two numbers from 0 \(x y\): slices stay"):
+            Conversion(raw, out, spacing=spacing)
     pickle = tmp_path / "Revised-Train744.pkl"
     pickle.write_bytes((raw / "harvester" / pickle.name).read_bytes()[:-9])
     with pytest.raises(InputError, match=r"Revised-Train744\.pkl is truncated"):
@@ -309,11 +318,11 @@ def test_published_slices_are_converted(lesion_data, tmp_path):
 
 
 def test_spacing_of_0_keeps_the_published_grid(raw, tmp_path):
-    Conversion(raw, tmp_path / "out", spacing=(0, 0, 2)).run(progress=False)
+    Conversion(raw, tmp_path / "out", spacing=(0, 0)).run(progress=False)
     train = annotations(tmp_path / "out", "train")
-    assert train["volumes"][0]["grid"]["store_spacing"] == [0.7, 0.7, 2.0]
-    assert train["volumes"][0]["grid"]["store_shape"] == [11, 24, 24]
-    assert train["images"][0]["spacing"] == [0.7, 0.7, 2.0]
+    assert train["volumes"][0]["grid"]["store_spacing"] == [0.7, 0.7, 5.0]
+    assert train["volumes"][0]["grid"]["store_shape"] == [5, 24, 24]
+    assert train["images"][0]["spacing"] == [0.7, 0.7, 5.0]
     x1, y1, x2, y2 = train["annotations"][0]["published_bbox"]
     # Edges, half-open.
     bbox = [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]

@@ -27,7 +27,7 @@ def make(tmp_path):
         slices, others = list_slices(folder)
         rows = [row(FOLDER, 3, line=2)] if rows is None else rows
         values = dict(
-            folder=FOLDER, raw=tmp_path / 'raw', out=tmp_path / 'out', spacing=(0.8, 0.8, 2.0),
+            folder=FOLDER, raw=tmp_path / 'raw', out=tmp_path / 'out', spacing=(0.8, 0.8),
             slices=tuple(slices), others=tuple(others),
             marks=tuple(Mark('DL_info.csv', r) for r in rows),
         )  # fmt: skip
@@ -59,9 +59,9 @@ def test_a_series_becomes_a_volume(make):
     assert record["problems"] == []
     (entry,) = record["volumes"]
     stored = load_volume(task.out / "volumes" / entry["file_name"])
-    expected = Volume(ct(0, 5), (0.7, 0.7, 5.0)).resample((0.8, 0.8, 2.0))
+    expected = Volume(ct(0, 5), (0.7, 0.7, 5.0)).resample((0.8, 0.8, 5.0))
     np.testing.assert_array_equal(stored.array, expected.array)
-    assert stored.spacing == (0.8, 0.8, 2.0)
+    assert stored.spacing == (0.8, 0.8, 5.0)
     grid = Grid.from_dict(entry["grid"])
     assert (grid.shape, grid.spacing, grid.store_shape) == (
         (5, 24, 24),
@@ -71,7 +71,7 @@ def test_a_series_becomes_a_volume(make):
 
 
 def test_unresampled_voxels_are_the_pngs(make):
-    record = convert_series(make(spacing=(0.7, 0.7, 5.0)))
+    record = convert_series(make(spacing=(0.7, 0.0)))
     stored = load_volume(make().out / "volumes" / record["volumes"][0]["file_name"])
     np.testing.assert_array_equal(stored.array, ct(0, 5))
 

@@ -3,6 +3,8 @@ import pytest
 
 from mmdet_lesion.datasets.transforms import LoadSliceWindow, apply_window
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.io import save_volume
+from mmdet_lesion.structures import Volume
 
 NAME = "000001_01_01_010-021"
 
@@ -25,6 +27,61 @@ def test_end_of_a_volume_shorter_than_the_window(tiny_root, tiny_arrays):
     expected = apply_window(tiny_arrays[name][[4, 5, 5]], (-175, 275))
     np.testing.assert_array_equal(image["img"], expected.transpose(1, 2, 0))
     assert LoadSliceWindow()(dict(img_path=path, slice_index=2))["img"].shape == (32, 32, 9)
+
+
+def saved(tmp_path, thickness, depth=40):
+    hu = np.random.default_rng(0).integers(-1500, 3500, (depth, 4, 5)).astype(np.int16)
+    path = tmp_path / f"{thickness}.b2nd"
+    save_volume(path, Volume(hu, (0.7, 0.8, thickness)))
+    return hu, str(path)
+
+
+def test_neighbors_lie_at_a_distance_around_the_very_key_slice(tmp_path):
+    """Published intervals of DeepLesion: an off-grid key slice is neither moved nor blurred."""
+    rng = np.random.default_rng(1)
+    for thickness in (0.25, 0.6, 1.0, 1.25, 2.0, 2.5, 3.75, 5.0, 10.0):
+        hu, path = saved(tmp_path, thickness)
+        at = np.arange(len(hu)) * thickness
+        for index in (0, 39, *rng.integers(0, 40, 4).tolist()):
+            results = LoadSliceWindow(num_slices=7)(dict(img_path=path, slice_index=index))
+            positions = index * thickness + 2.0 * np.arange(-3, 4)
+            # np.interp repeats the ends, too.
+            flat = hu.reshape(len(hu), -1).T.astype(float)
+            expected = np.array([np.interp(positions, at, voxel) for voxel in flat])
+            expected = apply_window(expected.reshape(4, 5, 7), (-1024, 3071))
+            np.testing.assert_allclose(results["img"], expected, atol=1e-3)
+            middle = apply_window(hu[index], (-1024, 3071))
+            np.testing.assert_array_equal(results["img"][:, :, 3], middle)
+            assert results["thickness"] == 2.0
+            assert results["spacing"] == (0.7, 0.8, 2.0)
+
+
+def test_thick_slices_may_stay(tmp_path):
+    for thickness in (2.5, 5.0):
+        hu, path = saved(tmp_path, thickness)
+        for options in (dict(keep_thick=True), dict(slice_spacing=0)):
+            load = LoadSliceWindow(num_slices=3, **options)
+            results = load(dict(img_path=path, slice_index=7))
+            expected = apply_window(hu[6:9], (-1024, 3071)).transpose(1, 2, 0)
+            np.testing.assert_array_equal(results["img"], expected)
+            assert results["thickness"] == results["spacing"][2] == thickness
+    hu, path = saved(tmp_path, 1.0)
+    thin = LoadSliceWindow(num_slices=3, keep_thick=True)(dict(img_path=path, slice_index=7))
+    expected = apply_window(hu[5:10:2], (-1024, 3071)).transpose(1, 2, 0)
+    np.testing.assert_array_equal(thin["img"], expected)
+    assert thin["thickness"] == 2.0
+
+
+def test_what_does_not_fit_the_volume(tmp_path):
+    _, path = saved(tmp_path, 2.5)
+    for index in (-1, 40):
+        with pytest.raises(InputError, match=f"has 40 slices, .*={index}; expected 0 to 39"):
+            LoadSliceWindow()(dict(img_path=path, slice_index=index))
+    with pytest.raises(InputError, match=r"2\.5\.b2nd has slices every 2.5 mm, .* tell 2 mm"):
+        LoadSliceWindow()(dict(img_path=path, slice_index=3, spacing=(0.7, 0.8, 2.0)))
+    for spacing in (-1.0, float("nan")):
+        with pytest.raises(InputError, match=f"slice_spacing={spacing}; expected mm from 0"):
+            LoadSliceWindow(slice_spacing=spacing)
 
 
 @pytest.mark.parametrize("num_slices", [0, 4, -1])

@@ -1,6 +1,12 @@
 import numpy as np
+import pytest
 
 from mmdet_lesion.datasets.transforms import LoadVolume, apply_window
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.io import save_volume
+from mmdet_lesion.structures import Grid, Volume
+
+WHOLE = (-32768, 32767)
 
 
 def test_whole_volume(tiny_root, tiny_arrays):
@@ -20,3 +26,63 @@ def test_some_slices_with_repeated_ends(tiny_root, tiny_arrays):
     results = LoadVolume()(dict(img_path=path, slice_range=(-2, 2)))
     expected = apply_window(tiny_arrays[name][[0, 0, 0, 1]], (-1024, 3071)).transpose(1, 2, 0)
     np.testing.assert_array_equal(results["img"], expected)
+    assert results["slice_inds"] == [0, 1, 2, 3]
+    assert Grid.from_dict(results["grid"]).store_shape == (6, 32, 32)
+
+
+def loaded_hu(results):
+    low, high = WHOLE
+    return results["img"].transpose(2, 0, 1) / 255 * (high - low) + low
+
+
+def test_a_volume_is_what_resampling_gives(tmp_path):
+    rng = np.random.default_rng(0)
+    for thickness in (0.6, 1.0, 1.25, 2.0, 2.5, 3.0, 5.0, 10.0):
+        hu = rng.integers(-1024, 3071, (int(rng.integers(1, 40)), 6, 5)).astype(np.int16)
+        volume = Volume(hu, (0.7, 0.7, thickness))
+        save_volume(tmp_path / "a.b2nd", volume)
+        grid = Grid(hu.shape, (0.35, 0.35, thickness), hu.shape, volume.spacing)
+        instances = [dict(slice_index=z) for z in range(len(hu))]
+        sample = dict(img_path=str(tmp_path / "a.b2nd"), grid=grid.to_dict(), instances=instances)
+        results = LoadVolume(window=WHOLE)(sample)
+        expected = volume.resample((0.7, 0.7, 2.0))
+        assert results["img"].shape == (6, 5, expected.shape[0])
+        np.testing.assert_allclose(loaded_hu(results), expected.array, atol=0.6)
+        # From the published volume to the array, so that boxes find their way back.
+        made = Grid.from_dict(results["grid"])
+        assert made == Grid(hu.shape, grid.spacing, expected.shape, (0.7, 0.7, 2.0))
+        assert results["slice_inds"] == list(range(expected.shape[0]))
+        assert (results["thickness"], results["spacing"]) == (2.0, (0.7, 0.7, 2.0))
+        moved = np.array([one["slice_index"] for one in results["instances"]])
+        distances = abs(moved * 2.0 - np.arange(len(hu)) * thickness)
+        assert (distances <= 1.0 + 1e-9).all()
+        # What the dataset keeps is not changed.
+        assert instances == [dict(slice_index=z) for z in range(len(hu))]
+
+
+def test_thick_slices_may_stay(tmp_path):
+    hu = np.random.default_rng(0).integers(-1024, 3071, (7, 6, 5)).astype(np.int16)
+    for thickness, kept in ((5.0, 5.0), (1.0, 2.0)):
+        save_volume(tmp_path / "a.b2nd", Volume(hu, (0.7, 0.7, thickness)))
+        results = LoadVolume(keep_thick=True)(dict(img_path=str(tmp_path / "a.b2nd")))
+        expected = apply_window(hu[:: int(kept / thickness)], (-1024, 3071)).transpose(1, 2, 0)
+        np.testing.assert_array_equal(results["img"], expected)
+        assert results["thickness"] == results["grid"]["store_spacing"][2] == kept
+
+
+def test_chunks_are_parts_of_the_whole(tmp_path):
+    hu = np.random.default_rng(0).integers(-1024, 3071, (9, 6, 5)).astype(np.int16)
+    save_volume(tmp_path / "a.b2nd", Volume(hu, (0.7, 0.7, 2.5)))
+    sample = dict(img_path=str(tmp_path / "a.b2nd"))
+    whole = LoadVolume()(dict(sample))["img"]
+    assert whole.shape[2] == 11
+    part = LoadVolume()(dict(sample, slice_range=(-2, 14), slice_inds=[3, 4]))
+    repeated = np.clip(np.arange(-2, 14), 0, 10)
+    np.testing.assert_array_equal(part["img"], whole[:, :, repeated])
+    assert part["slice_inds"] == [3, 4]
+
+
+def test_another_interval_than_that_of_the_file(tmp_path):
+    save_volume(tmp_path / "a.b2nd", Volume(np.zeros((3, 4, 4), np.int16), (1, 1, 5)))
+    with pytest.raises(InputError, match="has slices every 5 mm, its annotations tell 2 mm"):
+        LoadVolume()(dict(img_path=str(tmp_path / "a.b2nd"), spacing=(1.0, 1.0, 2.0)))

@@ -18,8 +18,8 @@ GRID = Grid.resampled((21, 128, 128), (0.9, 0.9, 1.0), (0.8, 0.8, 2.0))
 LESION = [31.0, 41.0, 50.0, 70.0]
 
 
-def data_sample(name, truth, boxes, slices=None, horizontal=False):
-    """``truth``: published ``[z, x1, y1, x2, y2]``; ``boxes``: ``(store slice, box, score)``."""
+def data_sample(name, truth, boxes, horizontal=False):
+    """``truth``: published ``[z, x1, y1, x2, y2]``; ``boxes``: ``(array slice, box, score)``."""
     inds, xyxy, scores = zip(*boxes, strict=True) if boxes else ((), (), ())
     bboxes = torch.tensor(np.array(xyxy), dtype=torch.float32).reshape(-1, 4)
     instances = InstanceData(
@@ -33,11 +33,19 @@ def data_sample(name, truth, boxes, slices=None, horizontal=False):
             volume=name,
             grid=GRID.to_dict(),
             published_gt=np.array(truth, dtype=float).reshape(-1, 5),
-            slice_inds=list(range(GRID.store_shape[0])) if slices is None else slices,
+            slice_inds=list(range(GRID.store_shape[0])),
             img_id=0,
         )
     )
     sample.pred_instances = instances
+    return sample
+
+
+def slice_sample(name, z, truth, boxes):
+    """``truth``: published ``[x1, y1, x2, y2]``; ``boxes``: ``(box, score)``."""
+    sample = data_sample(name, [[z, *box] for box in truth], [(0, *pair) for pair in boxes])
+    sample.set_metainfo(dict(slice_index=z))
+    del sample.slice_inds, sample.pred_instances.slice_inds
     return sample
 
 
@@ -105,10 +113,10 @@ def test_extrapolation_can_be_turned_off():
 
 
 def test_nothing_detected():
-    for protocol in ("p3d", "slice"):
-        samples = [data_sample("a", [[10, *LESION]], []), data_sample("b", [], [])]
-        metrics = evaluate(samples, protocol=protocol)
-        assert set(metrics.values()) == {0.0}
+    volumes = [data_sample("a", [[10, *LESION]], []), data_sample("b", [], [])]
+    slices = [slice_sample("a", 10, [LESION], []), slice_sample("a", 3, [], [])]
+    for protocol, samples in (("p3d", volumes), ("slice", slices)):
+        assert set(evaluate(samples, protocol=protocol).values()) == {0.0}
 
 
 def test_linker_is_configurable():
@@ -117,33 +125,46 @@ def test_linker_is_configurable():
     assert metrics["froc/ap"] == pytest.approx(0.5)
 
 
-def test_slice_protocol_on_key_slices():
-    # Published slice 10 is store slice 5; 3 and 5 were predicted on in the first volume.
-    samples = [
-        data_sample(
-            "a",
-            [[10, *LESION]],
-            [(5, store_box(shift=0.3), 0.6), (3, store_box(), 0.7), (3, store_box(shift=30), 0.2)],
-            slices=[3, 5],
-        ),
-        data_sample("b", [[0, *LESION], [0, 80, 80, 95, 95]], [(0, store_box(), 0.5)], slices=[0]),
-    ]
-    metrics = evaluate(samples, protocol="slice", fp_rates=(0.5, 1))
-    expected = slice_froc(
-        {0: [[*LESION, 0.6]], 1: [[*LESION, 0.7], [90, 90, 99, 99, 0.2]], 2: [[*LESION, 0.5]]},
-        {0: [LESION], 1: [], 2: [LESION, [80, 80, 95, 95]]},
-        fp_rates=(0.5, 1),
-    )
-    np.testing.assert_allclose(
-        [metrics["froc/sensitivity@0.5"], metrics["froc/sensitivity@1"]], expected.sensitivity
-    )
+def test_slice_protocol_is_slice_froc_of_the_published_boxes(tmp_path):
+    rng = np.random.default_rng(0)
+    detections, truth, samples = {}, {}, []
+    for name, z in (("b", 4), ("a", 11), ("a", 10), ("c", 0)):
+        low = rng.uniform(5, 60, (3, 2))
+        lesions = np.hstack((low, low + rng.uniform(8, 20, (3, 2))))[: rng.integers(0, 4)]
+        # Near the lesions, and anywhere.
+        found = np.vstack((lesions + rng.normal(0, 3, lesions.shape), lesions + 30))
+        scores = rng.uniform(0.1, 1, len(found)).astype(np.float32)
+        truth[name, z] = lesions
+        detections[name, z] = np.column_stack((found, scores))
+        store = GRID.boxes_to_store(found).tolist()
+        samples.append(slice_sample(name, z, lesions, zip(store, scores.tolist())))
+    prefix = str(tmp_path / "test")
+    metrics = evaluate(samples, protocol="slice", outfile_prefix=prefix)
+    expected = slice_froc(detections, truth)
+    assert expected.counts["scans"] == 4 and 0 < expected.mean_sensitivity < 1
+    for rate, value in zip(expected.fp_rates, expected.sensitivity):
+        assert metrics[f"froc/sensitivity@{rate:g}"] == pytest.approx(value)
     assert "froc/ap" not in metrics
+    # Neighboring key slices of one volume are two images; samples that came twice are one.
+    assert evaluate([*samples[::-1], samples[1]], protocol="slice") == metrics
+    dumped = read_detections(f"{prefix}.detections.pkl")
+    assert sorted(dumped) == ["a", "b", "c"]
+    rows = [(z, *row) for ((z, row),) in dumped["a"]]
+    expected = [(z, *row) for z in (10, 11) for row in detections["a", z].tolist()]
+    np.testing.assert_allclose(rows, expected, atol=1e-4)
 
 
-def test_slice_protocol_wants_predictions_where_lesions_are():
-    samples = [data_sample("a", [[10, *LESION]], [], slices=[0, 1])]
-    with pytest.raises(InputError, match="'a' has a lesion on store slice 5"):
-        evaluate(samples, protocol="slice")
+def test_samples_of_the_other_protocol_are_refused():
+    volume, key_slice = data_sample("a", [[10, *LESION]], []), slice_sample("a", 10, [LESION], [])
+    message = "protocol='slice' and got a volume of 'a'; expected a dataset with sample='slice'"
+    with pytest.raises(InputError, match=message):
+        evaluate([volume], protocol="slice")
+    message = "protocol='p3d' and got a slice of 'a'; expected a dataset with sample='volume'"
+    with pytest.raises(InputError, match=message):
+        evaluate([key_slice])
+    del key_slice.published_gt
+    with pytest.raises(InputError, match="the sample of 'a' has no 'published_gt'; expected an"):
+        evaluate([key_slice], protocol="slice")
 
 
 def test_dump(tmp_path):
@@ -158,14 +179,6 @@ def test_dump(tmp_path):
     assert written["protocol"] == "p3d"
     assert written["counts"]["true_positives"] == 1
     assert written["mean_sensitivity"] == pytest.approx(metrics["froc/mean_sensitivity"])
-
-
-def test_dump_of_slices(tmp_path):
-    samples = [data_sample("a", [[10, *LESION]], [(5, store_box(), 0.6)], slices=[5])]
-    evaluate(samples, protocol="slice", outfile_prefix=str(tmp_path / "test"))
-    (((z, row),),) = read_detections(tmp_path / "test.detections.pkl")["a"]
-    assert z == 10
-    np.testing.assert_allclose(row, [*LESION, 0.6], atol=1e-5)
 
 
 def test_table_is_logged(caplog, monkeypatch):

@@ -26,11 +26,12 @@ mixing, inference = map(subject, ("mixing", "inference"))
 
 
 def test_both_ways_to_a_window_agree(store, tmp_path, monkeypatch):
-    store.measure_window(64, 15, 2, tmp_path)
+    for thickness in (1.0, 2.5, 5.0):
+        store.measure_window(64, 15, thickness, 2, tmp_path)
     wrong = store.window_from_pngs
     monkeypatch.setattr(store, "window_from_pngs", lambda *args: wrong(*args) + 9)
     with pytest.raises(RuntimeError, match="differs between store and PNGs"):
-        store.measure_window(64, 15, 2, tmp_path)
+        store.measure_window(64, 15, 2.5, 2, tmp_path)
 
 
 def test_the_synthetic_ct_is_like_ct(common):
@@ -41,10 +42,11 @@ def test_the_synthetic_ct_is_like_ct(common):
 
 
 def test_the_table_shows_both_ways(benchmark, capsys):
-    assert benchmark.main(["window", "--size", "64", "--depth", "15", "--repeats", "2"]) == 0
+    words = ["--size", "64", "--depth", "15", "--repeats", "2", "--thickness", "1", "2.5"]
+    assert benchmark.main(["window", *words]) == 0
     text = capsys.readouterr().out
-    assert "store" in text
-    assert "PNGs" in text
+    for word in ("store", "PNGs", "decoding", "1 mm", "2.5 mm"):
+        assert word in text
 
 
 @pytest.mark.parametrize("rows", ["array", "list"])

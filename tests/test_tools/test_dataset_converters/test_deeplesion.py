@@ -51,7 +51,7 @@ def test_a_second_run_needs_resume(main, raw, tmp_path, capsys):
     assert main(arguments(raw, tmp_path / "out")) == 1
     assert "error: " in capsys.readouterr().err
     assert main(arguments(raw, tmp_path / "out", "--resume", "--workers", "2")) == 0
-    assert main(arguments(raw, tmp_path / "out", "--resume", "--spacing", "1", "1", "2")) == 1
+    assert main(arguments(raw, tmp_path / "out", "--resume", "--spacing", "1", "1")) == 1
     assert "spacing" in capsys.readouterr().err
     assert tree(tmp_path / "out") == before
 
@@ -77,13 +77,23 @@ def test_strict_fails_with_one_sentence(main, raw, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ('more', 'message'),
-    [(('--spacing', '0.8', '0.8', '-1'), 'expected three numbers from 0'),
+    [(('--spacing', '0.8', '-1'), 'expected two numbers from 0'),
      (('--harvester', 'nowhere'), 'nowhere holds no truth')],
 )  # fmt: skip
 def test_wrong_arguments_end_in_one_sentence(main, raw, tmp_path, capsys, more, message):
     assert main(arguments(raw, tmp_path / "out", *more)) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert message in error
+
+
+def test_a_spacing_in_z_is_refused(main, raw, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments(raw, tmp_path / "out", "--spacing", "0.8", "0.8", "2"))
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "error: 2 is one number too many; expected --spacing X Y: slices stay as" in error
+    with pytest.raises(SystemExit):
+        main(arguments(raw, tmp_path / "out", "--spacings"))
+    assert "unrecognized arguments: --spacings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["3/2", "1", "a/b", "-1/2", "0/0", "1/"])

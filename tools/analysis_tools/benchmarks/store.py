@@ -21,82 +21,102 @@ from mmdet_lesion.structures import Volume
 from .common import ct_like, seconds, table_of
 
 WINDOW = 9
-PUBLISHED_SPACING = (0.7, 0.7, 2.5)
-STORE_SPACING = (0.8, 0.8, 2.0)
+STEP = 2.0
+PUBLISHED_PIXEL = 0.7
+STORE_PIXEL = 0.8
+CENTER = WINDOW // 2
 
 
-def window_from_pngs(folder: Path, depth: int, size: int, centre: int) -> np.ndarray:
-    """The window of a store slice, decoded and interpolated from the PNGs that it needs."""
-    store_slices = np.arange(centre - WINDOW // 2, centre + WINDOW // 2 + 1)
-    positions = store_slices * (STORE_SPACING[2] / PUBLISHED_SPACING[2])
-    first = max(0, math.floor(positions[0]))
-    last = min(depth - 1, math.ceil(positions[-1]))
-    pngs = [cv2.imread(str(folder / f"{z:03d}.png"), -1) for z in range(first, last + 1)]
-    image = sitk.GetImageFromArray((np.stack(pngs) ^ np.uint16(0x8000)).view(np.int16))
-    image.SetSpacing(PUBLISHED_SPACING)
-    image.SetOrigin((0, 0, first * PUBLISHED_SPACING[2]))
-    width = math.ceil((size - 1) * PUBLISHED_SPACING[0] / STORE_SPACING[0]) + 1
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetUseNearestNeighborExtrapolator(True)
-    resampler.SetOutputPixelType(sitk.sitkFloat32)
-    resampler.SetOutputSpacing(STORE_SPACING)
-    resampler.SetOutputOrigin((0, 0, store_slices[0] * STORE_SPACING[2]))
-    resampler.SetSize((width, width, WINDOW))
-    return np.rint(sitk.GetArrayFromImage(resampler.Execute(image))).astype(np.int16)
+def needed_slices(positions: np.ndarray) -> list[int]:
+    """Slices next to continuous positions."""
+    return np.unique((np.floor(positions), np.ceil(positions))).astype(int).tolist()
 
 
-def measure_window(size: int, depth: int, repeats: int, folder: Path) -> tuple[float, float]:
+def decode(folder: Path, numbers: list[int]) -> np.ndarray:
+    """Slices of HU from their PNGs."""
+    pngs = [cv2.imread(str(folder / f"{z:03d}.png"), -1) for z in numbers]
+    return (np.stack(pngs) ^ np.uint16(0x8000)).view(np.int16)
+
+
+def window_from_pngs(folder: Path, positions: np.ndarray, thickness: float) -> np.ndarray:
+    """The window around a slice, decoded and interpolated from the PNGs that it needs."""
+    numbers = needed_slices(positions)
+    published = (PUBLISHED_PIXEL, PUBLISHED_PIXEL, thickness)
+    planes = Volume(decode(folder, numbers), published).resample(
+        (STORE_PIXEL, STORE_PIXEL, thickness)
+    )
+    below = np.searchsorted(numbers, np.floor(positions))
+    above = np.searchsorted(numbers, np.ceil(positions))
+    window = np.empty((len(positions), *planes.shape[1:]), dtype=np.float32)
+    for target, low, high, weight in zip(window, below, above, positions % 1):
+        target[...] = planes.array[low]
+        if weight:
+            target += np.float32(weight) * (planes.array[high] - target)
+    return window
+
+
+def measure_window(
+    size: int, depth: int, thickness: float, repeats: int, folder: Path
+) -> tuple[float, float, float]:
     """Median seconds of reading a window of nine slices from the store and from PNGs.
 
-    Both ways take turns on the same windows, with one thread each as in a data loader's worker,
-    files in the page cache, and must give the same voxels.
+    The slices are 2 mm apart, around a published one. All ways take turns on the same windows, with
+    one thread each as in a data loader's worker, files in the page cache. The first two must give
+    the same voxels.
 
     Args:
         size: Rows and columns of the published slices.
         depth: Number of published slices.
+        thickness: mm between the published slices.
         repeats: Number of windows.
         folder: Where to write the PNGs and the store.
 
     Returns:
-        Seconds for the store and for the PNGs.
+        Seconds for the store, for the PNGs, and for decoding the PNGs alone.
 
     Raises:
-        RuntimeError: The two ways differ by more than rounding.
+        RuntimeError: The store and the PNGs differ by more than rounding.
     """
+    offsets = (np.arange(WINDOW) - CENTER) * (STEP / thickness)
+    # Windows that end before the volume does, where it is long enough.
+    reach = min(math.ceil(offsets[-1]), (depth - 1) // 2)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     cv2.setNumThreads(1)
     hu = ct_like(depth, size)
     for z, plane in enumerate(hu):
         cv2.imwrite(str(folder / f"{z:03d}.png"), (plane.view(np.uint16) ^ np.uint16(0x8000)))
-    stored = Volume(hu, PUBLISHED_SPACING).resample(STORE_SPACING)
+    volume = Volume(hu, (PUBLISHED_PIXEL, PUBLISHED_PIXEL, thickness))
     path = folder / "volume.b2nd"
-    save_volume(path, stored)
-    half = WINDOW // 2
-    centres = np.random.default_rng(0).integers(half, stored.shape[0] - half, repeats)
-    times: tuple[list[float], list[float]] = ([], [])
-    for centre in centres.tolist():
-        fast, window = seconds(
-            lambda k=centre: open_volume(path).read_slices(k - half, k + half + 1)
-        )
-        slow, expected = seconds(lambda k=centre: window_from_pngs(folder, depth, size, k))
-        if np.abs(window.astype(np.int32) - expected).max() > 1:
-            raise RuntimeError(f"the window around slice {centre} differs between store and PNGs")
-        times[0].append(fast)
-        times[1].append(slow)
-    return statistics.median(times[0]), statistics.median(times[1])
+    save_volume(path, volume.resample((STORE_PIXEL, STORE_PIXEL, thickness)))
+    centers = np.random.default_rng(0).integers(reach, depth - reach, repeats)
+    times: tuple[list[float], ...] = ([], [], [])
+    for center in centers.tolist():
+        at = np.clip(center + offsets, 0, depth - 1)
+        fast, window = seconds(lambda at=at: open_volume(path).interpolate_slices(at))
+        slow, expected = seconds(lambda at=at: window_from_pngs(folder, at, thickness))
+        if np.abs(window - expected).max() > 0.01:
+            raise RuntimeError(f"the window around slice {center} differs between store and PNGs")
+        decoding, _ = seconds(lambda at=at: decode(folder, needed_slices(at)))
+        for taken, needed in zip(times, (fast, slow, decoding)):
+            taken.append(needed)
+    store, pngs, decoding = (statistics.median(taken) for taken in times)
+    return store, pngs, decoding
 
 
 def run_window(options: argparse.Namespace) -> int:
     """Compare reading a window from the store with making it from PNGs."""
-    with tempfile.TemporaryDirectory() as folder:
-        store, pngs = measure_window(options.size, options.depth, options.repeats, Path(folder))
     title = (
-        f"window of {WINDOW} slices, {options.size} x {options.size} x {options.depth}, "
-        f"median of {options.repeats}"
+        f"window of {WINDOW} slices at {STEP:g} mm, {options.size} x {options.size} x "
+        f"{options.depth}, median of {options.repeats}"
     )
-    table = table_of(title, "from", "ms", "times as long")
-    table.add_row("store", f"{1e3 * store:.2f}", "1")
-    table.add_row("PNGs", f"{1e3 * pngs:.2f}", f"{pngs / store:.1f}")
+    table = table_of(title, "published every", "store, ms", "PNGs, ms", "decoding alone, ms")
+    for thickness in options.thickness:
+        with tempfile.TemporaryDirectory() as folder:
+            store, pngs, decoding = measure_window(
+                options.size, options.depth, thickness, options.repeats, Path(folder)
+            )
+        cells = (f"{1e3 * taken:.1f} ({taken / store:.1f} times)" for taken in (pngs, decoding))
+        table.add_row(f"{thickness:g} mm", f"{1e3 * store:.2f}", *cells)
     Console().print(table)
     return 0
 
@@ -165,6 +185,13 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     window = commands.add_parser("window", help="nine slices from the store and from PNGs")
     window.add_argument("--size", type=int, default=512, help="rows and columns (default: 512)")
     window.add_argument("--depth", type=int, default=40, help="slices (default: 40)")
+    window.add_argument(
+        "--thickness",
+        type=float,
+        nargs="+",
+        default=[1.0, 2.5, 5.0],
+        help="mm between published slices (default: 1 2.5 5)",
+    )
     window.add_argument("--repeats", type=int, default=30, help="windows (default: 30)")
     window.set_defaults(run=run_window)
     crop = commands.add_parser("crop", help="a 3D crop from the store, beside the whole scan")
