@@ -93,13 +93,12 @@ def rehearse(config: Path, seed: int, args: argparse.Namespace) -> None:
     batch_size = args.batch_size or (2 if small else None)
     out = args.worker.parent
     scale = Scale(args.iters, args.samples, batch_size, crop, seed)
-    cfg, changes = rehearsal_config(cfg, scale, out, args.out / "data")
+    cfg, changes, bare = rehearsal_config(cfg, scale, out, args.out / "data")
     if args.amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         changes.append("mixed precision")
     print("\n".join(f"not as in {config}: {change}" for change in changes), flush=True)
-    calibrate = any("frozen" in change or "freezes" in change for change in changes)
-    trial = run_trial(cfg, calibrate)
+    trial = run_trial(cfg, calibrate=bare)
     rows = trial.pop("rows")
     figures = summarize(dict(trial, rows=rows), _anchors(cfg, crop) if volumes else None)
     late = rows[-max(1, len(rows) // 10) :]
@@ -156,7 +155,7 @@ def _run(config: Path, seed: int, args: argparse.Namespace) -> dict:
     path = folder / "result.json"
     if path.is_file() and not args.again:
         result = json.loads(path.read_text())
-        if result["key"] == _key(config, seed, args):
+        if result["key"] == _key(config, seed, args) and not result["failure"]:
             print(f"{_name(config)}, seed {seed}: result is there", flush=True)
             return result
     shutil.rmtree(folder, ignore_errors=True)

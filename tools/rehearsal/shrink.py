@@ -42,7 +42,9 @@ class Scale:
         self.seed = seed
 
 
-def rehearsal_config(cfg: Config, scale: Scale, out: Path, data: Path) -> tuple[Config, list[str]]:
+def rehearsal_config(
+    cfg: Config, scale: Scale, out: Path, data: Path
+) -> tuple[Config, list[str], bool]:
     """Bring a config to the scale of a rehearsal.
 
     Width, depth, losses, norms, samplers of anchors and proposals, the objective and the optimizer
@@ -55,7 +57,8 @@ def rehearsal_config(cfg: Config, scale: Scale, out: Path, data: Path) -> tuple[
         data: Folder of phantoms that rehearsals share.
 
     Returns:
-        The config, and one sentence for everything that is not as in the given one.
+        The config; one sentence for everything that is not as in the given one; and whether
+        pre-trained weights are missing.
 
     Raises:
         InputError: The config has none of these data sets.
@@ -73,11 +76,11 @@ def rehearsal_config(cfg: Config, scale: Scale, out: Path, data: Path) -> tuple[
             f"expected {_SLICES} or {_VOLUMES}"
         )
     _shorten(cfg, scale, changes)
-    _without_download(cfg, changes)
+    bare = _without_download(cfg, changes)
     cfg.randomness = dict(seed=scale.seed)
     cfg.work_dir = str(out / "work_dir")
     cfg.resume, cfg.load_from = False, None
-    return cfg, changes
+    return cfg, changes, bare
 
 
 def _datasets(dataset: ConfigDict) -> list[ConfigDict]:
@@ -126,6 +129,9 @@ def _use_slices(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[
     )
     if scale.crop:
         changes.append(f"slices cropped to {scale.crop} x {scale.crop} around a lesion")
+        if cfg.model.backbone.get("with_cp"):
+            changes.append("no checkpointing in the backbone, which saves memory alone")
+            cfg.model.backbone.with_cp = False
     for dataset in (train, test):
         _point_at(dataset, handful, handful.ann_file)
     train.filter_cfg = dict(filter_empty_gt=True)
@@ -202,8 +208,11 @@ def _point_at(dataset: ConfigDict, handful: Handful, ann_file: str) -> None:
 def _shorten(cfg: Config, scale: Scale, changes: list[str]) -> None:
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.num_workers, loader.persistent_workers = 0, False
-    length = cfg.train_cfg.get("max_iters") or f"{cfg.train_cfg.get('max_epochs')} epochs of"
-    changes.append(f"{scale.iters} instead of {length} iterations")
+    if "max_iters" in cfg.train_cfg:
+        length = f"{cfg.train_cfg.max_iters} iterations"
+    else:
+        length = f"{cfg.train_cfg.max_epochs} epochs"
+    changes.append(f"{scale.iters} iterations instead of {length}")
     cfg.train_cfg = dict(
         type="IterBasedTrainLoop", max_iters=scale.iters, val_interval=2 * scale.iters
     )
@@ -214,11 +223,10 @@ def _shorten(cfg: Config, scale: Scale, changes: list[str]) -> None:
         if scheduler.get("by_epoch", True):
             # Epochs are long, and a rehearsal is over before the first one ends.
             continue
-        if scheduler["type"] == "LinearLR" and scheduler["end"] > scale.iters // 10:
-            changes.append(
-                f"warm-up over {scale.iters // 10} instead of {scheduler['end']} iterations"
-            )
-            scheduler["end"] = scale.iters // 10
+        warm_up = max(1, scale.iters // 10)
+        if scheduler["type"] == "LinearLR" and scheduler["end"] > warm_up:
+            changes.append(f"warm-up over {warm_up} instead of {scheduler['end']} iterations")
+            scheduler["end"] = warm_up
         schedulers.append(scheduler)
     cfg.param_scheduler = schedulers
     wrapper = cfg.optim_wrapper
@@ -234,7 +242,7 @@ def _shorten(cfg: Config, scale: Scale, changes: list[str]) -> None:
     wrapper.setdefault("clip_grad", dict(max_norm=math.inf))
     for hook in cfg.get("custom_hooks") or []:
         if "momentum" in hook and hook["type"] in ("TeacherEMAHook", "MeanTeacherMiningHook"):
-            momentum = min(max(hook["momentum"], 10 / scale.iters), 1.0)
+            momentum = max(hook["momentum"], min(10 / scale.iters, 0.5))
             changes.append(f"EMA momentum {momentum:.3g} instead of {hook['momentum']:g}")
             hook["momentum"] = momentum
         if hook.get("begin_mining_iter"):
@@ -246,7 +254,8 @@ def _shorten(cfg: Config, scale: Scale, changes: list[str]) -> None:
         hooks.pop(name, None)
 
 
-def _without_download(cfg: Config, changes: list[str]) -> None:
+def _without_download(cfg: Config, changes: list[str]) -> bool:
+    bare = False
     for path, part in _parts(cfg.model, "model"):
         init = part.get("init_cfg") or {}
         if not isinstance(init, dict) or init.get("type") != "Pretrained":
@@ -256,10 +265,12 @@ def _without_download(cfg: Config, changes: list[str]) -> None:
         if Path(source).is_file() or ("://" in source and local.is_file()):
             continue
         part["init_cfg"] = None
+        bare = True
         changes.append(
             f"{path} starts at random, as {source} is not on this machine; norms that the config "
             "freezes get their statistics from passes over the training samples"
         )
+    return bare
 
 
 def _parts(part: Any, path: str) -> Iterator[tuple[str, dict]]:

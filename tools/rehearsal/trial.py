@@ -119,13 +119,11 @@ def _calibrate(model: nn.Module, loader: Any) -> None:
         norm.reset_running_stats()
         # None averages over all passes.
         norm.training, norm.momentum = True, None
-    batches = iter(loader)
-    for _ in range(_CALIBRATION):
-        try:
-            batch = next(batches)
-        except StopIteration:
-            batches = iter(loader)
-            batch = next(batches)
+    # Not by the loader: an infinite sampler that is left early has come to its end.
+    data, size = loader.dataset, loader.batch_size
+    for step in range(_CALIBRATION):
+        indices = [(step * size + i) % len(data) for i in range(size)]
+        batch = loader.collate_fn([data[index] for index in indices])
         model(**model.data_preprocessor(batch, True), mode="loss")
     for norm, momentum in zip(norms, momenta):
         norm.training, norm.momentum = False, momentum
