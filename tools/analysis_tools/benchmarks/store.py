@@ -6,6 +6,8 @@ import argparse
 import math
 import statistics
 import tempfile
+import time
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -58,7 +60,7 @@ def window_from_pngs(folder: Path, positions: np.ndarray, thickness: float) -> n
 def measure_window(
     size: int, depth: int, thickness: float, repeats: int, folder: Path
 ) -> tuple[float, float, float]:
-    """Median seconds of reading a window of nine slices from the store and from PNGs.
+    """Median CPU seconds of reading a window of nine slices from the store and from PNGs.
 
     The slices are 2 mm apart, around a published one. All ways take turns on the same windows, with
     one thread each as in a data loader's worker, files in the page cache. The first two must give
@@ -90,13 +92,14 @@ def measure_window(
     save_volume(path, volume.resample((STORE_PIXEL, STORE_PIXEL, thickness)))
     centers = np.random.default_rng(0).integers(reach, depth - reach, repeats)
     times: tuple[list[float], ...] = ([], [], [])
+    timed = partial(seconds, clock=time.process_time)
     for center in centers.tolist():
         at = np.clip(center + offsets, 0, depth - 1)
-        fast, window = seconds(lambda at=at: open_volume(path).interpolate_slices(at))
-        slow, expected = seconds(lambda at=at: window_from_pngs(folder, at, thickness))
+        fast, window = timed(lambda at=at: open_volume(path).interpolate_slices(at))
+        slow, expected = timed(lambda at=at: window_from_pngs(folder, at, thickness))
         if np.abs(window - expected).max() > 0.01:
             raise RuntimeError(f"the window around slice {center} differs between store and PNGs")
-        decoding, _ = seconds(lambda at=at: decode(folder, needed_slices(at)))
+        decoding, _ = timed(lambda at=at: decode(folder, needed_slices(at)))
         for taken, needed in zip(times, (fast, slow, decoding)):
             taken.append(needed)
     store, pngs, decoding = (statistics.median(taken) for taken in times)
@@ -107,7 +110,7 @@ def run_window(options: argparse.Namespace) -> int:
     """Compare reading a window from the store with making it from PNGs."""
     title = (
         f"window of {WINDOW} slices at {STEP:g} mm, {options.size} x {options.size} x "
-        f"{options.depth}, median of {options.repeats}"
+        f"{options.depth}, CPU time, median of {options.repeats}"
     )
     table = table_of(title, "published every", "store, ms", "PNGs, ms", "decoding alone, ms")
     for thickness in options.thickness:
