@@ -171,6 +171,8 @@ def timing_config(
     cfg.log_level = logging.WARNING
     cfg.work_dir = str(work_dir)
     cfg.experiment_name = f"{Path(cfg.filename).stem}_{precision}_{time.time_ns()}"
+    # mmengine's visualizer is one per name, and would write to the folder of an earlier run.
+    cfg.visualizer = dict(type="Visualizer", name=cfg.experiment_name)
     return cfg
 
 
