@@ -11,6 +11,8 @@ from mmengine import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from .mixed_precision import train_in_mixed_precision
+
 ROOT = Path(__file__).resolve().parents[1]
 #: Folders whose configs have a test file of their own, or are no configs.
 ELSEWHERE = ("_base_", "focalmix", "partial_label")
@@ -66,6 +68,15 @@ def test_trains_and_tests_on_phantoms(path, phantom_store, tmp_path):
     assert 0 <= metrics["froc/mean_sensitivity"] <= 1
     if mines:
         assert runner.message_hub.get_scalar("train/mined_per_image").current() > 0
+
+
+@pytest.mark.gpu
+def test_mean_teacher_trains_in_mixed_precision_on_a_gpu(phantom_store, tmp_path):
+    path = ROOT / "configs" / "uld" / "mean_teacher_deeplesion.py"
+    cfg = short(path, phantom_store, tmp_path)
+    cfg.custom_hooks[0].update(begin_mining_iter=0, score_thr=0.0, log_interval=1)
+    runner = train_in_mixed_precision(cfg)
+    assert runner.message_hub.get_scalar("train/mined_per_image").current() > 0
 
 
 def test_threshold_above_one_trains_bitwise_as_supervised(phantom_store, tmp_path):

@@ -13,6 +13,8 @@ from mmengine import Config
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
+from .mixed_precision import train_in_mixed_precision
+
 ROOT = Path(__file__).resolve().parents[1]
 FULL = sorted((ROOT / "configs" / "focalmix").glob("*.py"))
 TWINS = [
@@ -115,6 +117,13 @@ def test_trains_and_tests_on_phantoms(path, luna16_store, tmp_path):
     semi = path.stem.startswith("focalmix")
     for key in ("loss_cls_unlabeled", "guessed_pos", "target_entropy", "guessed_objects"):
         assert (f"train/{key}" in logged) == semi
+
+
+@pytest.mark.gpu
+def test_trains_in_mixed_precision_on_a_gpu(luna16_store, tmp_path):
+    path = ROOT / "configs" / "focalmix" / "focalmix_luna16_100.py"
+    runner = train_in_mixed_precision(short(path, luna16_store, tmp_path))
+    assert runner.message_hub.get_scalar("train/num_pos").current() > 0
 
 
 def test_a_resumed_run_equals_one_that_never_stopped(luna16_store, tmp_path):

@@ -17,6 +17,8 @@ from mmengine.structures import InstanceData
 
 import mmdet_lesion  # noqa: F401
 
+from .mixed_precision import train_in_mixed_precision
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "configs" / "partial_label"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -89,6 +91,13 @@ def test_trains_and_tests_on_phantoms(name, masked_store, tmp_path):
     if mines:
         assert scalars["train/mined_per_image"].current() > 0
     assert 0 <= runner.test()["froc/mean_sensitivity"] <= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["faster_rcnn_3slice_neg_mask", "a3d_7slice_neg_mask"])
+def test_trains_in_mixed_precision_on_a_gpu(name, masked_store, tmp_path):
+    runner = train_in_mixed_precision(narrow(name, masked_store, tmp_path))
+    assert 0 < runner.message_hub.get_scalar("train/rpn_negatives_kept").current() < 1
 
 
 @pytest.mark.parametrize("name", ROWS + MASK_ROWS)

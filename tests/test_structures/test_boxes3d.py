@@ -160,9 +160,25 @@ def test_what_is_no_symmetry_is_refused(axes, flips):
         CubeSymmetry(axes, flips)
 
 
-@pytest.mark.gpu
-def test_suppression_on_a_gpu_is_that_on_the_cpu():
+def test_every_device_keeps_the_same_boxes(device):
     boxes = random_boxes(3000, seed=3, extent=60.0)
     scores = torch.rand(3000, generator=torch.Generator().manual_seed(4))
-    kept = nms3d(boxes.cuda(), scores.cuda(), 0.2)
-    assert kept.cpu().tolist() == nms3d(boxes, scores, 0.2).tolist()
+    groups = torch.arange(3000) % 5
+    there = [x.to(device) for x in (boxes, scores, groups)]
+    kept = nms3d(*there[:2], 0.2)
+    assert kept.device.type == device
+    assert kept.tolist() == nms3d(boxes, scores, 0.2).tolist()
+    grouped = batched_nms3d(*there, 0.2).tolist()
+    assert grouped == batched_nms3d(boxes, scores, groups, 0.2).tolist()
+    assert len(grouped) > len(kept)
+    overlaps = box_iou3d(there[0][:200], there[0][200:400]).cpu()
+    torch.testing.assert_close(overlaps, box_iou3d(boxes[:200], boxes[200:400]))
+
+
+def test_the_symmetries_are_the_same_on_every_device(device):
+    size = (5, 6, 7)
+    volume, boxes = torch.rand(2, *size), random_boxes(20, seed=5, extent=4.0)
+    for symmetry in CUBE_SYMMETRIES:
+        assert torch.equal(symmetry.apply(volume.to(device)).cpu(), symmetry.apply(volume))
+        moved = symmetry.apply_boxes(boxes.to(device), size)
+        assert torch.equal(moved.cpu(), symmetry.apply_boxes(boxes, size))

@@ -11,12 +11,14 @@ Examples:
     python tools/analysis_tools/benchmark.py mixing
     python tools/analysis_tools/benchmark.py inference
     python tools/analysis_tools/benchmark.py memory
+    python tools/analysis_tools/benchmark.py gpu
+    python tools/analysis_tools/benchmark.py gpu --device cpu --size 128 --patch 48 --batch 2
 """
 
 import argparse
 import sys
 
-from benchmarks import boxes3d, froc, inference, memory3d, mixing, store
+from benchmarks import boxes3d, froc, gpu, inference, memory3d, mixing, store
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -25,7 +27,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for subject in (store, froc, boxes3d, memory3d, mixing, inference):
+    for subject in (store, froc, boxes3d, memory3d, mixing, inference, gpu):
         subject.add_to(commands)
     return parser.parse_args(args)
 

@@ -66,3 +66,15 @@ def test_every_patch_has_one_partner():
 def test_eta_must_be_positive():
     with pytest.raises(InputError, match="eta=0"):
         TRANSFORMS.build(dict(type="ImageLevelMixUp", eta=0))
+
+
+def test_the_mix_is_the_same_on_every_device(device):
+    data, results = batch(), []
+    for where in ("cpu", device):
+        torch.manual_seed(0)
+        there = {key: data[key].to(where) for key in ("inputs", "targets", "used")}
+        after = TRANSFORMS.build(dict(type="ImageLevelMixUp", eta=5.0))(there)
+        assert {value.device.type for value in after.values()} == {where}
+        results.append({key: value.cpu() for key, value in after.items()})
+    for key, expected in results[0].items():
+        torch.testing.assert_close(results[1][key], expected)

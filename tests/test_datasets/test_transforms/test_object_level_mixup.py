@@ -72,3 +72,16 @@ def test_half_precision():
 def test_eta_must_be_positive():
     with pytest.raises(InputError, match="eta=-1"):
         TRANSFORMS.build(dict(type="ObjectLevelMixUp", eta=-1))
+
+
+def test_the_mix_is_the_same_on_every_device(device):
+    x = torch.rand(2, 1, 8, 8, 8)
+    objects = [torch.tensor([[0.0, 0, 0, 3, 4, 5]]), torch.tensor([[1.0, 2, 0, 6, 5, 4]])]
+    results = []
+    for where in ("cpu", device):
+        torch.manual_seed(0)
+        there = dict(inputs=x.to(where), objects=[boxes.to(where) for boxes in objects])
+        results.append(TRANSFORMS.build(dict(type="ObjectLevelMixUp", eta=5.0))(there)["inputs"])
+    assert results[1].device.type == device
+    assert not torch.equal(results[0], x)
+    torch.testing.assert_close(results[1].cpu(), results[0], rtol=1e-5, atol=1e-5)

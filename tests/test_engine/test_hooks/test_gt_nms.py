@@ -77,3 +77,14 @@ def iou(a, b):
     h = (torch.minimum(a[3], b[3]) - torch.maximum(a[1], b[1])).clamp(min=0)
     area = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
     return w * h / (area - w * h)
+
+
+def test_every_device_keeps_the_same_predictions(device):
+    generator = torch.Generator().manual_seed(1)
+    corner = torch.rand(200, 2, generator=generator) * 60
+    pred = torch.cat([corner, corner + 8 + torch.rand(200, 2, generator=generator) * 8], 1)
+    scores, gt = torch.rand(200, generator=generator), pred[:5] + 1
+    kept = gt_nms(pred.to(device), scores.to(device), gt.to(device), 0.4, 0.3)
+    assert kept.device.type == device
+    assert kept.tolist() == gt_nms(pred, scores, gt, 0.4, 0.3).tolist()
+    assert 5 < len(kept) < 150

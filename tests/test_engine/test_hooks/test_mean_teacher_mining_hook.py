@@ -212,3 +212,21 @@ def test_exception_during_validation_does_not_leave_models_swapped(tmp_path):
     hook.before_val_epoch(runner)
     hook.after_val_epoch(runner)
     assert torch.equal(runner.model.conv.weight, student["conv.weight"])
+
+
+def test_two_iterations_on_every_device(tmp_path, predictions, device):
+    wrapper = dict(optimizer=dict(type="SGD", lr=0.05))
+    if device == "cuda":
+        wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+    runner = toy_runner(tmp_path, [HOOK], iters=2, optim_wrapper=wrapper)
+    model = runner.train()
+    assert [len(samples[0].gt_instances) for samples in model.seen] == [2, 2]
+    hook = teacher_hook(runner)
+    # One for the copy at the start.
+    assert hook.ema_model.steps.item() == 3
+    for weight in (*model.parameters(), *hook.ema_model.module.parameters()):
+        assert weight.is_cuda == torch.cuda.is_available()
+        assert weight.isfinite().all()
+    checkpoint = torch.load(tmp_path / "iter_2.pth", weights_only=True)
+    for key in ("state_dict", "ema_state_dict"):
+        assert all(value.is_cpu for value in checkpoint[key].values())

@@ -164,3 +164,26 @@ def test_where_there_is_no_negative_none_is_masked():
 def test_wrong_settings_are_named(settings):
     with pytest.raises(ValueError, match="NegativeMaskRPNHead: neg_weight"):
         build(**settings)
+
+
+def test_losses_and_masks_are_the_same_on_every_device(device):
+    features = torch.randn(2, 4, 8, 8)
+    results = []
+    for where in ("cpu", device):
+        head = build(num=16).to(where)
+        gts = [instances(LESION).to(where), instances().to(where)]
+        # Sampler and mask draw on the CPU.
+        torch.manual_seed(3)
+        losses = head.loss_by_feat(*head([features.to(where)]), gts, [META] * 2)
+        (losses["loss_rpn_cls"][0] + losses["loss_rpn_bbox"][0]).backward()
+        results.append(
+            {
+                "classes": losses["loss_rpn_cls"][0].detach(),
+                "boxes": losses["loss_rpn_bbox"][0].detach(),
+                "kept": losses["rpn_negatives_kept"],
+                **{name: p.grad for name, p in head.named_parameters()},
+            }
+        )
+    assert 0 < results[0]["kept"] < 1
+    for name, expected in results[0].items():
+        torch.testing.assert_close(results[1][name].cpu(), expected, rtol=1e-4, atol=1e-6)

@@ -438,6 +438,35 @@ def test_mixed_precision_changes_little():
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+def test_guesses_are_the_same_on_every_device(device):
+    model = build(object_score_thr=0.5)
+    x, symmetries = torch.rand(2, 1, 16, 16, 16), CUBE_SYMMETRIES[::12]
+    expected = model.guess(x, model.bbox_head.anchors((16, 16, 16)), symmetries)
+    model.to(device)
+    anchors = model.bbox_head.anchors((16, 16, 16), device)
+    found = model.guess(x.to(device), anchors, symmetries)
+    assert found.scores.device.type == device
+    torch.testing.assert_close(found.scores.cpu(), expected.scores, rtol=1e-4, atol=1e-5)
+    assert all(len(objects) > 0 for objects in expected.objects)
+    for objects, reference in zip(found.objects, expected.objects):
+        # Boxes of nearly one score may change places.
+        distance = torch.cdist(reference, objects.cpu(), p=torch.inf).amin(dim=1)
+        assert (distance < 1e-3).float().mean() > 0.95
+
+
+def test_losses_and_gradients_are_the_same_on_every_device(device):
+    results = []
+    for where in ("cpu", device):
+        model = build(batch_pipeline=MIXUP).train().to(where)
+        losses = losses_of(model, batch())
+        model.parse_losses(losses)[0].backward()
+        gradients = torch.cat([p.grad.flatten().cpu() for p in model.parameters()])
+        results.append(({name: value.item() for name, value in losses.items()}, gradients))
+    for name, value in results[0][0].items():
+        assert results[1][0][name] == pytest.approx(value, rel=1e-3), name
+    assert (results[1][1] - results[0][1]).norm() < 1e-3 * results[0][1].norm()
+
+
 @pytest.mark.gpu
 def test_mixed_precision_on_a_gpu():
     model = build(batch_pipeline=MIXUP).train().cuda()

@@ -1,5 +1,7 @@
 """A3DConv: slice-wise convolution of learned mixtures."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -57,3 +59,19 @@ def test_gradients():
     weight = conv.weight.detach().requires_grad_()
     mixing = conv.mixing.detach().requires_grad_()
     assert torch.autograd.gradcheck(run, (x, weight, mixing))
+
+
+@pytest.mark.parametrize("kernel, padding", [(1, 0), (3, 1)])
+def test_output_and_gradients_are_the_same_on_every_device(device, kernel, padding):
+    torch.manual_seed(0)
+    conv = A3DConv(6, 5, kernel, num_slices=7, padding=padding)
+    x = torch.randn(2, 6, 7 * 9, 10)
+    results = []
+    for where in ("cpu", device):
+        # Batches of matrices in another order of the sums differ in the last digits.
+        layer = copy.deepcopy(conv).to(where)
+        output = layer(x.to(where))
+        output.square().sum().backward()
+        results.append([output.detach(), *(p.grad for p in layer.parameters())])
+    for found, expected in zip(results[1], results[0]):
+        torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-3)

@@ -1,5 +1,6 @@
 """AlignShiftConv: thin slices shift by one, very thick ones do not."""
 
+import copy
 import math
 
 import pytest
@@ -77,3 +78,17 @@ def test_a_missing_thickness_is_named():
         build()(torch.zeros(2, 8, 8, 2))
     with pytest.raises(ValueError, match=r"shape \(1,\) for 2 windows"):
         build()(torch.zeros(2, 8, 8, 2), torch.ones(1))
+
+
+def test_output_and_gradients_are_the_same_on_every_device(device):
+    torch.manual_seed(0)
+    conv = build(16, kernel=3, depth=7, padding=1)
+    x, thickness = torch.randn(3, 16, 7 * 9, 10), torch.tensor([1.0, 5.0, INF])
+    results = []
+    for where in ("cpu", device):
+        layer = copy.deepcopy(conv).to(where)
+        output = layer(x.to(where), thickness.to(where))
+        output.square().sum().backward()
+        results.append((output.detach(), layer.weight.grad))
+    for found, expected in zip(results[1], results[0]):
+        torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-3)

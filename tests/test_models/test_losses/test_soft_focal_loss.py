@@ -122,3 +122,20 @@ def test_bad_arguments():
         SoftFocalLoss()(torch.zeros(2), torch.zeros(2, 1))
     with pytest.raises(ValueError, match="alpha="):
         SoftFocalLoss(alpha=(0.05,))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_value_and_gradient_are_the_same_on_every_device(device, dtype):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 1000, generator=generator).mul(5).to(dtype)
+    target = torch.rand(4, 1000, generator=generator)
+    results = []
+    for where in ("cpu", device):
+        x = logits.to(where, copy=True).requires_grad_()
+        loss = SoftFocalLoss()(x, target.to(where), avg_factor=7.0)
+        loss.backward()
+        results.append((loss.detach().cpu(), x.grad.cpu()))
+    for found, expected in zip(results[1], results[0]):
+        # The gradient has the logits' type.
+        half = expected.dtype == torch.float16
+        torch.testing.assert_close(found, expected, rtol=2e-3 if half else 1e-5, atol=1e-6)

@@ -1,4 +1,5 @@
 import importlib
+import json
 
 import numpy as np
 import pytest
@@ -185,3 +186,103 @@ def test_both_ways_through_a_volume_find_the_same(inference, benchmark, monkeypa
     monkeypatch.setattr(inference, "predict_window_by_window", moved)
     with pytest.raises(RuntimeError, match="boxes with shared images and"):
         benchmark.main(words)
+
+
+NARROW = {
+    "uld/mean_teacher_deeplesion": """
+model = dict(
+    backbone=dict(growth_rate=4, block_config=(1, 1, 1), num_init_features=8),
+    neck=dict(in_channels=[12, 10, 9], out_channels=8),
+    rpn_head=dict(in_channels=8, feat_channels=8),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=8),
+        bbox_head=dict(in_channels=8, fc_out_channels=16),
+    ),
+)
+""",
+    "focalmix/focalmix_luna16_100": """
+model = dict(
+    backbone=dict(channels=(4, 4, 8, 8), stage_blocks=(1, 1, 1, 1)),
+    neck=dict(in_channels=(4, 4, 8, 8), out_channels=4),
+    bbox_head=dict(in_channels=4, feat_channels=4),
+)
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def narrow_rows(root, tmp_path_factory):
+    """Main rows with narrow layers."""
+    folder = tmp_path_factory.mktemp("rows") / "narrow"
+    folder.mkdir()
+    paths = []
+    for name, text in NARROW.items():
+        paths.append(folder / f"{name.split('/')[1]}.py")
+        base = str(root / "configs" / f"{name}.py")
+        paths[-1].write_text(f"_base_ = {base!r}\n{text}")
+    return paths
+
+
+def test_steps_of_the_main_rows_are_measured(benchmark, narrow_rows, tmp_path, capsys):
+    args = ["gpu", "--device", "cpu", "--size", "64", "--patch", "32", "--batch", "2"]
+    args += ["--workers", "0", "--warmup", "1", "--steps", "2", "--data", str(tmp_path / "data")]
+    args += ["--out", str(tmp_path)]
+    for path in narrow_rows:
+        # One by one: rows of the file that is there are kept.
+        assert benchmark.main([*args, "--config", str(path)]) == 0
+    assert "pretrained" in capsys.readouterr().out
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert list(result["rows"]) == [f"narrow/{path.stem}" for path in narrow_rows]
+    for rows in result["rows"].values():
+        assert rows["amp"]["status"].startswith("skipped")
+        row = rows["float32"]
+        assert (row["status"], row["batch"]) == ("ok", 2)
+        assert row["step_ms"] > 0 and np.isfinite(row["mean_loss"])
+        assert 0 < row["loading_share"] < 1
+        assert row["images_per_s"] < 2 / row["step_ms"] * 1e3
+        same = rows["agreement"]
+        # The CPU agrees with itself.
+        assert same["status"] == "ok"
+        assert (same["outputs"], same["losses"], same["gradients"]) == (0, 0, 0)
+        assert (same["matched"], same["score"], same["box"]) == (1, 0, 0)
+    table = (tmp_path / "gpu.md").read_text()
+    assert "| narrow/focalmix_luna16_100 | float32 | 2 |" in table
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), KeyError("no")])
+def test_a_measurement_that_fails_leaves_the_others(
+    benchmark, narrow_rows, tmp_path, monkeypatch, error
+):
+    gpu = importlib.import_module("benchmarks.gpu")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(gpu, "use_phantoms", lambda *_: None)
+    monkeypatch.setattr(gpu, "measure_steps", fail)
+    monkeypatch.setattr(gpu, "measure_agreement", lambda *_: dict(status="ok"))
+    args = ["gpu", "--device", "cpu", "--config", *map(str, narrow_rows), "--out", str(tmp_path)]
+    memory = isinstance(error, torch.OutOfMemoryError)
+    assert benchmark.main(args) == (0 if memory else 1)
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    for rows in result["rows"].values():
+        assert rows["float32"]["status"] == (
+            "out of memory" if memory else "failed: KeyError: 'no'"
+        )
+        assert rows["agreement"]["status"] == "ok"
+    assert "out of memory" in (tmp_path / "gpu.md").read_text() or not memory
+
+
+def test_differences_are_seen(benchmark, tmp_path):
+    from mmengine.structures import InstanceData
+
+    agreement = importlib.import_module("benchmarks.agreement")
+    boxes, scores = torch.tensor([[0.0, 0, 8, 8], [20, 20, 30, 30]]), torch.tensor([0.5, 0.25])
+    ours = InstanceData(bboxes=boxes, scores=scores)
+    theirs = InstanceData(bboxes=boxes + 0.125, scores=scores + torch.tensor([0.005, 0.1]))
+    result = agreement.compare_predictions([ours], [theirs])
+    # The second one's score is another one's.
+    assert result["matched"] == 0.5
+    assert result["score"] == pytest.approx(0.01, rel=1e-3)
+    assert result["box"] == 0.125
+    assert agreement.compare_predictions([ours[:0]], [theirs[:0]])["matched"] is None

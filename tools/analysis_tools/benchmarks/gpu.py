@@ -1,0 +1,411 @@
+"""Time, memory, data loading and numerical agreement of training steps on a GPU."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import json
+import logging
+import platform
+import statistics
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmdet.registry import DATASETS, MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+import mmdet_lesion  # noqa: F401
+
+from .agreement import compare_with_cpu, estimate_norm_statistics, one_of_each_part, seed_all
+from .common import ROOT
+from .phantom_data import FULL_PATCH, FULL_SIZE, training_parts, use_phantoms
+
+MAIN_ROWS = [
+    ROOT / "configs" / f"{name}.py"
+    for name in (
+        "uld/mean_teacher_deeplesion",
+        "partial_label/faster_rcnn_3slice_neg_mask",
+        "partial_label/a3d_7slice_neg_mask",
+        "focalmix/focalmix_luna16_100",
+    )
+]
+PRECISIONS = ("float32", "amp")
+#: The rate of the first steps of a warm-up: untrained weights stay near where they are.
+RATE_FACTOR = 1e-3
+
+
+class StepRecord:
+    """Seconds of each step, and those that it waited for its batch."""
+
+    def __init__(self, device: str, warmup: int) -> None:
+        self.device = device
+        self.warmup = warmup
+        self.steps: list[float] = []
+        self.waits: list[float] = []
+        self.shapes: set[tuple[int, ...]] = set()
+        self.losses: list[float] = []
+        self._count = 0
+        self._started = self._ended = 0.0
+
+    def now(self) -> float:
+        """The time when all that was started on the device is done."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def start(self, batch: dict) -> None:
+        """Note the beginning of a step."""
+        self._started = self.now()
+        if self._count >= self.warmup and self._ended:
+            self.waits.append(self._started - self._ended)
+        elif self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self.shapes.update(tuple(image.shape) for image in batch["inputs"])
+
+    def end(self, loss: float) -> None:
+        """Note the end of a step."""
+        self._ended = self.now()
+        self._count += 1
+        if self._count > self.warmup:
+            self.steps.append(self._ended - self._started)
+            self.losses.append(loss)
+
+
+class StepStart(Hook):
+    """Starts the clock before all other hooks, a mean teacher's among them."""
+
+    priority = "HIGHEST"
+
+    def __init__(self, record: StepRecord) -> None:
+        self.record = record
+
+    def before_train(self, runner: Runner) -> None:
+        """Give batch norms the statistics of a batch, before a mean teacher copies them."""
+        estimate_norm_statistics(runner.model, one_of_each_part(runner.train_dataloader.dataset))
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None) -> None:
+        """Start the clock."""
+        self.record.start(data_batch)
+
+
+class StepEnd(Hook):
+    """Stops the clock after all other hooks."""
+
+    priority = "LOWEST"
+
+    def __init__(self, record: StepRecord) -> None:
+        self.record = record
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict = None, outputs: dict = None
+    ) -> None:
+        """Stop the clock."""
+        self.record.end(float(outputs["loss"]))
+
+
+def drop_pretrained(node: Any, path: str = "model") -> list[str]:
+    """Remove ``init_cfg``s that load a file, in place; returns where they were."""
+    dropped = []
+    if isinstance(node, dict):
+        init = node.get("init_cfg")
+        if isinstance(init, dict) and init.get("type") == "Pretrained":
+            node["init_cfg"] = None
+            dropped.append(f"{path}.init_cfg ({init.get('checkpoint')})")
+        for key, value in node.items():
+            dropped += drop_pretrained(value, f"{path}.{key}")
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            dropped += drop_pretrained(value, f"{path}[{index}]")
+    return dropped
+
+
+def timing_config(
+    cfg: Config, work_dir: Path, precision: str, steps: int, batch: int | None, workers: int | None
+) -> Config:
+    """Shorten a training config: some steps at a constant low rate, with nothing written or tested.
+
+    Model, losses, optimizer, hooks that train (a mean teacher) and the loader stay the config's.
+
+    Args:
+        cfg: A config on data that is there.
+        work_dir: Where mmengine writes its log.
+        precision: ``'float32'`` or ``'amp'``.
+        steps: Number of steps.
+        batch: Batch size in place of the config's.
+        workers: Loading processes in place of the config's.
+    """
+    cfg = copy.deepcopy(cfg)
+    loader = cfg.train_dataloader
+    if loader.sampler.type == "DefaultSampler":
+        # The few phantoms would end an epoch every few steps.
+        loader.sampler = dict(type="InfiniteSampler", shuffle=True)
+    if batch is not None:
+        loader.batch_size = batch
+        if "batch_size" in loader.sampler:
+            loader.sampler.batch_size = batch
+    if workers is not None:
+        loader.num_workers = workers
+    loader.persistent_workers = loader.num_workers > 0
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=steps, val_interval=steps + 1)
+    for kind in ("val", "test"):
+        for key in ("dataloader", "cfg", "evaluator"):
+            cfg[f"{kind}_{key}"] = None
+    cfg.param_scheduler = None
+    cfg.optim_wrapper.optimizer.lr *= RATE_FACTOR
+    if precision == "amp":
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.optim_wrapper.loss_scale = "dynamic"
+    cfg.default_hooks.pop("visualization", None)
+    # mmengine adds these unless they are None.
+    cfg.default_hooks.update(checkpoint=None, logger=None)
+    cfg.log_processor = dict(type="LogProcessor", by_epoch=False)
+    cfg.log_level = logging.WARNING
+    cfg.work_dir = str(work_dir)
+    cfg.experiment_name = f"{Path(cfg.filename).stem}_{precision}_{time.time_ns()}"
+    # mmengine's visualizer is one per name, and would write to the folder of an earlier run.
+    cfg.visualizer = dict(type="Visualizer", name=cfg.experiment_name)
+    return cfg
+
+
+def measure_steps(
+    cfg: Config, folder: Path, precision: str, device: str, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Train for some steps and return a row of figures.
+
+    Args:
+        cfg: A config on data that is there.
+        folder: Where mmengine writes its log.
+        precision: ``'float32'`` or ``'amp'``.
+        device: ``'cuda'`` or ``'cpu'``.
+        options: ``warmup``, ``steps``, ``batch`` and ``workers``.
+    """
+    if precision == "amp" and device == "cpu":
+        return dict(status="skipped: mmengine's AmpOptimWrapper needs a GPU")
+    cfg = timing_config(
+        cfg,
+        folder / "work_dir",
+        precision,
+        options.warmup + options.steps,
+        options.batch,
+        options.workers,
+    )
+    record = StepRecord(device, options.warmup)
+    runner = Runner.from_cfg(cfg)
+    if device == "cpu":
+        runner.model.cpu()
+    runner.register_hook(StepStart(record))
+    runner.register_hook(StepEnd(record))
+    runner.train()
+    batch = cfg.train_dataloader.batch_size
+    waited, worked = sum(record.waits), sum(record.steps)
+    row = dict(
+        status="ok",
+        batch=batch,
+        workers=cfg.train_dataloader.num_workers,
+        shapes=[list(shape) for shape in sorted(record.shapes)],
+        step_ms=1e3 * statistics.median(record.steps),
+        slowest_step_ms=1e3 * max(record.steps),
+        images_per_s=batch * len(record.steps) / (waited + worked),
+        loading_share=waited / (waited + worked),
+        mean_loss=statistics.fmean(record.losses),
+    )
+    if device == "cuda":
+        row["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        row["reserved_gib"] = torch.cuda.max_memory_reserved() / 2**30
+    return row
+
+
+def measure_agreement(cfg: Config, device: str, patch: int) -> dict[str, Any]:
+    """Compare a config's model on a device with the CPU, on one sample of each dataset.
+
+    Args:
+        cfg: A config on data that is there.
+        device: ``'cuda'`` or ``'cpu'``.
+        patch: Edge of the patches; slices keep their size.
+    """
+    cfg = copy.deepcopy(cfg)
+    for part in training_parts(cfg):
+        for step in part.pipeline:
+            if step.type == "LoadVolumeCrop":
+                step.update(size=patch, positive=1.0)
+    dataset: Dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    batch = one_of_each_part(dataset)
+    seed_all(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    estimate_norm_statistics(model, batch)
+    shape = list(batch["inputs"][0].shape)
+    return dict(status="ok", shape=shape, **compare_with_cpu(model, batch, device))
+
+
+def guarded(function: Any, *args: Any) -> dict[str, Any] | None:
+    """Call a measurement; what it raises becomes its status, so that the others go on."""
+    try:
+        return function(*args)
+    except torch.OutOfMemoryError:
+        return dict(status="out of memory")
+    except Exception as error:
+        traceback.print_exc()
+        first = (str(error).splitlines() or [""])[0]
+        return dict(status=f"failed: {type(error).__name__}: {first}")
+    finally:
+        if torch.cuda.is_available():
+            # The runner is part of a cycle; what it held would count in the next row.
+            gc.collect()
+            torch.cuda.empty_cache()
+
+
+def describe_device(device: str) -> dict[str, Any]:
+    """What the figures depend on."""
+    info = dict(
+        device=device, python=platform.python_version(), torch=torch.__version__, name="CPU"
+    )
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        info.update(
+            name=properties.name,
+            memory_gib=properties.total_memory / 2**30,
+            capability=".".join(map(str, torch.cuda.get_device_capability())),
+            cuda=torch.version.cuda,
+            cudnn=torch.backends.cudnn.version(),
+            tf32_matmul=torch.backends.cuda.matmul.allow_tf32,
+            tf32_convolutions=torch.backends.cudnn.allow_tf32,
+        )
+    info["cpu_threads"] = torch.get_num_threads()
+    return info
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Tables of the figures."""
+
+    def number(row: dict, key: str, form: str, factor: float = 1.0) -> str:
+        value = row.get(key)
+        return "–" if value is None else format(factor * value, form)
+
+    device = result["device"]
+    lines = [f"# Training steps on {device['name']}", ""]
+    facts = (f"{key} {value}" for key, value in device.items() if key != "name")
+    lines += [", ".join(facts) + ".", ""]
+    lines += [
+        "| config | precision | batch | step, ms (median) | slowest, ms | images/s "
+        "| peak memory, GiB | loading, % of the time | status |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, rows in result["rows"].items():
+        for precision in PRECISIONS:
+            row = rows.get(precision)
+            if row is not None:
+                cells = [
+                    number(row, "batch", ".0f"),
+                    number(row, "step_ms", ".1f"),
+                    number(row, "slowest_step_ms", ".1f"),
+                    number(row, "images_per_s", ".2f"),
+                    number(row, "peak_gib", ".1f"),
+                    number(row, "loading_share", ".1f", 100),
+                    row["status"],
+                ]
+                lines.append(f"| {name} | {precision} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Agreement with the CPU in float32 without TF32, relative differences:",
+        "",
+        "| config | input | outputs | losses (worst) | gradients | predictions matched, % "
+        "| their scores | their boxes, pixels | status |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, rows in result["rows"].items():
+        row = rows.get("agreement")
+        if row is not None:
+            worst = f" ({row['worst_loss']})" if "worst_loss" in row else ""
+            cells = [
+                " x ".join(map(str, row.get("shape", []))) or "–",
+                number(row, "outputs", ".1e"),
+                number(row, "losses", ".1e") + worst,
+                number(row, "gradients", ".1e"),
+                number(row, "matched", ".1f", 100),
+                number(row, "score", ".1e"),
+                number(row, "box", ".1e"),
+                row["status"],
+            ]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def run_gpu(options: argparse.Namespace) -> int:
+    """Measure configs; fails if one of the measurements does."""
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("error: torch finds no GPU; --device cpu checks that the command runs")
+        return 2
+    register_all_modules(init_default_scope=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    file = options.out / "gpu.json"
+    result: dict[str, Any] = dict(rows={})
+    if file.is_file():
+        result = json.loads(file.read_text())
+    result["device"] = describe_device(options.device)
+    failed = False
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.data or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in options.config:
+            name = f"{path.parent.name}/{path.stem}"
+            cfg = Config.fromfile(path)
+            for dropped in drop_pretrained(cfg.model):
+                print(f"{name}: no pretrained weights: {dropped} is dropped", flush=True)
+            calls = {
+                precision: (measure_steps, cfg, Path(temporary), precision, options.device, options)
+                for precision in options.precision
+            }
+            if options.agreement:
+                calls["agreement"] = (
+                    measure_agreement,
+                    cfg,
+                    options.device,
+                    min(options.patch, options.agreement_patch),
+                )
+            rows = result["rows"].setdefault(name, {})
+            ready = guarded(use_phantoms, cfg, folder, options.size, options.patch)
+            for key, call in calls.items():
+                rows[key] = ready or guarded(*call)
+                failed |= rows[key]["status"].startswith("failed")
+                print(f"{name}, {key}: {json.dumps(rows[key])}", flush=True)
+                # After each measurement, so that a time limit leaves what was measured.
+                file.write_text(json.dumps(result, indent=1) + "\n")
+                (options.out / "gpu.md").write_text(markdown(result))
+    print(markdown(result))
+    return int(failed)
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    gpu = commands.add_parser(
+        "gpu",
+        help="time, memory and agreement of training steps",
+        description="Trains configs at their own width for some steps on phantoms, and writes "
+        "gpu.md and gpu.json. Rows of other configs that the files hold already are kept, so that "
+        "configs may be measured one by one. An option in place of the config's own (batch, "
+        "workers, sizes) makes the figures those of another setting: they are for CPUs and tests.",
+    )
+    gpu.add_argument("--config", type=Path, nargs="+", default=MAIN_ROWS)
+    gpu.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    gpu.add_argument("--precision", choices=PRECISIONS, nargs="+", default=list(PRECISIONS))
+    gpu.add_argument("--out", type=Path, default=Path("build/benchmark_gpu"))
+    gpu.add_argument("--data", type=Path, help="where phantoms are kept (default: they are not)")
+    gpu.add_argument("--warmup", type=int, default=5, help="steps that do not count")
+    gpu.add_argument("--steps", type=int, default=20, help="steps that count (default: 20)")
+    gpu.add_argument("--size", type=int, default=FULL_SIZE, help="rows and columns of slices")
+    gpu.add_argument("--patch", type=int, default=FULL_PATCH, help="edge of patches")
+    gpu.add_argument("--agreement-patch", type=int, default=96, help="edge for the CPU's sake")
+    gpu.add_argument("--no-agreement", dest="agreement", action="store_false")
+    gpu.add_argument("--batch", type=int, help="batch size in place of the config's")
+    gpu.add_argument("--workers", type=int, help="loading processes in place of the config's")
+    gpu.set_defaults(run=run_gpu)

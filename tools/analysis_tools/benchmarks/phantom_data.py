@@ -1,0 +1,102 @@
+"""Phantoms in a temporary folder, in place of the data that a training config names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from mmdet_lesion import InputError
+from mmdet_lesion.datasets.converters import Conversion, Luna16Conversion
+from mmdet_lesion.datasets.phantoms import (
+    Luna16PhantomConfig,
+    PhantomConfig,
+    make_deeplesion,
+    make_luna16,
+)
+
+FULL_SIZE, FULL_PATCH = 512, 160
+
+
+def training_parts(cfg: Config) -> list[ConfigDict]:
+    """The training datasets of a config: one, or the parts of a concatenated one."""
+    dataset = cfg.train_dataloader.dataset
+    return dataset.get("datasets", [dataset])
+
+
+def use_phantoms(cfg: Config, folder: Path, size: int, patch: int) -> None:
+    """Make phantoms and let the training data of a config be read from them.
+
+    The pipeline stays the config's. Data that ``folder`` holds already is used again.
+
+    Args:
+        cfg: A config on slices or on patches, changed in place.
+        folder: Where to write.
+        size: Rows and columns of the published slices.
+        patch: Edge of the patches in voxels.
+
+    Raises:
+        InputError: The config trains on another dataset.
+    """
+    parts = training_parts(cfg)
+    kind = parts[0].type
+    if kind == "DeepLesionDataset":
+        store = _deeplesion(cfg, folder, size)
+    elif kind == "Luna16Dataset":
+        store = _luna16(cfg, folder, patch)
+    else:
+        raise InputError(
+            f"{cfg.filename} trains on {kind}; expected DeepLesionDataset or Luna16Dataset"
+        )
+    for part in parts:
+        part.data_root = f"{store}/"
+        if kind == "Luna16Dataset":
+            name = "unlabeled_3" if part.get("labeled") is False else "labeled_3"
+            part.ann_file = f"annotations/{name}.json"
+        for step in part.pipeline:
+            if step.type == "ResizeSlices":
+                step.scale = (size, size)
+            elif step.type == "LoadVolumeCrop":
+                step.size = patch
+
+
+def _deeplesion(cfg: Config, folder: Path, size: int) -> Path:
+    # Phantoms show a whole body whatever their size, so that small ones have large pixels.
+    x, y, z = cfg.inference.spacing
+    spacing = (x * FULL_SIZE / size, y * FULL_SIZE / size, z)
+    masks = any(step.get("with_mask") for step in training_parts(cfg)[0].pipeline)
+    name = "_".join(f"{value:g}" for value in (size, *spacing)) + ("_masks" if masks else "")
+    raw, store = folder / f"deeplesion_{size}", folder / f"deeplesion_{name}"
+    if not raw.is_dir():
+        slices = (24, 28) if size == FULL_SIZE else (8, 10)
+        config = PhantomConfig(volumes=10, size=size, slices=slices, diameter=(10.0, 60.0))
+        make_deeplesion(raw, config, workers=_workers(), progress=False)
+    if not store.is_dir():
+        conversion = Conversion(raw, store, raw / "harvester", spacing, masks=masks)
+        conversion.run(workers=_workers(), progress=False)
+    return store
+
+
+def _luna16(cfg: Config, folder: Path, patch: int) -> Path:
+    full = patch >= FULL_PATCH // 2
+    raw, store = (folder / f"{kind}_{'full' if full else 'small'}" for kind in ("raw", "luna16"))
+    if not raw.is_dir():
+        # Small patches are cut from scans of small patients, which are soon made.
+        scan = (
+            dict(size=320, pixel=(1.0, 1.2), interval=(1.5, 2.5))
+            if full
+            else dict(size=48, pixel=(2.0, 2.6), interval=(2.0, 3.0), stature=(0.28, 0.35))
+        )
+        config = Luna16PhantomConfig(volumes=10, nodules=(1, 3), vessels=3, **scan)
+        make_luna16(raw, config, workers=_workers(), progress=False)
+    if not store.is_dir():
+        conversion = Luna16Conversion(
+            raw, store, cfg.inference.spacing, train=6, test=4, labeled=(2, 3), unlabeled=3
+        )
+        conversion.run(workers=_workers(), progress=False)
+    return store
+
+
+def _workers() -> int:
+    return min(10, len(os.sched_getaffinity(0)))
