@@ -63,8 +63,8 @@ def use_phantoms(cfg: Config, folder: Path, size: int, patch: int) -> None:
 
 def _deeplesion(cfg: Config, folder: Path, size: int) -> Path:
     # Phantoms show a whole body whatever their size, so that small ones have large pixels.
-    x, y, z = cfg.inference.spacing
-    spacing = (x * FULL_SIZE / size, y * FULL_SIZE / size, z)
+    x, y, _ = cfg.inference.spacing
+    spacing = (x * FULL_SIZE / size, y * FULL_SIZE / size)
     masks = any(step.get("with_mask") for step in training_parts(cfg)[0].pipeline)
     name = "_".join(f"{value:g}" for value in (size, *spacing)) + ("_masks" if masks else "")
     raw, store = folder / f"deeplesion_{size}", folder / f"deeplesion_{name}"
