@@ -24,6 +24,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -69,60 +70,102 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         "--again", action="store_true", help="repeat rehearsals whose result is there"
     )
     # How this tool calls itself, once for each rehearsal.
-    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(args)
 
 
-def rehearse(config: Path, seed: int, args: argparse.Namespace) -> None:
-    """Rehearse one config in this process and write its result to ``args.worker``."""
-    if args.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+#: What of a config decides a rehearsal.
+_DECISIVE = (
+    *("model", "train_dataloader", "test_dataloader", "test_evaluator", "train_cfg"),
+    *("optim_wrapper", "param_scheduler", "custom_hooks", "randomness"),
+)
+
+
+@dataclass
+class Rehearsal:
+    """One config at the scale of a rehearsal.
+
+    Args:
+        name: Path of the config within ``configs``, or its file's name.
+        seed: Of data and training.
+        folder: Where its files are.
+        cfg: The reduced config.
+        changes: What is not as in the given one.
+        bare: Pre-trained weights are missing.
+        key: Hash of all that decides the result.
+    """
+
+    name: str
+    seed: int
+    folder: Path
+    cfg: Any
+    changes: list[str]
+    bare: bool
+    key: str
+
+
+def plan(config: Path, seed: int, args: argparse.Namespace) -> Rehearsal:
+    """Bring a config to the scale of a rehearsal and cut its samples out of the data."""
     from mmengine.config import Config
+    from rehearsal.shrink import Scale, rehearsal_config
+
+    cfg = Config.fromfile(config)
+    small = args.device == "cpu"
+    crop = args.crop or ((48 if _on_volumes(cfg) else 128) if small else None)
+    batch_size = args.batch_size or (2 if small else None)
+    folder = args.out / _name(config).removesuffix(".py") / f"seed{seed}"
+    scale = Scale(args.iters, args.samples, batch_size, crop, seed)
+    cfg, changes, bare = rehearsal_config(cfg, scale, folder, args.out / "data")
+    if args.amp:
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        changes.append("mixed precision")
+    # Rows that differ in what a rehearsal replaces, such as lists of scans, are one.
+    parts = {name: cfg.get(name) for name in _DECISIVE}
+    text = Config(parts).pretty_text.replace(str(folder), "") + repr((args.device, bare))
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Rehearsal(_name(config), seed, folder, cfg, changes, bare, key)
+
+
+def rehearse(one: Rehearsal) -> None:
+    """Train and test in this process and write ``result.json``."""
     from mmengine.registry import init_default_scope
     from rehearsal.report import judge, plot_rows
-    from rehearsal.shrink import Scale, rehearsal_config
     from rehearsal.trial import run_trial, summarize
 
     import mmdet_lesion  # noqa: F401
 
-    cfg = Config.fromfile(config)
+    cfg, out = one.cfg, one.folder
     init_default_scope(cfg.get("default_scope", "mmdet"))
-    volumes = cfg.model.type == "FocalMix"
-    small = args.device == "cpu"
-    crop = args.crop or ((48 if volumes else 128) if small else None)
-    batch_size = args.batch_size or (2 if small else None)
-    out = args.worker.parent
-    scale = Scale(args.iters, args.samples, batch_size, crop, seed)
-    cfg, changes, bare = rehearsal_config(cfg, scale, out, args.out / "data")
-    if args.amp:
-        cfg.optim_wrapper.type = "AmpOptimWrapper"
-        changes.append("mixed precision")
-    print("\n".join(f"not as in {config}: {change}" for change in changes), flush=True)
-    trial = run_trial(cfg, calibrate=bare)
+    print("\n".join(f"not as in {one.name}: {change}" for change in one.changes), flush=True)
+    trial = run_trial(cfg, calibrate=one.bare)
     rows = trial.pop("rows")
-    figures = summarize(dict(trial, rows=rows), _anchors(cfg, crop) if volumes else None)
+    figures = summarize(dict(trial, rows=rows), _anchors(cfg) if _on_volumes(cfg) else None)
     late = rows[-max(1, len(rows) // 10) :]
     result = dict(
         trial,
-        config=_name(config),
-        seed=seed,
-        key=_key(config, seed, args),
-        changes=changes,
+        config=one.name,
+        seed=one.seed,
+        key=one.key,
+        changes=one.changes,
         figures=figures,
         final_loss=median(row["loss"] for row in late) if rows else None,
         step_time=median(row["time"] for row in rows) if rows else None,
         broken=judge(figures, trial["failure"]),
     )
     if rows:
-        plot_rows(rows, f"{_name(config)}, seed {seed}", out / "curves.png")
+        plot_rows(rows, f"{one.name}, seed {one.seed}", out / "curves.png")
     with open(out / "rows.jsonl", "w") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     shutil.rmtree(out / "work_dir", ignore_errors=True)
     shutil.rmtree(out / "data", ignore_errors=True)
-    args.worker.write_text(json.dumps(result, indent=2))
+    (out / "result.json").write_text(json.dumps(result, indent=2))
 
 
-def _anchors(cfg: Any, crop: int | None) -> int:
+def _on_volumes(cfg: Any) -> bool:
+    return cfg.model.type == "FocalMix"
+
+
+def _anchors(cfg: Any) -> int:
     """Anchors of a patch: one a location of each level."""
     (size,) = {
         transform["size"]
@@ -140,48 +183,38 @@ def _name(config: Path) -> str:
     )
 
 
-def _key(config: Path, seed: int, args: argparse.Namespace) -> str:
-    """Hash of the config and the settings; a result with the same one is used again."""
-    from mmengine.config import Config
-
-    settings = [args.iters, args.samples, args.device, args.batch_size, args.crop, args.amp, seed]
-    text = Config.fromfile(config).pretty_text + repr(settings)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _run(config: Path, seed: int, args: argparse.Namespace) -> dict:
-    """Rehearse one config in a process of its own, or take the result that is there."""
-    folder = args.out / _name(config).removesuffix(".py") / f"seed{seed}"
-    path = folder / "result.json"
-    if path.is_file() and not args.again:
-        result = json.loads(path.read_text())
-        if result["key"] == _key(config, seed, args) and not result["failure"]:
-            print(f"{_name(config)}, seed {seed}: result is there", flush=True)
-            return result
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    words = [sys.executable, __file__, str(config), "--worker", str(path), "--out", str(args.out)]
-    words += ["--seeds", str(seed), "--iters", str(args.iters), "--samples", str(args.samples)]
-    words += ["--device", args.device] + (["--amp"] if args.amp else [])
+def _run(one: Rehearsal, config: Path, args: argparse.Namespace) -> dict:
+    """Rehearse one config in a process of its own."""
+    words = [sys.executable, __file__, str(config), "--worker", "--out", str(args.out)]
+    words += ["--seeds", str(one.seed), "--iters", str(args.iters)]
+    words += ["--samples", str(args.samples), "--device", args.device]
+    words += ["--amp"] if args.amp else []
     for name in ("batch_size", "crop"):
         if getattr(args, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     threads = str(1 if args.jobs > 1 else os.cpu_count())
     env = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    print(f"{_name(config)}, seed {seed}: begins, log in {folder / 'log.txt'}", flush=True)
-    with open(folder / "log.txt", "w") as log:
-        status = subprocess.run(words, env=env, stdout=log, stderr=log).returncode
+    log = one.folder / "log.txt"
+    print(f"{one.name}, seed {one.seed}: begins, log in {log}", flush=True)
+    with open(log, "w") as file:
+        status = subprocess.run(words, env=env, stdout=file, stderr=file).returncode
+    path = one.folder / "result.json"
     if not path.is_file():
-        reason = (folder / "log.txt").read_text().strip().splitlines()[-1:] or [f"exit {status}"]
+        reason = log.read_text().strip().splitlines()[-1:] or [f"exit status {status}"]
         return dict(
-            config=_name(config), seed=seed, figures={}, changes=[], final_loss=None,
-            step_time=None, memory=None,
-            broken=[f"could not be rehearsed ({reason[0]})"],
+            config=one.name, seed=one.seed, figures={}, changes=one.changes, final_loss=None,
+            step_time=None, memory=None, broken=[f"could not be rehearsed ({reason[0]})"],
         )  # fmt: skip
     result = json.loads(path.read_text())
     verdict = "; ".join(result["broken"]) or "passes"
-    print(f"{_name(config)}, seed {seed}: {verdict}", flush=True)
+    print(f"{one.name}, seed {one.seed}: {verdict}", flush=True)
     return result
+
+
+def _known_results(out: Path) -> dict[str, dict]:
+    """Results of earlier calls by their keys; trainings that broke off are tried again."""
+    found = [json.loads(path.read_text()) for path in sorted(out.glob("**/result.json"))]
+    return {result["key"]: result for result in found if not result["failure"]}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -191,20 +224,19 @@ def main(argv: list[str] | None = None) -> int:
     if missing:
         print(f"rehearse: {missing[0]} is not there; expected a config", file=sys.stderr)
         return 2
-    if args.worker:
-        from mmdet_lesion import InputError
+    if args.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    from mmdet_lesion import InputError
 
-        try:
-            rehearse(args.configs[0], args.seeds[0], args)
-        except (InputError, OSError) as error:
-            print(f"rehearse: {error}", file=sys.stderr)
-            return 1
-        return 0
-    args.out.mkdir(parents=True, exist_ok=True)
-    _prepare_phantoms(args)
-    pairs = [(config, seed) for config in args.configs for seed in args.seeds]
-    with ThreadPoolExecutor(args.jobs) as pool:
-        results = list(pool.map(lambda pair: _run(*pair, args), pairs))
+    try:
+        if args.worker:
+            rehearse(plan(args.configs[0], args.seeds[0], args))
+            return 0
+        args.out.mkdir(parents=True, exist_ok=True)
+        results = _rehearse_all(args)
+    except (InputError, OSError) as error:
+        print(f"rehearse: {error}", file=sys.stderr)
+        return 1 if args.worker else 2
     from rehearsal.report import table_of
 
     table = table_of(results)
@@ -213,18 +245,32 @@ def main(argv: list[str] | None = None) -> int:
     return int(any(result["broken"] for result in results))
 
 
-def _prepare_phantoms(args: argparse.Namespace) -> None:
-    """Make the phantoms that are needed before several processes would."""
-    from mmengine.config import Config
-    from rehearsal.handful import phantom_scans, phantom_slices
-    from rehearsal.shrink import lacks_data
-
-    lacking = [cfg for cfg in map(Config.fromfile, args.configs) if lacks_data(cfg)]
-    kinds = {cfg.model.type == "FocalMix" for cfg in lacking}
-    if False in kinds:
-        phantom_slices(args.out / "data")
-    if True in kinds:
-        phantom_scans(args.out / "data")
+def _rehearse_all(args: argparse.Namespace) -> list[dict]:
+    """Results of all configs and seeds in their order; equal rehearsals run once."""
+    known = {} if args.again else _known_results(args.out)
+    pairs = [(config, seed) for config in args.configs for seed in args.seeds]
+    plans, running = [], {}
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for config, seed in pairs:
+            one = plan(config, seed, args)
+            plans.append(one)
+            if one.key in known:
+                print(f"{one.name}, seed {seed}: as {known[one.key]['config']}, which is there")
+                shutil.rmtree(one.folder / "data", ignore_errors=True)
+            elif one.key in running:
+                shutil.rmtree(one.folder, ignore_errors=True)
+            else:
+                (one.folder / "result.json").unlink(missing_ok=True)
+                running[one.key] = pool.submit(_run, one, config, args)
+    known.update({key: future.result() for key, future in running.items()})
+    results = []
+    for one in plans:
+        result = known[one.key]
+        # Its own name and sentences; the figures may be those of another row.
+        results.append(
+            result | dict(config=one.name, same_as=result["config"], changes=one.changes)
+        )
+    return results
 
 
 if __name__ == "__main__":

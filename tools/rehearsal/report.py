@@ -66,12 +66,18 @@ def table_of(results: list[dict[str, Any]]) -> str:
     ]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for result in results:
-        cells = [f"`{result['config']}`", str(result["seed"])]
+        same = result.get("same_as", result["config"])
+        note = "" if same == result["config"] else f" (as `{same}`)"
+        cells = [f"`{result['config']}`{note}", str(result["seed"])]
         cells += [_number(result["figures"].get(name)) for name in names]
         cells += [_number(result[name]) for name in ("final_loss", "step_time", "memory")]
         cells.append("; ".join(result["broken"]) or "passes")
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "`loss` is the median total loss of the last tenth of the training."]
+    lines += [
+        "",
+        '`loss` is the median total loss of the last tenth of the training. A row "as" another one '
+        "differs from it only in what a rehearsal replaces (data, length, schedule).",
+    ]
     bounds = [
         f"- {_COLUMNS[name]}: {BOUNDS[name]['about']}; "
         + (f"≥ {BOUNDS[name]['min']:g}" if "min" in BOUNDS[name] else f"≤ {BOUNDS[name]['max']:g}")

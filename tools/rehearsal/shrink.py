@@ -227,6 +227,11 @@ def _shorten(cfg: Config, scale: Scale, changes: list[str]) -> None:
         if scheduler["type"] == "LinearLR" and scheduler["end"] > warm_up:
             changes.append(f"warm-up over {warm_up} instead of {scheduler['end']} iterations")
             scheduler["end"] = warm_up
+        if scheduler.get("T_max", 0) >= 5 * scale.iters:
+            changes.append(f"constant rate, as {scheduler['type']} has hardly begun")
+            continue
+        if min(scheduler.get("milestones", [0])) >= scale.iters:
+            continue
         schedulers.append(scheduler)
     cfg.param_scheduler = schedulers
     wrapper = cfg.optim_wrapper
@@ -241,10 +246,13 @@ def _shorten(cfg: Config, scale: Scale, changes: list[str]) -> None:
     # Infinity clips nothing and has the gradient norm logged.
     wrapper.setdefault("clip_grad", dict(max_norm=math.inf))
     for hook in cfg.get("custom_hooks") or []:
-        if "momentum" in hook and hook["type"] in ("TeacherEMAHook", "MeanTeacherMiningHook"):
-            momentum = max(hook["momentum"], min(10 / scale.iters, 0.5))
-            changes.append(f"EMA momentum {momentum:.3g} instead of {hook['momentum']:g}")
+        if hook["type"] in ("TeacherEMAHook", "MeanTeacherMiningHook"):
+            own = hook.get("momentum", 0.001)
+            momentum = max(own, min(10 / scale.iters, 0.5))
+            changes.append(f"EMA momentum {momentum:.3g} instead of {own:g}")
             hook["momentum"] = momentum
+            # No rate falls within a rehearsal, so there is nothing to allow.
+            hook.pop("allow_lr_decay", None)
         if hook.get("begin_mining_iter"):
             hook["begin_mining_iter"] = min(hook["begin_mining_iter"], scale.iters // 2)
     hooks = cfg.default_hooks
