@@ -40,9 +40,13 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("configs", nargs="+", type=Path, metavar="CONFIG")
-    parser.add_argument("--iters", type=positive, default=300, help="default: %(default)s")
     parser.add_argument(
-        "--samples", type=positive, default=8, help="labeled samples (default: %(default)s)"
+        "--iters", type=positive, help="default: 400, and 600 for configs on 3D patches"
+    )
+    parser.add_argument(
+        "--samples",
+        type=positive,
+        help="labeled samples (default: 8, and 4 for configs on 3D patches)",
     )
     parser.add_argument(
         "--device", default="cpu", help="cpu, or cuda for the full size (default: %(default)s)"
@@ -55,7 +59,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--crop",
         type=positive,
-        help="edge of slices in pixels or patches in voxels (default on a CPU: 128 and 48; on a "
+        help="edge of slices in pixels or patches in voxels (default on a CPU: 128 and 32; on a "
         "GPU: whole slices and the config's patches)",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: 0")
@@ -110,11 +114,13 @@ def plan(config: Path, seed: int, args: argparse.Namespace) -> Rehearsal:
     from rehearsal.shrink import Scale, rehearsal_config
 
     cfg = Config.fromfile(config)
-    small = args.device == "cpu"
-    crop = args.crop or ((48 if _on_volumes(cfg) else 128) if small else None)
+    small, volumes = args.device == "cpu", _on_volumes(cfg)
+    crop = args.crop or ((32 if volumes else 128) if small else None)
     batch_size = args.batch_size or (2 if small else None)
+    iters = args.iters or (600 if volumes else 400)
+    samples = args.samples or (4 if volumes else 8)
     folder = args.out / _name(config).removesuffix(".py") / f"seed{seed}"
-    scale = Scale(args.iters, args.samples, batch_size, crop, seed)
+    scale = Scale(iters, samples, batch_size, crop, seed)
     cfg, changes, bare = rehearsal_config(cfg, scale, folder, args.out / "data")
     if args.amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
@@ -186,10 +192,9 @@ def _name(config: Path) -> str:
 def _run(one: Rehearsal, config: Path, args: argparse.Namespace) -> dict:
     """Rehearse one config in a process of its own."""
     words = [sys.executable, __file__, str(config), "--worker", "--out", str(args.out)]
-    words += ["--seeds", str(one.seed), "--iters", str(args.iters)]
-    words += ["--samples", str(args.samples), "--device", args.device]
+    words += ["--seeds", str(one.seed), "--device", args.device]
     words += ["--amp"] if args.amp else []
-    for name in ("batch_size", "crop"):
+    for name in ("iters", "samples", "batch_size", "crop"):
         if getattr(args, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     threads = str(1 if args.jobs > 1 else os.cpu_count())

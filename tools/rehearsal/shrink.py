@@ -65,6 +65,7 @@ def rehearsal_config(
     """
     cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
     changes: list[str] = []
+    batch_size = cfg.train_dataloader.batch_size
     kinds = {dataset["type"] for dataset in _datasets(cfg.train_dataloader.dataset)}
     if kinds == {_VOLUMES}:
         _use_scans(cfg, scale, out, data, changes)
@@ -75,7 +76,7 @@ def rehearsal_config(
             f"{cfg.filename}: train_dataloader has the data sets {', '.join(sorted(kinds))}; "
             f"expected {_SLICES} or {_VOLUMES}"
         )
-    _shorten(cfg, scale, changes)
+    _shorten(cfg, scale, batch_size, changes)
     bare = _without_download(cfg, changes)
     cfg.randomness = dict(seed=scale.seed)
     cfg.work_dir = str(out / "work_dir")
@@ -178,7 +179,8 @@ def _use_scans(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[s
                 if transform["type"] == "LoadVolumeCrop":
                     changes.append(f"patches of {crop} instead of {transform['size']} voxels")
                     transform["size"] = crop
-        overlap = crop // 48 * 16
+        # A multiple of the largest stride, about a third of the window.
+        overlap = max(crop // 48, 1) * 16
         cfg.model.test_cfg.update(window_size=crop, overlap=overlap)
         changes.append(f"tested in windows of {crop} that overlap by {overlap}")
         changes.append(f"scans cropped to {edge} voxels around a nodule")
@@ -205,7 +207,7 @@ def _point_at(dataset: ConfigDict, handful: Handful, ann_file: str) -> None:
     dataset.pop("indices", None)
 
 
-def _shorten(cfg: Config, scale: Scale, changes: list[str]) -> None:
+def _shorten(cfg: Config, scale: Scale, batch_size: int, changes: list[str]) -> None:
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.num_workers, loader.persistent_workers = 0, False
     if "max_iters" in cfg.train_cfg:
@@ -223,7 +225,7 @@ def _shorten(cfg: Config, scale: Scale, changes: list[str]) -> None:
         if scheduler.get("by_epoch", True):
             # Epochs are long, and a rehearsal is over before the first one ends.
             continue
-        warm_up = max(1, scale.iters // 10)
+        warm_up = max(1, scale.iters // 4)
         if scheduler["type"] == "LinearLR" and scheduler["end"] > warm_up:
             changes.append(f"warm-up over {warm_up} instead of {scheduler['end']} iterations")
             scheduler["end"] = warm_up
@@ -235,14 +237,17 @@ def _shorten(cfg: Config, scale: Scale, changes: list[str]) -> None:
         schedulers.append(scheduler)
     cfg.param_scheduler = schedulers
     wrapper = cfg.optim_wrapper
-    base = cfg.get("auto_scale_lr", {}).get("base_batch_size")
+    base = cfg.get("auto_scale_lr", {}).get("base_batch_size", batch_size)
     size = cfg.train_dataloader.batch_size
-    if base and base != size:
-        # The linear rule of MMDetection for SGD; Adam's steps do not scale with the gradient.
+    if base != size:
+        # The linear rule for SGD, the square root for optimizers that normalize the gradient.
+        adaptive = wrapper.optimizer.type.startswith("Adam")
+        factor = math.sqrt(size / base) if adaptive else size / base
         changes.append(
-            f"learning rate {wrapper.optimizer.lr:g} x {size} / {base} for a batch of {size}"
+            f"learning rate {wrapper.optimizer.lr * factor:.3g} instead of "
+            f"{wrapper.optimizer.lr:g} for a batch of {size} instead of {base}"
         )
-        wrapper.optimizer.lr *= size / base
+        wrapper.optimizer.lr *= factor
     # Infinity clips nothing and has the gradient norm logged.
     wrapper.setdefault("clip_grad", dict(max_norm=math.inf))
     for hook in cfg.get("custom_hooks") or []:

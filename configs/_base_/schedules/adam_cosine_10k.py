@@ -5,4 +5,10 @@ test_cfg = dict(type="TestLoop")
 
 param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=False, T_max=10000, eta_min=0)]
 
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="Adam", lr=0.001))
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="Adam", lr=0.001),
+    # One outlying gradient would enlarge Adam's second moment, and so stop the training, for a
+    # thousand steps.
+    clip_grad=dict(max_norm=35),
+)
