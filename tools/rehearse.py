@@ -17,19 +17,14 @@ Examples::
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -78,118 +73,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-#: What of a config decides a rehearsal.
-_DECISIVE = (
-    *("model", "train_dataloader", "test_dataloader", "test_evaluator", "train_cfg"),
-    *("optim_wrapper", "param_scheduler", "custom_hooks", "randomness"),
-)
-
-
-@dataclass
-class Rehearsal:
-    """One config at the scale of a rehearsal.
-
-    Args:
-        name: Path of the config within ``configs``, or its file's name.
-        seed: Of data and training.
-        folder: Where its files are.
-        cfg: The reduced config.
-        changes: What is not as in the given one.
-        bare: Pre-trained weights are missing.
-        key: Hash of all that decides the result.
-    """
-
-    name: str
-    seed: int
-    folder: Path
-    cfg: Any
-    changes: list[str]
-    bare: bool
-    key: str
-
-
-def plan(config: Path, seed: int, args: argparse.Namespace) -> Rehearsal:
-    """Bring a config to the scale of a rehearsal and cut its samples out of the data."""
-    from mmengine.config import Config
-    from rehearsal.shrink import Scale, rehearsal_config
-
-    cfg = Config.fromfile(config)
-    small, volumes = args.device == "cpu", _on_volumes(cfg)
-    crop = args.crop or ((32 if volumes else 128) if small else None)
-    batch_size = args.batch_size or (2 if small else None)
-    iters = args.iters or (600 if volumes else 400)
-    samples = args.samples or (4 if volumes else 8)
-    folder = args.out / _name(config).removesuffix(".py") / f"seed{seed}"
-    scale = Scale(iters, samples, batch_size, crop, seed)
-    cfg, changes, bare = rehearsal_config(cfg, scale, folder, args.out / "data")
-    if args.amp:
-        cfg.optim_wrapper.type = "AmpOptimWrapper"
-        changes.append("mixed precision")
-    # Rows that differ in what a rehearsal replaces, such as lists of scans, are one.
-    parts = {name: cfg.get(name) for name in _DECISIVE}
-    text = Config(parts).pretty_text.replace(str(folder), "") + repr((args.device, bare))
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Rehearsal(_name(config), seed, folder, cfg, changes, bare, key)
-
-
-def rehearse(one: Rehearsal) -> None:
-    """Train and test in this process and write ``result.json``."""
-    from mmengine.registry import init_default_scope
-    from rehearsal.report import judge, plot_rows
-    from rehearsal.trial import run_trial, summarize
-
-    import mmdet_lesion  # noqa: F401
-
-    cfg, out = one.cfg, one.folder
-    init_default_scope(cfg.get("default_scope", "mmdet"))
-    print("\n".join(f"not as in {one.name}: {change}" for change in one.changes), flush=True)
-    trial = run_trial(cfg, calibrate=one.bare)
-    rows = trial.pop("rows")
-    figures = summarize(dict(trial, rows=rows), _anchors(cfg) if _on_volumes(cfg) else None)
-    late = rows[-max(1, len(rows) // 10) :]
-    result = dict(
-        trial,
-        config=one.name,
-        seed=one.seed,
-        key=one.key,
-        changes=one.changes,
-        figures=figures,
-        final_loss=median(row["loss"] for row in late) if rows else None,
-        step_time=median(row["time"] for row in rows) if rows else None,
-        broken=judge(figures, trial["failure"]),
-    )
-    if rows:
-        plot_rows(rows, f"{one.name}, seed {one.seed}", out / "curves.png")
-    with open(out / "rows.jsonl", "w") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    shutil.rmtree(out / "work_dir", ignore_errors=True)
-    shutil.rmtree(out / "data", ignore_errors=True)
-    (out / "result.json").write_text(json.dumps(result, indent=2))
-
-
-def _on_volumes(cfg: Any) -> bool:
-    return cfg.model.type == "FocalMix"
-
-
-def _anchors(cfg: Any) -> int:
-    """Anchors of a patch: one a location of each level."""
-    (size,) = {
-        transform["size"]
-        for dataset in cfg.train_dataloader.dataset.get("datasets", [cfg.train_dataloader.dataset])
-        for transform in dataset.pipeline
-        if transform["type"] == "LoadVolumeCrop"
-    }
-    return sum((size // s) ** 3 for s in cfg.model.bbox_head.anchor_generator.strides)
-
-
-def _name(config: Path) -> str:
-    path = config.resolve()
-    return (
-        str(path.relative_to(ROOT / "configs")) if ROOT / "configs" in path.parents else path.name
-    )
-
-
-def _run(one: Rehearsal, config: Path, args: argparse.Namespace) -> dict:
+def _run(one: Any, config: Path, args: argparse.Namespace) -> dict:
     """Rehearse one config in a process of its own."""
     words = [sys.executable, __file__, str(config), "--worker", "--out", str(args.out)]
     words += ["--seeds", str(one.seed), "--device", args.device]
@@ -235,6 +119,8 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         if args.worker:
+            from rehearsal.plan import plan, rehearse
+
             rehearse(plan(args.configs[0], args.seeds[0], args))
             return 0
         args.out.mkdir(parents=True, exist_ok=True)
@@ -252,6 +138,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _rehearse_all(args: argparse.Namespace) -> list[dict]:
     """Results of all configs and seeds in their order; equal rehearsals run once."""
+    from rehearsal.plan import plan
+
     known = {} if args.again else _known_results(args.out)
     pairs = [(config, seed) for config in args.configs for seed in args.seeds]
     plans, running = [], {}

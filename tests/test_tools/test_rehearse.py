@@ -22,9 +22,9 @@ def tool(load_tool):
 
 @pytest.fixture
 def parts(tool):
-    from rehearsal import handful, report, shrink, trial
+    from rehearsal import handful, plan, report, shrink, trial
 
-    return {"handful": handful, "report": report, "shrink": shrink, "trial": trial}
+    return {"handful": handful, "plan": plan, "report": report, "shrink": shrink, "trial": trial}
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -171,9 +171,9 @@ def test_a_config_on_slices_from_end_to_end(tool, root, phantom_store, tmp_path,
     printed = capsys.readouterr().out
     assert "overfit is" in printed
     assert (tmp_path / "out/table.md").read_text() in printed
-    # A second call takes the result, other settings do not.
+    # A second call takes the result.
     assert tool.main([*args, "--out", str(tmp_path / "out")]) == 1
-    assert "result is there" in capsys.readouterr().out
+    assert "as own.py, which is there" in capsys.readouterr().out
 
 
 def test_a_config_on_scans_from_end_to_end(tool, root, luna16_store, tmp_path, capsys):
@@ -192,6 +192,64 @@ def test_a_config_on_scans_from_end_to_end(tool, root, luna16_store, tmp_path, c
         assert figures.keys() >= {"guessed_pos_share", "guess_time_ratio", "overfit"}
         assert figures["guess_time_ratio"] > 0
     assert "batch of 4 (2 labeled) instead of 8" in capsys.readouterr().out
+
+
+def plans(tool, tmp_path, configs, *args):
+    """Rehearsals of shipped configs on phantoms that are not cut out of anything."""
+    from rehearsal.plan import plan
+
+    options = tool.parse_args([*map(str, configs), "--out", str(tmp_path), *args])
+    return [plan(config, 0, options) for config in options.configs]
+
+
+@pytest.fixture
+def without_data(parts, monkeypatch):
+    handful = parts["handful"]
+    there = handful.Handful("data", "handful.json", "unlabeled.json")
+    monkeypatch.setattr(
+        parts["shrink"], "phantom_slices", lambda _: ("", dict(slice="", volume=""))
+    )
+    monkeypatch.setattr(parts["shrink"], "phantom_scans", lambda _: ("", "", ""))
+    for name in ("crop_slices", "crop_scans"):
+        monkeypatch.setattr(parts["shrink"], name, lambda *args: there)
+
+
+def test_rows_that_differ_in_their_data_alone_are_one_rehearsal(tool, root, without_data, tmp_path):
+    names = ("supervised_luna16_25", "supervised_luna16_533", "supervised_luna16_fold")
+    configs = [root / f"configs/focalmix/{name}.py" for name in names]
+    configs += [root / "configs/focalmix/supervised_mixup_luna16_533.py"]
+    keys = [one.key for one in plans(tool, tmp_path, configs)]
+    assert len(set(keys[:3])) == 1
+    assert keys[3] != keys[0]
+    assert plans(tool, tmp_path, configs[:1], "--iters", "20")[0].key != keys[0]
+    assert plans(tool, tmp_path, configs[:1], "--crop", "64")[0].key != keys[0]
+
+
+def test_rates_follow_the_batch(tool, root, without_data, tmp_path):
+    sgd, adam = plans(
+        tool, tmp_path,
+        [root / "configs/uld/faster_rcnn_deeplesion.py",
+         root / "configs/focalmix/focalmix_luna16_100.py"],
+    )  # fmt: skip
+    # From 16 to 2 images, linearly; from 16 to 4 patches, by the root.
+    assert sgd.cfg.optim_wrapper.optimizer.lr == pytest.approx(0.0025)
+    assert adam.cfg.optim_wrapper.optimizer.lr == pytest.approx(0.0005)
+    assert adam.cfg.train_dataloader.sampler.batch_size == 4
+    # What is trained stays as it is.
+    full = Config.fromfile(root / "configs/uld/faster_rcnn_deeplesion.py").model
+    for part in ("neck", "rpn_head", "roi_head", "train_cfg", "test_cfg"):
+        assert sgd.cfg.model[part] == full[part]
+    assert {**sgd.cfg.model.backbone, "init_cfg": 0} == {**full.backbone, "init_cfg": 0}
+
+
+def test_the_full_size_keeps_crops_and_batches(tool, root, without_data, tmp_path):
+    (one,) = plans(
+        tool, tmp_path, [root / "configs/focalmix/focalmix_luna16_100.py"], "--device", "cuda"
+    )
+    assert one.cfg.train_dataloader.batch_size == 16
+    assert one.cfg.model.test_cfg.window_size == 160
+    assert one.cfg.train_dataloader.dataset.datasets[0].pipeline[0].size == 160
+    assert one.cfg.optim_wrapper.optimizer.lr == 0.001
 
 
 def test_a_config_that_is_not_there(tool, tmp_path, capsys):

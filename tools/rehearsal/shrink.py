@@ -180,7 +180,7 @@ def _use_scans(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[s
                     changes.append(f"patches of {crop} instead of {transform['size']} voxels")
                     transform["size"] = crop
         # A multiple of the largest stride, about a third of the window.
-        overlap = max(crop // 48, 1) * 16
+        overlap = max(crop // 48, crop // 32 > 0) * 16
         cfg.model.test_cfg.update(window_size=crop, overlap=overlap)
         changes.append(f"tested in windows of {crop} that overlap by {overlap}")
         changes.append(f"scans cropped to {edge} voxels around a nodule")
@@ -229,7 +229,7 @@ def _shorten(cfg: Config, scale: Scale, batch_size: int, changes: list[str]) -> 
         if scheduler["type"] == "LinearLR" and scheduler["end"] > warm_up:
             changes.append(f"warm-up over {warm_up} instead of {scheduler['end']} iterations")
             scheduler["end"] = warm_up
-        if scheduler.get("T_max", 0) >= 5 * scale.iters:
+        if scheduler.get("T_max", 0) >= 4 * scale.iters:
             changes.append(f"constant rate, as {scheduler['type']} has hardly begun")
             continue
         if min(scheduler.get("milestones", [0])) >= scale.iters:
