@@ -3,11 +3,14 @@ import shutil
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from mmdet_lesion.datasets.converters import Luna16Conversion, StrictError
 from mmdet_lesion.errors import InputError
-from mmdet_lesion.io import load_volume, open_volume, read_metaimage
-from mmdet_lesion.structures import Frame
+from mmdet_lesion.io import load_volume, open_volume, read_json, read_metaimage
+from mmdet_lesion.io.metaimage import write_metaimage
+from mmdet_lesion.io.scans import find_scans, read_scan
+from mmdet_lesion.structures import Frame, Volume
 
 from .raw import kill_at, tree
 
@@ -247,3 +250,39 @@ def test_wrong_folders(tmp_path, luna16_raw):
         Luna16Conversion(tmp_path, tmp_path / "out")
     with pytest.raises(InputError, match="expected three positive numbers"):
         Luna16Conversion(luna16_raw, tmp_path / "out", (1, 1, 0))
+
+
+def test_a_real_nodule_lies_where_its_annotation_says(lesion_data, tmp_path):
+    """LIDC-IDRI-0314, a scan of LUNA16, from DICOM: its nodule of 15.5 mm in the store."""
+    uid = "1.3.6.1.4.1.14519.5.2.1.6279.6001.154677396354641150280013275227"
+    (source,) = find_scans([lesion_data / "ct/lidc_0314_dicom"])
+    scan = read_scan(source)
+    assert scan.series_uid == uid
+    # The slices around the nodule.
+    first, last = 120, 200
+    part = Volume(
+        scan.volume.array[first:last],
+        scan.volume.spacing,
+        tuple(scan.volume.voxel_to_world((0, 0, first))[0]),
+        scan.volume.direction,
+    )
+    raw, out = tmp_path / "raw", tmp_path / "data"
+    (raw / "subset3").mkdir(parents=True)
+    write_metaimage(raw / "subset3" / f"{uid}.mhd", part)
+    rows = (lesion_data / "luna16/annotations.csv").read_text().splitlines(keepends=True)
+    (raw / "annotations.csv").write_text(rows[0] + "".join(row for row in rows if uid in row))
+    Luna16Conversion(raw, out, train=1, test=0, labeled=(1,), unlabeled=0).run(progress=False)
+    (entry,) = read_json(out / "annotations/train_1.json")["data_list"]
+    (nodule,) = entry["instances"]
+    box = np.array(nodule["bbox_3d"])
+    low = np.floor(box[:3]).astype(int) - 8
+    high = np.ceil(box[3:]).astype(int) + 8
+    stored = open_volume(out / f"volumes/{uid}.b2nd")
+    crop = stored.read_crop(low[::-1].tolist(), high[::-1].tolist())
+    # Opened, so that vessels come off; the nodule is the piece at the center of its box.
+    pieces, _ = ndimage.label(ndimage.binary_opening(crop > -300, iterations=2))
+    center = (box[:3] + box[3:]) / 2 - low
+    piece = pieces == pieces[tuple(np.floor(center[::-1]).astype(int))]
+    found = np.array(ndimage.center_of_mass(piece))[::-1] + 0.5
+    np.testing.assert_allclose(found, center, atol=0.5)
+    assert np.cbrt(6 * piece.sum() / np.pi) == pytest.approx(nodule["diameter_mm"], abs=1.0)
