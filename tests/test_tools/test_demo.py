@@ -5,6 +5,8 @@ import math
 import pytest
 from rich.console import Console
 
+from mmdet_lesion.io.harvester import write_detections, write_ground_truth
+
 
 @pytest.fixture(scope="module")
 def demo(load_tool):
@@ -48,14 +50,42 @@ def test_table_shows_mean_and_deviation_over_seeds(demo):
 
 
 def test_rows_name_configs_that_are_there(demo):
-    assert {run for run, _ in demo.ROWS.values()} == set(demo.RUNS)
-    for config in demo.RUNS.values():
-        assert (demo.PHANTOM / f"{config}.py").is_file()
+    for rows, runs in ((demo.ROWS, demo.RUNS), (demo.IGNORE_ROW, demo.IGNORE_RUN)):
+        assert {run for run, _ in rows.values()} == set(runs)
+        for config in runs.values():
+            assert (demo.PHANTOM / f"{config}.py").is_file()
+
+
+def test_gains_are_told_against_the_averaged_weights(demo, tmp_path, capsys):
+    box = [10.0, 10.0, 30.0, 30.0]
+    names = [f"{i:06d}_01_01_000-010" for i in range(4)]
+    models = {**demo.ROWS, **demo.IGNORE_ROW}
+    for seed in (5, 6):
+        folder = tmp_path / f"seed{seed}"
+        truth = {name: {3: [[*box, 3, 3]]} for name in names}
+        (folder / "raw/harvester").mkdir(parents=True)
+        write_ground_truth(folder / "raw/harvester/Revised-Test1071.pkl", truth)
+        for row, (run, model) in models.items():
+            # The mean teacher finds all lesions, the others the half of them.
+            number = 4 if row == "mean teacher" else 2
+            found = {
+                name: [[(3, [*box, 0.9])]] if i < number else [] for i, name in enumerate(names)
+            }
+            (folder / run).mkdir(exist_ok=True)
+            write_detections(folder / run / f"test_{model}.detections.pkl", found)
+    demo.print_gains(tmp_path, [5, 6], ignore=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6
+    assert lines[1].startswith("mean teacher over supervised, EMA, AP: +50.0 points")
+    assert lines[3].startswith("full labels, EMA over supervised, EMA, AP: +0.0 points")
+    assert lines[5].startswith("mean teacher, ignoring over supervised, EMA, AP: +0.0 points")
+    assert "over 2 seeds and their volumes +0.0 to +0.0" in lines[5]
 
 
 @pytest.mark.slow
 def test_late_in_the_demo_mining_is_clean_and_finds_hidden_lesions(demo, tmp_path):
-    demo.train(tmp_path, "mean_teacher", demo.make_data(tmp_path, seed=3))
+    data = demo.make_data(tmp_path, seed=3)
+    demo.train(tmp_path, "mean_teacher", demo.RUNS["mean_teacher"], data)
     figures = demo.mining_figures(tmp_path / "mean_teacher")
     assert figures["mining precision"] >= 85
     assert figures["mining recall"] >= 40
