@@ -59,7 +59,7 @@ def plan(config: Path, seed: int, args: argparse.Namespace) -> Rehearsal:
     small, volumes = args.device == "cpu", _on_volumes(cfg)
     crop = args.crop or ((32 if volumes else 128) if small else None)
     batch_size = args.batch_size or (2 if small else None)
-    iters = args.iters or (600 if volumes else 400)
+    iters = args.iters or (1000 if volumes else 400)
     samples = args.samples or (4 if volumes else 8)
     folder = args.out / _name(config).removesuffix(".py") / f"seed{seed}"
     scale = Scale(iters, samples, batch_size, crop, seed)

@@ -215,6 +215,9 @@ def _shorten(cfg: Config, scale: Scale, batch_size: int, changes: list[str]) -> 
     else:
         length = f"{cfg.train_cfg.max_epochs} epochs"
     changes.append(f"{scale.iters} iterations instead of {length}")
+    if cfg.train_dataloader.sampler.type == "DefaultSampler":
+        # mmengine waits two seconds at the end of each epoch, here of a few batches.
+        cfg.train_dataloader.sampler = dict(type="InfiniteSampler", shuffle=True)
     cfg.train_cfg = dict(
         type="IterBasedTrainLoop", max_iters=scale.iters, val_interval=2 * scale.iters
     )
@@ -229,9 +232,9 @@ def _shorten(cfg: Config, scale: Scale, batch_size: int, changes: list[str]) -> 
         if scheduler["type"] == "LinearLR" and scheduler["end"] > warm_up:
             changes.append(f"warm-up over {warm_up} instead of {scheduler['end']} iterations")
             scheduler["end"] = warm_up
-        if scheduler.get("T_max", 0) >= 4 * scale.iters:
-            changes.append(f"constant rate, as {scheduler['type']} has hardly begun")
-            continue
+        if scheduler.get("T_max", 0) > scale.iters:
+            changes.append(f"{scheduler['type']} over {scale.iters} iterations")
+            scheduler["T_max"] = scale.iters
         if min(scheduler.get("milestones", [0])) >= scale.iters:
             continue
         schedulers.append(scheduler)
@@ -260,6 +263,7 @@ def _shorten(cfg: Config, scale: Scale, batch_size: int, changes: list[str]) -> 
             hook.pop("allow_lr_decay", None)
         if hook.get("begin_mining_iter"):
             hook["begin_mining_iter"] = min(hook["begin_mining_iter"], scale.iters // 2)
+    cfg.log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
     hooks = cfg.default_hooks
     hooks.checkpoint = dict(type="CheckpointHook", interval=-1, save_last=False)
     hooks.logger = dict(type="LoggerHook", interval=20)
