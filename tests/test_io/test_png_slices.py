@@ -61,7 +61,7 @@ def test_what_is_no_slice_is_refused(png, data, kind, message):
 
 def test_published_slices_have_the_right_hu(lesion_data):
     paths = sorted((lesion_data / "deeplesion/Images_png").glob("*/*.png"))
-    assert len(paths) == 10
+    assert len(paths) >= 10
     for path in paths:
         hu = read_hu(path)
         assert hu.shape == (512, 512)

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -81,7 +82,11 @@ def test_wrong_folders(tmp_path):
 
 
 def test_real_scans(lesion_data, tmp_path):
-    result = PoolConversion(lesion_data / "ct", tmp_path / "out", (4, 4, 4)).run(progress=False)
+    pool = tmp_path / "pool"
+    shutil.copytree(lesion_data / "ct/thorax_4mm_dicom", pool / "thorax_4mm_dicom")
+    for name in ("thorax_1.5mm.nii.gz", "thorax_4mm.nrrd"):
+        shutil.copy(lesion_data / "ct" / name, pool)
+    result = PoolConversion(pool, tmp_path / "out", (4, 4, 4)).run(progress=False)
     assert result.report.problems == []
     volumes = {e["volume"]: load_volume(tmp_path / "out/volumes" / f"{e['volume']}.b2nd")
                for e in entries(tmp_path / "out")}  # fmt: skip

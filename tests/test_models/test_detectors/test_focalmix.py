@@ -25,7 +25,8 @@ def tiny_config(**kwargs):
     """The full config on two levels, with a receptive field of a few voxels."""
     cfg = Config.fromfile(BASE).model
     cfg.data_preprocessor.size_divisor = 4
-    cfg.backbone.update(channels=(4, 6), stage_blocks=(1, 1))
+    # All weights count from the start.
+    cfg.backbone.update(channels=(4, 6), stage_blocks=(1, 1), zero_init_residual=False)
     cfg.neck.update(in_channels=(4, 6), out_channels=4)
     cfg.bbox_head.update(in_channels=4, feat_channels=4)
     cfg.bbox_head.anchor_generator.update(strides=(2, 4), sizes=(4, 8))
