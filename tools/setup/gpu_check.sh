@@ -9,7 +9,7 @@
 #
 # WHEELS: the archive of carry_wheels.py (build/carry/wheels.tar.xz). PREFIX: where setup installs
 # (build/gpu). PYTHON: the interpreter that has torch (python3). ROWS: configs, by default the four
-# main rows. REHEARSE_ARGS: further arguments of tools/rehearse.py. LIMIT_SETUP, LIMIT_TESTS,
+# main rows. REHEARSE_ARGS: further arguments of tools/rehearse.py (--iters 150). LIMIT_SETUP, LIMIT_TESTS,
 # LIMIT_BENCHMARK and LIMIT_REHEARSE (both: a config): seconds.
 set -uo pipefail
 
@@ -88,7 +88,7 @@ for part in "$@"; do
                 name=$(basename "$row" .py)
                 # shellcheck disable=SC2086
                 run "rehearse:$name" "${LIMIT_REHEARSE:-140}" "$PYTHON" tools/rehearse.py "$row" \
-                    --device cuda --out "$PREFIX/rehearsal/$name" ${REHEARSE_ARGS:-}
+                    --device cuda --out "$PREFIX/rehearsal/$name" ${REHEARSE_ARGS:---iters 150}
                 cp "$PREFIX/rehearsal/$name/table.md" "$OUT/rehearse_$name.md" 2> /dev/null
             done
             ;;
