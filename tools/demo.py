@@ -124,6 +124,7 @@ def print_gains(out: Path, seeds: list[int], ignore: bool = False) -> None:
     """Print what each row gains over the supervised EMA, with its band over seeds and scans."""
     _, baseline, *others = {**ROWS, **(IGNORE_ROW if ignore else {})}
     results = {row: [] for row in (baseline, *others)}
+    over = f"over {len(seeds)} seeds and their volumes" if seeds[1:] else "over volumes, one seed:"
     for seed in seeds:
         truth = read_ground_truth(out / f"seed{seed}/raw/harvester/Revised-Test1071.pkl")
         for row, of_seeds in results.items():
@@ -136,7 +137,7 @@ def print_gains(out: Path, seeds: list[int], ignore: bool = False) -> None:
             low, high = 100 * difference.band.low, 100 * difference.band.high
             print(
                 f"{row} over {baseline}, {name}: {100 * difference.value:+.1f} points (95 % band "
-                f"over {len(seeds)} seeds and their volumes {low:+.1f} to {high:+.1f}, "
+                f"{over} {low:+.1f} to {high:+.1f}, "
                 f"p = {difference.p_value:.3f})"
             )
 
