@@ -6,7 +6,6 @@ import math
 import resource
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -212,9 +211,3 @@ def summarize(result: dict[str, Any], anchors: int | None = None) -> dict[str, f
     name = next((name for name in METRICS if name in result["metrics"]), None)
     figures["overfit"] = result["metrics"][name] if name else math.nan
     return figures
-
-
-def checkpoint_free(folder: Path) -> None:
-    """Remove the checkpoints of a work folder; a rehearsal has no use for them."""
-    for path in folder.glob("*.pth"):
-        path.unlink()

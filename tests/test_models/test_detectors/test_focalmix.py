@@ -222,7 +222,7 @@ def test_candidates_and_objects_are_bounded():
     assert [len(one) for one in model.guess(patches, anchors).objects] == [5, 5]
     best = model.guess(patches, anchors, CUBE_SYMMETRIES[:1]).objects
     # The objects are the best ones, so a tenth of the candidates gives the same.
-    model.max_candidates = 500
+    model.max_candidates = 100
     few = model.guess(patches, anchors, CUBE_SYMMETRIES[:1]).objects
     for mine, other in zip(few, best):
         torch.testing.assert_close(mine, other)
