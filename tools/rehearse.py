@@ -151,7 +151,7 @@ def _rehearse_all(args: argparse.Namespace) -> list[dict]:
                 print(f"{one.name}, seed {seed}: as {known[one.key]['config']}, which is there")
                 shutil.rmtree(one.folder / "data", ignore_errors=True)
             elif one.key in running:
-                shutil.rmtree(one.folder, ignore_errors=True)
+                shutil.rmtree(one.folder / "data", ignore_errors=True)
             else:
                 (one.folder / "result.json").unlink(missing_ok=True)
                 running[one.key] = pool.submit(_run, one, config, args)

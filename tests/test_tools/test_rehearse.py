@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,6 +97,26 @@ def test_a_lesion_that_fits_nowhere_is_told(parts, phantom_store, tmp_path):
             phantom_store / "annotations/train.json",
             phantom_store / "volumes", tmp_path, 2, 2, 0, False,
         )  # fmt: skip
+
+
+def test_phantoms_replace_their_own_kind_alone(parts, tmp_path, monkeypatch):
+    handful, made = parts["handful"], []
+    monkeypatch.setattr(handful, "make_deeplesion", lambda out, *_, **__: made.append(out))
+    monkeypatch.setattr(handful, "Conversion", lambda *_, **__: SimpleNamespace(run=lambda **_: 0))
+    foreign = tmp_path / "foreign" / "phantom_slices"
+    foreign.mkdir(parents=True)
+    (foreign / "mine.txt").write_text("keep")
+    with pytest.raises(InputError, match=r"has no rehearsal.json, so it is not of a rehearsal"):
+        handful.phantom_slices(tmp_path / "foreign")
+    assert (foreign / "mine.txt").read_text() == "keep"
+    for _ in range(2):
+        handful.phantom_slices(tmp_path / "own")
+    assert len(made) == 1
+    # An interrupted one is begun anew.
+    record = tmp_path / "own/phantom_slices/rehearsal.json"
+    record.write_text(record.read_text().replace("true", "false"))
+    handful.phantom_slices(tmp_path / "own")
+    assert len(made) == 2
 
 
 def healthy_rows(num=40):

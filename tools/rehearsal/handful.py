@@ -32,6 +32,8 @@ __all__ = ["Handful", "crop_scans", "crop_slices", "phantom_scans", "phantom_sli
 SLAB = 4.0
 #: Largest share of a crop's edge that a lesion may take.
 _LARGEST = 0.75
+# Tells that a folder is ours, and whether it is complete.
+_RECORD = "rehearsal.json"
 # Phantoms to choose the samples from.
 _VOLUMES, _SCANS = 16, 8
 
@@ -61,7 +63,8 @@ def phantom_slices(out: Path) -> tuple[Path, dict[str, Path]]:
         Folder of the volumes, and the annotation file for key slices (``slice``) and for whole
         volumes (``volume``).
     """
-    raw, data = out / "raw_slices", out / "slices"
+    folder = out / "phantom_slices"
+    raw, data = folder / "raw", folder / "store"
     files = {
         "slice": data / "annotations" / "test.json",
         "volume": data / "annotations" / "harvester_test.json",
@@ -79,10 +82,10 @@ def phantom_slices(out: Path) -> tuple[Path, dict[str, Path]]:
         hypodense=0.0,
         split=(0, 0, _VOLUMES),
     )
-    if not _is_made(raw, data, settings):
+    if not _is_made(folder, settings):
         make_deeplesion(raw, settings, workers=2, overwrite=True)
         Conversion(raw, data, spacing=(0.0, 0.0), masks=True).run(workers=2, progress=False)
-        _mark_made(data, settings)
+        _mark_made(folder, settings)
     return data / "volumes", files
 
 
@@ -95,7 +98,8 @@ def phantom_scans(out: Path) -> tuple[Path, Path, Path]:
     Returns:
         Folder of the volumes, and the lists of labeled and of unlabeled scans.
     """
-    raw, data = out / "raw_scans", out / "scans"
+    folder = out / "phantom_scans"
+    raw, data = folder / "raw", folder / "store"
     settings = Luna16PhantomConfig(
         volumes=_SCANS,
         size=256,
@@ -109,12 +113,12 @@ def phantom_scans(out: Path) -> tuple[Path, Path, Path]:
         padded=0.0,
     )
     labeled, unlabeled = _SCANS // 2, _SCANS // 2 - 1
-    if not _is_made(raw, data, settings):
+    if not _is_made(folder, settings):
         make_luna16(raw, settings, workers=2, overwrite=True)
         Luna16Conversion(
             raw, data, train=_SCANS - 1, test=1, labeled=[labeled], unlabeled=unlabeled
         ).run(workers=2, progress=False)
-        _mark_made(data, settings)
+        _mark_made(folder, settings)
     annotations = data / "annotations"
     return (
         data / "volumes",
@@ -123,19 +127,24 @@ def phantom_scans(out: Path) -> tuple[Path, Path, Path]:
     )
 
 
-def _is_made(raw: Path, data: Path, settings: Any) -> bool:
-    made = data / "rehearsal.json"
-    if made.is_file() and read_json(made) == {"settings": repr(settings)}:
-        return True
-    if raw.exists() or data.exists():
-        # What lies there was made by other settings or was interrupted; both are ours.
-        shutil.rmtree(raw, ignore_errors=True)
-        shutil.rmtree(data, ignore_errors=True)
+def _is_made(folder: Path, settings: Any) -> bool:
+    """Whether the phantoms are there; otherwise the folder is emptied and ready to be filled."""
+    path = folder / _RECORD
+    if folder.exists():
+        if not path.is_file():
+            raise InputError(
+                f"{folder} has no {_RECORD}, so it is not of a rehearsal; expected another --out"
+            )
+        if read_json(path) == {"settings": repr(settings), "complete": True}:
+            return True
+        # Made by other settings, or interrupted.
+        shutil.rmtree(folder)
+    write_json(path, {"settings": repr(settings), "complete": False})
     return False
 
 
-def _mark_made(data: Path, settings: Any) -> None:
-    write_json(data / "rehearsal.json", {"settings": repr(settings)})
+def _mark_made(folder: Path, settings: Any) -> None:
+    write_json(folder / _RECORD, {"settings": repr(settings), "complete": True})
 
 
 def crop_slices(
