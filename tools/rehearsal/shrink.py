@@ -177,8 +177,14 @@ def _use_scans(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[s
         for one in datasets:
             for transform in one.pipeline:
                 if transform["type"] == "LoadVolumeCrop":
-                    changes.append(f"patches of {crop} instead of {transform['size']} voxels")
-                    transform["size"] = crop
+                    # As much of a patch may lie beyond the scan as in the config.
+                    own = transform.get("border", 16)
+                    border = round(own * crop / transform["size"])
+                    sentence = f"patches of {crop} instead of {transform['size']} voxels"
+                    sentence += f", {border} instead of {own} of them beyond a scan's edge"
+                    if sentence not in changes:
+                        changes.append(sentence)
+                    transform.update(size=crop, border=border)
         # A multiple of the largest stride, about a third of the window.
         overlap = max(crop // 48, crop // 32 > 0) * 16
         cfg.model.test_cfg.update(window_size=crop, overlap=overlap)
