@@ -14,7 +14,7 @@ from torch import Tensor
 from ..engine import MeanTeacherMiningHook, gt_nms, predict_views
 from ..errors import InputError
 from ..io.volume_store import open_volume
-from ..structures import Grid
+from ..structures import Geometry
 from ..visualization import draw_lesion_overlay, window_to_uint8
 
 
@@ -105,7 +105,9 @@ def detected_overlays(
         if at is None:
             at = int(marked.slice_inds[0])
             marked, result = (found[found.slice_inds == at] for found in (marked, result))
-            position = Grid.from_dict(sample.grid).slices_to_published(at)
+            position = Geometry.from_dict(sample.geometry).slices_to(
+                Geometry.from_dict(sample.published_geometry), at
+            )
         result = result[result.scores >= score_thr]
         # Predictions are in pixels of the stored slices, what was loaded may be resized.
         scale = torch.tensor(sample.scale_factor).repeat(2)

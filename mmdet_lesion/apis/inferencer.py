@@ -18,7 +18,7 @@ from mmengine import Config
 from ..errors import InputError
 from ..io import SUFFIX, atomic_write, save_volume
 from ..io.scans import Scan, ScanSource, find_scans, read_scan
-from ..structures import Grid, Orientation, Volume
+from ..structures import Volume
 from ..version import __version__
 from ..visualization.report import write_report
 from .detector import load_detector
@@ -219,16 +219,17 @@ class LesionInferencer:
             The lesions by falling score, and warnings.
         """
         report = progress or (lambda stage, share: None)
-        orientation = Orientation.of(scan.volume)
-        turned = orientation.apply(scan.volume)
+        symmetry = scan.volume.geometry.symmetry_to_patient()
+        permuted = scan.volume.permute(symmetry)
         report("resampling", 0.1)
         # Formats write a spacing with more or fewer digits; one scan must become the same voxels.
-        spacing = tuple(round(value, 4) or value for value in turned.spacing)
+        spacing = tuple(round(value, 4) or value for value in permuted.spacing)
         wanted = tuple(new or own for new, own in zip(self.detector.spacing, spacing, strict=True))
         if self.detector.keep_thick:
             wanted = (*wanted[:2], max(wanted[2], spacing[2]))
-        resampled = Volume(turned.array, spacing).resample(wanted)
-        grid = Grid(turned.shape, spacing, resampled.shape, resampled.spacing)
+        permuted = Volume(permuted.array, spacing)
+        resampled = permuted.resample(wanted)
+        geometry = resampled.geometry
         # The config's own test pipeline reads stored volumes, piece by piece.
         with tempfile.TemporaryDirectory(prefix="mmdet_lesion_") as folder:
             path = Path(folder) / f"scan{SUFFIX}"
@@ -237,15 +238,15 @@ class LesionInferencer:
             found = predict_boxes(
                 self.detector,
                 path,
-                grid,
+                geometry,
                 score_thr,
                 batch_size,
                 lambda done, total: report("detecting", 0.15 + 0.75 * done / total),
             )
-        lesions = locate_lesions(found, grid, orientation, scan, self.detector.classes)
+        lesions = locate_lesions(found, geometry, permuted.geometry, scan, self.detector.classes)
         warnings = []
-        if orientation.slice_axis != 2:
-            axis = AXES[orientation.slice_axis]
+        if symmetry.axes[0] != 0:
+            axis = AXES[2 - symmetry.axes[0]]
             warnings.append(f"the slices are not axial; axial ones were cut along {axis}")
         if len(lesions) > MAX_LESIONS:
             warnings.append(
@@ -326,7 +327,7 @@ def _scan_info(scan: Scan) -> dict[str, Any]:
         spacing=list(volume.spacing),
         origin=list(volume.origin),
         direction=list(volume.direction),
-        slice_axis=AXES[Orientation.of(volume).slice_axis],
+        slice_axis=AXES[2 - volume.geometry.symmetry_to_patient().axes[0]],
     )
 
 

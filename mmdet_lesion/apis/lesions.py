@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..io.scans import Scan
-from ..structures import Grid, Orientation, Volume
+from ..structures import Geometry
 from .predict_boxes import StoreBoxes
 
 __all__ = ["Lesion", "ScanResult", "locate_lesions"]
@@ -31,7 +31,7 @@ class Lesion:
         bounds_world: ``[x1, y1, z1, x2, y2, z2]`` in mm, LPS, the smallest box along the world's
             axes around the lesion's box.
         size_mm: Edges of the box along the array's x, y and z in mm.
-        slice_range: First and last slice (counted from 0 along the scan's slice axis) whose centre
+        slice_range: First and last slice (counted from 0 along the scan's slice axis) whose center
             lies in the box.
         key_slice: The slice that shows it best.
         key_file: File of that slice, for scans of one file a slice.
@@ -92,36 +92,40 @@ class ScanResult:
 
 def locate_lesions(
     found: StoreBoxes,
-    grid: Grid,
-    orientation: Orientation,
+    resampled: Geometry,
+    permuted: Geometry,
     scan: Scan,
     classes: tuple[str, ...] = ("lesion",),
 ) -> list[Lesion]:
-    """Carry boxes of the store back to the original array and the world.
+    """Convert boxes of the resampled volume to voxels of the scan and to the world.
 
     Args:
-        found: Boxes in the store's voxels.
-        grid: From the turned array to the store.
-        orientation: From the original array to the turned one.
+        found: Boxes in voxels of the resampled volume.
+        resampled: Geometry of the resampled volume.
+        permuted: Its geometry before resampling: the scan's with the axes brought to the
+            patient's.
         scan: The scan.
         classes: Names of the labels.
 
     Returns:
         Lesions by falling score; boxes end where the scan ends.
     """
-    volume = scan.volume
-    size = np.array(volume.shape[::-1], dtype=np.float64)
-    boxes = orientation.boxes_to_original(grid.boxes3d_to_array(found.boxes))
-    boxes = np.clip(boxes, 0, np.tile(size, 2))
-    center, low, high = world_bounds(volume, boxes)
-    edges = (boxes[:, 3:] - boxes[:, :3]) * volume.spacing
-    axis = orientation.slice_axis
-    depth = int(size[axis])
-    key = np.rint(grid.slices_to_published(found.key_slices)).astype(int)
-    key = orientation.slices_to_original(np.clip(key, 0, depth - 1))
+    geometry = scan.volume.geometry
+    symmetry = geometry.symmetry_to_patient()
+    boxes = resampled.boxes_to(permuted, found.boxes)
+    boxes = symmetry.inverse.apply_boxes(boxes, permuted.shape)
+    boxes = np.clip(boxes, 0, np.tile(geometry.size, 2))
+    corners = geometry.corners_to_world(boxes)
+    center, low, high = corners.mean(axis=1), corners.min(axis=1), corners.max(axis=1)
+    edges = (boxes[:, 3:] - boxes[:, :3]) * geometry.spacing
+    # The array's axis (x, y, z) along which axial slices are stacked.
+    axis = 2 - symmetry.axes[0]
+    key = np.rint(resampled.slices_to(permuted, found.key_slices)).astype(int)
+    key = np.clip(key, 0, permuted.shape[0] - 1)
+    key = symmetry.source_index(0, key, geometry.shape)
     first = np.ceil(boxes[:, axis] - 0.5).astype(int)
     last = np.ceil(boxes[:, 3 + axis] - 0.5).astype(int) - 1
-    # A box between two slice centres lies on its key slice.
+    # A box between two slice centers lies on its key slice.
     first, last = np.minimum(first, key), np.maximum(last, key)
     order = np.argsort(-found.scores, kind="stable")
     order = order[(edges[order] > 0).all(axis=1)]
@@ -142,25 +146,8 @@ def locate_lesions(
     ]
 
 
-def world_bounds(volume: Volume, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centres and smallest axis-parallel boxes in the world of boxes in voxels.
-
-    Args:
-        volume: Where the voxels lie.
-        boxes: ``(N, 6)`` half-open edges.
-
-    Returns:
-        Three ``(N, 3)`` arrays in mm: centre, lowest and highest corner.
-    """
-    corners = np.array(np.meshgrid(*[[0, 1]] * 3, indexing="ij")).reshape(3, 8).T
-    points = np.where(corners[None] == 0, boxes[:, None, :3], boxes[:, None, 3:])
-    # The centre of voxel i lies at edge i + 0.5.
-    world = volume.voxel_to_world(points.reshape(-1, 3) - 0.5).reshape(-1, 8, 3)
-    return world.mean(axis=1), world.min(axis=1), world.max(axis=1)
-
-
 def _rounded(values: np.ndarray | tuple) -> tuple[float, ...]:
-    # Micrometres; "+ 0.0" makes -0.0 a zero.
+    # Micrometers; "+ 0.0" makes -0.0 a zero.
     return tuple(round(float(value), 3) + 0.0 for value in values)
 
 

@@ -16,7 +16,7 @@ from mmengine.structures import InstanceData
 
 from ..errors import InputError
 from ..models import SliceFasterRCNN
-from ..structures import Grid, Tracklets
+from ..structures import Geometry, Tracklets
 from .detector import Detector
 
 __all__ = ["StoreBoxes", "predict_boxes"]
@@ -49,7 +49,7 @@ class StoreBoxes:
 def predict_boxes(
     detector: Detector,
     path: Path,
-    grid: Grid,
+    geometry: Geometry,
     score_thr: float,
     batch_size: int | None = None,
     progress: Progress | None = None,
@@ -60,7 +60,7 @@ def predict_boxes(
         detector: A detector on slices (:class:`SliceFasterRCNN`), whose boxes are linked along z,
             or one that answers a whole volume with ``(n, 6)`` boxes.
         path: The volume.
-        grid: Its grid, as the test dataset would give it.
+        geometry: Its geometry.
         score_thr: Lowest score of a lesion.
         batch_size: Windows or patches that are computed at once; by default the model's.
         progress: Called with the number of slices that are done, and of all slices.
@@ -71,7 +71,7 @@ def predict_boxes(
     if batch_size is not None:
         _set_batch_size(detector, batch_size)
     predict = _predict_slices if isinstance(detector.model, SliceFasterRCNN) else _predict_patches
-    return predict(detector, path, grid, score_thr, progress or (lambda done, total: None))
+    return predict(detector, path, geometry, score_thr, progress or (lambda done, total: None))
 
 
 def _set_batch_size(detector: Detector, batch_size: int) -> None:
@@ -93,9 +93,9 @@ def _pipeline(detector: Detector) -> Compose:
     return Compose([loader, *rest])
 
 
-def _sample(path: Path, grid: Grid) -> dict[str, Any]:
+def _sample(path: Path, geometry: Geometry) -> dict[str, Any]:
     """What a test dataset knows of a volume without annotations."""
-    _, height, width = grid.store_shape
+    _, height, width = geometry.shape
     return dict(
         img_id=0,
         img_path=str(path),
@@ -103,8 +103,8 @@ def _sample(path: Path, grid: Grid) -> dict[str, Any]:
         series_uid="",
         height=height,
         width=width,
-        spacing=grid.store_spacing,
-        grid=grid.to_dict(),
+        spacing=geometry.spacing,
+        geometry=geometry.to_dict(),
         instances=[],
         excluded=[],
         labeled=False,
@@ -114,15 +114,15 @@ def _sample(path: Path, grid: Grid) -> dict[str, Any]:
 
 
 def _predict_slices(
-    detector: Detector, path: Path, grid: Grid, score_thr: float, progress: Progress
+    detector: Detector, path: Path, geometry: Geometry, score_thr: float, progress: Progress
 ) -> StoreBoxes:
     """Chunk by chunk of slices, each with the slices around it; then tracklets."""
-    pipeline, depth = _pipeline(detector), grid.store_shape[0]
+    pipeline, depth = _pipeline(detector), geometry.shape[0]
     margin = detector.model.backbone.num_slices // 2
     found: list[InstanceData] = []
     for start in range(0, depth, CHUNK):
         stop = min(start + CHUNK, depth)
-        sample = _sample(path, grid) | dict(
+        sample = _sample(path, geometry) | dict(
             slice_range=(start - margin, stop + margin),
             slice_inds=list(range(margin, margin + stop - start)),
         )
@@ -158,10 +158,10 @@ def _from_tracklets(tracklets: Tracklets, score_thr: float) -> StoreBoxes:
 
 
 def _predict_patches(
-    detector: Detector, path: Path, grid: Grid, score_thr: float, progress: Progress
+    detector: Detector, path: Path, geometry: Geometry, score_thr: float, progress: Progress
 ) -> StoreBoxes:
     """The whole volume at once; the detector cuts and merges the patches itself."""
-    instances = _predict(detector, _pipeline(detector), _sample(path, grid))
+    instances = _predict(detector, _pipeline(detector), _sample(path, geometry))
     if instances.bboxes.shape[-1] != 6:
         raise InputError(
             f"{detector.config}: {type(detector.model).__name__} gives boxes of "
@@ -170,7 +170,7 @@ def _predict_patches(
         )
     instances = instances[instances.scores >= score_thr]
     boxes = instances.bboxes.double().numpy()
-    progress(grid.store_shape[0], grid.store_shape[0])
+    progress(geometry.shape[0], geometry.shape[0])
     # Slice k covers the edges k to k + 1.
     middle = (boxes[:, 2] + boxes[:, 5]) / 2 - 0.5
     return StoreBoxes(boxes, instances.scores.numpy(), middle, instances.labels.numpy())

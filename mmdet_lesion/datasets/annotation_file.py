@@ -26,7 +26,7 @@ _KEYS = {
 _KEYS["volume"] = {
     **_KEYS["slice"],
     "annotations": (*_KEYS["slice"]["annotations"], "published_slice", "published_bbox"),
-    "volumes": ("id", "name", "file_name", "grid"),
+    "volumes": ("id", "name", "file_name", "geometry"),
 }
 
 

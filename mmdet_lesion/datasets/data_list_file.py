@@ -11,8 +11,8 @@ from mmdet_lesion.io.atomic import read_json
 __all__ = ["read_data_list"]
 
 _HOW_TO_CONVERT = "write it with tools/dataset_converters/luna16.py RAW --out DATA_ROOT"
-_KEYS = ("volume", "series_uid", "labeled", "grid", "instances")
-_GRID_KEYS = ("shape", "spacing", "origin", "direction")
+_KEYS = ("volume", "series_uid", "labeled", "geometry", "instances")
+_GEOMETRY_KEYS = ("shape", "spacing", "origin", "direction")
 _INSTANCE_KEYS = ("bbox_3d", "bbox_label", "center_world", "diameter_mm")
 
 
@@ -49,7 +49,7 @@ def read_data_list(path: str | os.PathLike) -> dict[str, Any]:
     for i, entry in enumerate(content["data_list"]):
         where = f"{path}: data_list[{i}]"
         _check_keys(where, entry, _KEYS)
-        _check_keys(f"{where}.grid", entry["grid"], _GRID_KEYS)
+        _check_keys(f"{where}.geometry", entry["geometry"], _GEOMETRY_KEYS)
         for j, instance in enumerate(entry["instances"]):
             _check_keys(f"{where}.instances[{j}]", instance, _INSTANCE_KEYS)
             box = instance["bbox_3d"]

@@ -30,10 +30,11 @@ class DeepLesionDataset(BaseDetDataset):
     (the published slice, zero-based within the volume), ``height``, ``width``, ``spacing`` (x, y, z
     in mm of the store) and ``instances``. If the file has lesions of a source that was not asked
     for, it also holds ``hidden_bboxes``, an ``(n, 4)`` float32 array of them: the truth by which
-    mining is judged. If the file tells them, it also holds what the evaluation needs: ``grid``
-    (from the published volume to the store, :meth:`mmdet_lesion.structures.grid.Grid.to_dict`) and
-    ``published_gt``, an ``(n, 5)`` float64 array of rows ``[z, x1, y1, x2, y2]`` in published
-    coordinates.
+    mining is judged. If the file tells them, it also holds what the evaluation needs:
+    ``geometry`` of the store, ``published_geometry`` (both
+    :meth:`mmdet_lesion.structures.Geometry.to_dict`; the file need not hold the latter where they
+    are the same) and ``published_gt``, an ``(n, 5)`` float64 array of rows
+    ``[z, x1, y1, x2, y2]`` in published coordinates.
 
     A volume sample holds the same but for ``slice_index`` and ``hidden_bboxes``; its instances have
     a ``slice_index`` each.
@@ -99,9 +100,15 @@ class DeepLesionDataset(BaseDetDataset):
         """Read the annotation file into one dict a sample."""
         content = read_annotation_file(self.ann_file, self.sample)
         self._labels = self._read_labels(content["categories"])
-        self._grids = {volume["name"]: volume["grid"] for volume in content["volumes"]}
-        for name, grid in self._grids.items():
-            self._check_slices(name, grid)
+        self._geometries = {
+            volume["name"]: dict(
+                geometry=volume["geometry"],
+                published_geometry=volume.get("published_geometry", volume["geometry"]),
+            )
+            for volume in content["volumes"]
+        }
+        for name, pair in self._geometries.items():
+            self._check_slices(name, **pair)
         annotations = defaultdict(list)
         for annotation in content["annotations"]:
             if annotation["category_id"] in self._labels:
@@ -153,9 +160,9 @@ class DeepLesionDataset(BaseDetDataset):
             )
         return labels
 
-    def _check_slices(self, name: str, grid: dict) -> None:
-        published, stored = grid["spacing"][2], grid["store_spacing"][2]
-        if published != stored or grid["shape"][0] != grid["store_shape"][0]:
+    def _check_slices(self, name: str, geometry: dict, published_geometry: dict) -> None:
+        published, stored = published_geometry["spacing"][2], geometry["spacing"][2]
+        if published != stored or published_geometry["shape"][0] != geometry["shape"][0]:
             raise InputError(
                 f"{self.ann_file}: the volume {name} was published with slices every "
                 f"{published:g} mm and is stored with slices every {stored:g} mm; expected the "
@@ -199,10 +206,10 @@ class DeepLesionDataset(BaseDetDataset):
         if knows_hidden:
             hidden = [self._instance(a)["bbox"] for a in lesions if a["source"] not in self.sources]
             truth["hidden_bboxes"] = np.array(hidden, dtype=np.float32).reshape(-1, 4)
-        grid = self._grids.get(image["volume"])
+        geometries = self._geometries.get(image["volume"])
         # Own slices to train on need no published coordinates.
-        if grid and all("published_bbox" in a and "published_slice" in a for a in shown):
-            truth.update(grid=grid, published_gt=_published(shown))
+        if geometries and all("published_bbox" in a and "published_slice" in a for a in shown):
+            truth.update(**geometries, published_gt=_published(shown))
         return dict(
             img_id=image["id"],
             img_path=osp.join(self.data_prefix["volume"], image["file_name"]),
@@ -233,7 +240,7 @@ class DeepLesionDataset(BaseDetDataset):
             height=images[0]["height"],
             width=images[0]["width"],
             spacing=tuple(images[0]["spacing"]),
-            grid=volume["grid"],
+            **self._geometries[volume["name"]],
             instances=instances,
             published_gt=_published(published),
         )

@@ -21,9 +21,9 @@ class Luna16Dataset(BaseDataset):
     """Scans of a ``data_list`` (``tools/dataset_converters/luna16.py`` or ``nlst.py``).
 
     A sample holds ``img_path`` (the volume's file), ``img_id``, ``volume``, ``series_uid``,
-    ``labeled``, ``grid`` (:meth:`mmdet_lesion.structures.Frame.to_dict`) and ``instances`` with
-    ``bbox_3d`` in voxels. For evaluation it also holds ``nodules`` and ``excluded``, ``(n, 4)``
-    float64 rows ``x, y, z, diameter`` in world mm.
+    ``labeled``, ``geometry`` (:meth:`mmdet_lesion.structures.Geometry.to_dict`) and ``instances``
+    with ``bbox_3d`` in voxels. For evaluation it also holds ``nodules`` and ``excluded``,
+    ``(n, 4)`` float64 rows ``x, y, z, diameter`` in world mm.
 
     Args:
         ann_file: The list, relative to ``data_root``.
@@ -91,7 +91,7 @@ class Luna16Dataset(BaseDataset):
             volume=entry["volume"],
             series_uid=entry["series_uid"],
             labeled=labeled,
-            grid=entry["grid"],
+            geometry=entry["geometry"],
             instances=instances,
             nodules=np.array(nodules, dtype=np.float64).reshape(-1, 4),
             excluded=np.array(excluded, dtype=np.float64).reshape(-1, 4),

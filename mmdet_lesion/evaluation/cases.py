@@ -23,7 +23,7 @@ from ..io import (
     read_luna16_marks,
     read_luna16_series,
 )
-from ..structures import Grid
+from ..structures import Geometry
 from .functional import FROCResult, box3d_froc, luna16_froc, p3d_froc, slice_froc
 from .lesion_groups import (
     interval_labels,
@@ -173,8 +173,11 @@ def _converted_truth(
 def _spacings(path: _PathLike, volumes: Sequence[dict]) -> dict[str, tuple[float, ...]]:
     """Published spacing of every volume."""
     try:
-        return {one["name"]: Grid.from_dict(one["grid"]).spacing for one in volumes}
-    except (KeyError, TypeError) as error:
+        return {
+            one["name"]: Geometry.from_dict(one.get("published_geometry", one["geometry"])).spacing
+            for one in volumes
+        }
+    except (KeyError, TypeError, InputError) as error:
         raise InputError(f"{path}: an entry of 'volumes' is incomplete: {error.args[0]}") from None
 
 

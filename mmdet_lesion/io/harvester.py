@@ -2,7 +2,7 @@
 
 Ground truth is ``{volume[.annot]: {z: [[x1, y1, x2, y2, z, z], …]}}``, detections are
 ``{volume: [[(z, [x1, y1, x2, y2, score]), …], …]}``; z counts from zero within the sub-volume, x
-and y are published coordinates (see :mod:`mmdet_lesion.structures.grid`). Source: Cai et al.,
+and y are published coordinates (see :mod:`mmdet_lesion.structures.geometry`). Source: Cai et al.,
 "Lesion Harvester: iteratively mining unlabeled lesions and hard-negative examples at scale", TMI
 2020.
 """

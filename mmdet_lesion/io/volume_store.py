@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InputError
-from ..structures.volume import Volume
+from ..structures import Geometry, Volume
 from .atomic import atomic_write
 from .png_slices import contiguous_runs
 
@@ -98,10 +98,7 @@ class StoredVolume:
 
     Attributes:
         path: The file.
-        shape: ``(D, H, W)``.
-        spacing: ``(x, y, z)`` in mm.
-        origin: World position ``(x, y, z)`` in mm of the centre of voxel 0, 0, 0.
-        direction: 3×3 matrix, row by row.
+        geometry: Size, spacing, origin and direction.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -113,20 +110,29 @@ class StoredVolume:
                 str(self.path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1)
             )
             meta = self._array.schunk.vlmeta[_META]
-            self.shape: tuple[int, int, int] = tuple(self._array.shape)
-            self.spacing: tuple[float, float, float] = tuple(meta["spacing"])
-            self.origin: tuple[float, float, float] = tuple(meta["origin"])
-            self.direction: tuple[float, ...] = tuple(meta["direction"])
+            self.geometry = Geometry(
+                self._array.shape, meta["spacing"], meta["origin"], meta["direction"]
+            )
         except Exception as error:
             raise InputError(
                 f"{self.path} is no volume of the store, or truncated "
                 f"({type(error).__name__}: {error})"
             ) from error
-        if meta["format"] != _FORMAT or self._array.dtype != np.int16 or len(self.shape) != 3:
+        if meta["format"] != _FORMAT or self._array.dtype != np.int16:
             raise InputError(
                 f"{self.path} holds format {meta['format']}, {self._array.dtype}, shape "
-                f"{self.shape}; expected format {_FORMAT}, int16, three dimensions"
+                f"{self.shape}; expected format {_FORMAT}, int16"
             )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(D, H, W)``."""
+        return self.geometry.shape
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """``(x, y, z)`` in mm."""
+        return self.geometry.spacing
 
     def __reduce__(self) -> tuple:
         return type(self), (self.path,)
@@ -216,7 +222,7 @@ class StoredVolume:
     def load(self) -> Volume:
         """Read everything."""
         array = self.read_crop((0, 0, 0), self.shape)
-        return Volume(array, self.spacing, self.origin, self.direction)
+        return Volume.with_geometry(array, self.geometry)
 
 
 def open_volume(path: str | os.PathLike) -> StoredVolume:

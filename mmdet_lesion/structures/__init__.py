@@ -1,25 +1,15 @@
-"""Volumes, the grids that they live on, boxes in them, and tracklets of boxes through slices."""
+"""Volumes and their geometry, boxes, symmetries and tracklets."""
 
-from .axis_aligned import is_axis_aligned, to_axis_aligned
-from .boxes3d import CUBE_SYMMETRIES, CubeSymmetry, batched_nms3d, box_iou3d, nms3d
-from .frame import Frame
-from .grid import Grid, resampled_shape
-from .orientation import Orientation
-from .tracklets import Tracklets
-from .volume import Volume
+import lazy_loader
 
-__all__ = [
-    "CUBE_SYMMETRIES",
-    "CubeSymmetry",
-    "Frame",
-    "Grid",
-    "Orientation",
-    "Tracklets",
-    "Volume",
-    "batched_nms3d",
-    "box_iou3d",
-    "is_axis_aligned",
-    "nms3d",
-    "resampled_shape",
-    "to_axis_aligned",
-]
+# Boxes need torch, the rest does not.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "boxes": ["batched_nms3d", "box_iou3d", "box_volume3d", "nms3d"],
+        "geometry": ["Geometry", "published_to_voxels", "resampled_shape", "voxels_to_published"],
+        "symmetry": ["CUBE_SYMMETRIES", "CubeSymmetry"],
+        "tracklets": ["Tracklets"],
+        "volume": ["Volume"],
+    },
+)

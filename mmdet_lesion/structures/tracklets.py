@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .grid import Grid
+from .geometry import Geometry, voxels_to_published
 
 __all__ = ["Tracklets"]
 
@@ -124,18 +124,19 @@ class Tracklets:
             return np.empty(0)
         return np.maximum.reduceat(self.scores, self.offsets[:-1])
 
-    def to_published(self, grid: Grid) -> Tracklets:
-        """Carry tracklets from the store's slices back onto the published ones.
+    def to_published(self, geometry: Geometry, published: Geometry) -> Tracklets:
+        """Carry tracklets from resampled slices back onto the published ones.
 
-        A tracklet on the store slices ``first ... last`` fills the slab
-        ``[first - 0.5, last + 0.5)``. Every published slice whose centre lies in it gets a box and
-        a score, interpolated linearly between the neighbouring store slices (gaps included) and
-        held at the ends. Where no centre lies in the slab, the published slice next to its middle
+        A tracklet on the slices ``first ... last`` fills the slab
+        ``[first - 0.5, last + 0.5)``. Every published slice whose center lies in it gets a box and
+        a score, interpolated linearly between the neighboring slices (gaps included) and
+        held at the ends. Where no center lies in the slab, the published slice next to its middle
         gets them. The published slice next to the largest score takes that score, so that
         confidences stay what they were.
 
         Args:
-            grid: Grid of the volume; boxes are half-open edges in its store pixels.
+            geometry: Geometry of the array that the tracklets lie in.
+            published: Geometry of the published volume.
 
         Returns:
             The same tracklets in the same order with 1-based inclusive boxes in published pixels,
@@ -143,34 +144,35 @@ class Tracklets:
         """
         if not len(self):
             return self
-        depth = grid.shape[0]
-        centres = grid.slices_to_store(np.arange(depth))
+        depth = published.shape[0]
+        centers = published.slices_to(geometry, np.arange(depth))
         first = self.slices[self.offsets[:-1]].astype(np.float64)
         last = self.slices[self.offsets[1:] - 1].astype(np.float64)
-        low = np.searchsorted(centres, first - 0.5)
-        high = np.searchsorted(centres, last + 0.5)
+        low = np.searchsorted(centers, first - 0.5)
+        high = np.searchsorted(centers, last + 0.5)
         between = high <= low
-        middle = np.rint(grid.slices_to_published((first + last) / 2)).astype(np.int64)
+        middle = np.rint(geometry.slices_to(published, (first + last) / 2)).astype(np.int64)
         low = np.where(between, np.clip(middle, 0, depth - 1), low)
         counts = np.where(between, 1, high - low)
         offsets = np.concatenate(([0], np.cumsum(counts)))
 
         ids = np.repeat(np.arange(len(self)), counts)
         slices = np.arange(offsets[-1]) - offsets[ids] + low[ids]
-        position = np.clip(centres[slices], first[ids], last[ids])
-        below, above, weight = self._neighbours(ids, position)
+        position = np.clip(centers[slices], first[ids], last[ids])
+        below, above, weight = self._neighbors(ids, position)
         boxes = _mix(self.boxes[below], self.boxes[above], weight[:, None])
         scores = _mix(self.scores[below], self.scores[above], weight)
 
         confidence = self.confidence()
         own = np.repeat(np.arange(len(self)), self.lengths)
         top = _first_per_group(self.scores == confidence[own], self.offsets)
-        distance = np.abs(centres[slices] - self.slices[top][ids])
+        distance = np.abs(centers[slices] - self.slices[top][ids])
         nearest = np.minimum.reduceat(distance, offsets[:-1])
         scores[_first_per_group(distance == nearest[ids], offsets)] = confidence
-        return Tracklets(grid.boxes_to_published(boxes), scores, slices, offsets)
+        boxes = voxels_to_published(geometry.boxes_to(published, boxes))
+        return Tracklets(boxes, scores, slices, offsets)
 
-    def _neighbours(
+    def _neighbors(
         self, ids: np.ndarray, position: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows before and after a slice position within a tracklet, and the latter's weight."""

@@ -18,7 +18,7 @@ from mmengine.structures import InstanceData
 from mmdet_lesion.datasets.transforms.windowing import check_window
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.volume_store import open_volume
-from mmdet_lesion.structures.grid import Grid
+from mmdet_lesion.structures import Geometry
 
 from .overlay import SOFT_TISSUE, window_to_uint8
 
@@ -49,10 +49,11 @@ def _slice_inds(instances: InstanceData) -> np.ndarray:
 
 def _stored_position(sample: DetDataSample, index: int) -> float:
     """Where a slice of the array that was predicted on lies among the stored slices."""
-    grid = sample.metainfo.get("grid", {})
-    if "slice_inds" not in sample.metainfo or "store_spacing" not in grid:
+    meta = sample.metainfo
+    if "slice_inds" not in meta or "published_geometry" not in meta:
         return index
-    return float(Grid.from_dict(grid).slices_to_published(index))
+    published = Geometry.from_dict(meta["published_geometry"])
+    return float(Geometry.from_dict(meta["geometry"]).slices_to(published, index))
 
 
 @HOOKS.register_module()

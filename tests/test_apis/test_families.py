@@ -64,7 +64,7 @@ def test_a_scan_is_brought_to_what_the_detector_knows(
     (prediction,) = results["predictions"]
     assert prediction["lesions"]
     for sample in samples:
-        assert tuple(sample.grid["store_spacing"]) == store_spacing
+        assert tuple(sample.geometry["spacing"]) == store_spacing
         if not name.startswith("focalmix"):
             # Of the array that is predicted on.
             assert sample.thickness == store_spacing[2]

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from mmdet_lesion.io.volume_store import save_volume
-from mmdet_lesion.structures.grid import Grid
-from mmdet_lesion.structures.volume import Volume
+from mmdet_lesion.structures import Geometry, Volume
 
 SPACING = (0.8, 0.8, 2.0)
 SHAPES = {"000001_01_01_010-021": (12, 40, 48), "000002_01_01_001-006": (6, 32, 32)}
@@ -38,7 +37,7 @@ def tiny_content():
             id=i + 1,
             name=name,
             file_name=f"{name}.b2nd",
-            grid=Grid.identity(shape, SPACING).to_dict(),
+            geometry=Geometry(shape, SPACING).to_dict(),
             first_slice=1,
             patient=name[:6],
         )
@@ -51,8 +50,8 @@ def tiny_content():
             volume=volumes[v]["name"],
             volume_id=v + 1,
             slice_index=k,
-            height=volumes[v]["grid"]["store_shape"][1],
-            width=volumes[v]["grid"]["store_shape"][2],
+            height=volumes[v]["geometry"]["shape"][1],
+            width=volumes[v]["geometry"]["shape"][2],
             spacing=list(SPACING),
         )
         for i, (v, k) in enumerate([(0, 7), (0, 1), (0, 4), (1, 5)])

@@ -46,7 +46,7 @@ def test_slices_need_neither_volumes_nor_published_boxes(tiny_root, write_annota
         (lambda c: {**c, "images": {}}, r"broken\.json: 'images' is a dict; expected a list"),
         (lambda c: {**c, "images": [3]}, r"broken\.json: images\[0\] is 3; expected an object"),
         (_drop("images", 2, "slice_index"), r"images\[2\] has no key 'slice_index'"),
-        (_drop("volumes", 1, "grid"), r"volumes\[1\] has no key 'grid'"),
+        (_drop("volumes", 1, "geometry"), r"volumes\[1\] has no key 'geometry'"),
         (_set("annotations", 1, "source", "recits"), r"annotations\[1\] \(id 2\).*'recits'"),
         (_set("annotations", 0, "image_id", 99), r"image_id 99; expected the id"),
         (_set("annotations", 0, "bbox", [1, 2, 0, 4]), r"bbox \[1, 2, 0, 4\]; expected"),

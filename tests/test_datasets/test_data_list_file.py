@@ -13,7 +13,7 @@ CONTENT = {
             "volume": "a",
             "series_uid": "1.2",
             "labeled": True,
-            "grid": {
+            "geometry": {
                 "shape": [4, 5, 6],
                 "spacing": [1, 1, 1],
                 "origin": [0, 0, 0],
@@ -55,7 +55,7 @@ def spoil(change):
      (lambda c: c['metainfo'].pop('classes'), "metainfo has no key 'classes'"),
      (lambda c: c['data_list'].append(3), r'data_list\[1\] is 3; expected an object'),
      (lambda c: c['data_list'][0].pop('labeled'), r"data_list\[0\] has no key 'labeled'"),
-     (lambda c: c['data_list'][0]['grid'].pop('origin'), r"\[0\].grid has no key 'origin'"),
+     (lambda c: c['data_list'][0]['geometry'].pop('origin'), r"\[0\].geometry has no key 'origin'"),
      (lambda c: c['data_list'][0]['instances'][0].pop('bbox_label'), r"instances\[0\] has no key"),
      (lambda c: c['data_list'][0]['instances'][0].update(bbox_3d=[0, 0, 0, 2, 0, 2]),
       'with a positive size')],

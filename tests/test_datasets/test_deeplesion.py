@@ -6,6 +6,7 @@ from mmdet.registry import DATASETS
 
 from mmdet_lesion.datasets import DeepLesionDataset
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.structures import Geometry
 
 ANN_FILE = "annotations/train.json"
 
@@ -50,7 +51,7 @@ def test_volume_samples(build):
     assert len(dataset) == 2
     info = dataset[0]
     assert (info["img_id"], info["height"], info["width"]) == (1, 40, 48)
-    assert info["grid"]["store_shape"] == [12, 40, 48]
+    assert info["geometry"]["shape"] == [12, 40, 48]
     assert [i["slice_index"] for i in info["instances"]] == [1, 7, 7]
     np.testing.assert_array_equal(
         info["published_gt"], [[1, 3, 4, 7, 9], [7, 5, 7, 14, 14], [7, 21.5, 17, 28.5, 24]]
@@ -124,7 +125,7 @@ def test_errors(build, kwargs, message):
 
 def test_a_slice_has_what_its_evaluation_needs(build, write_annotations):
     info = build(sources="recist")[0]
-    assert info["grid"]["store_shape"] == [12, 40, 48]
+    assert info["geometry"]["shape"] == [12, 40, 48]
     np.testing.assert_array_equal(info["published_gt"], [[7, 5, 7, 14, 14]])
     # Own slices to train on have neither a table of volumes nor published coordinates.
     for name, change in (
@@ -137,7 +138,9 @@ def test_a_slice_has_what_its_evaluation_needs(build, write_annotations):
 
 def test_a_store_that_was_resampled_in_z_is_refused(build, write_annotations):
     def change(content):
-        content["volumes"][1]["grid"].update(spacing=[0.7, 0.7, 5.0], shape=[3, 32, 32])
+        content["volumes"][1]["published_geometry"] = Geometry(
+            (3, 32, 32), (0.7, 0.7, 5.0)
+        ).to_dict()
 
     name = write_annotations("old.json", change)
     message = (

@@ -16,7 +16,7 @@ from mmdet_lesion.datasets.converters.series import volume_name
 from mmdet_lesion.datasets.transforms import LoadSliceWindow, LoadVolume, apply_window
 from mmdet_lesion.io import open_volume, read_dl_info
 from mmdet_lesion.models import AlignShiftConv
-from mmdet_lesion.structures import Grid
+from mmdet_lesion.structures import Geometry
 
 from .test_converters.raw import row, write_png, write_raw
 
@@ -112,8 +112,10 @@ def test_a_key_slice_off_the_grid_of_the_volume_is_itself(tmp_path):
     )
     loaded = LoadVolume()(volumes[0])
     assert [one["slice_index"] for one in loaded["instances"]] == [0, 1, 2, 4, 5]
-    grid = Grid.from_dict(loaded["grid"])
-    np.testing.assert_allclose(grid.slices_to_published([0, 1, 5]), [0, 0.8, 4])
+    geometry, published = (
+        Geometry.from_dict(loaded[key]) for key in ("geometry", "published_geometry")
+    )
+    np.testing.assert_allclose(geometry.slices_to(published, [0, 1, 5]), [0, 0.8, 4])
 
 
 def test_published_key_slices_are_trained_on_as_they_are(lesion_data, tmp_path):
@@ -158,11 +160,13 @@ def test_the_official_test_split_has_4817_key_slices(lesion_data):
         shape = (last - first + 1, *one.image_size[::-1])
         name = volume_name(one.folder, first, last)
         spacing = tuple(map(abs, one.spacing))
+        published = Geometry(shape, spacing)
         records.setdefault(one.folder, {})[name] = dict(
             name=name,
             file_name=f"{name}.b2nd",
             first_slice=first,
-            grid=Grid.resampled(shape, spacing, (0.8, 0.8, spacing[2])).to_dict(),
+            geometry=published.resample((0.8, 0.8, spacing[2])).to_dict(),
+            published_geometry=published.to_dict(),
         )
     index = VolumeIndex(
         dict(folder=folder, volumes=list(volumes.values())) for folder, volumes in records.items()

@@ -33,7 +33,7 @@ def test_a_sample(luna16_store):
         np.testing.assert_allclose(info["nodules"][0, :3], entry["instances"][0]["center_world"])
         assert info["nodules"][0, 3] == entry["instances"][0]["diameter_mm"]
         np.testing.assert_allclose(info["excluded"], entry["excluded"])
-        assert info["grid"] == entry["grid"] and info["series_uid"] == entry["series_uid"]
+        assert info["geometry"] == entry["geometry"] and info["series_uid"] == entry["series_uid"]
 
 
 def test_unlabelled_scans_lose_their_truth(luna16_store):

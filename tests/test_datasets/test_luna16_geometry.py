@@ -35,7 +35,7 @@ def root(request, tmp_path_factory):
         origin = corner + np.where(np.array(signs) < 0, extent, 0)
         volume = Volume(np.zeros(shape), spacing, origin, np.diag(signs).astype(float).ravel())
         z, y, x = np.indices(shape).reshape(3, -1)
-        world = volume.voxel_to_world(np.stack((x, y, z), axis=1))
+        world = volume.geometry.points_to_world(np.stack((x, y, z), axis=1) + 0.5)
         hu = np.full(len(world), -1000.0)
         for point in POINTS:
             hu += 1200 * np.exp(-((world - point) ** 2).sum(axis=1) / (2 * 2.6**2))

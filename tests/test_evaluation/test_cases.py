@@ -9,6 +9,7 @@ from mmdet_lesion.errors import InputError
 from mmdet_lesion.evaluation.cases import box3d_case, luna16_case, p3d_case, slice_case
 from mmdet_lesion.evaluation.functional import p3d_froc
 from mmdet_lesion.io import read_ground_truth, read_json, write_detections
+from mmdet_lesion.structures import Geometry
 
 BOX = [10.0, 10, 29, 29]
 
@@ -59,20 +60,22 @@ def test_marks_are_measured_by_their_diameters(phantom_store):
     assert Counter(case.labels("size")) == expected
     # Phantoms are published with intervals of 2 and 5 mm and stored with 2 mm.
     assert set(case.labels("interval")) <= {"<= 2.5 mm", "> 2.5 mm"}
-    grids = {volume["name"]: volume["grid"]["spacing"][2] for volume in content["volumes"]}
+    grids = {
+        volume["name"]: volume["published_geometry"]["spacing"][2] for volume in content["volumes"]
+    }
     volumes = {image["id"]: image["volume"] for image in content["images"]}
     wide = sum(grids[volumes[a["image_id"]]] > 2.5 for a in content["annotations"])
     assert case.labels("interval").count("> 2.5 mm") == wide
 
 
 def test_labels_follow_the_lesions(tmp_path):
-    grid = {"shape": [9, 64, 64], "spacing": [1, 1, 5]}
-    grid |= {"store_shape": [9, 64, 64], "store_spacing": [1, 1, 5]}
+    geometry = Geometry((9, 64, 64), (1, 1, 5)).to_dict()
     names = ["000001_01_01_000-008", "000002_01_01_000-008"]
     content = {
         "categories": [{"id": 1, "name": "lesion"}],
         "volumes": [
-            {"id": i, "name": name, "file_name": "x", "grid": grid} for i, name in enumerate(names)
+            {"id": i, "name": name, "file_name": "x", "geometry": geometry}
+            for i, name in enumerate(names)
         ],
         "images": [
             {"id": i, "file_name": "x", "volume": name, "slice_index": 0, "height": 64}
@@ -115,12 +118,12 @@ def test_boxes_that_cannot_be_measured(tmp_path):
         slice_case(tmp_path / "gt.json")
 
 
-def test_volumes_without_a_grid(tmp_path):
-    truth = {"volumes": [{"name": "a", "grid": {"shape": [1, 1, 1]}}], "annotations": []}
+def test_volumes_without_geometry(tmp_path):
+    truth = {"volumes": [{"name": "a", "geometry": {"shape": [1, 1, 1]}}], "annotations": []}
     truth["images"] = [{"id": 1, "spacing": [1, 1, 1]}]
     (tmp_path / "gt.json").write_text(json.dumps(truth))
     with pytest.raises(
-        InputError, match="gt.json: an entry of 'volumes' is incomplete: a grid has"
+        InputError, match="gt.json: an entry of 'volumes' is incomplete: geometry has"
     ):
         slice_case(tmp_path / "gt.json")
 

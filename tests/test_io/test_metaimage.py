@@ -4,7 +4,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.metaimage import read_metaimage, read_metaimage_header, write_metaimage
-from mmdet_lesion.structures.volume import Volume
+from mmdet_lesion.structures import Volume
 
 # x runs to -y, y to x, z to -z.
 TURNED = (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, -1.0)

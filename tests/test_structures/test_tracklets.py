@@ -1,13 +1,17 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.structures.grid import Grid
-from mmdet_lesion.structures.tracklets import Tracklets
+from mmdet_lesion.structures import Geometry, Tracklets, published_to_voxels, voxels_to_published
 
 
-def grid(depth, spacing_z, store_z=2.0, spacing=1.0, store=0.8):
-    shape, full = (depth, 100, 100), (spacing, spacing, spacing_z)
-    return Grid.resampled(shape, full, (store, store, store_z))
+def geometries(depth, spacing_z):
+    """Resampled and published geometry."""
+    published = Geometry((depth, 100, 100), (1.0, 1.0, spacing_z))
+    return published.resample((0.8, 0.8, 2.0)), published
+
+
+def to_published(boxes, geometry, published):
+    return voxels_to_published(geometry.boxes_to(published, boxes))
 
 
 def tracklets(*slices_and_scores):
@@ -47,7 +51,7 @@ def test_empty():
     assert len(empty) == 0
     assert len(empty.confidence()) == 0
     assert empty.to_harvester() == []
-    assert len(empty.to_published(grid(5, 1.0))) == 0
+    assert len(empty.to_published(*geometries(5, 1.0))) == 0
     assert len(Tracklets.from_ids(np.empty((0, 4)), [], np.empty(0, int), np.empty(0, int))) == 0
 
 
@@ -66,9 +70,9 @@ def test_arrays_that_do_not_fit(boxes, slices, offsets, message):
         Tracklets(boxes, np.zeros(2), np.array(slices), np.array(offsets))
 
 
-def test_same_grid_is_the_identity_but_for_the_convention():
+def test_the_same_geometry_changes_the_convention_alone():
     made = tracklets({3: 0.5, 4: 0.75}, {0: 0.25})
-    out = made.to_published(Grid.identity((10, 100, 100), (0.8, 0.8, 2.0)))
+    out = made.to_published(*[Geometry((10, 100, 100), (0.8, 0.8, 2.0))] * 2)
     np.testing.assert_array_equal(out.slices, made.slices)
     np.testing.assert_array_equal(out.scores, made.scores)
     np.testing.assert_array_equal(out.offsets, made.offsets)
@@ -76,39 +80,39 @@ def test_same_grid_is_the_identity_but_for_the_convention():
 
 
 def test_thin_published_slices_get_interpolated_boxes():
-    # Published slices of 1 mm lie at 0, 0.5, 1, ... store slices of 2 mm.
-    fine = grid(20, 1.0)
+    # Published slices of 1 mm lie at 0, 0.5, 1, ... resampled ones of 2 mm.
+    fine = geometries(20, 1.0)
     made = tracklets({3: 0.2, 4: 0.6})
-    out = made.to_published(fine)
+    out = made.to_published(*fine)
     np.testing.assert_array_equal(out.slices, [5, 6, 7, 8])  # 2.5, 3, 3.5, 4; 4.5 is out
     np.testing.assert_allclose(out.scores, [0.2, 0.2, 0.4, 0.6])
     halves = np.array([3, 3, 3.5, 4])[:, None] + (0, 1, 20, 30)
-    np.testing.assert_allclose(out.boxes, fine.boxes_to_published(halves))
+    np.testing.assert_allclose(out.boxes, to_published(halves, *fine))
 
 
 def test_thick_published_slices():
-    # Published slices of 5 mm lie at 0, 2.5, 5, 7.5, ... store slices.
-    coarse = grid(8, 5.0)
+    # Published slices of 5 mm lie at 0, 2.5, 5, 7.5, ... resampled slices.
+    coarse = geometries(8, 5.0)
     made = tracklets({2: 0.3, 3: 0.9}, {4: 0.8}, {6: 0.5}, {1: 0.4})
-    out = made.to_published(coarse)
+    out = made.to_published(*coarse)
     # 2..3 holds 2.5; 4 holds none, next to its middle (1.6) is 2; 6 holds none -> 2; 1 -> 0.
     np.testing.assert_array_equal(out.slices, [1, 2, 2, 0])
     np.testing.assert_array_equal(out.confidence(), [0.9, 0.8, 0.5, 0.4])
     middle = np.array([[2.5, 3.5, 22.5, 32.5]])
-    np.testing.assert_allclose(out.boxes[:1], coarse.boxes_to_published(middle))
-    np.testing.assert_allclose(out.boxes[1:2], coarse.boxes_to_published(made.boxes[2:3]))
+    np.testing.assert_allclose(out.boxes[:1], to_published(middle, *coarse))
+    np.testing.assert_allclose(out.boxes[1:2], to_published(made.boxes[2:3], *coarse))
 
 
 def test_gaps_are_filled():
-    out = tracklets({2: 0.4, 5: 0.1}).to_published(grid(10, 2.0))
+    out = tracklets({2: 0.4, 5: 0.1}).to_published(*geometries(10, 2.0))
     np.testing.assert_array_equal(out.slices, [2, 3, 4, 5])
     np.testing.assert_allclose(out.scores, [0.4, 0.3, 0.2, 0.1])
 
 
 def test_stays_inside_the_published_volume():
-    # The store may end behind the last published slice.
-    made = tracklets({0: 0.5}, {grid(4, 1.5).store_shape[0] - 1: 0.5})
-    out = made.to_published(grid(4, 1.5))
+    # The resampled volume may end behind the last published slice.
+    made = tracklets({0: 0.5}, {geometries(4, 1.5)[0].shape[0] - 1: 0.5})
+    out = made.to_published(*geometries(4, 1.5))
     assert out.slices.min() >= 0
     assert out.slices.max() <= 3
 
@@ -123,24 +127,24 @@ def test_many_at_once_equal_one_by_one(spacing_z):
         }
         for n in rng.integers(1, 9, 200)
     ]
-    where = grid(int(60 / spacing_z) + 1, spacing_z)
+    geometry, published = geometries(int(60 / spacing_z) + 1, spacing_z)
     made = tracklets(*entries)
-    out = made.to_published(where)
+    out = made.to_published(geometry, published)
     assert len(out) == len(made)
     np.testing.assert_array_equal(out.confidence(), made.confidence())
-    centres = where.slices_to_store(np.arange(where.shape[0]))
+    centers = published.slices_to(geometry, np.arange(published.shape[0]))
     for t in range(len(made)):
         own = slice(made.offsets[t], made.offsets[t + 1])
         alone = Tracklets(
             made.boxes[own], made.scores[own], made.slices[own], np.array([0, made.lengths[t]])
-        ).to_published(where)
+        ).to_published(geometry, published)
         got = slice(out.offsets[t], out.offsets[t + 1])
         np.testing.assert_array_equal(out.slices[got], alone.slices)
         np.testing.assert_allclose(out.boxes[got], alone.boxes, rtol=0, atol=1e-9)
         np.testing.assert_allclose(out.scores[got], alone.scores, rtol=0, atol=1e-12)
         for column in range(4):
             expected = np.interp(
-                centres[alone.slices], made.slices[own], made.boxes[own][:, column]
+                centers[alone.slices], made.slices[own], made.boxes[own][:, column]
             )
-            back = where.boxes_to_store(out.boxes[got])[:, column]
+            back = published.boxes_to(geometry, published_to_voxels(out.boxes[got]))[:, column]
             np.testing.assert_allclose(back, expected, rtol=0, atol=1e-9)

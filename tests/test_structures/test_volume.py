@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -25,20 +27,11 @@ def test_sitk_and_back():
     )
 
 
-def test_world_coordinates_are_sitks():
-    volume = Volume(ramp(), (0.5, 0.6, 2.0), (1.0, -2.0, 3.0), TURNED)
-    image = volume.to_sitk()
-    points = np.random.default_rng(0).uniform(-3, 9, (20, 3))
-    expected = [image.TransformContinuousIndexToPhysicalPoint(p.tolist()) for p in points]
-    np.testing.assert_allclose(volume.voxel_to_world(points), expected, atol=1e-12)
-    np.testing.assert_allclose(volume.world_to_voxel(expected), points, atol=1e-12)
-
-
 def test_resampling_interpolates_between_slices():
     array = np.zeros((2, 3, 3), np.int16)
     array[1] = 100
     result = Volume(array, (1, 1, 5.0), direction=TURNED).resample((1.0, 1.0, 2.0))
-    # Positions 0, 2, 4 and, beyond the last centre, 6 mm.
+    # Positions 0, 2, 4 and, beyond the last center, 6 mm.
     assert result.array[:, 1, 1].tolist() == [0, 40, 80, 100]
     assert result.spacing == (1.0, 1.0, 2.0)
 
@@ -94,5 +87,70 @@ def test_a_colour_image_is_refused():
 
 
 def test_a_bad_new_spacing_is_refused():
-    with pytest.raises(InputError, match="expected positive mm"):
+    with pytest.raises(InputError, match="expected three positive"):
         Volume(ramp()).resample((1, 1, 0))
+
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+SIGNED_PERMUTATIONS = [
+    np.diag(signs)[list(order)]
+    for order in itertools.permutations(range(3))
+    for signs in itertools.product((1.0, -1.0), repeat=3)
+]
+
+
+def world_positions(volume):
+    """Of all voxels, in the order of the flattened array."""
+    z, y, x = np.indices(volume.shape).reshape(3, -1)
+    return volume.geometry.points_to_world(np.stack((x, y, z), axis=1) + 0.5)
+
+
+def world_ramp(matrix, spacing=(0.5, 1.0, 2.0), shape=(6, 7, 8)):
+    """A volume whose voxels hold 1000 + 3x - 5y + 2z of their world position."""
+    volume = Volume(np.zeros(shape), spacing, (10.0, -20.0, 30.0), np.ravel(matrix))
+    volume.array = (1000 + world_positions(volume) @ (3, -5, 2)).reshape(shape)
+    return volume
+
+
+def test_voxels_are_reordered_to_world_axes():
+    for matrix in SIGNED_PERMUTATIONS:
+        volume = world_ramp(matrix)
+        spacing = [np.abs(row) @ volume.spacing for row in matrix]
+        result = volume.resample_to_world_axes(spacing, 0)
+        assert result.direction == IDENTITY
+        assert sorted(result.array.ravel()) == sorted(volume.array.ravel())
+        world = world_positions(result)
+        np.testing.assert_allclose(result.array.ravel(), 1000 + world @ (3, -5, 2))
+
+
+def test_permuting_shares_memory():
+    volume = world_ramp(SIGNED_PERMUTATIONS[7])
+    permuted = volume.permute(volume.geometry.symmetry_to_patient())
+    assert np.shares_memory(permuted.array, volume.array)
+    world = world_positions(permuted)
+    np.testing.assert_allclose(permuted.array.ravel(), 1000 + world @ (3, -5, 2))
+
+
+def test_an_oblique_volume_is_interpolated_onto_a_box_around_it():
+    c, s = np.cos(0.1), np.sin(0.1)
+    volume = world_ramp([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    result = volume.resample_to_world_axes((0.5, 0.5, 1.0), -1)
+    assert result.direction == IDENTITY
+    inside = result.array != -1
+    assert 0.5 < inside.mean() < 1
+    world = world_positions(result)
+    source = volume.geometry.points_to_voxels(world) - 0.5
+    between = ((source > 0) & (source < np.array(volume.shape[::-1]) - 1)).all(axis=1)
+    # The box holds all of the volume, as many mm³ of it.
+    assert between.sum() * 0.25 > 0.8 * (3.5 * 6 * 10)
+    expected = 1000 + world[between] @ (3, -5, 2)
+    np.testing.assert_allclose(result.array.ravel()[between], expected, rtol=1e-5)
+
+
+def test_integers_are_rounded_on_world_axes():
+    volume = world_ramp(np.diag([1.0, -1.0, 1.0]))
+    exact = volume.resample_to_world_axes((0.3, 0.7, 0.9), 0).array
+    volume.array = volume.array.astype(np.int16)
+    result = volume.resample_to_world_axes((0.3, 0.7, 0.9), 0)
+    assert result.array.dtype == np.int16
+    assert np.abs(result.array - exact).max() < 1.5

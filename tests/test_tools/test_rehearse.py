@@ -13,7 +13,7 @@ from mmdet_lesion import InputError
 from mmdet_lesion.datasets.annotation_file import read_annotation_file
 from mmdet_lesion.datasets.data_list_file import read_data_list
 from mmdet_lesion.io import open_volume
-from mmdet_lesion.structures import Frame
+from mmdet_lesion.structures import Geometry
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +74,14 @@ def test_cropped_scans_keep_nodules_where_they_are(parts, luna16_store, tmp_path
     scans = read_data_list(tmp_path / handful.ann_file)["data_list"]
     assert len(scans) == 3
     for scan in scans:
-        frame = Frame.from_dict(scan["grid"])
+        geometry = Geometry.from_dict(scan["geometry"])
         stored = open_volume(tmp_path / "volumes" / f"{scan['volume']}.b2nd")
-        assert frame == Frame.of(stored)
+        assert geometry == stored.geometry
         assert scan["instances"]
         for one in scan["instances"]:
             center = (np.array(one["bbox_3d"][:3]) + one["bbox_3d"][3:]) / 2
             np.testing.assert_allclose(
-                frame.points_to_world(center[None])[0], one["center_world"], atol=1e-6
+                geometry.points_to_world(center[None])[0], one["center_world"], atol=1e-6
             )
             # A solid nodule in air.
             x, y, z = center.astype(int)

@@ -14,8 +14,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.volume_store import save_volume
-from mmdet_lesion.structures.grid import Grid
-from mmdet_lesion.structures.volume import Volume
+from mmdet_lesion.structures import Geometry, Volume
 from mmdet_lesion.visualization import LesionVisualizationHook
 
 NAME = "000001_01_01_010-021"
@@ -86,8 +85,9 @@ def test_slices_between_stored_ones_are_painted_as_they_were_predicted_on(runner
     sample = volume_sample([0.9], [3])
     hu = np.repeat(np.array([-100, 0, 100, 200], np.int16), 64 * 96).reshape(4, 64, 96)
     save_volume(sample.img_path, Volume(hu, (0.8, 0.8, 5.0)))
-    grid = Grid((4, 64, 96), (0.7, 0.7, 5.0), (9, 64, 96), (0.8, 0.8, 2.0))
-    sample.set_metainfo(dict(grid=grid.to_dict()))
+    geometry = Geometry((9, 64, 96), (0.8, 0.8, 2.0)).to_dict()
+    published = Geometry((4, 64, 96), (0.7, 0.7, 5.0)).to_dict()
+    sample.set_metainfo(dict(geometry=geometry, published_geometry=published))
     ((_, image, _),) = LesionVisualizationHook(window=(-100, 200))._painted_slices(sample)
     # 6 mm: a fifth of the way from the second to the third slice, 20 HU.
     assert (image == round(255 * 120 / 300)).all()

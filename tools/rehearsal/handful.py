@@ -24,7 +24,7 @@ from mmdet_lesion.datasets.phantoms import (
     make_luna16,
 )
 from mmdet_lesion.io import SUFFIX, open_volume, read_json, save_volume, write_json
-from mmdet_lesion.structures import Frame, Grid, Volume
+from mmdet_lesion.structures import Geometry, Volume, voxels_to_published
 
 __all__ = ["Handful", "crop_scans", "crop_slices", "phantom_scans", "phantom_slices"]
 
@@ -233,14 +233,13 @@ def _crop_volume(
     z0, z1 = max(z - reach, 0), min(z + reach + 1, depth)
     crop = stored.read_crop((z0, y0, x0), (z1, y0 + height, x0 + width))
     save_volume(out / "volumes" / volume["file_name"], Volume(crop, stored.spacing))
-    # The crop is its own published volume.
-    grid = Grid.identity(crop.shape, stored.spacing)
     tables["volumes"].append(
         {
             "id": len(tables["volumes"]) + 1,
             "name": volume["name"],
             "file_name": volume["file_name"],
-            "grid": grid.to_dict(),
+            # The crop is its own published volume.
+            "geometry": Geometry(crop.shape, stored.spacing).to_dict(),
             "first_slice": 0,
             "patient": volume["name"],
         }
@@ -281,7 +280,7 @@ def _crop_volume(
             "source": "recist",
             "lesion_type": one.get("lesion_type", -1),
             "published_slice": index - z0,
-            "published_bbox": grid.boxes_to_published(clipped)[0].tolist(),
+            "published_bbox": voxels_to_published(clipped)[0].tolist(),
         }
         if one.get("segmentation"):
             mask = coco_mask.decode(one["segmentation"])[y0 : y0 + height, x0 : x0 + width]
@@ -328,7 +327,7 @@ def crop_scans(
         scan, nodule = nodules[i]
         center = np.add(nodule["bbox_3d"][:3], nodule["bbox_3d"][3:]) / 2
         entries.append(_crop_scan(scan, folders[0], out, center, size, f"labeled_{index}"))
-    spacing = entries[0]["grid"]["spacing"]
+    spacing = entries[0]["geometry"]["spacing"]
     path = "annotations/handful.json"
     write_json(out / path, data_list_file("rehearsal", spacing, entries, labeled=True))
     if unlabeled is None:
@@ -337,7 +336,7 @@ def crop_scans(
     entries = []
     for index in range(2 * num):
         scan = pool[rng.integers(len(pool))]
-        center = rng.uniform(0.3, 0.7, 3) * scan["grid"]["shape"][::-1]
+        center = rng.uniform(0.3, 0.7, 3) * scan["geometry"]["shape"][::-1]
         entries.append(_crop_scan(scan, folders[1], out, center, size, f"unlabeled_{index}"))
     other = "annotations/unlabeled.json"
     write_json(out / other, data_list_file("rehearsal", spacing, entries, labeled=False))
@@ -354,13 +353,13 @@ def _crop_scan(
     ).astype(int)
     start = corner[::-1]
     crop = stored.read_crop(start.tolist(), (start + shape).tolist())
-    frame = Frame.from_dict(scan["grid"]).crop(corner, shape)
+    geometry = Geometry.from_dict(scan["geometry"]).crop(corner, shape)
     save_volume(
         out / "volumes" / (name + SUFFIX),
-        Volume(crop, frame.spacing, frame.origin, frame.direction),
+        Volume.with_geometry(crop, geometry),
         chunk_shape=(32, 64, 64),
     )
     spheres = [[*one["center_world"], one["diameter_mm"]] for one in scan["instances"]]
-    spheres = [one for one in spheres if frame.contains(np.array([one[:3]]))[0]]
+    spheres = [one for one in spheres if geometry.contains(np.array([one[:3]]))[0]]
     # Two crops of one scan are two scans here.
-    return scan_entry(name, name, frame, spheres, scan.get("excluded", []), None)
+    return scan_entry(name, name, geometry, spheres, scan.get("excluded", []), None)

@@ -32,7 +32,7 @@ def _orthogonal_axes(volume: Volume) -> np.ndarray:
 
     They are the direction matrix but where a tilted gantry made that oblique-angled.
     """
-    matrix = np.reshape(volume.direction, (3, 3))
+    matrix = volume.geometry.matrix
     x = matrix[:, 0] / np.linalg.norm(matrix[:, 0])
     y = matrix[:, 1] - x * (x @ matrix[:, 1])
     y /= np.linalg.norm(y)
@@ -41,9 +41,8 @@ def _orthogonal_axes(volume: Volume) -> np.ndarray:
 
 
 def _roi(lesion: Lesion, volume: Volume, axes: np.ndarray) -> dict:
-    box = np.reshape(lesion.box_voxels, (2, 3))
-    corners = np.array(np.meshgrid(*box.T, indexing="ij")).reshape(3, -1).T - 0.5
-    along = volume.voxel_to_world(corners) @ axes
+    box = [lesion.box_voxels]
+    along = volume.geometry.corners_to_world(box)[0] @ axes
     low, high = along.min(axis=0), along.max(axis=0)
     center = axes @ ((low + high) / 2)
     name = f"{lesion.label} {lesion.id} ({lesion.score:.2f})"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ...io import GroundTruth, Problem
-from ...structures import Grid
+from ...structures import Geometry, published_to_voxels
 from .marks import Mark, check_box
 
 __all__ = ["CocoBuilder", "StoredEntry", "VolumeIndex", "key_slice_file", "whole_volume_file"]
@@ -27,13 +27,18 @@ class StoredEntry:
     name: str
     file_name: str
     first_slice: int
-    grid: Grid
+    geometry: Geometry
+    published: Geometry
     masks: Mapping[str, dict] = field(default_factory=dict)
 
     @property
     def last_slice(self) -> int:
         """Last slice, counted in the series' folder."""
-        return self.first_slice + self.grid.shape[0] - 1
+        return self.first_slice + self.published.shape[0] - 1
+
+    def boxes_to_store(self, boxes: Sequence[Sequence[float]]) -> np.ndarray:
+        """Convert published boxes ``(N, 4)`` to voxels of the store."""
+        return self.published.boxes_to(self.geometry, published_to_voxels(boxes))
 
 
 class VolumeIndex:
@@ -52,7 +57,8 @@ class VolumeIndex:
                     v["name"],
                     v["file_name"],
                     v["first_slice"],
-                    Grid.from_dict(v["grid"]),
+                    Geometry.from_dict(v["geometry"]),
+                    Geometry.from_dict(v["published_geometry"]),
                     v.get("masks", {}),
                 )
                 for v in record["volumes"]
@@ -95,7 +101,8 @@ class CocoBuilder:
                     "id": self._volume_ids[entry.name],
                     "name": entry.name,
                     "file_name": entry.file_name,
-                    "grid": entry.grid.to_dict(),
+                    "geometry": entry.geometry.to_dict(),
+                    "published_geometry": entry.published.to_dict(),
                     "first_slice": entry.first_slice,
                     "patient": entry.name.partition("_")[0],
                 }
@@ -107,7 +114,7 @@ class CocoBuilder:
         key = (entry.name, z)
         if key not in self._image_ids:
             self._image_ids[key] = len(self._image_ids) + 1
-            _, height, width = entry.grid.store_shape
+            _, height, width = entry.geometry.shape
             self._content["images"].append(
                 {
                     "id": self._image_ids[key],
@@ -117,7 +124,7 @@ class CocoBuilder:
                     "slice_index": z,
                     "height": height,
                     "width": width,
-                    "spacing": list(entry.grid.store_spacing),
+                    "spacing": list(entry.geometry.spacing),
                 }
             )
         return self._image_ids[key]
@@ -143,8 +150,7 @@ class CocoBuilder:
             recist: Published end points of the diameters, 8 numbers, or nothing.
             mask: COCO's RLE in store pixels, where there is one.
         """
-        grid = entry.grid
-        x1, y1, x2, y2 = grid.boxes_to_store(np.array([box]))[0].tolist()
+        x1, y1, x2, y2 = entry.boxes_to_store([box])[0].tolist()
         annotation = {
             "id": len(self._content["annotations"]) + 1,
             "image_id": self.image(entry, z),
@@ -158,8 +164,9 @@ class CocoBuilder:
             "published_bbox": list(box),
         }
         if recist:
-            points = np.array(recist).reshape(-1, 2)
-            annotation["recist"] = grid.points_to_store(points).ravel().tolist()
+            points = np.reshape(recist, (-1, 2)) - 0.5
+            points = entry.published.points_to(entry.geometry, points)
+            annotation["recist"] = points.ravel().tolist()
             annotation["published_recist"] = list(recist)
         if mask:
             annotation["segmentation"] = mask
@@ -191,7 +198,7 @@ def _place(mark: Mark, index: VolumeIndex) -> tuple[_Placed | None, list[Problem
     if entry is None:
         text = f"the key slice {row.file_name} is in no volume"
         return None, [mark.problem("unusable key slice", text)]
-    _, height, width = entry.grid.shape
+    _, height, width = entry.published.shape
     if row.image_size != (width, height):
         text = f"{row.file_name} is {width} x {height}; Image_size is {list(row.image_size)}"
         return None, [mark.problem("image size", text)]
@@ -256,10 +263,12 @@ def key_slice_file(
             recist = row.measurement if all(map(math.isfinite, row.measurement)) else ()
             mask = entry.masks.get(item.mark.key)
             builder.annotate(entry, z, item.box, "recist", row.lesion_type, recist, mask)
-            taken.append(entry.grid.boxes_to_store(np.array([item.box]))[0])
+            taken.append(entry.boxes_to_store([item.box])[0])
         for box in (full or {}).get(name, {}).get(z, ()):
-            usable, _ = check_box(tuple(box.tolist()), entry.grid.shape[2], entry.grid.shape[1])
-            edges = entry.grid.boxes_to_store(box)[0]
+            usable, _ = check_box(
+                tuple(box.tolist()), entry.published.shape[2], entry.published.shape[1]
+            )
+            edges = entry.boxes_to_store([box])[0]
             if usable is not None and not _overlaps(edges, taken):
                 builder.annotate(entry, z, usable, "full")
                 taken.append(edges)
@@ -288,7 +297,7 @@ def whole_volume_file(
             text = f"{name} is not among the converted volumes"
             problems.append(Problem(file, None, text, "volume left out", "missing volume"))
             continue
-        depth, height, width = entry.grid.shape
+        depth, height, width = entry.published.shape
         for z in range(depth):
             builder.image(entry, z)
         for z in sorted(truth[name]):

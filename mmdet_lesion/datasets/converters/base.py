@@ -69,7 +69,7 @@ class StoreConversion:
     """
 
     _unit = "series"
-    _format = 1
+    _format = 2
     #: Axes that are resampled.
     _spacing_axes = "xyz"
     _zero_keeps_published = False

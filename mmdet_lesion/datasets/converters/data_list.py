@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...structures import Frame
+from ...structures import Geometry
 
 __all__ = ["data_list_file", "scan_entry"]
 
@@ -15,7 +15,7 @@ __all__ = ["data_list_file", "scan_entry"]
 def scan_entry(
     name: str,
     series_uid: str,
-    frame: Frame,
+    geometry: Geometry,
     nodules: Sequence[Sequence[float]],
     excluded: Sequence[Sequence[float]],
     subset: int | None,
@@ -25,21 +25,21 @@ def scan_entry(
     Args:
         name: Name of its volume in the store.
         series_uid: Its series UID, which submissions name.
-        frame: Frame of the volume.
+        geometry: Geometry of the volume.
         nodules: Rows ``x, y, z, diameter`` in world mm.
         excluded: Irrelevant findings, likewise; a diameter of -1 is not known.
         subset: Official subset, None where there is none.
 
     Returns:
-        ``volume``, ``series_uid``, ``grid``, ``subset``, ``instances`` (``bbox_3d``: cubes in
+        ``volume``, ``series_uid``, ``geometry``, ``subset``, ``instances`` (``bbox_3d``: cubes in
         voxels of the store, ``bbox_label``, ``center_world``, ``diameter_mm``) and ``excluded``.
     """
     spheres = np.array(nodules, dtype=np.float64).reshape(-1, 4)
-    boxes = frame.boxes_around(spheres)
+    boxes = geometry.boxes_around_spheres(spheres)
     return {
         "volume": name,
         "series_uid": series_uid,
-        "grid": frame.to_dict(),
+        "geometry": geometry.to_dict(),
         "subset": subset,
         "instances": [
             {

@@ -72,8 +72,8 @@ class Conversion(StoreConversion):
         InputError: A table or pickle cannot be used, or the spacing is not two numbers from 0.
     """
 
-    # 1 was resampled in z as well.
-    _format = 2
+    # 1 was resampled in z as well, 2 had other keys for the geometry.
+    _format = 3
     _spacing_axes = "xy"
     _zero_keeps_published = True
     _unwritten: ClassVar[dict[str, Any]] = {"masks": False}

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from ...io import Problem, read_metaimage, write_json
-from ...structures import Frame, Volume
+from ...structures import Geometry, Volume
 from .base import ConversionResult, StoreConversion
 from .data_list import data_list_file, scan_entry
 from .execution import Record
@@ -187,10 +187,10 @@ class Luna16Conversion(StoreConversion):
     def _entry(self, uid: str, record: Record) -> dict[str, Any]:
         """The scan's entry of a data list; nodules outside of it are reported."""
         (volume,) = record["volumes"]
-        frame = Frame.from_dict(volume["frame"])
+        geometry = Geometry.from_dict(volume["geometry"])
         nodules = self._nodules.get(uid, [])
-        inside = frame.contains(np.array([row.centre for row in nodules]).reshape(-1, 3))
-        corners = frame.points_to_world([(0, 0, 0), frame.shape[::-1]]).round(1).tolist()
+        inside = geometry.contains(np.array([row.centre for row in nodules]).reshape(-1, 3))
+        corners = geometry.points_to_world([(0, 0, 0), geometry.size]).round(1).tolist()
         for row, is_inside in zip(nodules, inside):
             if not is_inside:
                 text = (
@@ -202,7 +202,7 @@ class Luna16Conversion(StoreConversion):
         return scan_entry(
             uid,
             uid,
-            frame,
+            geometry,
             [(*row.centre, row.diameter) for row, ok in zip(nodules, inside) if ok],
             [(*row.centre, row.diameter) for row in self._excluded.get(uid, ())],
             int(match[1]) if match else None,

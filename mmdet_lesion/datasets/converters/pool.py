@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...io import write_json
-from ...structures import Frame
+from ...structures import Geometry
 from .base import ConversionResult, StoreConversion
 from .data_list import data_list_file, scan_entry
 from .execution import Record
@@ -109,8 +109,8 @@ class PoolConversion(StoreConversion):
         entries = []
         for name in ranked(records, self.seed):
             for volume in records[name]["volumes"]:
-                frame = Frame.from_dict(volume["frame"])
-                entries.append(scan_entry(name, volume["series_uid"], frame, [], [], None))
+                geometry = Geometry.from_dict(volume["geometry"])
+                entries.append(scan_entry(name, volume["series_uid"], geometry, [], [], None))
         path = self.out / "annotations" / "unlabeled.json"
         if entries:
             write_json(path, data_list_file("unlabelled pool", self.spacing, entries, False))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...io import SUFFIX, Problem, save_volume, write_json
-from ...structures import Frame, Volume, is_axis_aligned, to_axis_aligned
+from ...structures import Volume
 from .execution import Record
 from .marks import valid_spacing
 
@@ -101,7 +101,7 @@ def convert_scan(task: ScanTask) -> Record:
 
     Returns:
         The record that is also written to ``records/``: ``name``, ``inputs``, ``problems`` and
-        ``volumes``, at most one (``name``, ``file_name``, ``size``, ``series_uid``, ``frame``).
+        ``volumes``, at most one (``name``, ``file_name``, ``size``, ``series_uid``, ``geometry``).
 
     Raises:
         OSError: A file cannot be read or written.
@@ -139,7 +139,7 @@ def _check(volume: Volume, where: str) -> list[Problem]:
         raise InputError(f"the spacing is {list(volume.spacing)}; expected mm of a CT")
     if not np.isfinite(volume.array).all():
         raise InputError("some voxels are NaN or infinite; expected Hounsfield units")
-    if not is_axis_aligned(volume):
+    if not volume.geometry.is_axis_aligned:
         text = f"the direction {np.round(volume.direction, 4).tolist()} is oblique"
         return [Problem(where, None, text, "resampled onto the world's axes", "oblique direction")]
     return []
@@ -151,8 +151,8 @@ def _store(task: ScanTask, volume: Volume, uid: str | None) -> dict[str, Any]:
         limits = np.iinfo(np.int16)
         array = np.rint(array.astype(np.float32)).clip(limits.min, limits.max).astype(np.int16)
     array = np.maximum(array, np.int16(AIR))
-    volume = Volume(array, volume.spacing, volume.origin, volume.direction)
-    stored = to_axis_aligned(volume, task.spacing, AIR)
+    volume = Volume.with_geometry(array, volume.geometry)
+    stored = volume.resample_to_world_axes(task.spacing, AIR)
     path = task.out / "volumes" / (task.name + SUFFIX)
     save_volume(path, stored, CHUNK)
     return {
@@ -160,5 +160,5 @@ def _store(task: ScanTask, volume: Volume, uid: str | None) -> dict[str, Any]:
         "file_name": path.name,
         "size": path.stat().st_size,
         "series_uid": uid or task.name,
-        "frame": Frame.of(stored).to_dict(),
+        "geometry": stored.geometry.to_dict(),
     }

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...io import SUFFIX, Problem, save_volume, write_json
 from ...io.png_slices import BadSliceError, contiguous_runs, list_slices, read_hu
-from ...structures import Grid, Volume
+from ...structures import Geometry, Volume, published_to_voxels
 from .execution import Record
 from .marks import Mark, check_box, valid_spacing
 from .pseudo_masks import encode_mask, pseudo_mask
@@ -184,7 +184,8 @@ def convert_series(task: SeriesTask) -> Record:
 
     Returns:
         The record that is also written to ``records/``: ``folder``, ``inputs``, ``volumes`` (name,
-        file_name, first_slice, grid, size, and with masks a mask for each mark) and ``problems``.
+        file_name, first_slice, geometry, published_geometry, size, and with masks a mask for each
+        mark) and ``problems``.
 
     Raises:
         OSError: A file cannot be read or written.
@@ -224,34 +225,36 @@ def _store(
     # The slices stay as published: a key slice is the slice that was annotated.
     x, y = (new or old for new, old in zip(task.spacing, spacing))
     store_spacing = (x, y, spacing[2])
-    volume = Volume(hu, spacing).resample(store_spacing)
+    published = Volume(hu, spacing)
+    volume = published.resample(store_spacing)
     path = task.out / "volumes" / (name + SUFFIX)
     save_volume(path, volume)
-    grid = Grid(hu.shape, spacing, volume.shape, store_spacing)
     stored = {
         "name": name,
         "file_name": path.name,
         "first_slice": numbers[0],
-        "grid": grid.to_dict(),
+        "geometry": volume.geometry.to_dict(),
+        "published_geometry": published.geometry.to_dict(),
         "size": path.stat().st_size,
     }
     if task.masks:
-        stored["masks"] = _masks(task, numbers[0], volume.array, grid)
+        stored["masks"] = _masks(task, numbers[0], volume, published.geometry)
     return stored
 
 
-def _masks(task: SeriesTask, first: int, hu: np.ndarray, grid: Grid) -> dict[str, dict]:
+def _masks(task: SeriesTask, first: int, volume: Volume, published: Geometry) -> dict[str, dict]:
     """Masks of the marks on a volume's slices, by the marks' keys."""
     masks = {}
-    depth, height, width = grid.shape
+    depth, height, width = published.shape
     for mark in task.marks:
         row = mark.row
         box, _ = check_box(row.box, width, height)
         if row.noisy or box is None or not first <= row.key_slice < first + depth:
             continue
-        plane = hu[row.key_slice - first]
-        edges = grid.boxes_to_store(np.array([box]))[0]
-        recist = grid.points_to_store(np.array(row.measurement))
+        plane = volume.array[row.key_slice - first]
+        (edges,) = published.boxes_to(volume.geometry, published_to_voxels([box]))
+        points = np.reshape(row.measurement, (-1, 2)) - 0.5
+        recist = published.points_to(volume.geometry, points)
         if not np.isfinite(recist).all():
             recist = None
         masks[mark.key] = encode_mask(pseudo_mask(plane, edges, recist, row.window))

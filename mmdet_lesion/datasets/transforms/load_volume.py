@@ -6,15 +6,13 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
-from mmdet_lesion.structures.grid import Grid
-
 from .stored_volume import SliceStep, open_stored_volume
 from .windowing import apply_window, check_window
 
 
 @TRANSFORMS.register_module()
 class LoadVolume(BaseTransform):
-    """Read a volume on a regular grid in z, its slices as the channels of one image.
+    """Read a volume with its slices, resampled in z, as the channels of one image.
 
     The first slice is the first stored one; the others lie ``slice_spacing`` mm apart and are
     interpolated linearly between the stored slices. The last one lies on or beyond the last stored
@@ -22,19 +20,18 @@ class LoadVolume(BaseTransform):
 
     Required keys: ``img_path``.
 
-    Optional keys: ``grid`` (from the published to the stored volume, by default the stored one is
-    as published), ``spacing`` (x, y, z in mm), which must agree with the volume's file,
-    ``slice_range`` (first slice, one past the last, on the grid of the result), by default all of
-    them, where beyond the ends the first or last slice repeats, and ``slice_inds`` and
-    ``instances``.
+    Optional keys: ``published_geometry`` (by default that of the stored volume), ``spacing`` (x, y,
+    z in mm), which must agree with the volume's file, ``slice_range`` (first slice, one past the
+    last, of the result), by default all of them, where beyond the ends the first or last slice
+    repeats, and ``slice_inds`` and ``instances``.
 
-    Modified keys: ``grid``, which leads from the published volume to the result, ``spacing``, which
-    becomes that of the result, and the ``slice_index`` of ``instances``, which becomes the nearest
-    slice of the result.
+    Modified keys: ``spacing``, which becomes that of the result, and the ``slice_index`` of
+    ``instances``, which becomes the nearest slice of the result.
 
     Added keys: ``img`` ``(H, W, D)`` float32 within 0 … 255, ``img_shape``, ``ori_shape``,
-    ``scale_factor``, ``thickness`` (mm between the slices of the result), and ``slice_inds``, the
-    slices to predict on, all of them unless there are some already.
+    ``scale_factor``, ``thickness`` (mm between the slices of the result), ``geometry`` of the whole
+    result, ``published_geometry``, and ``slice_inds``, the slices to predict on, all of them unless
+    there are some already.
 
     Args:
         window: HU values that become 0 and 255.
@@ -59,25 +56,25 @@ class LoadVolume(BaseTransform):
         volume = open_stored_volume(results["img_path"])
         step = self.step.of(volume, results)
         spacing = (*volume.spacing[:2], step)
-        stored = Grid.resampled(volume.shape, volume.spacing, spacing)
-        depth = stored.store_shape[0]
+        stored = volume.geometry
+        geometry = stored.resample(spacing)
+        depth = geometry.shape[0]
         start, stop = results.get("slice_range", (0, depth))
-        # The grid's last slice may lie beyond the last stored one, which repeats.
-        positions = stored.slices_to_published(np.arange(start, stop).clip(0, depth - 1))
+        # The last slice may lie beyond the last stored one, which repeats.
+        positions = geometry.slices_to(stored, np.arange(start, stop).clip(0, depth - 1))
         hu = volume.interpolate_slices(positions)
         # A view, so that packing, which wants (D, H, W), need not copy the volume.
         results["img"] = apply_window(hu, self.window, copy=False).transpose(1, 2, 0)
         results["img_shape"] = results["ori_shape"] = hu.shape[1:]
         results["scale_factor"] = (1.0, 1.0)
-        published = Grid.from_dict(results["grid"]) if "grid" in results else stored
-        grid = Grid(published.shape, published.spacing, stored.store_shape, spacing)
-        results["grid"] = grid.to_dict()
+        results["geometry"] = geometry.to_dict()
+        results.setdefault("published_geometry", stored.to_dict())
         results["spacing"] = spacing
         results["thickness"] = step
         results.setdefault("slice_inds", list(range(len(hu))))
         if "instances" in results:
             results["instances"] = [
-                {**one, "slice_index": int(stored.nearest_store_slice(one["slice_index"]))}
+                {**one, "slice_index": int(stored.nearest_slice(geometry, one["slice_index"]))}
                 for one in results["instances"]
             ]
         return results

@@ -9,7 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
 from mmdet_lesion.errors import InputError
-from mmdet_lesion.structures.frame import Frame
+from mmdet_lesion.structures import Geometry
 
 from .stored_volume import open_stored_volume
 from .windowing import apply_window, check_window
@@ -50,9 +50,9 @@ class LoadVolumeCrop(BaseTransform):
     A crop with a nodule holds a random one as a whole, at a random place. One without (and any of
     a scan that has none or is unlabelled) lies anywhere and avoids nodules where it can.
 
-    Required keys: ``img_path``, ``grid``, ``instances``.
+    Required keys: ``img_path``, ``geometry``, ``instances``.
 
-    Modified keys: ``grid``, which becomes the crop's.
+    Modified keys: ``geometry``, which becomes the crop's.
 
     Added keys: ``img`` ``(D, H, W)`` float32 within 0 … 1, ``img_shape``, ``crop_offset`` (x, y,
     z), ``gt_bboxes`` ``(n, 6)`` float32 in voxels of the crop, ``gt_bboxes_labels`` ``(n,)`` int64.
@@ -87,11 +87,11 @@ class LoadVolumeCrop(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Load a crop and the boxes in it."""
-        frame = Frame.from_dict(results["grid"])
+        geometry = Geometry.from_dict(results["geometry"])
         instances = results["instances"]
         boxes = np.array([one["bbox_3d"] for one in instances], dtype=np.float64).reshape(-1, 6)
         labels = np.array([one["bbox_label"] for one in instances], dtype=np.int64)
-        start = self._draw(boxes, frame.shape)
+        start = self._draw(boxes, geometry.shape)
         stop = [a + n for a, n in zip(start, self.size)]
         offset = start[::-1]
         boxes, inside = boxes_in_crop(boxes, offset, self.size)
@@ -99,7 +99,7 @@ class LoadVolumeCrop(BaseTransform):
         results["img"] = apply_window(hu, self.window, maximum=1.0)
         results["img_shape"] = self.size
         results["crop_offset"] = offset
-        results["grid"] = frame.crop(offset, self.size).to_dict()
+        results["geometry"] = geometry.crop(offset, self.size).to_dict()
         results["gt_bboxes"] = boxes.astype(np.float32)
         results["gt_bboxes_labels"] = labels[inside]
         return results

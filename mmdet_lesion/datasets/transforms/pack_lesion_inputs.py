@@ -23,7 +23,8 @@ _META_KEYS = (
     "thickness",
     "slice_index",
     "slice_inds",
-    "grid",
+    "geometry",
+    "published_geometry",
     "published_gt",
     "hidden_bboxes",
 )

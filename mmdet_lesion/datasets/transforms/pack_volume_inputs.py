@@ -19,7 +19,7 @@ _META_KEYS = (
     "series_uid",
     "labeled",
     "crop_offset",
-    "grid",
+    "geometry",
     "nodules",
     "excluded",
 )

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
-from mmdet_lesion.structures.boxes3d import CUBE_SYMMETRIES, CubeSymmetry
-from mmdet_lesion.structures.frame import Frame
+from mmdet_lesion.structures import CUBE_SYMMETRIES, CubeSymmetry, Geometry
 
 __all__ = ["RandomCubeSymmetry"]
 
@@ -19,10 +17,10 @@ class RandomCubeSymmetry(BaseTransform):
 
     A crop that is no cube keeps its size: only symmetries that leave it are drawn.
 
-    Required keys: ``img`` ``(D, H, W)``, ``gt_bboxes`` ``(n, 6)``, ``grid``.
+    Required keys: ``img`` ``(D, H, W)``, ``gt_bboxes`` ``(n, 6)``, ``geometry``.
 
-    Modified keys: ``img``, ``img_shape``, ``gt_bboxes``, and ``grid``, so that voxels keep their
-    place in the world.
+    Modified keys: ``img``, ``img_shape``, ``gt_bboxes``, and ``geometry``, so that voxels keep
+    their place in the world.
 
     Args:
         prob: Probability that a symmetry is drawn, the identity among them.
@@ -41,14 +39,13 @@ class RandomCubeSymmetry(BaseTransform):
 
     @staticmethod
     def apply(results: dict, symmetry: CubeSymmetry) -> dict:
-        """Apply a symmetry to image, boxes and grid."""
-        image = torch.from_numpy(results["img"])
-        boxes = torch.from_numpy(results["gt_bboxes"])
-        results["gt_bboxes"] = symmetry.apply_boxes(boxes, image.shape).numpy()
-        results["img"] = symmetry.apply(image).contiguous().numpy()
+        """Apply a symmetry to image, boxes and geometry."""
+        image = results["img"]
+        results["gt_bboxes"] = symmetry.apply_boxes(results["gt_bboxes"], image.shape)
+        results["img"] = np.ascontiguousarray(symmetry.apply(image))
         results["img_shape"] = results["img"].shape
-        frame = Frame.from_dict(results["grid"])
-        results["grid"] = frame.permute(symmetry.axes, symmetry.flips).to_dict()
+        geometry = Geometry.from_dict(results["geometry"])
+        results["geometry"] = geometry.permute(symmetry).to_dict()
         return results
 
     def __repr__(self) -> str:

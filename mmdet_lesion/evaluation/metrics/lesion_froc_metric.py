@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.atomic import write_json
 from mmdet_lesion.io.harvester import write_detections
-from mmdet_lesion.structures.grid import Grid
+from mmdet_lesion.structures import Geometry, voxels_to_published
 
 from ..functional import FROCResult, p3d_froc, sensitivity_at, slice_froc
 from .samples import one_of_each, to_numpy
@@ -27,13 +27,13 @@ class LesionFROCMetric(BaseMetric):
     """Sensitivity at given false positives, and average precision, over volumes or key slices.
 
     A shell over :func:`~mmdet_lesion.evaluation.functional.p3d_froc` and
-    :func:`~mmdet_lesion.evaluation.functional.slice_froc`. Boxes go back to the published grid,
-    where the ground truth lives. Volumes and slices are taken once each and in the order of their
-    names, so that any number of processes counts the same.
+    :func:`~mmdet_lesion.evaluation.functional.slice_froc`. Boxes are converted to published
+    coordinates, those of the ground truth. Volumes and slices are taken once each and in the order
+    of their names, so that any number of processes counts the same.
 
     A data sample of the protocol ``'p3d'`` is a volume: it holds ``pred_instances`` (``bboxes``,
     ``scores``, ``slice_inds`` in pixels and slices of the array that was predicted on), ``volume``
-    (its name), ``grid`` (:meth:`Grid.to_dict`, from the published volume to that array) and
+    (its name), ``geometry`` of that array and ``published_geometry`` (:meth:`Geometry.to_dict`) and
     ``published_gt`` (rows ``[z, x1, y1, x2, y2]`` in published coordinates, ``(n, 5)``). One of the
     protocol ``'slice'`` is a slice: it holds ``slice_index``, its published slice, instead of the
     boxes' ``slice_inds``.
@@ -84,7 +84,7 @@ class LesionFROCMetric(BaseMetric):
         self.outfile_prefix = outfile_prefix
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Bring each sample's predictions to the published grid.
+        """Convert each sample's predictions to published coordinates.
 
         Raises:
             InputError: The samples are not those of the protocol, or lack the ground truth.
@@ -94,14 +94,17 @@ class LesionFROCMetric(BaseMetric):
             instances = sample["pred_instances"]
             boxes, scores = (to_numpy(instances[key]) for key in ("bboxes", "scores"))
             truth = to_numpy(sample["published_gt"]).reshape(-1, 5).astype(np.float64)
-            grid = Grid.from_dict(sample["grid"])
+            geometry, published = (
+                Geometry.from_dict(sample[key]) for key in ("geometry", "published_geometry")
+            )
             result = dict(truth=truth)
             if self.protocol == "p3d":
                 slices = to_numpy(instances["slice_inds"])
-                tracklets = self.linker(boxes, scores, slices).to_published(grid)
+                tracklets = self.linker(boxes, scores, slices).to_published(geometry, published)
                 result.update(volume=sample["volume"], tracklets=tracklets.to_harvester())
             else:
-                rows = np.column_stack((grid.boxes_to_published(boxes), scores))
+                boxes = voxels_to_published(geometry.boxes_to(published, boxes))
+                rows = np.column_stack((boxes, scores))
                 image = (sample["volume"], int(sample["slice_index"]))
                 result.update(image=image, rows=rows.tolist())
             self.results.append(result)
@@ -146,7 +149,7 @@ class LesionFROCMetric(BaseMetric):
                 f"LesionFROCMetric has protocol={self.protocol!r} and got a {found} of "
                 f"{sample['volume']!r}; expected a dataset with sample={wanted!r}"
             )
-        for key in ("grid", "published_gt"):
+        for key in ("geometry", "published_geometry", "published_gt"):
             if key not in sample:
                 raise InputError(
                     f"the sample of {sample['volume']!r} has no {key!r}; expected an annotation "

@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.atomic import write_json
 from mmdet_lesion.io.luna16 import write_luna16_marks, write_luna16_series
-from mmdet_lesion.structures.frame import Frame
+from mmdet_lesion.structures import Geometry
 
 from ..functional import FROCResult, luna16_froc
 from .samples import one_of_each, to_numpy
@@ -30,8 +30,8 @@ class Luna16Metric(BaseMetric):
     once each and in the order of their names, so that any number of processes counts the same.
 
     A data sample holds ``pred_instances`` (``bboxes`` ``(n, 6)`` in voxels, ``scores``),
-    ``series_uid``, ``grid`` (:meth:`Frame.to_dict` of the array that was predicted on), ``nodules``
-    and ``excluded`` (``(n, 4)`` rows ``x, y, z, diameter`` in world mm).
+    ``series_uid``, ``geometry`` (:meth:`Geometry.to_dict` of the array that was predicted on),
+    ``nodules`` and ``excluded`` (``(n, 4)`` rows ``x, y, z, diameter`` in world mm).
 
     Args:
         max_marks: Marks of a scan that count, as in the challenge.
@@ -64,7 +64,7 @@ class Luna16Metric(BaseMetric):
         for sample in data_samples:
             instances = sample["pred_instances"]
             boxes, scores = (to_numpy(instances[key]) for key in ("bboxes", "scores"))
-            centres = Frame.from_dict(sample["grid"]).box_centres(boxes)
+            centres = Geometry.from_dict(sample["geometry"]).centers_to_world(boxes)
             self.results.append(
                 dict(
                     series=sample["series_uid"],

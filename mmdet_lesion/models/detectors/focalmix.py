@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...errors import InputError
-from ...structures.boxes3d import CubeSymmetry, batched_nms3d, nms3d
+from ...structures import CubeSymmetry, batched_nms3d, nms3d
 from .sliding_window import sliding_windows
 from .target_guess import binary_entropy, draw_symmetries, guessing, sharpen
 

@@ -13,7 +13,7 @@ from .shared_images import SharedImages
 from .thickness_aware import ThicknessAware
 
 #: Metainfo of a volume that its slices do without, so that it is not copied for each.
-VOLUME_KEYS = ("slice_inds", "published_gt", "grid")
+VOLUME_KEYS = ("slice_inds", "published_gt", "geometry", "published_geometry")
 #: Pixels of the slices that a CPU computes at once: more push each other out of its caches.
 CPU_PIXELS = 512 * 512
 #: Chunks of a CPU whose RoIs are classified together: reading the large weights is what takes time.

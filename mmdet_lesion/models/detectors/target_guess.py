@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...structures.boxes3d import CUBE_SYMMETRIES, CubeSymmetry
+from ...structures import CUBE_SYMMETRIES, CubeSymmetry
 
 __all__ = ["binary_entropy", "draw_symmetries", "guessing", "sharpen"]
 

@@ -3,7 +3,7 @@
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
-from ...structures.boxes3d import box_iou3d
+from ...structures import box_iou3d
 
 
 @TASK_UTILS.register_module()

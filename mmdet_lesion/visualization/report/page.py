@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...io.atomic import atomic_write
-from ...structures import Orientation, Volume
+from ...structures import Volume
 from .pictures import lesion_pictures, projections, viewer_slices
 from .windows import KNOTS, WINDOWS
 
@@ -27,12 +27,14 @@ def write_report(path: str | os.PathLike, volume: Volume, content: dict[str, Any
         volume: The scan in HU, as it was read.
         content: What ``lesions.json`` holds.
     """
-    orientation = Orientation.of(volume)
-    turned = orientation.apply(volume)
+    symmetry = volume.geometry.symmetry_to_patient()
+    turned = volume.permute(symmetry)
     lesions = content["lesions"]
-    boxes = orientation.boxes_to_turned([lesion["box_voxels"] for lesion in lesions])
-    keys = [int(orientation.slices_to_original(lesion["key_slice"])) for lesion in lesions]
-    numbers = [int(orientation.slices_to_original(z)) for z in range(turned.shape[0])]
+    boxes = np.array([lesion["box_voxels"] for lesion in lesions], dtype=np.float64)
+    boxes = symmetry.apply_boxes(boxes.reshape(-1, 6), volume.shape)
+    # The source index of an index is also its inverse: both count from either end.
+    numbers = [symmetry.source_index(0, z, volume.shape) for z in range(turned.shape[0])]
+    keys = [numbers[lesion["key_slice"]] for lesion in lesions]
     for lesion, box, key in zip(lesions, boxes, keys):
         lesion.update(
             pictures=lesion_pictures(turned, box, key),
@@ -81,9 +83,9 @@ def _levels(volume: Volume) -> np.ndarray:
     """``(D,)`` world z in mm of the centres of the slices."""
     depth, rows, columns = volume.shape
     points = np.zeros((depth, 3))
-    points[:] = ((columns - 1) / 2, (rows - 1) / 2, 0)
-    points[:, 2] = np.arange(depth)
-    return volume.voxel_to_world(points)[:, 2]
+    points[:] = (columns / 2, rows / 2, 0.5)
+    points[:, 2] += np.arange(depth)
+    return volume.geometry.points_to_world(points)[:, 2]
 
 
 def _place(center: list[float]) -> list[tuple[str, str]]:

@@ -96,7 +96,7 @@ def test_label_map_in_simpleitk_and_nibabel(exported, hu):
     np.testing.assert_array_equal(np.asarray(other.dataobj).T, labels)
     # nibabel's world is RAS.
     center = other.affine @ (23.5, 10.5, 6.5, 1)
-    expected = Volume(hu, SPACING, ORIGIN, DIRECTION).voxel_to_world([[23.5, 10.5, 6.5]])[0]
+    expected = Volume(hu, SPACING, ORIGIN, DIRECTION).geometry.points_to_world([[24, 11, 7]])[0]
     np.testing.assert_allclose(center[:3] * (-1, -1, 1), expected, atol=1e-3)
 
 
@@ -112,7 +112,7 @@ def test_slicer_markups(exported, hu):
         # Corners of Slicer's box are corners of ours.
         axes = np.reshape(markup["orientation"], (3, 3))
         corner = np.array(markup["center"]) - axes @ np.array(markup["size"]) / 2
-        expected = Volume(hu, SPACING, ORIGIN, DIRECTION).voxel_to_world([np.array(box[:3]) - 0.5])
+        expected = Volume(hu, SPACING, ORIGIN, DIRECTION).geometry.points_to_world([box[:3]])
         np.testing.assert_allclose(corner, expected[0], atol=1e-3)
 
 

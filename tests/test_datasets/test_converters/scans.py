@@ -28,11 +28,12 @@ def write_dicom(folder: Path, volume: Volume, uid: str, slices: list[int] | None
     direction = np.array(volume.direction).reshape(3, 3)
     for number in slices or range(volume.shape[0]):
         plane = image[:, :, number]
+        (origin,) = volume.geometry.points_to_world([[0.5, 0.5, number + 0.5]])
         tags = {
             "0008|0016": "1.2.840.10008.5.1.4.1.1.2", "0008|0060": "CT",
             "0008|0018": f"{uid}.{number + 1}", "0020|000d": f"{uid}.9", "0020|000e": uid,
             "0020|0013": str(number + 1), "0028|1052": "-1024", "0028|1053": "1",
-            "0020|0032": "\\".join(map(repr, volume.voxel_to_world([[0, 0, number]])[0].tolist())),
+            "0020|0032": "\\".join(map(repr, origin.tolist())),
             "0020|0037": "\\".join(map(repr, direction[:, :2].T.ravel().tolist())),
         }  # fmt: skip
         for key, value in tags.items():

@@ -9,18 +9,20 @@ from mmdet_lesion.datasets.converters.annotations import (
     whole_volume_file,
 )
 from mmdet_lesion.datasets.converters.marks import Mark
-from mmdet_lesion.structures import Grid
+from mmdet_lesion.structures import Geometry, voxels_to_published
 
 from .raw import row
 
 FOLDER = "000001_01_01"
 NAME = f"{FOLDER}_003-010"
-GRID = Grid.resampled((8, 24, 24), (0.7, 0.7, 1.0), (0.8, 0.8, 1.0))
+PUBLISHED = Geometry((8, 24, 24), (0.7, 0.7, 1.0))
+STORED = PUBLISHED.resample((0.8, 0.8, 1.0))
 
 
 @pytest.fixture
 def index():
-    volume = dict(name=NAME, file_name=f"{NAME}.b2nd", first_slice=3, grid=GRID.to_dict())
+    geometries = dict(geometry=STORED.to_dict(), published_geometry=PUBLISHED.to_dict())
+    volume = dict(name=NAME, file_name=f"{NAME}.b2nd", first_slice=3, **geometries)
     return VolumeIndex([{"folder": FOLDER, "volumes": [volume]}])
 
 
@@ -49,14 +51,14 @@ def test_a_mark_becomes_an_annotation_and_comes_back(index):
     assert content["categories"] == [{"id": 1, "name": "lesion"}]
     assert content['volumes'] == [
         {
-            'id': 1, 'name': NAME, 'file_name': f'{NAME}.b2nd', 'grid': GRID.to_dict(),
-            'first_slice': 3, 'patient': '000001',
+            'id': 1, 'name': NAME, 'file_name': f'{NAME}.b2nd', 'geometry': STORED.to_dict(),
+            'published_geometry': PUBLISHED.to_dict(), 'first_slice': 3, 'patient': '000001',
         }
     ]  # fmt: skip
     assert content['images'] == [
         {
             'id': 1, 'file_name': f'{NAME}.b2nd', 'volume': NAME, 'volume_id': 1, 'slice_index': 4,
-            'height': GRID.store_shape[1], 'width': GRID.store_shape[2], 'spacing': [0.8, 0.8, 1.0],
+            'height': STORED.shape[1], 'width': STORED.shape[2], 'spacing': [0.8, 0.8, 1.0],
         }
     ]  # fmt: skip
     (annotation,) = content["annotations"]
@@ -64,11 +66,13 @@ def test_a_mark_becomes_an_annotation_and_comes_back(index):
     assert (annotation["source"], annotation["lesion_type"]) == ("recist", 3)
     assert annotation["published_bbox"] == [5.5, 6.25, 12.0, 15.75]
     np.testing.assert_allclose(
-        GRID.boxes_to_published([edges(annotation)]), [[5.5, 6.25, 12.0, 15.75]], atol=1e-12
+        voxels_to_published(STORED.boxes_to(PUBLISHED, [edges(annotation)])),
+        [[5.5, 6.25, 12.0, 15.75]],
+        atol=1e-12,
     )
     assert annotation["area"] == pytest.approx(np.prod(annotation["bbox"][2:]))
     np.testing.assert_allclose(
-        GRID.points_to_published(np.reshape(annotation["recist"], (-1, 2))).ravel(),
+        STORED.points_to(PUBLISHED, np.reshape(annotation["recist"], (-1, 2))).ravel() + 0.5,
         annotation["published_recist"],
         atol=1e-12,
     )
@@ -151,5 +155,5 @@ def test_truth_of_no_use_is_reported(index):
 
 def test_a_labelled_volume_may_have_no_lesion(index):
     builder, problems = whole_volume_file("d", "truth.pkl", {NAME: {}}, index)
-    assert builder.counts == {"volumes": 1, "images": GRID.store_shape[0], "annotations": 0}
+    assert builder.counts == {"volumes": 1, "images": STORED.shape[0], "annotations": 0}
     assert problems == []

@@ -184,7 +184,7 @@ def test_a_store_that_was_resampled_in_z_is_not_gone_on_with(raw, reference, tmp
     out = shutil.copytree(reference, tmp_path / "out")
     old = json.loads((out / "conversion.json").read_text()) | dict(format=1, spacing=[0.8, 0.8, 2])
     (out / "conversion.json").write_text(json.dumps(old))
-    with pytest.raises(InputError, match="tells format 1, now it is 2"):
+    with pytest.raises(InputError, match="tells format 1, now it is 3"):
         Conversion(raw, out).run(resume=True, progress=False)
 
 
@@ -317,11 +317,11 @@ def test_published_slices_are_converted(lesion_data, tmp_path):
     assert kinds["missing volume"] == 1071 + 100 + 744
 
 
-def test_spacing_of_0_keeps_the_published_grid(raw, tmp_path):
+def test_spacing_of_0_keeps_the_published_one(raw, tmp_path):
     Conversion(raw, tmp_path / "out", spacing=(0, 0)).run(progress=False)
     train = annotations(tmp_path / "out", "train")
-    assert train["volumes"][0]["grid"]["store_spacing"] == [0.7, 0.7, 5.0]
-    assert train["volumes"][0]["grid"]["store_shape"] == [5, 24, 24]
+    assert train["volumes"][0]["geometry"]["spacing"] == [0.7, 0.7, 5.0]
+    assert train["volumes"][0]["geometry"]["shape"] == [5, 24, 24]
     assert train["images"][0]["spacing"] == [0.7, 0.7, 5.0]
     x1, y1, x2, y2 = train["annotations"][0]["published_bbox"]
     # Edges, half-open.

@@ -10,7 +10,7 @@ from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import load_volume, open_volume, read_json, read_metaimage
 from mmdet_lesion.io.metaimage import write_metaimage
 from mmdet_lesion.io.scans import find_scans, read_scan
-from mmdet_lesion.structures import Frame, Volume
+from mmdet_lesion.structures import Geometry, Volume
 
 from .raw import kill_at, tree
 
@@ -73,10 +73,10 @@ def test_volumes_are_axis_aligned_and_show_the_nodules(luna16_raw, luna16_store)
     flipped = 0
     for entry in [*entries(luna16_store, "train_6"), *entries(luna16_store, "test_4")]:
         volume = load_volume(luna16_store / "volumes" / f"{entry['volume']}.b2nd")
-        frame = Frame.of(volume)
-        assert frame == Frame.from_dict(entry["grid"])
-        assert frame.spacing == SPACING
-        assert frame.direction == (1, 0, 0, 0, 1, 0, 0, 0, 1)
+        geometry = volume.geometry
+        assert geometry == Geometry.from_dict(entry["geometry"])
+        assert geometry.spacing == SPACING
+        assert geometry.direction == (1, 0, 0, 0, 1, 0, 0, 0, 1)
         assert volume.array.min() >= -1024
         raw = read_metaimage(next(luna16_raw.glob(f"subset*/{entry['series_uid']}.mhd")))
         flipped += raw.direction[0] < 0
@@ -84,10 +84,10 @@ def test_volumes_are_axis_aligned_and_show_the_nodules(luna16_raw, luna16_store)
             box = np.array(instance["bbox_3d"])
             np.testing.assert_allclose(box[3:] - box[:3], instance["diameter_mm"] / 2)
             world = np.array([instance["center_world"]])
-            np.testing.assert_allclose(frame.box_centres(box), world, atol=1e-6)
+            np.testing.assert_allclose(geometry.centers_to_world(box), world, atol=1e-6)
             # The store shows at the box what the published voxels show at the world's point.
             x, y, z = np.floor((box[:3] + box[3:]) / 2).astype(int)
-            i, j, k = np.rint(raw.world_to_voxel(world))[0].astype(int)
+            i, j, k = np.floor(raw.geometry.points_to_voxels(world))[0].astype(int)
             assert abs(int(volume.array[z, y, x]) - raw.array[k, j, i]) < 350
     assert 2 <= flipped <= 8
 
@@ -210,7 +210,7 @@ def test_an_oblique_scan_is_resampled_and_said(raw, tmp_path):
     c, s = np.cos(0.1), np.sin(0.1)
     set_key(path, "TransformMatrix", f"{c} {s} 0 {-s} {c} 0 0 0 1")
     raw_volume = read_metaimage(path)
-    point = raw_volume.voxel_to_world([[20, 22, 10]])
+    point = raw_volume.geometry.points_to_world([[20.5, 22.5, 10.5]])
     table = raw / "annotations.csv"
     uid = path.stem
     row = ",".join([uid, *map(repr, point[0].tolist()), "6.5"])
@@ -263,7 +263,7 @@ def test_a_real_nodule_lies_where_its_annotation_says(lesion_data, tmp_path):
     part = Volume(
         scan.volume.array[first:last],
         scan.volume.spacing,
-        tuple(scan.volume.voxel_to_world((0, 0, first))[0]),
+        tuple(scan.volume.geometry.points_to_world((0.5, 0.5, first + 0.5))[0]),
         scan.volume.direction,
     )
     raw, out = tmp_path / "raw", tmp_path / "data"

@@ -35,7 +35,7 @@ def test_a_record(convert, tmp_path):
     stored = load_volume(tmp_path / "out/volumes/name.b2nd")
     np.testing.assert_array_equal(stored.array, small_ct().array)
     assert volume["series_uid"] == "1.2.3"
-    assert volume["frame"]["origin"] == list(stored.origin)
+    assert volume["geometry"]["origin"] == list(stored.origin)
     assert record["inputs"]["files"][0][:2] == ["scan", 6]
     # Problems of the reader are told under the scan's own name.
     assert [(p["file"], p["kind"]) for p in record["problems"]] == [("scan", "oddity")]

@@ -10,7 +10,7 @@ from mmdet_lesion.datasets.converters.series import (
     list_slices,
 )
 from mmdet_lesion.io import load_volume
-from mmdet_lesion.structures import Grid, Volume
+from mmdet_lesion.structures import Geometry, Volume
 
 from .raw import ct, row, write_png
 
@@ -62,12 +62,9 @@ def test_a_series_becomes_a_volume(make):
     expected = Volume(ct(0, 5), (0.7, 0.7, 5.0)).resample((0.8, 0.8, 5.0))
     np.testing.assert_array_equal(stored.array, expected.array)
     assert stored.spacing == (0.8, 0.8, 5.0)
-    grid = Grid.from_dict(entry["grid"])
-    assert (grid.shape, grid.spacing, grid.store_shape) == (
-        (5, 24, 24),
-        (0.7, 0.7, 5.0),
-        stored.shape,
-    )
+    assert Geometry.from_dict(entry["geometry"]) == stored.geometry
+    published = Geometry.from_dict(entry["published_geometry"])
+    assert published == Geometry((5, 24, 24), (0.7, 0.7, 5.0))
 
 
 def test_unresampled_voxels_are_the_pngs(make):
@@ -117,14 +114,14 @@ def test_mixed_spacings_are_reported_and_the_most_common_is_used(make):
         row(FOLDER, 4, line=5, spacing=(0.7, 0.7, float("nan"))),
     ]
     record = convert_series(make(rows=rows))
-    assert record["volumes"][0]["grid"]["spacing"] == [0.7, 0.7, 5.0]
+    assert record["volumes"][0]["published_geometry"]["spacing"] == [0.7, 0.7, 5.0]
     assert kinds(record) == [("mixed spacing", 2, "DL_info.csv")]
 
 
 def test_each_volume_has_the_spacing_of_its_own_rows(make):
     rows = [row(FOLDER, 1, slice_range=(1, 2)), row(FOLDER, 5, spacing=(0.5, 0.5, 1.0))]
     record = convert_series(make(numbers=(1, 2, 5, 6, 9), rows=rows))
-    spacings = [volume["grid"]["spacing"] for volume in record["volumes"]]
+    spacings = [volume["published_geometry"]["spacing"] for volume in record["volumes"]]
     # No row lies in the last one; the series' first counts.
     assert spacings == [[0.7, 0.7, 5.0], [0.5, 0.5, 1.0], [0.7, 0.7, 5.0]]
 

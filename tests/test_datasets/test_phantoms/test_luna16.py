@@ -72,11 +72,13 @@ def test_a_nodule_is_dense_at_its_world_position_also_when_flipped():
         scan = render_scan(index, config)
         seen.add(tuple(np.diag(np.reshape(scan.volume.direction, (3, 3)))))
         for nodule in scan.nodules:
-            voxel = np.rint(scan.volume.world_to_voxel(nodule.centre)).astype(int)[0]
+            voxel = np.floor(scan.volume.geometry.points_to_voxels(nodule.centre)).astype(int)[0]
             assert scan.volume.array[tuple(voxel[::-1])] > -400
             # A radius and a bit further it is lung, in most of the directions.
             steps = np.vstack([np.eye(3), -np.eye(3)]) * (0.5 * nodule.diameter + 3)
-            around = np.rint(scan.volume.world_to_voxel(nodule.centre + steps)).astype(int)
+            around = np.floor(scan.volume.geometry.points_to_voxels(nodule.centre + steps)).astype(
+                int
+            )
             hu = scan.volume.array[tuple(around.T[::-1])]
             assert (hu < -450).sum() >= 4
     assert {(1, 1), (-1, -1)} <= {signs[:2] for signs in seen}
@@ -88,8 +90,8 @@ def test_left_is_left_and_up_is_up():
         scan = render_scan(index, replace(TINY, noise=0.0))
         # The heart lies to the patient's left, the table behind, the liver below and to the right.
         z, y, x = np.nonzero(scan.volume.array > 70)
-        bright = scan.volume.voxel_to_world(np.stack([x, y, z], axis=1))
-        middle = scan.volume.voxel_to_world((np.array(scan.volume.shape[::-1]) - 1) / 2)[0]
+        bright = scan.volume.geometry.points_to_world(np.stack([x, y, z], axis=1) + 0.5)
+        middle = scan.volume.geometry.points_to_world(np.array(scan.volume.shape[::-1]) / 2)[0]
         top = bright[bright[:, 2] > np.percentile(bright[:, 2], 90)]
         low = bright[bright[:, 2] < np.percentile(bright[:, 2], 10)]
         # Liver against the shoulders' bones.
@@ -98,7 +100,10 @@ def test_left_is_left_and_up_is_up():
         # The spine is behind the middle.
         bone = scan.volume.array > 250
         z, y, x = np.nonzero(bone)
-        assert scan.volume.voxel_to_world(np.stack([x, y, z], 1))[:, 1].mean() > middle[1]
+        assert (
+            scan.volume.geometry.points_to_world(np.stack([x, y, z], 1) + 0.5)[:, 1].mean()
+            > middle[1]
+        )
 
 
 def test_padding_outside_of_the_field_of_view():

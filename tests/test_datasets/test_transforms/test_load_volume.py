@@ -4,7 +4,7 @@ import pytest
 from mmdet_lesion.datasets.transforms import LoadVolume, apply_window
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import save_volume
-from mmdet_lesion.structures import Grid, Volume
+from mmdet_lesion.structures import Geometry, Volume
 
 WHOLE = (-32768, 32767)
 
@@ -27,7 +27,7 @@ def test_some_slices_with_repeated_ends(tiny_root, tiny_arrays):
     expected = apply_window(tiny_arrays[name][[0, 0, 0, 1]], (-1024, 3071)).transpose(1, 2, 0)
     np.testing.assert_array_equal(results["img"], expected)
     assert results["slice_inds"] == [0, 1, 2, 3]
-    assert Grid.from_dict(results["grid"]).store_shape == (6, 32, 32)
+    assert results["geometry"]["shape"] == [6, 32, 32]
 
 
 def loaded_hu(results):
@@ -41,16 +41,17 @@ def test_a_volume_is_what_resampling_gives(tmp_path):
         hu = rng.integers(-1024, 3071, (int(rng.integers(1, 40)), 6, 5)).astype(np.int16)
         volume = Volume(hu, (0.7, 0.7, thickness))
         save_volume(tmp_path / "a.b2nd", volume)
-        grid = Grid(hu.shape, (0.35, 0.35, thickness), hu.shape, volume.spacing)
+        published = Geometry(hu.shape, (0.35, 0.35, thickness)).to_dict()
         instances = [dict(slice_index=z) for z in range(len(hu))]
-        sample = dict(img_path=str(tmp_path / "a.b2nd"), grid=grid.to_dict(), instances=instances)
+        sample = dict(
+            img_path=str(tmp_path / "a.b2nd"), published_geometry=published, instances=instances
+        )
         results = LoadVolume(window=WHOLE)(sample)
         expected = volume.resample((0.7, 0.7, 2.0))
         assert results["img"].shape == (6, 5, expected.shape[0])
         np.testing.assert_allclose(loaded_hu(results), expected.array, atol=0.6)
-        # From the published volume to the array, so that boxes find their way back.
-        made = Grid.from_dict(results["grid"])
-        assert made == Grid(hu.shape, grid.spacing, expected.shape, (0.7, 0.7, 2.0))
+        assert results["published_geometry"] == published
+        assert Geometry.from_dict(results["geometry"]) == expected.geometry
         assert results["slice_inds"] == list(range(expected.shape[0]))
         assert (results["thickness"], results["spacing"]) == (2.0, (0.7, 0.7, 2.0))
         moved = np.array([one["slice_index"] for one in results["instances"]])
@@ -67,7 +68,7 @@ def test_thick_slices_may_stay(tmp_path):
         results = LoadVolume(keep_thick=True)(dict(img_path=str(tmp_path / "a.b2nd")))
         expected = apply_window(hu[:: int(kept / thickness)], (-1024, 3071)).transpose(1, 2, 0)
         np.testing.assert_array_equal(results["img"], expected)
-        assert results["thickness"] == results["grid"]["store_spacing"][2] == kept
+        assert results["thickness"] == results["geometry"]["spacing"][2] == kept
 
 
 def test_chunks_are_parts_of_the_whole(tmp_path):

@@ -9,7 +9,7 @@ from mmdet_lesion.datasets.transforms.load_volume_crop import (
 )
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import open_volume, save_volume
-from mmdet_lesion.structures import Frame, Volume
+from mmdet_lesion.structures import Geometry, Volume
 
 SHAPE = (40, 50, 60)
 BOXES = [[10.0, 20.0, 5.0, 18.0, 28.0, 13.0], [50.5, 2.0, 30.0, 58.5, 10.0, 38.0]]
@@ -30,7 +30,7 @@ def path(array, tmp_path_factory):
 def sample(path, boxes=BOXES):
     return dict(
         img_path=path,
-        grid=Frame(SHAPE, (1.0, 1.0, 2.0), (5.0, 6.0, 7.0)).to_dict(),
+        geometry=Geometry(SHAPE, (1.0, 1.0, 2.0), (5.0, 6.0, 7.0)).to_dict(),
         instances=[dict(bbox_3d=box, bbox_label=0) for box in boxes],
     )
 
@@ -71,9 +71,9 @@ def test_boxes_move_with_the_crop(path, seeded):
         np.testing.assert_allclose(results["gt_bboxes"], expected)
         assert results["gt_bboxes"].dtype == np.float32
         assert results["gt_bboxes_labels"].tolist() == [0] * inside.sum()
-        frame = Frame.from_dict(results["grid"])
+        geometry = Geometry.from_dict(results["geometry"])
         np.testing.assert_allclose(
-            frame.points_to_world([[1.5, 2.5, 3.5]]),
+            geometry.points_to_world([[1.5, 2.5, 3.5]]),
             [(offset[:3] + (1, 2, 3)) * (1, 1, 2) + (5, 6, 7)],
         )
 

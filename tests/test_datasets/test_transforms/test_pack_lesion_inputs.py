@@ -68,5 +68,5 @@ def test_volume_sample(build):
     assert sample.gt_instances.slice_inds.tolist() == [1, 7, 7]
     assert sample.slice_inds == list(range(12))
     assert sample.published_gt.shape == (3, 5)
-    assert sample.grid["store_shape"] == [12, 40, 48]
+    assert sample.geometry["shape"] == [12, 40, 48]
     assert sample.scale_factor == (1.0, 1.0)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from mmdet_lesion.datasets.transforms import RandomCubeSymmetry
-from mmdet_lesion.structures import CUBE_SYMMETRIES, Frame
+from mmdet_lesion.structures import CUBE_SYMMETRIES, Geometry
 
-FRAME = Frame((6, 6, 6), (0.5, 1.0, 2.0), (10.0, -20.0, 30.0))
+GEOMETRY = Geometry((6, 6, 6), (0.5, 1.0, 2.0), (10.0, -20.0, 30.0))
 
 
 def sample(shape=(6, 6, 6)):
@@ -15,7 +15,7 @@ def sample(shape=(6, 6, 6)):
         img=image,
         gt_bboxes=np.array([[1, 0, 3, 3, 3, 4]], dtype=np.float32),
         gt_bboxes_labels=np.array([0]),
-        grid=Frame(shape, FRAME.spacing, FRAME.origin).to_dict(),
+        geometry=Geometry(shape, GEOMETRY.spacing, GEOMETRY.origin).to_dict(),
     )
 
 
@@ -27,14 +27,16 @@ def test_image_boxes_and_world_stay_together(symmetry):
     inside[box[2] : box[5], box[1] : box[4], box[0] : box[3]] = 1
     np.testing.assert_array_equal(results["img"], inside)
     assert results["img"].flags.c_contiguous and results["img"].dtype == np.float32
-    frame = Frame.from_dict(results["grid"])
-    np.testing.assert_allclose(frame.box_centres(box), FRAME.box_centres([[1, 0, 3, 3, 3, 4]]))
+    geometry = Geometry.from_dict(results["geometry"])
+    np.testing.assert_allclose(
+        geometry.centers_to_world(box), GEOMETRY.centers_to_world([[1, 0, 3, 3, 3, 4]])
+    )
 
 
 def test_all_symmetries_are_drawn():
     np.random.seed(0)
     transform = RandomCubeSymmetry()
-    seen = {str(transform(sample())["grid"]["direction"]) for _ in range(600)}
+    seen = {str(transform(sample())["geometry"]["direction"]) for _ in range(600)}
     assert len(seen) == 48
 
 
@@ -44,14 +46,14 @@ def test_a_crop_that_is_no_cube_keeps_its_size():
     for _ in range(200):
         results = RandomCubeSymmetry()(sample((4, 6, 6)))
         assert results["img"].shape == results["img_shape"] == (4, 6, 6)
-        seen.add(str(results["grid"]["direction"]))
+        seen.add(str(results["geometry"]["direction"]))
     assert len(seen) == 16
 
 
 def test_probability():
     np.random.seed(0)
     transform = RandomCubeSymmetry(prob=0.25)
-    changed = [transform(sample())["grid"] != FRAME.to_dict() for _ in range(400)]
+    changed = [transform(sample())["geometry"] != GEOMETRY.to_dict() for _ in range(400)]
     assert 60 < sum(changed) < 140
 
 

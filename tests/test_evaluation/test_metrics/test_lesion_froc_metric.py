@@ -12,9 +12,10 @@ from mmengine.structures import InstanceData
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.evaluation.functional import p3d_froc, slice_froc
 from mmdet_lesion.io.harvester import read_detections
-from mmdet_lesion.structures.grid import Grid
+from mmdet_lesion.structures import Geometry, published_to_voxels
 
-GRID = Grid.resampled((21, 128, 128), (0.9, 0.9, 1.0), (0.8, 0.8, 2.0))
+PUBLISHED = Geometry((21, 128, 128), (0.9, 0.9, 1.0))
+GEOMETRY = PUBLISHED.resample((0.8, 0.8, 2.0))
 LESION = [31.0, 41.0, 50.0, 70.0]
 
 
@@ -31,9 +32,10 @@ def data_sample(name, truth, boxes, horizontal=False):
     sample = DetDataSample(
         metainfo=dict(
             volume=name,
-            grid=GRID.to_dict(),
+            geometry=GEOMETRY.to_dict(),
+            published_geometry=PUBLISHED.to_dict(),
             published_gt=np.array(truth, dtype=float).reshape(-1, 5),
-            slice_inds=list(range(GRID.store_shape[0])),
+            slice_inds=list(range(GEOMETRY.shape[0])),
             img_id=0,
         )
     )
@@ -50,7 +52,7 @@ def slice_sample(name, z, truth, boxes):
 
 
 def store_box(published=LESION, shift=0.0):
-    return (GRID.boxes_to_store(np.array([published]))[0] + shift).tolist()
+    return (PUBLISHED.boxes_to(GEOMETRY, published_to_voxels([published]))[0] + shift).tolist()
 
 
 def evaluate(samples, **settings):
@@ -136,7 +138,7 @@ def test_slice_protocol_is_slice_froc_of_the_published_boxes(tmp_path):
         scores = rng.uniform(0.1, 1, len(found)).astype(np.float32)
         truth[name, z] = lesions
         detections[name, z] = np.column_stack((found, scores))
-        store = GRID.boxes_to_store(found).tolist()
+        store = PUBLISHED.boxes_to(GEOMETRY, published_to_voxels(found)).tolist()
         samples.append(slice_sample(name, z, lesions, zip(store, scores.tolist())))
     prefix = str(tmp_path / "test")
     metrics = evaluate(samples, protocol="slice", outfile_prefix=prefix)

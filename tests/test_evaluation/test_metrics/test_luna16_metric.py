@@ -11,22 +11,22 @@ from mmengine.structures import InstanceData
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.evaluation.functional import luna16_froc
 from mmdet_lesion.io.luna16 import read_luna16_marks, read_luna16_series
-from mmdet_lesion.structures import Frame
+from mmdet_lesion.structures import CubeSymmetry, Geometry
 
-FRAME = Frame((40, 50, 60), (1.0, 1.0, 2.0), (-30.0, 10.0, -200.0))
+GEOMETRY = Geometry((40, 50, 60), (1.0, 1.0, 2.0), (-30.0, 10.0, -200.0))
 NODULE = (0.0, 30.0, -160.0, 8.0)
 OTHER = (20.0, 40.0, -140.0, 6.0)
 FINDING = (-20.0, 20.0, -180.0, -1.0)
 
 
-def sample(series, nodules, marks, excluded=(), frame=FRAME):
+def sample(series, nodules, marks, excluded=(), geometry=GEOMETRY):
     """``marks``: world ``x, y, z, probability``."""
     marks = np.array(marks, dtype=float).reshape(-1, 4)
-    boxes = frame.boxes_around(np.column_stack((marks[:, :3], np.full(len(marks), 7.0))))
+    boxes = geometry.boxes_around_spheres(np.column_stack((marks[:, :3], np.full(len(marks), 7.0))))
     one = DetDataSample(
         metainfo=dict(
             series_uid=series,
-            grid=frame.to_dict(),
+            geometry=geometry.to_dict(),
             nodules=np.array(nodules, dtype=float).reshape(-1, 4),
             excluded=np.array(excluded, dtype=float).reshape(-1, 4),
         )
@@ -94,14 +94,16 @@ def test_two_processes_count_every_scan_once(tmp_path):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == alone
 
 
-def test_the_frame_decides_where_a_box_lies():
+def test_the_geometry_decides_where_a_box_lies():
     # The same world position, seen from a turned array of another size.
-    turned = FRAME.crop((3, -2, 5), (20, 30, 44)).permute((2, 0, 1), (True, False, True))
+    turned = GEOMETRY.crop((3, -2, 5), (20, 30, 44)).permute(
+        CubeSymmetry((2, 0, 1), (True, False, True))
+    )
     marks = [(0, 30, -160, 0.9), (19, 41, -139, 0.8)]
-    metrics = evaluate([sample("a", [NODULE, OTHER], marks, frame=turned)])
+    metrics = evaluate([sample("a", [NODULE, OTHER], marks, geometry=turned)])
     assert metrics["froc/cpm"] == 1
-    wrong = sample("a", [NODULE, OTHER], marks, frame=turned)
-    wrong.set_metainfo(dict(grid=FRAME.to_dict()))
+    wrong = sample("a", [NODULE, OTHER], marks, geometry=turned)
+    wrong.set_metainfo(dict(geometry=GEOMETRY.to_dict()))
     assert evaluate([wrong])["froc/cpm"] < 1
 
 

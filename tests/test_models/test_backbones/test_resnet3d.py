@@ -4,7 +4,7 @@ from mmdet.registry import MODELS
 from torch import nn
 
 import mmdet_lesion.models  # noqa: F401
-from mmdet_lesion.structures.boxes3d import CUBE_SYMMETRIES
+from mmdet_lesion.structures import CUBE_SYMMETRIES
 
 
 def build(**kwargs):

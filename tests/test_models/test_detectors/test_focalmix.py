@@ -15,7 +15,7 @@ from torch import distributed, nn
 import mmdet_lesion.models  # noqa: F401
 from mmdet_lesion import InputError
 from mmdet_lesion.engine import AnyDeviceDistributedDataParallel
-from mmdet_lesion.structures.boxes3d import CUBE_SYMMETRIES, box_iou3d, nms3d
+from mmdet_lesion.structures import CUBE_SYMMETRIES, box_iou3d, nms3d
 
 BASE = Path(__file__).parents[3] / "configs/_base_/models/focalmix_resnet3d_fpn3d.py"
 MIXUP = [dict(type="ImageLevelMixUp"), dict(type="ObjectLevelMixUp")]

@@ -191,11 +191,11 @@ def test_volume_without_detections_has_empty_tensors(slice_inds, score_thr):
 
 def test_metainfo_of_the_volume_stays():
     model = build()
-    data_sample = sample(slice_inds=[0], volume="a", grid={"shape": [3, 40, 60]})
+    data_sample = sample(slice_inds=[0], volume="a", geometry={"shape": [3, 40, 60]})
     data = dict(inputs=[image(depth=3)], data_samples=[data_sample])
     with torch.no_grad():
         result = model.test_step(data)[0]
-    assert result.volume == "a" and result.grid == {"shape": [3, 40, 60]}
+    assert result.volume == "a" and result.geometry == {"shape": [3, 40, 60]}
 
 
 def test_state_dict_round_trip():

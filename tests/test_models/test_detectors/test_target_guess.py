@@ -10,7 +10,7 @@ from mmdet_lesion.models.detectors.target_guess import (
     guessing,
     sharpen,
 )
-from mmdet_lesion.structures.boxes3d import CUBE_SYMMETRIES
+from mmdet_lesion.structures import CUBE_SYMMETRIES
 
 
 def test_sharpening_is_the_quotient_of_powers():

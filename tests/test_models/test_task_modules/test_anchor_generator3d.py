@@ -3,7 +3,7 @@ import torch
 from mmdet.registry import TASK_UTILS
 
 import mmdet_lesion.models  # noqa: F401
-from mmdet_lesion.structures.boxes3d import CUBE_SYMMETRIES
+from mmdet_lesion.structures import CUBE_SYMMETRIES
 
 
 def generator(**kwargs):

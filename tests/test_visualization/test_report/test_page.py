@@ -29,7 +29,7 @@ def content(volume):
     lesions = []
     for number, (score, box) in enumerate(LESIONS, start=1):
         box = np.array(box, dtype=float)
-        center = volume.voxel_to_world([(box[:3] + box[3:]) / 2 - 0.5])[0].tolist()
+        center = volume.geometry.centers_to_world([box])[0].tolist()
         lesions.append(
             dict(
                 id=number, label="lesion", score=score, box_voxels=box.tolist(),

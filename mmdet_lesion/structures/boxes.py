@@ -1,4 +1,4 @@
-"""Boxes in volumes: overlaps, non-maximum suppression and the symmetries of the cube.
+"""3D boxes: volume, overlap and non-maximum suppression.
 
 Boxes are ``(x1, y1, z1, x2, y2, z2)`` in voxels, continuous and half-open: voxel ``i`` covers
 ``[i, i + 1)``. Arrays are ``(D, H, W)``, that is ``(z, y, x)``.
@@ -6,21 +6,10 @@ Boxes are ``(x1, y1, z1, x2, y2, z2)`` in voxels, continuous and half-open: voxe
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-__all__ = [
-    "CUBE_SYMMETRIES",
-    "CubeSymmetry",
-    "batched_nms3d",
-    "box_iou3d",
-    "box_volume3d",
-    "nms3d",
-]
+__all__ = ["batched_nms3d", "box_iou3d", "box_volume3d", "nms3d"]
 
 # Boxes settled at a time, and overlaps held at a time: few enough for a processor's cache, where
 # the time goes into memory, and enough to fill a GPU.
@@ -155,97 +144,3 @@ def _settle(over: Tensor) -> Tensor:
         if torch.equal(settled, keep):
             return keep
         keep = settled
-
-
-@dataclass(frozen=True)
-class CubeSymmetry:
-    """One of the 48 symmetries of the cube: axes are permuted, then some of the new ones flipped.
-
-    Args:
-        axes: New axis ``k`` of ``(D, H, W)`` is the old axis ``axes[k]``.
-        flips: Whether the new axis ``k`` is flipped.
-
-    Raises:
-        ValueError: ``axes`` is not a permutation of 0, 1, 2 or ``flips`` are not three.
-    """
-
-    axes: tuple[int, int, int] = (0, 1, 2)
-    flips: tuple[bool, bool, bool] = (False, False, False)
-
-    def __post_init__(self) -> None:
-        if sorted(self.axes) != [0, 1, 2] or len(self.flips) != 3:
-            raise ValueError(
-                f"{self} is no symmetry; expected a permutation of 0, 1, 2 and three flips"
-            )
-
-    def __matmul__(self, first: CubeSymmetry) -> CubeSymmetry:
-        """``self @ first``: the symmetry that applies ``first`` and then ``self``."""
-        axes = tuple(first.axes[axis] for axis in self.axes)
-        flips = tuple(
-            own != first.flips[axis] for own, axis in zip(self.flips, self.axes, strict=True)
-        )
-        return CubeSymmetry(axes, flips)
-
-    @property
-    def inverse(self) -> CubeSymmetry:
-        """The symmetry that undoes this one."""
-        back = tuple(self.axes.index(axis) for axis in range(3))
-        return CubeSymmetry(back, tuple(self.flips[axis] for axis in back))
-
-    def size(self, size: Sequence[int]) -> tuple[int, int, int]:
-        """Size ``(D, H, W)`` of a volume of that size afterwards."""
-        depth, height, width = (int(size[axis]) for axis in self.axes)
-        return depth, height, width
-
-    def apply(self, volume: Tensor) -> Tensor:
-        """Transform the last three axes of a tensor.
-
-        Args:
-            volume: ``(..., D, H, W)``.
-
-        Returns:
-            The transformed tensor; it may share memory with the given one.
-        """
-        lead = volume.ndim - 3
-        moved = volume.permute(*range(lead), *(lead + axis for axis in self.axes))
-        flipped = [lead + axis for axis in range(3) if self.flips[axis]]
-        return moved.flip(flipped) if flipped else moved
-
-    def apply_boxes(self, boxes: Tensor, size: Sequence[int]) -> Tensor:
-        """Transform boxes along with the volume that they lie in.
-
-        Args:
-            boxes: ``(N, 6)``.
-            size: Size ``(D, H, W)`` of the volume before.
-
-        Returns:
-            ``(N, 6)`` boxes in the transformed volume.
-        """
-        corners = self.apply_points(boxes.reshape(-1, 2, 3), size)
-        return torch.cat((corners.amin(dim=1), corners.amax(dim=1)), dim=1)
-
-    def apply_points(self, points: Tensor, size: Sequence[int]) -> Tensor:
-        """Transform points along with the volume that they lie in.
-
-        Args:
-            points: ``(..., 3)`` ``(x, y, z)`` in the boxes' coordinates: voxel ``i`` has its centre
-                at ``i + 0.5``.
-            size: Size ``(D, H, W)`` of the volume before.
-
-        Returns:
-            ``(..., 3)`` points in the transformed volume.
-        """
-        # Points run (x, y, z) where the axes of the volume run (z, y, x).
-        columns = [
-            size[axis] - points[..., 2 - axis] if flip else points[..., 2 - axis]
-            for axis, flip in zip(self.axes, self.flips, strict=True)
-        ]
-        return torch.stack(columns[::-1], dim=-1)
-
-
-CUBE_SYMMETRIES: tuple[CubeSymmetry, ...] = tuple(
-    CubeSymmetry(axes, flips)
-    for axes in itertools.permutations(range(3))
-    for flips in itertools.product((False, True), repeat=3)
-)
-"""All 48 symmetries of the cube; the first one is the identity."""

@@ -1,17 +1,8 @@
-import itertools
-
 import numpy as np
 import pytest
 import torch
 
-from mmdet_lesion.structures.boxes3d import (
-    CUBE_SYMMETRIES,
-    CubeSymmetry,
-    batched_nms3d,
-    box_iou3d,
-    box_volume3d,
-    nms3d,
-)
+from mmdet_lesion.structures.boxes import batched_nms3d, box_iou3d, box_volume3d, nms3d
 
 
 def random_boxes(n: int, seed: int, extent: float = 20.0) -> torch.Tensor:
@@ -80,8 +71,8 @@ def test_equal_scores_keep_the_earlier_box():
 @pytest.mark.parametrize("iou_thr", [0.05, 0.3])
 def test_suppression_equals_a_plain_loop(iou_thr, monkeypatch):
     # Small blocks, so that 300 boxes cross many of them.
-    monkeypatch.setattr("mmdet_lesion.structures.boxes3d._BLOCK", 16)
-    monkeypatch.setattr("mmdet_lesion.structures.boxes3d._MAX_OVERLAPS", {"cpu": 200})
+    monkeypatch.setattr("mmdet_lesion.structures.boxes._BLOCK", 16)
+    monkeypatch.setattr("mmdet_lesion.structures.boxes._MAX_OVERLAPS", {"cpu": 200})
     boxes = random_boxes(300, seed=1).double()
     scores = torch.rand(300, generator=torch.Generator().manual_seed(2))
     groups = torch.arange(300) % 3
@@ -106,60 +97,6 @@ def test_boxes_and_scores_must_fit():
         batched_nms3d(torch.zeros(2, 6), torch.zeros(2), torch.zeros(3), 0.5)
 
 
-def test_the_symmetries_are_a_group_of_48():
-    assert len(set(CUBE_SYMMETRIES)) == 48
-    assert CUBE_SYMMETRIES[0] == CubeSymmetry()
-    products = {a @ b for a, b in itertools.product(CUBE_SYMMETRIES, repeat=2)}
-    assert products == set(CUBE_SYMMETRIES)
-    for symmetry in CUBE_SYMMETRIES:
-        assert symmetry.inverse @ symmetry == CubeSymmetry()
-        assert symmetry @ symmetry.inverse == CubeSymmetry()
-
-
-def test_the_symmetries_move_voxels_one_by_one():
-    volume = torch.arange(2 * 3 * 4).reshape(2, 3, 4)
-    images = {
-        tuple(s.apply(volume).flatten().tolist()) + s.size((2, 3, 4)) for s in CUBE_SYMMETRIES
-    }
-    assert len(images) == 48
-    # Axes (H, W, D), the new first one (the old H) flipped.
-    moved = CubeSymmetry((1, 2, 0), (True, False, False)).apply(volume)
-    assert moved.shape == (3, 4, 2)
-    assert moved[0, 3, 1] == volume[1, 2, 3]
-
-
-def test_products_and_inverses_act_as_they_say():
-    volume = torch.arange(2 * 3 * 4).reshape(1, 2, 3, 4)
-    for a, b in itertools.product(CUBE_SYMMETRIES[::5], CUBE_SYMMETRIES[::7]):
-        assert torch.equal((a @ b).apply(volume), a.apply(b.apply(volume)))
-    for symmetry in CUBE_SYMMETRIES:
-        assert torch.equal(symmetry.inverse.apply(symmetry.apply(volume)), volume)
-
-
-def test_boxes_move_with_their_voxels():
-    size = (5, 6, 7)
-    box = torch.tensor([[1.0, 2, 0, 4, 3, 2]])
-    volume = torch.zeros(size)
-    volume[0:2, 2:3, 1:4] = 1
-    for symmetry in CUBE_SYMMETRIES:
-        moved = symmetry.apply(volume)
-        assert moved.shape == symmetry.size(size)
-        (x1, y1, z1, x2, y2, z2) = symmetry.apply_boxes(box, size)[0].int().tolist()
-        assert moved[z1:z2, y1:y2, x1:x2].sum() == volume.sum() == (z2 - z1) * (y2 - y1) * (x2 - x1)
-        back = symmetry.inverse.apply_boxes(symmetry.apply_boxes(box, size), symmetry.size(size))
-        assert torch.equal(back, box)
-
-
-def test_no_boxes_stay_none():
-    assert CUBE_SYMMETRIES[9].apply_boxes(torch.zeros(0, 6), (4, 4, 4)).shape == (0, 6)
-
-
-@pytest.mark.parametrize(("axes", "flips"), [((0, 1, 1), (False,) * 3), ((0, 1, 2), (True,) * 2)])
-def test_what_is_no_symmetry_is_refused(axes, flips):
-    with pytest.raises(ValueError, match="expected a permutation"):
-        CubeSymmetry(axes, flips)
-
-
 def test_every_device_keeps_the_same_boxes(device):
     boxes = random_boxes(3000, seed=3, extent=60.0)
     scores = torch.rand(3000, generator=torch.Generator().manual_seed(4))
@@ -173,12 +110,3 @@ def test_every_device_keeps_the_same_boxes(device):
     assert len(grouped) > len(kept)
     overlaps = box_iou3d(there[0][:200], there[0][200:400]).cpu()
     torch.testing.assert_close(overlaps, box_iou3d(boxes[:200], boxes[200:400]))
-
-
-def test_the_symmetries_are_the_same_on_every_device(device):
-    size = (5, 6, 7)
-    volume, boxes = torch.rand(2, *size), random_boxes(20, seed=5, extent=4.0)
-    for symmetry in CUBE_SYMMETRIES:
-        assert torch.equal(symmetry.apply(volume.to(device)).cpu(), symmetry.apply(volume))
-        moved = symmetry.apply_boxes(boxes.to(device), size)
-        assert torch.equal(moved.cpu(), symmetry.apply_boxes(boxes, size))

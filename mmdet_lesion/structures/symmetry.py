@@ -1,0 +1,129 @@
+"""The 48 symmetries of the cube, applied to volumes, boxes and points."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["CUBE_SYMMETRIES", "CubeSymmetry"]
+
+Array = TypeVar("Array", np.ndarray, "Tensor")
+
+
+@dataclass(frozen=True)
+class CubeSymmetry:
+    """One of the 48 symmetries of the cube: axes are permuted, then some of the new ones flipped.
+
+    Applies to NumPy arrays and to tensors.
+
+    Args:
+        axes: New axis ``k`` of ``(D, H, W)`` is the old axis ``axes[k]``.
+        flips: Whether the new axis ``k`` is flipped.
+
+    Raises:
+        ValueError: ``axes`` is not a permutation of 0, 1, 2 or ``flips`` are not three.
+    """
+
+    axes: tuple[int, int, int] = (0, 1, 2)
+    flips: tuple[bool, bool, bool] = (False, False, False)
+
+    def __post_init__(self) -> None:
+        if sorted(self.axes) != [0, 1, 2] or len(self.flips) != 3:
+            raise ValueError(
+                f"{self} is no symmetry; expected a permutation of 0, 1, 2 and three flips"
+            )
+
+    def __matmul__(self, first: CubeSymmetry) -> CubeSymmetry:
+        """``self @ first``: the symmetry that applies ``first`` and then ``self``."""
+        axes = tuple(first.axes[axis] for axis in self.axes)
+        flips = tuple(
+            own != first.flips[axis] for own, axis in zip(self.flips, self.axes, strict=True)
+        )
+        return CubeSymmetry(axes, flips)
+
+    @property
+    def inverse(self) -> CubeSymmetry:
+        """The symmetry that undoes this one."""
+        back = tuple(self.axes.index(axis) for axis in range(3))
+        return CubeSymmetry(back, tuple(self.flips[axis] for axis in back))
+
+    def size(self, size: Sequence[int]) -> tuple[int, int, int]:
+        """Size ``(D, H, W)`` of a volume of that size afterwards."""
+        depth, height, width = (int(size[axis]) for axis in self.axes)
+        return depth, height, width
+
+    def apply(self, volume: Array) -> Array:
+        """Transform the last three axes of an array.
+
+        Args:
+            volume: ``(..., D, H, W)``.
+
+        Returns:
+            The transformed array; it may share memory with the given one.
+        """
+        lead = volume.ndim - 3
+        order = (*range(lead), *(lead + axis for axis in self.axes))
+        flipped = [lead + axis for axis in range(3) if self.flips[axis]]
+        if isinstance(volume, np.ndarray):
+            return np.flip(volume.transpose(order), flipped)
+        moved = volume.permute(order)
+        return moved.flip(flipped) if flipped else moved
+
+    def apply_boxes(self, boxes: Array, size: Sequence[int]) -> Array:
+        """Transform boxes along with the volume that they lie in.
+
+        Args:
+            boxes: ``(N, 6)``.
+            size: Size ``(D, H, W)`` of the volume before.
+
+        Returns:
+            ``(N, 6)`` boxes in the transformed volume.
+        """
+        corners = self.apply_points(boxes.reshape(-1, 2, 3), size)
+        for column, flip in enumerate(self.flips[::-1]):
+            if flip:
+                # What was the upper end is the lower one now.
+                corners[:, [0, 1], column] = corners[:, [1, 0], column]
+        return corners.reshape(-1, 6)
+
+    def apply_points(self, points: Array, size: Sequence[int]) -> Array:
+        """Transform points along with the volume that they lie in.
+
+        Args:
+            points: ``(..., 3)`` ``(x, y, z)`` in voxels; centers lie at ``i + 0.5``.
+            size: Size ``(D, H, W)`` of the volume before.
+
+        Returns:
+            ``(..., 3)`` points in the transformed volume.
+        """
+        # Points run (x, y, z) where the axes of the volume run (z, y, x). Indexing copies.
+        points = points[..., [2 - axis for axis in self.axes[::-1]]]
+        for column, flip in enumerate(self.flips[::-1]):
+            if flip:
+                points[..., column] = size[self.axes[2 - column]] - points[..., column]
+        return points
+
+    def source_index(self, axis: int, index: Array | int, size: Sequence[int]) -> Array | int:
+        """Index before the transform of an index along a new axis.
+
+        Args:
+            axis: New axis of ``(D, H, W)``.
+            index: Zero-based index along it.
+            size: Size ``(D, H, W)`` of the volume before.
+        """
+        return size[self.axes[axis]] - 1 - index if self.flips[axis] else index
+
+
+CUBE_SYMMETRIES: tuple[CubeSymmetry, ...] = tuple(
+    CubeSymmetry(axes, flips)
+    for axes in itertools.permutations(range(3))
+    for flips in itertools.product((False, True), repeat=3)
+)
+"""All 48 symmetries of the cube; the first one is the identity."""
