@@ -41,7 +41,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--samples",
         type=positive,
-        help="labeled samples (default: 8, and 4 for configs on 3D patches)",
+        help="labeled samples (default: 4, and 2 for configs on 3D patches)",
     )
     parser.add_argument(
         "--device", default="cpu", help="cpu, or cuda for the full size (default: %(default)s)"
@@ -54,7 +54,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--crop",
         type=positive,
-        help="edge of slices in pixels or patches in voxels (default on a CPU: 128 and 32; on a "
+        help="edge of slices in pixels or patches in voxels (default on a CPU: 96 and 32; on a "
         "GPU: whole slices and the config's patches)",
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: 0")

@@ -29,7 +29,7 @@ from mmdet_lesion.structures import Geometry, Volume, voxels_to_published
 __all__ = ["Handful", "crop_scans", "crop_slices", "phantom_scans", "phantom_slices"]
 
 #: Slices that stay on either side of a lesion's own, in mm: what the linking has to work on.
-SLAB = 4.0
+SLAB = 2.0
 #: Largest share of a crop's edge that a lesion may take.
 _LARGEST = 0.75
 # Tells that a folder is ours, and whether it is complete.
@@ -229,7 +229,7 @@ def _crop_volume(
         )
     )
     # Slices are read around the key slice; whole volumes are predicted on, slice by slice.
-    reach = math.ceil((SLAB if whole else 10 * SLAB) / stored.spacing[2])
+    reach = math.ceil((SLAB if whole else 20 * SLAB) / stored.spacing[2])
     z0, z1 = max(z - reach, 0), min(z + reach + 1, depth)
     crop = stored.read_crop((z0, y0, x0), (z1, y0 + height, x0 + width))
     save_volume(out / "volumes" / volume["file_name"], Volume(crop, stored.spacing))

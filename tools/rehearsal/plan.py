@@ -57,10 +57,10 @@ def plan(config: Path, seed: int, args: argparse.Namespace) -> Rehearsal:
     """Bring a config to the scale of a rehearsal and cut its samples out of the data."""
     cfg = Config.fromfile(config)
     small, volumes = args.device == "cpu", _on_volumes(cfg)
-    crop = args.crop or ((32 if volumes else 128) if small else None)
+    crop = args.crop or ((32 if volumes else 96) if small else None)
     batch_size = args.batch_size or (2 if small else None)
     iters = args.iters or (1000 if volumes else 400)
-    samples = args.samples or (4 if volumes else 8)
+    samples = args.samples or (2 if volumes else 4)
     folder = args.out / _name(config).removesuffix(".py") / f"seed{seed}"
     scale = Scale(iters, samples, batch_size, crop, seed)
     cfg, changes, bare = rehearsal_config(cfg, scale, folder, args.out / "data")
@@ -79,7 +79,7 @@ def rehearse(one: Rehearsal) -> None:
     cfg, out = one.cfg, one.folder
     init_default_scope(cfg.get("default_scope", "mmdet"))
     print("\n".join(f"not as in {one.name}: {change}" for change in one.changes), flush=True)
-    trial = run_trial(cfg, calibrate=one.bare)
+    trial = run_trial(cfg, cfg.train_cfg.max_iters // 4 if one.bare else 0)
     rows = trial.pop("rows")
     figures = summarize(dict(trial, rows=rows), _anchors(cfg) if _on_volumes(cfg) else None)
     late = rows[-max(1, len(rows) // 10) :]

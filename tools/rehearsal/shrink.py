@@ -291,7 +291,7 @@ def _without_download(cfg: Config, changes: list[str]) -> bool:
         bare = True
         changes.append(
             f"{path} starts at random, as {source} is not on this machine; norms that the config "
-            "freezes get their statistics from passes over the training samples"
+            "freezes are frozen after a quarter of the iterations, with statistics of the samples"
         )
     return bare
 

@@ -31,13 +31,16 @@ class Recorder(Hook):
     """Record what a rehearsal is judged by, iteration by iteration.
 
     Args:
-        calibrate: Give frozen batch norms the statistics of training batches first.
+        thaw: Iterations during which frozen batch norms take their statistics from the batches.
+            Weights that start at random change so much in their first iterations that statistics
+            from before would no longer fit, and activations would grow from layer to layer.
     """
 
     priority = "HIGHEST"
 
-    def __init__(self, calibrate: bool) -> None:
-        self.calibrate = calibrate
+    def __init__(self, thaw: int = 0) -> None:
+        self.thaw = thaw
+        self._norms: list[_BatchNorm] = []
         self.rows: list[dict[str, float]] = []
         self._logit_std = 0.0
         self._guess_time = 0.0
@@ -46,8 +49,12 @@ class Recorder(Hook):
     def before_train(self, runner: Runner) -> None:
         """Prepare the model; the weights are initialized by now."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if self.calibrate:
-            _calibrate(model, runner.train_dataloader)
+        if self.thaw:
+            model.train()
+            self._norms = [
+                m for m in model.modules() if isinstance(m, _BatchNorm) and not m.training
+            ]
+            self._calibrate(runner)
         for name, layer in model.named_modules():
             if name.rpartition(".")[2] in _LOGITS:
                 layer.register_forward_hook(self._watch_logits)
@@ -74,7 +81,12 @@ class Recorder(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Start the clock."""
+        """Thaw or freeze the norms, and start the clock."""
+        if runner.iter < self.thaw:
+            for norm in self._norms:
+                norm.training = True
+        elif runner.iter == self.thaw:
+            self._calibrate(runner)
         self._logit_std = self._guess_time = 0.0
         _synchronize()
         self._start = time.perf_counter()
@@ -102,38 +114,37 @@ class Recorder(Hook):
         self.rows.append(row)
 
 
+    @torch.no_grad()
+    def _calibrate(self, runner: Runner) -> None:
+        """Give the norms the statistics of several batches, and freeze them."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        momenta = [norm.momentum for norm in self._norms]
+        for norm in self._norms:
+            norm.reset_running_stats()
+            # None averages over all passes.
+            norm.training, norm.momentum = True, None
+        # Not by the loader: an infinite sampler that is left early has come to its end.
+        loader = runner.train_dataloader
+        data, size = loader.dataset, loader.batch_size
+        for step in range(_CALIBRATION if self._norms else 0):
+            indices = [(step * size + i) % len(data) for i in range(size)]
+            batch = loader.collate_fn([data[index] for index in indices])
+            model(**model.data_preprocessor(batch, True), mode="loss")
+        for norm, momentum in zip(self._norms, momenta):
+            norm.training, norm.momentum = False, momentum
+
+
 def _synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
-@torch.no_grad()
-def _calibrate(model: nn.Module, loader: Any) -> None:
-    model.train()
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and not m.training]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        # None averages over all passes.
-        norm.training, norm.momentum = True, None
-    # Not by the loader: an infinite sampler that is left early has come to its end.
-    data, size = loader.dataset, loader.batch_size
-    for step in range(_CALIBRATION):
-        indices = [(step * size + i) % len(data) for i in range(size)]
-        batch = loader.collate_fn([data[index] for index in indices])
-        model(**model.data_preprocessor(batch, True), mode="loss")
-    for norm, momentum in zip(norms, momenta):
-        norm.training, norm.momentum = False, momentum
-
-
-def run_trial(cfg: Config, calibrate: bool) -> dict[str, Any]:
+def run_trial(cfg: Config, thaw: int) -> dict[str, Any]:
     """Train and test a config.
 
     Args:
         cfg: Of the size of a rehearsal.
-        calibrate: See :class:`Recorder`.
+        thaw: See :class:`Recorder`.
 
     Returns:
         ``rows``, one dict an iteration; ``metrics`` of the test; ``memory`` in GiB, of the GPU or
@@ -141,7 +152,7 @@ def run_trial(cfg: Config, calibrate: bool) -> dict[str, Any]:
         where the training broke off.
     """
     runner = Runner.from_cfg(cfg)
-    recorder = Recorder(calibrate)
+    recorder = Recorder(thaw)
     runner.register_hook(recorder)
     result: dict[str, Any] = {
         "parameters": sum(p.numel() for p in runner.model.parameters() if p.requires_grad),
