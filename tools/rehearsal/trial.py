@@ -113,7 +113,6 @@ class Recorder(Hook):
             row["guess_time"] = self._guess_time
         self.rows.append(row)
 
-
     @torch.no_grad()
     def _calibrate(self, runner: Runner) -> None:
         """Give the norms the statistics of several batches, and freeze them."""
