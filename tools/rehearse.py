@@ -36,7 +36,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("configs", nargs="+", type=Path, metavar="CONFIG")
     parser.add_argument(
-        "--iters", type=positive, help="default: 400, and 1000 for configs on 3D patches"
+        "--iters", type=positive, help="default: 300, and 800 for configs on 3D patches"
     )
     parser.add_argument(
         "--samples",

@@ -260,7 +260,23 @@ def test_rates_follow_the_batch(tool, root, without_data, tmp_path):
     full = Config.fromfile(root / "configs/uld/faster_rcnn_deeplesion.py").model
     for part in ("neck", "rpn_head", "roi_head", "train_cfg", "test_cfg"):
         assert sgd.cfg.model[part] == full[part]
-    assert {**sgd.cfg.model.backbone, "init_cfg": 0} == {**full.backbone, "init_cfg": 0}
+    own = {"init_cfg": 0, "norm_eval": 0}
+    assert {**sgd.cfg.model.backbone, **own} == {**full.backbone, **own}
+
+
+def test_missing_weights_free_the_norms(tool, root, without_data, tmp_path, monkeypatch):
+    config = root / "configs/uld/faster_rcnn_deeplesion.py"
+    (missing,) = plans(tool, tmp_path, [config])
+    assert missing.cfg.model.backbone.norm_eval is False
+    assert missing.cfg.model.backbone.init_cfg is None
+    assert any("norm_eval=False instead of True" in change for change in missing.changes)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
+    weights = Config.fromfile(config).model.backbone.init_cfg.checkpoint.rpartition("/")[2]
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    (tmp_path / "hub/checkpoints" / weights).touch()
+    (there,) = plans(tool, tmp_path, [config])
+    assert there.cfg.model.backbone.norm_eval is True
+    assert there.cfg.model.backbone.init_cfg.type == "Pretrained"
 
 
 def test_the_full_size_keeps_crops_and_batches(tool, root, without_data, tmp_path):

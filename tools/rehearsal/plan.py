@@ -40,7 +40,6 @@ class Rehearsal:
         folder: Where its files are.
         cfg: The reduced config.
         changes: What is not as in the given one.
-        bare: Pre-trained weights are missing.
         key: Hash of all that decides the result.
     """
 
@@ -49,7 +48,6 @@ class Rehearsal:
     folder: Path
     cfg: Any
     changes: list[str]
-    bare: bool
     key: str
 
 
@@ -59,19 +57,19 @@ def plan(config: Path, seed: int, args: argparse.Namespace) -> Rehearsal:
     small, volumes = args.device == "cpu", _on_volumes(cfg)
     crop = args.crop or ((32 if volumes else 96) if small else None)
     batch_size = args.batch_size or (2 if small else None)
-    iters = args.iters or (1000 if volumes else 400)
+    iters = args.iters or (800 if volumes else 300)
     samples = args.samples or (2 if volumes else 4)
     folder = args.out / _name(config).removesuffix(".py") / f"seed{seed}"
     scale = Scale(iters, samples, batch_size, crop, seed)
-    cfg, changes, bare = rehearsal_config(cfg, scale, folder, args.out / "data")
+    cfg, changes = rehearsal_config(cfg, scale, folder, args.out / "data")
     if args.amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         changes.append("mixed precision")
     # Rows that differ in what a rehearsal replaces, such as lists of scans, are one.
     parts = {name: cfg.get(name) for name in _DECISIVE}
-    text = Config(parts).pretty_text.replace(str(folder), "") + repr((args.device, bare))
+    text = Config(parts).pretty_text.replace(str(folder), "") + args.device
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Rehearsal(_name(config), seed, folder, cfg, changes, bare, key)
+    return Rehearsal(_name(config), seed, folder, cfg, changes, key)
 
 
 def rehearse(one: Rehearsal) -> None:
@@ -79,7 +77,7 @@ def rehearse(one: Rehearsal) -> None:
     cfg, out = one.cfg, one.folder
     init_default_scope(cfg.get("default_scope", "mmdet"))
     print("\n".join(f"not as in {one.name}: {change}" for change in one.changes), flush=True)
-    trial = run_trial(cfg, cfg.train_cfg.max_iters // 4 if one.bare else 0)
+    trial = run_trial(cfg)
     rows = trial.pop("rows")
     figures = summarize(dict(trial, rows=rows), _anchors(cfg) if _on_volumes(cfg) else None)
     late = rows[-max(1, len(rows) // 10) :]

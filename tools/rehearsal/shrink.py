@@ -42,9 +42,7 @@ class Scale:
         self.seed = seed
 
 
-def rehearsal_config(
-    cfg: Config, scale: Scale, out: Path, data: Path
-) -> tuple[Config, list[str], bool]:
+def rehearsal_config(cfg: Config, scale: Scale, out: Path, data: Path) -> tuple[Config, list[str]]:
     """Bring a config to the scale of a rehearsal.
 
     Width, depth, losses, norms, samplers of anchors and proposals, the objective and the optimizer
@@ -57,8 +55,7 @@ def rehearsal_config(
         data: Folder of phantoms that rehearsals share.
 
     Returns:
-        The config; one sentence for everything that is not as in the given one; and whether
-        pre-trained weights are missing.
+        The config, and one sentence for everything that is not as in the given one.
 
     Raises:
         InputError: The config has none of these data sets.
@@ -77,11 +74,11 @@ def rehearsal_config(
             f"expected {_SLICES} or {_VOLUMES}"
         )
     _shorten(cfg, scale, batch_size, changes)
-    bare = _without_download(cfg, changes)
+    _without_download(cfg, changes)
     cfg.randomness = dict(seed=scale.seed)
     cfg.work_dir = str(out / "work_dir")
     cfg.resume, cfg.load_from = False, None
-    return cfg, changes, bare
+    return cfg, changes
 
 
 def _datasets(dataset: ConfigDict) -> list[ConfigDict]:
@@ -277,8 +274,7 @@ def _shorten(cfg: Config, scale: Scale, batch_size: int, changes: list[str]) -> 
         hooks.pop(name, None)
 
 
-def _without_download(cfg: Config, changes: list[str]) -> bool:
-    bare = False
+def _without_download(cfg: Config, changes: list[str]) -> None:
     for path, part in _parts(cfg.model, "model"):
         init = part.get("init_cfg") or {}
         if not isinstance(init, dict) or init.get("type") != "Pretrained":
@@ -288,12 +284,14 @@ def _without_download(cfg: Config, changes: list[str]) -> bool:
         if Path(source).is_file() or ("://" in source and local.is_file()):
             continue
         part["init_cfg"] = None
-        bare = True
-        changes.append(
-            f"{path} starts at random, as {source} is not on this machine; norms that the config "
-            "freezes are frozen after a quarter of the iterations, with statistics of the samples"
-        )
-    return bare
+        sentence = f"{path} starts at random, as {source} is not on this machine"
+        # What is frozen fits the pre-trained weights alone: with random ones activations grow from
+        # layer to layer until the loss is infinite.
+        for key, free in (("norm_eval", False), ("frozen_stages", -1)):
+            if part.get(key, free) != free:
+                sentence += f"; {key}={free} instead of {part[key]}"
+                part[key] = free
+        changes.append(sentence)
 
 
 def _parts(part: Any, path: str) -> Iterator[tuple[str, dict]]:

@@ -15,7 +15,6 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = ["METRICS", "Recorder", "run_trial", "summarize"]
 
@@ -23,24 +22,14 @@ __all__ = ["METRICS", "Recorder", "run_trial", "summarize"]
 METRICS = ("froc/ap", "froc/cpm", "froc/mean_sensitivity", "coco/bbox_mAP_50")
 #: Layers whose outputs are classification logits, by the last part of their name.
 _LOGITS = ("rpn_cls", "objectness", "fc_cls", "retina_cls", "conv_cls")
-#: Passes over training batches that give frozen norms their statistics.
-_CALIBRATION = 8
 
 
 class Recorder(Hook):
-    """Record what a rehearsal is judged by, iteration by iteration.
-
-    Args:
-        thaw: Iterations during which frozen batch norms take their statistics from the batches.
-            Weights that start at random change so much in their first iterations that statistics
-            from before would no longer fit, and activations would grow from layer to layer.
-    """
+    """Record what a rehearsal is evaluated by, iteration by iteration."""
 
     priority = "HIGHEST"
 
-    def __init__(self, thaw: int = 0) -> None:
-        self.thaw = thaw
-        self._norms: list[_BatchNorm] = []
+    def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
         self._logit_std = 0.0
         self._guess_time = 0.0
@@ -49,12 +38,6 @@ class Recorder(Hook):
     def before_train(self, runner: Runner) -> None:
         """Prepare the model; the weights are initialized by now."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if self.thaw:
-            model.train()
-            self._norms = [
-                m for m in model.modules() if isinstance(m, _BatchNorm) and not m.training
-            ]
-            self._calibrate(runner)
         for name, layer in model.named_modules():
             if name.rpartition(".")[2] in _LOGITS:
                 layer.register_forward_hook(self._watch_logits)
@@ -81,12 +64,7 @@ class Recorder(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Thaw or freeze the norms, and start the clock."""
-        if runner.iter < self.thaw:
-            for norm in self._norms:
-                norm.training = True
-        elif runner.iter == self.thaw:
-            self._calibrate(runner)
+        """Start the clock."""
         self._logit_std = self._guess_time = 0.0
         _synchronize()
         self._start = time.perf_counter()
@@ -113,37 +91,17 @@ class Recorder(Hook):
             row["guess_time"] = self._guess_time
         self.rows.append(row)
 
-    @torch.no_grad()
-    def _calibrate(self, runner: Runner) -> None:
-        """Give the norms the statistics of several batches, and freeze them."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        momenta = [norm.momentum for norm in self._norms]
-        for norm in self._norms:
-            norm.reset_running_stats()
-            # None averages over all passes.
-            norm.training, norm.momentum = True, None
-        # Not by the loader: an infinite sampler that is left early has come to its end.
-        loader = runner.train_dataloader
-        data, size = loader.dataset, loader.batch_size
-        for step in range(_CALIBRATION if self._norms else 0):
-            indices = [(step * size + i) % len(data) for i in range(size)]
-            batch = loader.collate_fn([data[index] for index in indices])
-            model(**model.data_preprocessor(batch, True), mode="loss")
-        for norm, momentum in zip(self._norms, momenta):
-            norm.training, norm.momentum = False, momentum
-
 
 def _synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
-def run_trial(cfg: Config, thaw: int) -> dict[str, Any]:
+def run_trial(cfg: Config) -> dict[str, Any]:
     """Train and test a config.
 
     Args:
         cfg: Of the size of a rehearsal.
-        thaw: See :class:`Recorder`.
 
     Returns:
         ``rows``, one dict an iteration; ``metrics`` of the test; ``memory`` in GiB, of the GPU or
@@ -151,7 +109,7 @@ def run_trial(cfg: Config, thaw: int) -> dict[str, Any]:
         where the training broke off.
     """
     runner = Runner.from_cfg(cfg)
-    recorder = Recorder(thaw)
+    recorder = Recorder()
     runner.register_hook(recorder)
     result: dict[str, Any] = {
         "parameters": sum(p.numel() for p in runner.model.parameters() if p.requires_grad),

@@ -8,6 +8,8 @@ param_scheduler = [dict(type="LinearLR", start_factor=0.001, by_epoch=False, beg
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="SGD", lr=0.02, momentum=0.9, weight_decay=0.0001),
+    # The paper does not say; the default of the MMDetection 1.x that its baselines were built on.
+    clip_grad=dict(max_norm=35),
 )
 
 # 4 GPUs with 4 images each.
