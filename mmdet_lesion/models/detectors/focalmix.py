@@ -1,7 +1,6 @@
 """A one-stage detector for volumes that also learns from unlabelled ones."""
 
-from dataclasses import dataclass
-from typing import Optional, Sequence, Union
+from typing import Optional, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -11,23 +10,15 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...errors import InputError
-from ...structures import CubeSymmetry, batched_nms3d, nms3d
+from ...structures import CubeSymmetry, nms3d
+from ..semi_supervised import (
+    GuessedTargets,
+    binary_entropy,
+    draw_symmetries,
+    guess_targets,
+    sharpen,
+)
 from .sliding_window import sliding_windows
-from .target_guess import binary_entropy, draw_symmetries, guessing, sharpen
-
-
-@dataclass
-class Guess:
-    """What the model believes about unlabelled patches.
-
-    Args:
-        scores: (N, A) averaged probabilities of their anchors, not sharpened.
-        objects: (n, 6) confident boxes of each patch.
-    """
-
-    scores: Tensor
-    objects: list[Tensor]
-
 
 _GUESS_MODES = ("batch", "eval", "ema")
 
@@ -192,7 +183,7 @@ class FocalMix(BaseDetector):
         log["num_pos"] = targets.scores.sum() / labeled.sum().clamp(min=1)
         objects = [anchors[:0] if one is None else one.bboxes.float() for one in known]
         if not labeled.all():
-            guess = self.guess(batch_inputs[~labeled], anchors)
+            guess = self.guess_targets(batch_inputs[~labeled], anchors)
             guessed = sharpen(guess.scores, self.temperature)
             targets.scores[~labeled] = guessed
             for index, found in zip((~labeled).nonzero().flatten().tolist(), guess.objects):
@@ -209,87 +200,38 @@ class FocalMix(BaseDetector):
         feats = self.extract_feat(batch["inputs"])
         return {**head.loss(feats, anchors, targets, labeled), **log}
 
-    @torch.no_grad()
-    def guess(
+    def guess_targets(
         self,
         patches: Tensor,
         anchors: Tensor,
         symmetries: Optional[Sequence[CubeSymmetry]] = None,
-    ) -> Guess:
-        """Average the predictions on unlabelled patches over symmetries, anchor by anchor.
-
-        Boxes of confident anchors come from the symmetries in which the anchor was confident,
-        and are merged by non-maximum suppression under the averaged score.
+    ) -> GuessedTargets:
+        """Guess the targets of unlabeled patches with the model that ``guess_mode`` names.
 
         Args:
-            patches: (N, 1, D, H, W).
-            anchors: (A, 6) of such a patch.
-            symmetries: which; drawn without it.
-
-        Returns:
-            Scores and objects of the patches.
+            patches: Patches, shape (N, 1, D, H, W).
+            anchors: Anchors of one patch, shape (A, 6).
+            symmetries: The symmetries to average over; by default ``num_guesses`` random ones.
         """
-        model = self._guesser()
-        head, size = model.bbox_head, patches.shape[2:]
-        symmetries = symmetries or draw_symmetries(self.num_guesses)
-        total: Union[Tensor, float] = 0.0
-        rows, columns, boxes = [], [], []
-        with guessing(model, batch_statistics=self.guess_mode == "batch"):
-            for symmetry in symmetries:
-                back = symmetry.inverse
-                feats = model.extract_feat(symmetry.apply(patches))
-                logits = [back.apply(level) for level in head.predict_logits(feats)]
-                scores = head.flatten(logits).squeeze(-1).sigmoid()
-                total = total + scores
-                row, column = self._confident(scores)
-                if len(row):
-                    # Most often there is none, and the offsets' tower is not run.
-                    offsets = [back.apply(level) for level in head.predict_offsets(feats)]
-                    deltas = head.flatten(offsets)[row, column]
-                    # The offsets are meant in the transformed frame: decode there, then go back.
-                    moved = head.bbox_coder.decode(
-                        symmetry.apply_boxes(anchors[column], size), deltas
-                    )
-                    boxes.append(back.apply_boxes(moved, symmetry.size(size)))
-                    rows.append(row)
-                    columns.append(column)
-        average = total / len(symmetries)
-        objects = [anchors[:0]] * len(patches)
-        if rows:
-            row, column, box = torch.cat(rows), torch.cat(columns), torch.cat(boxes)
-            score = average[row, column]
-            best = self._best_of_each_patch(row, score, len(patches))
-            row, score, box = row[best], score[best], box[best]
-            kept = batched_nms3d(box, score, row, self.test_cfg["iou_thr"])
-            # The suppression returns falling scores, so the first objects are the best.
-            objects = [
-                box[kept][row[kept] == index][: self.max_objects] for index in range(len(patches))
-            ]
-        return Guess(average, objects)
-
-    def _guesser(self) -> "FocalMix":
-        if self.guess_mode != "ema":
-            return self
-        if not self._teacher:
-            raise InputError(
-                "FocalMix: guess_mode='ema' without an averaged model, expected a TeacherEMAHook "
-                "in custom_hooks"
-            )
-        return self._teacher[0]
-
-    def _confident(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Patch and anchor of the best (N, A) scores from ``object_score_thr`` on."""
-        best, column = scores.topk(min(self.max_candidates, scores.shape[1]), dim=1)
-        row, rank = (best >= self.object_score_thr).nonzero(as_tuple=True)
-        return row, column[row, rank]
-
-    def _best_of_each_patch(self, row: Tensor, score: Tensor, num_patches: int) -> Tensor:
-        """Indices of at most ``max_candidates`` boxes a patch whose averaged score suffices."""
-        chosen = []
-        for index in range(num_patches):
-            own = ((row == index) & (score >= self.object_score_thr)).nonzero().flatten()
-            chosen.append(own[score[own].topk(min(self.max_candidates, len(own))).indices])
-        return torch.cat(chosen)
+        model = self
+        if self.guess_mode == "ema":
+            if not self._teacher:
+                raise InputError(
+                    "FocalMix: guess_mode='ema' without an averaged model, expected a "
+                    "TeacherEMAHook in custom_hooks"
+                )
+            (model,) = self._teacher
+        return guess_targets(
+            model,
+            patches,
+            anchors,
+            symmetries or draw_symmetries(self.num_guesses),
+            object_score_thr=self.object_score_thr,
+            nms_iou_thr=self.test_cfg["iou_thr"],
+            max_candidates=self.max_candidates,
+            max_objects=self.max_objects,
+            batch_statistics=self.guess_mode == "batch",
+        )
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
