@@ -6,6 +6,7 @@ import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS, TRANSFORMS
 from mmdet.structures import SampleList
+from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from ..semi_supervised import (
     sharpen,
 )
 from .sliding_window import sliding_windows
+from .volume_detector import Progress, VolumeReader
 
 _GUESS_MODES = ("batch", "eval", "ema")
 
@@ -254,24 +256,60 @@ class FocalMix(BaseDetector):
             # What was padded to fit another volume of the batch is not looked at.
             padded = [-(-edge // self.stride) * self.stride for edge in size]
             volume = volume[:, : padded[0], : padded[1], : padded[2]]
-            results.append(self.predict_volume(volume, size))
+            results.append(self.predict_patches(volume, size))
         return self.add_pred_to_datasample(batch_data_samples, results)
 
-    def predict_volume(self, volume: Tensor, size: Sequence[int]) -> InstanceData:
-        """Predict boxes in a volume.
+    def predict_volume(
+        self,
+        read: VolumeReader,
+        depth: int,
+        *,
+        score_thr: float = 0.0,
+        batch_size: Optional[int] = None,
+        linker: Optional[dict] = None,
+        progress: Optional[Progress] = None,
+    ) -> InstanceData:
+        """Detect lesions in the overlapping patches of a volume, which is read as a whole.
+
+        Arguments and result are those of :meth:`VolumeDetector.predict_volume`.
+        """
+        data = self.data_preprocessor(pseudo_collate([read(0, depth)]), False)
+        (volume,), (sample,) = data["inputs"], data["data_samples"]
+        size = sample.metainfo.get("img_shape", volume.shape[1:])
+        with torch.inference_mode():
+            instances = self.predict_patches(volume, size, batch_size).cpu()
+        if progress is not None:
+            progress(depth, depth)
+        instances = instances[instances.scores >= score_thr]
+        boxes = instances.bboxes.double()
+        # Slice k fills the half-open interval [k, k + 1).
+        key_slices = (boxes[:, 2] + boxes[:, 5]) / 2 - 0.5
+        return InstanceData(
+            bboxes=boxes,
+            scores=instances.scores.double(),
+            labels=instances.labels,
+            key_slices=key_slices,
+        )
+
+    def predict_patches(
+        self, volume: Tensor, size: Sequence[int], batch_size: Optional[int] = None
+    ) -> InstanceData:
+        """Predict boxes in the overlapping patches of a volume and merge them.
 
         Args:
-            volume: (1, D, H, W), edges divisible by the largest stride.
-            size: (D, H, W) without padding; boxes with a centre beyond it are dropped.
+            volume: Volume (1, D, H, W), edges divisible by the largest stride.
+            size: Size (D, H, W) without padding; boxes with a center beyond it are dropped.
+            batch_size: Replaces ``test_cfg.window_batch``.
 
         Returns:
-            ``bboxes``, ``scores`` and ``labels``.
+            ``bboxes`` (n, 6), ``scores`` (n,) in descending order, and ``labels`` (n,).
         """
         cfg, head = self.test_cfg, self.bbox_head
         windows = sliding_windows(volume.shape[1:], cfg["window_size"], cfg["overlap"], self.stride)
         boxes, scores = [volume.new_zeros(0, 6)], [volume.new_zeros(0)]
-        for first in range(0, len(windows), cfg["window_batch"]):
-            chunk = windows[first : first + cfg["window_batch"]]
+        batch_size = batch_size or cfg["window_batch"]
+        for first in range(0, len(windows), batch_size):
+            chunk = windows[first : first + batch_size]
             patches = torch.stack([volume[(slice(None), *window.place)] for window in chunk])
             logits, offsets = self._forward(patches)
             for index, window in enumerate(chunk):
