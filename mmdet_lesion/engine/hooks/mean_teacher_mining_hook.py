@@ -6,6 +6,11 @@ from collections.abc import Iterator
 
 import torch
 from mmdet.registry import HOOKS
+from mmengine.optim.scheduler.param_scheduler import (
+    CosineAnnealingParamScheduler,
+    PolyParamScheduler,
+    ReduceOnPlateauParamScheduler,
+)
 from mmengine.runner import Runner
 
 from ...errors import InputError
@@ -15,8 +20,12 @@ from ...models.semi_supervised import (
     mine_lesions,
     predict_teacher_views,
 )
-from .lr_decay import find_lr_decay
 from .teacher_ema_hook import TeacherEMAHook
+
+_LR_ADVICE = (
+    "with a falling rate the student's weights become alike and their average a poorer teacher; "
+    "keep the rate constant after the warm-up, or set allow_lr_decay=True of MeanTeacherMiningHook"
+)
 
 
 @HOOKS.register_module()
@@ -75,18 +84,13 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         self.patience = patience
         self.statistics = MiningStatistics()
         self._iters_without_mining = 0
+        self._highest_lr: dict[str, list[float]] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Check the schedule and the assigners."""
         super().before_train(runner)
         if not self.allow_lr_decay:
-            decay = find_lr_decay(runner.param_schedulers, runner.max_iters, runner.max_epochs)
-            if decay:
-                raise InputError(
-                    f"{decay}, which makes the student's weights alike and the mean teacher "
-                    "poorer: keep the rate constant after the warm-up, or set "
-                    "allow_lr_decay=True of MeanTeacherMiningHook"
-                )
+            _check_schedulers(runner)
         if self.policy == "ignore":
             _check_assigners_ignore(runner.cfg.model)
 
@@ -95,6 +99,8 @@ class MeanTeacherMiningHook(TeacherEMAHook):
     ) -> None:
         """Append the lesions that the teacher mines to the ``data_samples`` of the batch."""
         super().before_train_iter(runner, batch_idx, data_batch)
+        if not self.allow_lr_decay:
+            self._check_lr(runner)
         teacher_inputs = data_batch.pop("teacher_inputs", None)
         if runner.iter < self.begin_mining_iter:
             return
@@ -131,6 +137,33 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         ):
             self._log_statistics(runner)
 
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Save the highest learning rates, which a resumed run compares its rates with."""
+        super().before_save_checkpoint(runner, checkpoint)
+        checkpoint["highest_lr"] = self._highest_lr
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Restore the highest learning rates when resuming."""
+        super().after_load_checkpoint(runner, checkpoint)
+        if runner._resume:
+            self._highest_lr = checkpoint.get("highest_lr", {})
+
+    def _check_lr(self, runner: Runner) -> None:
+        """Raise if the learning rate of a parameter group is below its highest one so far."""
+        for name, rates in runner.optim_wrapper.get_lr().items():
+            # An optim wrapper of several optimizers also returns other entries, such as base_lr.
+            if name.rpartition(".")[2] != "lr":
+                continue
+            highest = self._highest_lr.setdefault(name, list(rates))
+            for group, rate in enumerate(rates):
+                # The relative margin is for the rounding errors of a warm-up.
+                if rate < highest[group] * (1 - 1e-6):
+                    raise InputError(
+                        f"the learning rate falls from {highest[group]:g} to {rate:g} at iteration "
+                        f"{runner.iter}; {_LR_ADVICE}"
+                    )
+                highest[group] = max(highest[group], rate)
+
     def _log_statistics(self, runner: Runner) -> None:
         figures = self.statistics.flush()
         best = figures.pop("best_candidate_score")
@@ -147,6 +180,25 @@ class MeanTeacherMiningHook(TeacherEMAHook):
                 f"iterations; the best score of a prediction off the ground truth was {best:.3f} "
                 f"in the last {self.log_interval}, score_thr is {self.score_thr}"
             )
+
+
+def _check_schedulers(runner: Runner) -> None:
+    """Raise before the first iteration if a scheduler of mmengine certainly lowers the rate."""
+    schedulers = runner.param_schedulers or []
+    if isinstance(schedulers, dict):
+        schedulers = [scheduler for group in schedulers.values() for scheduler in group]
+    for scheduler in schedulers:
+        decays = getattr(scheduler, "gamma", 1) < 1 or isinstance(
+            scheduler, ReduceOnPlateauParamScheduler
+        )
+        if isinstance(scheduler, (CosineAnnealingParamScheduler, PolyParamScheduler)):
+            decays = (scheduler.eta_min or 0) < max(scheduler.base_values)
+        # The scheduler counts its steps from 0 at its begin.
+        first = min(getattr(scheduler, "milestones", [getattr(scheduler, "step_size", 0)]))
+        end = runner.max_epochs if scheduler.by_epoch else runner.max_iters
+        is_lr = getattr(scheduler, "param_name", "lr") == "lr"
+        if is_lr and decays and scheduler.begin + first < end:
+            raise InputError(f"{type(scheduler).__name__} lowers the learning rate; {_LR_ADVICE}")
 
 
 def _check_assigners_ignore(model_cfg: dict) -> None:
