@@ -9,11 +9,11 @@ from mmdet.registry import DATASETS
 from mmdet.structures.bbox import get_box_tensor
 from mmengine import Config
 from mmengine.dataset import pseudo_collate
-from torch import Tensor
 
-from ..engine import MeanTeacherMiningHook, gt_nms, predict_views
+from ..engine import MeanTeacherMiningHook
 from ..errors import InputError
 from ..io.volume_store import open_volume
+from ..models.semi_supervised import mine_lesions, predict_teacher_views
 from ..structures import Geometry
 from ..visualization import draw_lesion_overlay, window_to_uint8
 
@@ -44,31 +44,28 @@ def mined_overlays(
     model = init_detector(cfg, checkpoint, device=device)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     window = _window(cfg)
-    pictures = []
-    # A sample of the training set is enough to choose from; the whole would take hours.
+    candidates = []
+    # A sample of the training set is enough to choose from; all of it would take hours.
     for index in np.unique(np.linspace(0, len(dataset) - 1, 8 * num).astype(int)).tolist():
         info = dataset.get_data_info(index)
-        marked = _boxes([one["bbox"] for one in info["instances"]])
+        annotated = np.asarray([one["bbox"] for one in info["instances"]], dtype=np.float32)
         packed = dataset[index]
-        views, samples = [packed["teacher_inputs"]], [packed["data_samples"]]
-        predictions = predict_views(model, views, samples)[0].cpu()
-        kept = gt_nms(predictions.bboxes, predictions.scores, marked, iou_thr, score_thr)
-        scores = predictions.scores[kept]
-        pictures.append(
-            (
-                -float(scores.sum()),
-                lambda info=info, marked=marked, kept=predictions[kept]: draw_lesion_overlay(
-                    _slice(info["img_path"], info["slice_index"], window),
-                    marked=marked.numpy(),
-                    unmarked=info.get("hidden_bboxes"),
-                    mined=kept.bboxes.numpy(),
-                    mined_scores=kept.scores.numpy(),
-                    title=f"{info['volume']} z{info['slice_index']}",
-                ),
-            )
+        view, sample = packed["teacher_inputs"], packed["data_samples"]
+        (predictions,) = predict_teacher_views(model, [view], [sample])
+        mined = mine_lesions(predictions, view.shape[-2:], sample, iou_thr, score_thr)
+        candidates.append((float(mined.scores.sum()), info, annotated.reshape(-1, 4), mined))
+    candidates.sort(key=lambda candidate: -candidate[0])
+    return [
+        draw_lesion_overlay(
+            _slice(info["img_path"], info["slice_index"], window),
+            marked=annotated,
+            unmarked=info.get("hidden_bboxes"),
+            mined=mined.bboxes.numpy(),
+            mined_scores=mined.scores.numpy(),
+            title=f"{info['volume']} z{info['slice_index']}",
         )
-    pictures.sort(key=lambda pair: pair[0])
-    return [paint() for _, paint in pictures[:num]]
+        for _, info, annotated, mined in candidates[:num]
+    ]
 
 
 def detected_overlays(
@@ -130,10 +127,6 @@ def _thresholds(cfg: Config) -> tuple[float, float]:
         if hook["type"] == "MeanTeacherMiningHook":
             return tuple(hook.get(n, defaults[n].default) for n in ("iou_thr", "score_thr"))
     raise InputError(f"{cfg.filename}: no MeanTeacherMiningHook in custom_hooks, nothing mines")
-
-
-def _boxes(rows: list) -> Tensor:
-    return torch.as_tensor(np.asarray(rows, dtype=np.float32)).reshape(-1, 4)
 
 
 def _window(cfg: Config) -> tuple[float, float]:

@@ -89,6 +89,11 @@ def load_detector(
     if "backbone" in cfg.model:
         cfg.model.backbone.init_cfg = None
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    if not hasattr(model, "predict_volume"):
+        raise InputError(
+            f"{name} has a model of type {type(model).__name__}, which has no predict_volume; "
+            "expected a detector for volumes, such as SliceFasterRCNN or FocalMix"
+        )
     _check_fits(path, model, state)
     model.load_state_dict(state, strict=False)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from mmengine.structures import InstanceData
 
 from ..io.scans import Scan
 from ..structures import Geometry
-from .predict_boxes import StoreBoxes
 
 __all__ = ["Lesion", "ScanResult", "locate_lesions"]
 
@@ -91,7 +91,7 @@ class ScanResult:
 
 
 def locate_lesions(
-    found: StoreBoxes,
+    found: InstanceData,
     resampled: Geometry,
     permuted: Geometry,
     scan: Scan,
@@ -100,7 +100,8 @@ def locate_lesions(
     """Convert boxes of the resampled volume to voxels of the scan and to the world.
 
     Args:
-        found: Boxes in voxels of the resampled volume.
+        found: ``bboxes``, ``scores``, ``labels`` and ``key_slices`` in voxels of the resampled
+            volume.
         resampled: Geometry of the resampled volume.
         permuted: Its geometry before resampling: the scan's with the axes brought to the
             patient's.
@@ -112,7 +113,7 @@ def locate_lesions(
     """
     geometry = scan.volume.geometry
     symmetry = geometry.symmetry_to_patient()
-    boxes = resampled.boxes_to(permuted, found.boxes)
+    boxes = resampled.boxes_to(permuted, found.bboxes.numpy())
     boxes = symmetry.inverse.apply_boxes(boxes, permuted.shape)
     boxes = np.clip(boxes, 0, np.tile(geometry.size, 2))
     corners = geometry.corners_to_world(boxes)
@@ -120,14 +121,14 @@ def locate_lesions(
     edges = (boxes[:, 3:] - boxes[:, :3]) * geometry.spacing
     # The array's axis (x, y, z) along which axial slices are stacked.
     axis = 2 - symmetry.axes[0]
-    key = np.rint(resampled.slices_to(permuted, found.key_slices)).astype(int)
+    key = np.rint(resampled.slices_to(permuted, found.key_slices.numpy())).astype(int)
     key = np.clip(key, 0, permuted.shape[0] - 1)
     key = symmetry.source_index(0, key, geometry.shape)
     first = np.ceil(boxes[:, axis] - 0.5).astype(int)
     last = np.ceil(boxes[:, 3 + axis] - 0.5).astype(int) - 1
     # A box between two slice centers lies on its key slice.
     first, last = np.minimum(first, key), np.maximum(last, key)
-    order = np.argsort(-found.scores, kind="stable")
+    order = np.argsort(-found.scores.numpy(), kind="stable")
     order = order[(edges[order] > 0).all(axis=1)]
     return [
         Lesion(

@@ -1,12 +1,7 @@
-"""Hooks, the resumable training loops and the launch on one or many processes."""
+"""Hooks, resumable training loops, and the launcher of mmdet's scripts."""
 
-from .hooks import (
-    ExactResumeHook,
-    MeanTeacherMiningHook,
-    TeacherEMAHook,
-    gt_nms,
-    predict_views,
-)
+from ..models.semi_supervised import gt_nms
+from .hooks import ExactResumeHook, MeanTeacherMiningHook, TeacherEMAHook
 from .launch import run_mmdet_tool
 from .model_wrapper import AnyDeviceDistributedDataParallel
 from .runner import ResumableEpochBasedTrainLoop, ResumableIterBasedTrainLoop
@@ -19,6 +14,5 @@ __all__ = [
     "ResumableIterBasedTrainLoop",
     "TeacherEMAHook",
     "gt_nms",
-    "predict_views",
     "run_mmdet_tool",
 ]

@@ -4,7 +4,7 @@ from . import task_modules
 from .backbones import DenseNet3D, DenseNet121, ResNet3D
 from .data_preprocessors import VolumeDataPreprocessor
 from .dense_heads import FocalMixHead, NegativeMaskRPNHead
-from .detectors import FocalMix, SliceFasterRCNN
+from .detectors import FocalMix, SliceFasterRCNN, VolumeDetector
 from .layers import A3DConv, AlignShiftConv, SliceFusion
 from .losses import MaskDiceLoss, SoftFocalLoss
 from .necks import FPN3D, TopDownPathway
@@ -28,5 +28,6 @@ __all__ = [
     "SparseRoIExtractor",
     "TopDownPathway",
     "VolumeDataPreprocessor",
+    "VolumeDetector",
     "task_modules",
 ]

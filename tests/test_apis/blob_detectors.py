@@ -4,14 +4,13 @@ from types import SimpleNamespace
 
 import torch
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
 from mmengine import Config
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from scipy import ndimage
 from torch import nn
 
-from mmdet_lesion.models import SliceFasterRCNN
+from mmdet_lesion.models import FocalMix, SliceFasterRCNN
 
 # Grey values 0 … 255 stand for -1000 … 1000 HU: the blobs of the tests have 500 HU and more.
 BRIGHT = 180
@@ -39,40 +38,37 @@ def instances_of(image):
 
 
 @MODELS.register_module()
-class BlobVolumes(BaseModel):
-    """Of the family of 3D patches: whole volumes in, (n, 6) boxes out."""
+class BlobVolumes(FocalMix):
+    """A 3D detector that returns the blobs instead of predictions of a network."""
 
     def __init__(self, data_preprocessor=None):
-        super().__init__(data_preprocessor)
+        BaseModel.__init__(self, data_preprocessor)
         self.weight = nn.Parameter(torch.zeros(2))
-        self.test_cfg = dict(window_batch=4)
+        self.batch_sizes = []
 
-    def forward(self, inputs, data_samples, mode):
-        return [
-            DetDataSample(metainfo=sample.metainfo, pred_instances=instances_of(volume))
-            for volume, sample in zip(inputs, data_samples)
-        ]
+    def predict_patches(self, volume, size, batch_size=None):
+        self.batch_sizes.append(batch_size)
+        return instances_of(volume)
 
 
 @MODELS.register_module()
 class BlobSlices(SliceFasterRCNN):
-    """Of the family of slices: boxes with slice_inds out."""
+    """A slice detector that returns the blobs instead of predictions of a network."""
 
     def __init__(self, data_preprocessor=None):
         BaseModel.__init__(self, data_preprocessor)
         self.weight = nn.Parameter(torch.zeros(2))
         self.backbone = SimpleNamespace(num_slices=9)
-        self.chunk_size = 8
+        self.batch_sizes = []
 
-    def predict(self, inputs, data_samples, rescale=True):
-        for volume, sample in zip(inputs, data_samples):
-            found = []
-            for z in sample.slice_inds:
-                instances = instances_of(volume[z])
-                instances.slice_inds = torch.full((len(instances),), z)
-                found.append(instances)
-            sample.pred_instances = InstanceData.cat(found)
-        return data_samples
+    def predict_slices(self, volume, data_sample, rescale=True, batch_size=None):
+        self.batch_sizes.append(batch_size)
+        found = []
+        for z in data_sample.slice_inds:
+            instances = instances_of(volume[z])
+            instances.slice_inds = torch.full((len(instances),), z)
+            found.append(instances)
+        return InstanceData.cat(found)
 
 
 def blob_config(model, spacing=(1.0, 1.0, 1.0)):

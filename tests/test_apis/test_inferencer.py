@@ -156,7 +156,7 @@ def test_long_scans_go_through_in_chunks(tmp_path, inferencer, monkeypatch):
     hu[6:14, 4:9, 4:9] = 800
     path = write(tmp_path / "scan.mha", hu)
     whole = detect(inferencer, path)["lesions"]
-    monkeypatch.setattr("mmdet_lesion.apis.predict_boxes.CHUNK", 5)
+    monkeypatch.setattr("mmdet_lesion.models.detectors.slice_faster_rcnn.READ_SLICES", 5)
     assert detect(inferencer, path)["lesions"] == whole
     assert whole[0]["box_voxels"] == [4, 4, 6, 9, 9, 14]
 
@@ -221,10 +221,18 @@ def test_what_is_done_is_not_done_again(tmp_path, inferencer, two_blobs, monkeyp
     assert len(calls) == 4
 
 
-def test_the_batch_size_reaches_the_model(tmp_path, inferencer, two_blobs):
-    inferencer(write(tmp_path / "scan.mha", two_blobs), batch_size=3)
-    model = inferencer.detector.model
-    assert getattr(model, "chunk_size", None) == 3 or model.test_cfg["window_batch"] == 3
+def test_batch_size_is_passed_to_the_model(tmp_path, inferencer, two_blobs):
+    path = write(tmp_path / "scan.mha", two_blobs)
+    inferencer(path, batch_size=3)
+    inferencer(path)
+    assert inferencer.detector.model.batch_sizes == [3, None]
+
+
+def test_detector_without_predict_volume(blob_checkpoint):
+    cfg = blob_config("BlobSlices")
+    cfg.model = dict(type="BaseDataPreprocessor")
+    with pytest.raises(InputError, match="BaseDataPreprocessor, which has no predict_volume"):
+        LesionInferencer(cfg, blob_checkpoint, "cpu")
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ class Recorder(Hook):
         for name, layer in model.named_modules():
             if name.rpartition(".")[2] in _LOGITS:
                 layer.register_forward_hook(self._watch_logits)
-        if hasattr(model, "guess"):
-            model.guess = self._timed(model.guess)
+        if hasattr(model, "guess_targets"):
+            model.guess_targets = self._timed(model.guess_targets)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 

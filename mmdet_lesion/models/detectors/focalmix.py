@@ -1,33 +1,26 @@
 """A one-stage detector for volumes that also learns from unlabelled ones."""
 
-from dataclasses import dataclass
-from typing import Optional, Sequence, Union
+from typing import Optional, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS, TRANSFORMS
 from mmdet.structures import SampleList
+from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...errors import InputError
-from ...structures import CubeSymmetry, batched_nms3d, nms3d
+from ...structures import CubeSymmetry, nms3d
+from ..semi_supervised import (
+    GuessedTargets,
+    binary_entropy,
+    draw_symmetries,
+    guess_targets,
+    sharpen,
+)
 from .sliding_window import sliding_windows
-from .target_guess import binary_entropy, draw_symmetries, guessing, sharpen
-
-
-@dataclass
-class Guess:
-    """What the model believes about unlabelled patches.
-
-    Args:
-        scores: (N, A) averaged probabilities of their anchors, not sharpened.
-        objects: (n, 6) confident boxes of each patch.
-    """
-
-    scores: Tensor
-    objects: list[Tensor]
-
+from .volume_detector import Progress, VolumeReader
 
 _GUESS_MODES = ("batch", "eval", "ema")
 
@@ -192,7 +185,7 @@ class FocalMix(BaseDetector):
         log["num_pos"] = targets.scores.sum() / labeled.sum().clamp(min=1)
         objects = [anchors[:0] if one is None else one.bboxes.float() for one in known]
         if not labeled.all():
-            guess = self.guess(batch_inputs[~labeled], anchors)
+            guess = self.guess_targets(batch_inputs[~labeled], anchors)
             guessed = sharpen(guess.scores, self.temperature)
             targets.scores[~labeled] = guessed
             for index, found in zip((~labeled).nonzero().flatten().tolist(), guess.objects):
@@ -209,87 +202,38 @@ class FocalMix(BaseDetector):
         feats = self.extract_feat(batch["inputs"])
         return {**head.loss(feats, anchors, targets, labeled), **log}
 
-    @torch.no_grad()
-    def guess(
+    def guess_targets(
         self,
         patches: Tensor,
         anchors: Tensor,
         symmetries: Optional[Sequence[CubeSymmetry]] = None,
-    ) -> Guess:
-        """Average the predictions on unlabelled patches over symmetries, anchor by anchor.
-
-        Boxes of confident anchors come from the symmetries in which the anchor was confident,
-        and are merged by non-maximum suppression under the averaged score.
+    ) -> GuessedTargets:
+        """Guess the targets of unlabeled patches with the model that ``guess_mode`` names.
 
         Args:
-            patches: (N, 1, D, H, W).
-            anchors: (A, 6) of such a patch.
-            symmetries: which; drawn without it.
-
-        Returns:
-            Scores and objects of the patches.
+            patches: Patches, shape (N, 1, D, H, W).
+            anchors: Anchors of one patch, shape (A, 6).
+            symmetries: The symmetries to average over; by default ``num_guesses`` random ones.
         """
-        model = self._guesser()
-        head, size = model.bbox_head, patches.shape[2:]
-        symmetries = symmetries or draw_symmetries(self.num_guesses)
-        total: Union[Tensor, float] = 0.0
-        rows, columns, boxes = [], [], []
-        with guessing(model, batch_statistics=self.guess_mode == "batch"):
-            for symmetry in symmetries:
-                back = symmetry.inverse
-                feats = model.extract_feat(symmetry.apply(patches))
-                logits = [back.apply(level) for level in head.predict_logits(feats)]
-                scores = head.flatten(logits).squeeze(-1).sigmoid()
-                total = total + scores
-                row, column = self._confident(scores)
-                if len(row):
-                    # Most often there is none, and the offsets' tower is not run.
-                    offsets = [back.apply(level) for level in head.predict_offsets(feats)]
-                    deltas = head.flatten(offsets)[row, column]
-                    # The offsets are meant in the transformed frame: decode there, then go back.
-                    moved = head.bbox_coder.decode(
-                        symmetry.apply_boxes(anchors[column], size), deltas
-                    )
-                    boxes.append(back.apply_boxes(moved, symmetry.size(size)))
-                    rows.append(row)
-                    columns.append(column)
-        average = total / len(symmetries)
-        objects = [anchors[:0]] * len(patches)
-        if rows:
-            row, column, box = torch.cat(rows), torch.cat(columns), torch.cat(boxes)
-            score = average[row, column]
-            best = self._best_of_each_patch(row, score, len(patches))
-            row, score, box = row[best], score[best], box[best]
-            kept = batched_nms3d(box, score, row, self.test_cfg["iou_thr"])
-            # The suppression returns falling scores, so the first objects are the best.
-            objects = [
-                box[kept][row[kept] == index][: self.max_objects] for index in range(len(patches))
-            ]
-        return Guess(average, objects)
-
-    def _guesser(self) -> "FocalMix":
-        if self.guess_mode != "ema":
-            return self
-        if not self._teacher:
-            raise InputError(
-                "FocalMix: guess_mode='ema' without an averaged model, expected a TeacherEMAHook "
-                "in custom_hooks"
-            )
-        return self._teacher[0]
-
-    def _confident(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Patch and anchor of the best (N, A) scores from ``object_score_thr`` on."""
-        best, column = scores.topk(min(self.max_candidates, scores.shape[1]), dim=1)
-        row, rank = (best >= self.object_score_thr).nonzero(as_tuple=True)
-        return row, column[row, rank]
-
-    def _best_of_each_patch(self, row: Tensor, score: Tensor, num_patches: int) -> Tensor:
-        """Indices of at most ``max_candidates`` boxes a patch whose averaged score suffices."""
-        chosen = []
-        for index in range(num_patches):
-            own = ((row == index) & (score >= self.object_score_thr)).nonzero().flatten()
-            chosen.append(own[score[own].topk(min(self.max_candidates, len(own))).indices])
-        return torch.cat(chosen)
+        model = self
+        if self.guess_mode == "ema":
+            if not self._teacher:
+                raise InputError(
+                    "FocalMix: guess_mode='ema' without an averaged model, expected a "
+                    "TeacherEMAHook in custom_hooks"
+                )
+            (model,) = self._teacher
+        return guess_targets(
+            model,
+            patches,
+            anchors,
+            symmetries or draw_symmetries(self.num_guesses),
+            object_score_thr=self.object_score_thr,
+            nms_iou_thr=self.test_cfg["iou_thr"],
+            max_candidates=self.max_candidates,
+            max_objects=self.max_objects,
+            batch_statistics=self.guess_mode == "batch",
+        )
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
@@ -312,24 +256,60 @@ class FocalMix(BaseDetector):
             # What was padded to fit another volume of the batch is not looked at.
             padded = [-(-edge // self.stride) * self.stride for edge in size]
             volume = volume[:, : padded[0], : padded[1], : padded[2]]
-            results.append(self.predict_volume(volume, size))
+            results.append(self.predict_patches(volume, size))
         return self.add_pred_to_datasample(batch_data_samples, results)
 
-    def predict_volume(self, volume: Tensor, size: Sequence[int]) -> InstanceData:
-        """Predict boxes in a volume.
+    def predict_volume(
+        self,
+        read: VolumeReader,
+        depth: int,
+        *,
+        score_thr: float = 0.0,
+        batch_size: Optional[int] = None,
+        linker: Optional[dict] = None,
+        progress: Optional[Progress] = None,
+    ) -> InstanceData:
+        """Detect lesions in the overlapping patches of a volume, which is read as a whole.
+
+        Arguments and result are those of :meth:`VolumeDetector.predict_volume`.
+        """
+        data = self.data_preprocessor(pseudo_collate([read(0, depth)]), False)
+        (volume,), (sample,) = data["inputs"], data["data_samples"]
+        size = sample.metainfo.get("img_shape", volume.shape[1:])
+        with torch.inference_mode():
+            instances = self.predict_patches(volume, size, batch_size).cpu()
+        if progress is not None:
+            progress(depth, depth)
+        instances = instances[instances.scores >= score_thr]
+        boxes = instances.bboxes.double()
+        # Slice k fills the half-open interval [k, k + 1).
+        key_slices = (boxes[:, 2] + boxes[:, 5]) / 2 - 0.5
+        return InstanceData(
+            bboxes=boxes,
+            scores=instances.scores.double(),
+            labels=instances.labels,
+            key_slices=key_slices,
+        )
+
+    def predict_patches(
+        self, volume: Tensor, size: Sequence[int], batch_size: Optional[int] = None
+    ) -> InstanceData:
+        """Predict boxes in the overlapping patches of a volume and merge them.
 
         Args:
-            volume: (1, D, H, W), edges divisible by the largest stride.
-            size: (D, H, W) without padding; boxes with a centre beyond it are dropped.
+            volume: Volume (1, D, H, W), edges divisible by the largest stride.
+            size: Size (D, H, W) without padding; boxes with a center beyond it are dropped.
+            batch_size: Replaces ``test_cfg.window_batch``.
 
         Returns:
-            ``bboxes``, ``scores`` and ``labels``.
+            ``bboxes`` (n, 6), ``scores`` (n,) in descending order, and ``labels`` (n,).
         """
         cfg, head = self.test_cfg, self.bbox_head
         windows = sliding_windows(volume.shape[1:], cfg["window_size"], cfg["overlap"], self.stride)
         boxes, scores = [volume.new_zeros(0, 6)], [volume.new_zeros(0)]
-        for first in range(0, len(windows), cfg["window_batch"]):
-            chunk = windows[first : first + cfg["window_batch"]]
+        batch_size = batch_size or cfg["window_batch"]
+        for first in range(0, len(windows), batch_size):
+            chunk = windows[first : first + batch_size]
             patches = torch.stack([volume[(slice(None), *window.place)] for window in chunk])
             logits, offsets = self._forward(patches)
             for index, window in enumerate(chunk):

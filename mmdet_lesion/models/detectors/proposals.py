@@ -8,13 +8,13 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-__all__ = ["propose"]
+__all__ = ["predict_proposals"]
 
 #: Candidates that are tried first for each proposal that is wanted.
 CANDIDATES = 5
 
 
-def propose(
+def predict_proposals(
     rpn_head: RPNHead, maps: Sequence[Tensor], data_samples: SampleList
 ) -> list[InstanceData]:
     """Predict what ``rpn_head.predict`` does, mostly from fewer candidates.

@@ -64,7 +64,7 @@ def test_shifted_repeats_of_labeled_lesions_are_counted(tmp_path, monkeypatch):
 def test_ignore_policy_refuses_assigners_that_do_not(tmp_path):
     wrong = {
         "IgnoreAwareMaxIoUAssigner": r"model\.train_cfg\.rcnn\[0\]\.assigner, found -1",
-        "MaxIoUAssigner": "takes positives from labeled lesions; expected IgnoreAware",
+        "MaxIoUAssigner": "removes positives of annotated lesions; expected IgnoreAware",
     }
     for kind, message in wrong.items():
         cfg = dict(train_cfg=dict(rcnn=[dict(assigner=dict(type=kind))]))
@@ -149,11 +149,68 @@ def test_begin_mining_iter(tmp_path, predictions):
     assert [len(samples[0].gt_instances) for samples in model.seen] == [1, 1, 2, 2]
 
 
-def test_decaying_rate_is_refused_with_its_name(tmp_path):
-    decay = [dict(type="MultiStepLR", milestones=[2], gamma=0.1, by_epoch=False)]
-    with pytest.raises(InputError, match="MultiStepLR lowers .* 0.05 to 0.005 at iteration 2"):
-        toy_runner(tmp_path / "a", [HOOK], param_scheduler=decay).train()
-    toy_runner(tmp_path / "b", [dict(HOOK, allow_lr_decay=True)], param_scheduler=decay).train()
+DECAYS = [
+    dict(type="MultiStepLR", milestones=[2], gamma=0.1, by_epoch=False),
+    dict(type="StepLR", step_size=2, gamma=0.5, by_epoch=False),
+    dict(type="ExponentialLR", gamma=0.99, by_epoch=False),
+    dict(type="CosineAnnealingLR", T_max=4, by_epoch=False),
+    dict(type="PolyLR", end=4, by_epoch=False),
+    dict(type="ReduceOnPlateauLR", monitor="froc", rule="greater", by_epoch=True),
+]
+WARM_UP = dict(type="LinearLR", start_factor=0.001, end=3, by_epoch=False)
+
+
+def test_schedulers_that_lower_the_rate_are_refused_at_the_start(tmp_path):
+    for number, decay in enumerate(DECAYS):
+        runner = toy_runner(tmp_path / str(number), [HOOK], param_scheduler=[WARM_UP, decay])
+        with pytest.raises(InputError, match=f"{decay['type']} lowers .* allow_lr_decay=True"):
+            runner.train()
+        assert runner.iter == 0
+    hook = dict(HOOK, allow_lr_decay=True)
+    toy_runner(tmp_path / "allowed", [hook], param_scheduler=DECAYS[:1]).train()
+
+
+def test_schedules_without_decay_are_accepted(tmp_path):
+    after_the_run = dict(type="MultiStepLR", milestones=[20], gamma=0.1, by_epoch=False)
+    rising = dict(type="CosineAnnealingLR", T_max=4, eta_min=0.1, by_epoch=False)
+    momentum = dict(type="StepMomentum", step_size=1, gamma=0.5, by_epoch=False)
+    for number, schedulers in enumerate(([WARM_UP], [after_the_run], [rising], [momentum])):
+        toy_runner(tmp_path / str(number), [HOOK], param_scheduler=schedulers).train()
+
+
+# Falls from 0.05 to 0.01 in iterations 3 to 5; mmengine uses it for warm-up as well.
+LINEAR = dict(type="LinearLR", start_factor=1.0, end_factor=0.2, begin=2, end=5, by_epoch=False)
+
+
+def test_first_fall_of_the_rate_is_an_error(tmp_path):
+    runner = toy_runner(tmp_path, [HOOK], iters=6, param_scheduler=[LINEAR])
+    with pytest.raises(InputError, match="from 0.05 to 0.03.* at iteration 3; .*allow_lr_decay"):
+        runner.train()
+    hook = dict(HOOK, allow_lr_decay=True)
+    toy_runner(tmp_path / "allowed", [hook], iters=6, param_scheduler=[LINEAR]).train()
+
+
+def test_rate_of_each_parameter_group_counts(tmp_path):
+    runner = toy_runner(tmp_path, [HOOK], iters=1)
+    runner.train()
+    hook = teacher_hook(runner)
+    groups = runner.optim_wrapper.optimizer.param_groups
+    groups.append({**groups[0], "params": [], "lr": 0.001})
+    # Rounding errors of a warm-up are no fall.
+    hook._highest_lr = {"lr": [0.05, 0.001 * (1 + 1e-7)]}
+    hook._check_lr(runner)
+    hook._highest_lr = {"lr": [0.05, 0.002]}
+    with pytest.raises(InputError, match="falls from 0.002 to 0.001"):
+        hook.before_train_iter(runner, 1, {})
+
+
+def test_resumed_run_compares_with_the_rates_before(tmp_path):
+    toy_runner(tmp_path, [HOOK], iters=2).train()
+    checkpoint = torch.load(tmp_path / "iter_2.pth", weights_only=True)
+    checkpoint["optimizer"]["param_groups"][0]["lr"] = 0.04
+    torch.save(checkpoint, tmp_path / "iter_2.pth")
+    with pytest.raises(InputError, match="falls from 0.05 to 0.04 at iteration 2"):
+        toy_runner(tmp_path, [HOOK], iters=6, resume=True).train()
 
 
 def test_batch_without_teachers_view(tmp_path):
@@ -162,14 +219,13 @@ def test_batch_without_teachers_view(tmp_path):
         runner.train()
 
 
-def test_barren_teacher_says_so_once(tmp_path, caplog):
+def test_missing_mined_boxes_are_logged_once(tmp_path):
     runner = toy_runner(tmp_path, [dict(HOOK, patience=2)], iters=6)
     warnings = []
     runner.logger.warning = warnings.append
     runner.train()
-    barren = [w for w in warnings if "mined nothing" in w]
-    assert len(barren) == 1
-    assert "2 iterations" in barren[0]
+    (warning,) = [w for w in warnings if "no lesion was mined" in w]
+    assert "in 2 iterations" in warning
 
 
 def test_average_steps_with_the_optimizer(tmp_path):

@@ -139,7 +139,7 @@ def norms_of(model):
 def test_guessing_leaves_the_statistics_of_batch_norm_alone(guess_mode):
     model = build(guess_mode=guess_mode).train()
     before = [{k: v.clone() for k, v in norm.state_dict().items()} for norm in norms_of(model)]
-    model.guess(torch.rand(2, 1, 16, 16, 16), model.bbox_head.anchors((16, 16, 16)))
+    model.guess_targets(torch.rand(2, 1, 16, 16, 16), model.bbox_head.anchors((16, 16, 16)))
     for norm, state in zip(norms_of(model), before):
         for name, value in norm.state_dict().items():
             assert torch.equal(value, state[name]), name
@@ -152,16 +152,18 @@ def test_targets_are_guessed_with_the_statistics_of_the_patches():
     identity = CUBE_SYMMETRIES[:1]
     model = build().train()
     anchors = model.bbox_head.anchors((16, 16, 16))
-    guessed = model.guess(patches, anchors, identity).scores
+    guessed = model.guess_targets(patches, anchors, identity).scores
     with torch.no_grad():
         trained = model.bbox_head.flatten(model.train()(patches)[0]).squeeze(-1).sigmoid()
     torch.testing.assert_close(guessed, trained)
     # Running statistics that are far off do not matter, but in evaluation mode they do.
     for norm in norms_of(model):
         norm.running_var.fill_(1e-3)
-    torch.testing.assert_close(model.guess(patches, anchors, identity).scores, guessed)
+    torch.testing.assert_close(model.guess_targets(patches, anchors, identity).scores, guessed)
     model.guess_mode = "eval"
-    assert not torch.allclose(model.guess(patches, anchors, identity).scores, guessed, atol=0.05)
+    assert not torch.allclose(
+        model.guess_targets(patches, anchors, identity).scores, guessed, atol=0.05
+    )
 
 
 def test_norms_that_are_frozen_stay_so_while_guessing():
@@ -169,8 +171,8 @@ def test_norms_that_are_frozen_stay_so_while_guessing():
     for norm in norms_of(model):
         norm.eval()
     patches, anchors = torch.rand(1, 1, 16, 16, 16), model.bbox_head.anchors((16, 16, 16))
-    frozen = model.guess(patches, anchors, CUBE_SYMMETRIES[:1]).scores
-    expected = model.eval().guess(patches, anchors, CUBE_SYMMETRIES[:1]).scores
+    frozen = model.guess_targets(patches, anchors, CUBE_SYMMETRIES[:1]).scores
+    expected = model.eval().guess_targets(patches, anchors, CUBE_SYMMETRIES[:1]).scores
     torch.testing.assert_close(frozen, expected)
 
 
@@ -211,7 +213,7 @@ def test_the_averaged_model_guesses_where_the_config_says_so(tmp_path):
     model.set_teacher(teacher)
     assert model.state_dict().keys() == teacher.state_dict().keys()
     nn.init.constant_(teacher.bbox_head.objectness.bias, 20.0)
-    guess = model.guess(torch.rand(1, 1, 16, 16, 16), model.bbox_head.anchors((16, 16, 16)))
+    guess = model.guess_targets(torch.rand(1, 1, 16, 16, 16), model.bbox_head.anchors((16, 16, 16)))
     assert guess.scores.min() > 0.99
 
 
@@ -219,15 +221,15 @@ def test_candidates_and_objects_are_bounded():
     patches = torch.rand(2, 1, 32, 32, 32)
     model = build(object_score_thr=0.0, max_objects=5)
     anchors = model.bbox_head.anchors((32, 32, 32))
-    assert [len(one) for one in model.guess(patches, anchors).objects] == [5, 5]
-    best = model.guess(patches, anchors, CUBE_SYMMETRIES[:1]).objects
+    assert [len(one) for one in model.guess_targets(patches, anchors).objects] == [5, 5]
+    best = model.guess_targets(patches, anchors, CUBE_SYMMETRIES[:1]).objects
     # The objects are the best ones, so a tenth of the candidates gives the same.
     model.max_candidates = 100
-    few = model.guess(patches, anchors, CUBE_SYMMETRIES[:1]).objects
+    few = model.guess_targets(patches, anchors, CUBE_SYMMETRIES[:1]).objects
     for mine, other in zip(few, best):
         torch.testing.assert_close(mine, other)
     model.max_candidates = 3
-    assert max(len(one) for one in model.guess(patches, anchors).objects) <= 3
+    assert max(len(one) for one in model.guess_targets(patches, anchors).objects) <= 3
 
 
 def test_guessed_scores_are_mapped_back_exactly():
@@ -236,10 +238,10 @@ def test_guessed_scores_are_mapped_back_exactly():
     x = torch.rand(2, 1, 16, 16, 16)
     with torch.no_grad():
         plain = model.bbox_head.flatten(model(x)[0]).squeeze(-1).sigmoid()
-    torch.testing.assert_close(model.guess(x, anchors, CUBE_SYMMETRIES[:1]).scores, plain)
+    torch.testing.assert_close(model.guess_targets(x, anchors, CUBE_SYMMETRIES[:1]).scores, plain)
     for symmetry in CUBE_SYMMETRIES[1::6]:
         # The model meets x itself where it is given what the inverse makes of it.
-        moved = model.guess(symmetry.inverse.apply(x), anchors, [symmetry]).scores
+        moved = model.guess_targets(symmetry.inverse.apply(x), anchors, [symmetry]).scores
         centres = (anchors[:, :3] + anchors[:, 3:]) / 2
         target = symmetry.inverse.apply_points(centres, (16, 16, 16))
         size = (anchors[:, 3] - anchors[:, 0])[:, None]
@@ -255,13 +257,13 @@ def test_the_average_over_all_symmetries_of_a_symmetric_patch_is_symmetric():
     torch.manual_seed(2)
     x = torch.rand(1, 1, 16, 16, 16)
     x = torch.stack([symmetry.apply(x) for symmetry in CUBE_SYMMETRIES]).mean(dim=0)
-    scores = model.guess(x, anchors, CUBE_SYMMETRIES).scores
+    scores = model.guess_targets(x, anchors, CUBE_SYMMETRIES).scores
     fine = scores[0, :512].view(8, 8, 8)
     assert fine.std() > 0.01
     for symmetry in CUBE_SYMMETRIES:
         torch.testing.assert_close(symmetry.apply(fine), fine)
     # One prediction alone is not symmetric.
-    alone = model.guess(x, anchors, CUBE_SYMMETRIES[:1]).scores[0, :512].view(8, 8, 8)
+    alone = model.guess_targets(x, anchors, CUBE_SYMMETRIES[:1]).scores[0, :512].view(8, 8, 8)
     assert not torch.allclose(alone.flip(0), alone, atol=1e-3)
 
 
@@ -269,7 +271,7 @@ def test_confident_boxes_come_back_in_the_patch():
     model = build(object_score_thr=0.5, max_objects=1000)
     anchors = model.bbox_head.anchors((16, 16, 16))
     x = torch.rand(2, 1, 16, 16, 16)
-    plain = model.guess(x, anchors, CUBE_SYMMETRIES[:1])
+    plain = model.guess_targets(x, anchors, CUBE_SYMMETRIES[:1])
     with torch.no_grad():
         logits, offsets = (model.bbox_head.flatten(maps) for maps in model(x))
     boxes = model.bbox_head.bbox_coder.decode(anchors, offsets[1])
@@ -280,7 +282,7 @@ def test_confident_boxes_come_back_in_the_patch():
     torch.testing.assert_close(plain.objects[1], boxes[sure][kept])
     # The same boxes, moved, where the model meets the same patch through a symmetry.
     for symmetry in CUBE_SYMMETRIES[7::13]:
-        moved = model.guess(symmetry.inverse.apply(x), anchors, [symmetry]).objects[1]
+        moved = model.guess_targets(symmetry.inverse.apply(x), anchors, [symmetry]).objects[1]
         back = symmetry.apply_boxes(moved, (16, 16, 16))
         torch.testing.assert_close(back, plain.objects[1], rtol=1e-4, atol=1e-4)
 
@@ -288,9 +290,9 @@ def test_confident_boxes_come_back_in_the_patch():
 def test_a_box_is_confident_by_the_average():
     model = build(object_score_thr=0.5)
     anchors = model.bbox_head.anchors((16, 16, 16))
-    guess = model.guess(torch.rand(1, 1, 16, 16, 16), anchors, CUBE_SYMMETRIES[::12])
+    guess = model.guess_targets(torch.rand(1, 1, 16, 16, 16), anchors, CUBE_SYMMETRIES[::12])
     model.object_score_thr = float(guess.scores.max()) + 1e-6
-    again = model.guess(torch.rand(1, 1, 16, 16, 16), anchors, CUBE_SYMMETRIES[::12])
+    again = model.guess_targets(torch.rand(1, 1, 16, 16, 16), anchors, CUBE_SYMMETRIES[::12])
     assert len(guess.objects[0]) > 0
     assert len(again.objects[0]) < len(guess.objects[0])
 
@@ -442,10 +444,10 @@ def test_mixed_precision_changes_little():
 def test_guesses_are_the_same_on_every_device(device):
     model = build(object_score_thr=0.5)
     x, symmetries = torch.rand(2, 1, 16, 16, 16), CUBE_SYMMETRIES[::12]
-    expected = model.guess(x, model.bbox_head.anchors((16, 16, 16)), symmetries)
+    expected = model.guess_targets(x, model.bbox_head.anchors((16, 16, 16)), symmetries)
     model.to(device)
     anchors = model.bbox_head.anchors((16, 16, 16), device)
-    found = model.guess(x.to(device), anchors, symmetries)
+    found = model.guess_targets(x.to(device), anchors, symmetries)
     assert found.scores.device.type == device
     torch.testing.assert_close(found.scores.cpu(), expected.scores, rtol=1e-4, atol=1e-5)
     assert all(len(objects) > 0 for objects in expected.objects)

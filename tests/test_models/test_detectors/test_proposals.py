@@ -1,4 +1,4 @@
-"""propose: the RPN's proposals, whatever number of candidates is looked at."""
+"""predict_proposals: the RPN's proposals, whatever number of candidates is looked at."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
 
-from mmdet_lesion.models.detectors.proposals import CANDIDATES, propose
+from mmdet_lesion.models.detectors.proposals import CANDIDATES, predict_proposals
 
 
 def build(strides=(4,), **test_cfg):
@@ -48,7 +48,7 @@ def run(head, strides=(4,)):
     maps = [torch.randn(2, 4, 64 // s, 64 // s, generator=generator) for s in strides]
     samples = [DetDataSample(metainfo=dict(img_shape=(64, 64))) for _ in range(2)]
     with torch.no_grad():
-        return propose(head, maps, samples), head.predict(maps, samples)
+        return predict_proposals(head, maps, samples), head.predict(maps, samples)
 
 
 def assert_same(found, expected):

@@ -11,7 +11,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 
-import mmdet_lesion.models  # noqa: F401
+from mmdet_lesion import InputError
 from mmdet_lesion.models.detectors import slice_faster_rcnn
 from mmdet_lesion.models.layers import SliceFusion
 
@@ -85,7 +85,7 @@ def test_predict_windows():
         assert (instances.bboxes.amax(0) <= torch.tensor([60, 40, 60, 40])).all()
 
 
-def predict_volume(model, volume, slice_inds, **metainfo):
+def predict_slices(model, volume, slice_inds, **metainfo):
     data = dict(inputs=[volume], data_samples=[sample(slice_inds=slice_inds, **metainfo)])
     with torch.no_grad():
         return model.test_step(data)[0].pred_instances
@@ -100,7 +100,7 @@ def test_volume_equals_each_slice_alone(fusion):
             torch.nn.init.normal_(module.conv.weight, std=0.1)
     volume = image(depth=11)
     slice_inds = [0, 3, 5, 10]
-    whole = predict_volume(model, volume, slice_inds)
+    whole = predict_slices(model, volume, slice_inds)
     assert whole.slice_inds.dtype == whole.labels.dtype == torch.long
     assert whole.slice_inds.tolist() == [z for z in slice_inds for _ in range(7)]
     for z in slice_inds:
@@ -119,9 +119,9 @@ def test_chunk_size_changes_the_memory_only(monkeypatch, fusion):
     seen = []
     forward = model.rpn_head.forward
     monkeypatch.setattr(model.rpn_head, "forward", lambda x: seen.append(len(x[0])) or forward(x))
-    whole = predict_volume(model, volume, range(5))
+    whole = predict_slices(model, volume, range(5))
     model.chunk_size = 2
-    chunked = predict_volume(model, volume, range(5))
+    chunked = predict_slices(model, volume, range(5))
     assert seen == [5, 2, 2, 1]
     assert torch.equal(whole.slice_inds, chunked.slice_inds)
     torch.testing.assert_close(whole.bboxes, chunked.bboxes)
@@ -134,7 +134,7 @@ def test_large_slices_are_computed_one_by_one_on_a_cpu(monkeypatch):
     seen = []
     forward = model.rpn_head.forward
     monkeypatch.setattr(model.rpn_head, "forward", lambda x: seen.append(len(x[0])) or forward(x))
-    predict_volume(model, image(depth=5), range(5))
+    predict_slices(model, image(depth=5), range(5))
     # Slices of 40 x 60 are padded to 64 x 64.
     assert seen == [2, 2, 1]
 
@@ -151,10 +151,10 @@ def test_rois_of_several_slices_are_classified_together(monkeypatch, extractor):
         "predict",
         lambda x, *_, **kw: seen.append(len(x[0])) or predict(x, *_, **kw),
     )
-    together = predict_volume(model, image(depth=6), range(6))
+    together = predict_slices(model, image(depth=6), range(6))
     assert seen == [slice_faster_rcnn.HEAD_CHUNKS, 2]
     model.chunk_size = 1
-    alone = predict_volume(model, image(depth=6), range(6))
+    alone = predict_slices(model, image(depth=6), range(6))
     torch.testing.assert_close(together.bboxes, alone.bboxes)
     torch.testing.assert_close(together.scores, alone.scores)
 
@@ -166,7 +166,7 @@ def test_volumes_of_one_depth_in_a_batch():
     with torch.no_grad():
         results = model.test_step(dict(inputs=volumes, data_samples=samples))
     for volume, result, slices in zip(volumes, results, ([1], [0, 3])):
-        alone = predict_volume(model, volume, slices)
+        alone = predict_slices(model, volume, slices)
         torch.testing.assert_close(result.pred_instances.bboxes, alone.bboxes)
         assert torch.equal(result.pred_instances.slice_inds, alone.slice_inds)
 
@@ -174,8 +174,8 @@ def test_volumes_of_one_depth_in_a_batch():
 def test_boxes_come_back_in_the_pixels_of_the_volume():
     model = build()
     volume = image(depth=3)
-    boxes = predict_volume(model, volume, [1]).bboxes
-    resized = predict_volume(model, volume, [1], scale_factor=(2.0, 4.0)).bboxes
+    boxes = predict_slices(model, volume, [1]).bboxes
+    resized = predict_slices(model, volume, [1], scale_factor=(2.0, 4.0)).bboxes
     torch.testing.assert_close(resized * torch.tensor([2.0, 4.0, 2.0, 4.0]), boxes)
 
 
@@ -183,7 +183,7 @@ def test_boxes_come_back_in_the_pixels_of_the_volume():
 def test_volume_without_detections_has_empty_tensors(slice_inds, score_thr):
     model = build()
     model.roi_head.test_cfg.score_thr = score_thr
-    result = predict_volume(model, image(depth=3), slice_inds)
+    result = predict_slices(model, image(depth=3), slice_inds)
     assert result.bboxes.shape == (0, 4) and result.scores.shape == (0,)
     assert result.bboxes.dtype == result.scores.dtype == torch.float32
     assert result.labels.dtype == result.slice_inds.dtype == torch.long
@@ -203,13 +203,13 @@ def test_state_dict_round_trip():
     other = MODELS.build(tiny_config())
     other.load_state_dict(copy.deepcopy(model.state_dict()))
     other.eval()
-    a = predict_volume(model, image(depth=3), [0, 2])
-    b = predict_volume(other, image(depth=3), [0, 2])
+    a = predict_slices(model, image(depth=3), [0, 2])
+    b = predict_slices(other, image(depth=3), [0, 2])
     assert torch.equal(a.bboxes, b.bboxes) and torch.equal(a.scores, b.scores)
 
 
 def test_chunk_size_is_checked():
-    with pytest.raises(ValueError, match="chunk_size=0"):
+    with pytest.raises(InputError, match="chunk_size=0"):
         build(chunk_size=0)
 
 

@@ -5,8 +5,8 @@ import torch
 from mmdet.registry import MODELS
 from test_slice_faster_rcnn import image, sample, tiny_config
 
-from mmdet_lesion.engine import predict_views
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.models.semi_supervised import predict_teacher_views
 
 
 def build(conv="align_shift"):
@@ -61,7 +61,7 @@ def test_in_tests_every_window_of_a_volume_has_its_volumes():
 def test_the_teacher_is_told():
     model = build().eval()
     samples = [sample(thickness=1.0), sample(thickness=5.0)]
-    predict_views(model, [image(7), image(7)], samples)
+    predict_teacher_views(model, [image(7), image(7)], samples)
     assert seen(model) == [[1.0, 5.0]]
 
 
@@ -69,7 +69,8 @@ def test_the_teacher_is_told():
 def test_thickness_changes_what_is_found():
     model = build().eval()
     scores = [
-        predict_views(model, [image(7)], [sample(thickness=t)])[0].scores for t in (1.0, 20.0)
+        predict_teacher_views(model, [image(7)], [sample(thickness=t)])[0].scores
+        for t in (1.0, 20.0)
     ]
     assert not torch.equal(*scores)
 
@@ -77,7 +78,7 @@ def test_thickness_changes_what_is_found():
 @torch.no_grad()
 def test_other_backbones_are_called_as_ever():
     model = build("a3d").eval()
-    predict_views(model, [image(7)], [sample()])
+    predict_teacher_views(model, [image(7)], [sample()])
     assert model.seen == [()]
 
 
@@ -87,4 +88,4 @@ def test_a_sample_without_it_is_named():
     with pytest.raises(InputError, match="the sample of here.b2nd has no 'thickness'"):
         model.test_step(dict(inputs=[image(7)], data_samples=[sample(img_path="here.b2nd")]))
     with pytest.raises(InputError, match="has no 'thickness'"):
-        predict_views(model, [image(7)], [sample()])
+        predict_teacher_views(model, [image(7)], [sample()])

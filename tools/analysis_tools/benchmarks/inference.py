@@ -56,7 +56,7 @@ def untrained_detector(config: Path, volume: torch.Tensor) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             module.train().momentum = None
     middle = torch.tensor([len(volume) // 2])
-    model.extract_feat(model.windows(volume, middle))
+    model.extract_feat(model.slice_stacks(volume, middle))
     return model.eval()
 
 
@@ -68,7 +68,7 @@ def predict_window_by_window(
     for chunk in torch.arange(len(volume)).split(chunk_size):
         metainfo = slice_metainfo(volume)
         samples = [DetDataSample(metainfo=metainfo) for _ in chunk]
-        windows = model.windows(volume, chunk)
+        windows = model.slice_stacks(volume, chunk)
         for index, found in zip(chunk, FasterRCNN.predict(model, windows, samples)):
             found.pred_instances.slice_inds = index.repeat(len(found.pred_instances))
             results.append(found.pred_instances)
@@ -118,7 +118,7 @@ def measure_inference(
     shared_times: list[float] = []
     alone_times: dict[int, list[float]] = {model.chunk_size: [], 1: []}
     for _ in range(repeats):
-        elapsed, shared = seconds(lambda: model.predict_volume(volume, sample))
+        elapsed, shared = seconds(lambda: model.predict_slices(volume, sample))
         shared_times.append(elapsed / depth)
         for chunk, times in alone_times.items():
             elapsed, alone = seconds(lambda n=chunk: predict_window_by_window(plain, volume, n))

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_lesion.models.detectors.target_guess import (
+from mmdet_lesion.models.semi_supervised import (
     binary_entropy,
     draw_symmetries,
-    guessing,
+    prediction_mode,
     sharpen,
 )
 from mmdet_lesion.structures import CUBE_SYMMETRIES
@@ -47,7 +47,7 @@ def test_each_part_gets_its_own_mode_back():
         model = nn.Sequential(nn.BatchNorm3d(2), nn.BatchNorm3d(2), nn.Dropout())
         model.train()
         model[1].eval()
-        with pytest.raises(RuntimeError), guessing(model, batch_statistics):
+        with pytest.raises(RuntimeError), prediction_mode(model, batch_statistics):
             # Statistics of the batch where the norm trains; the rest is in evaluation mode.
             assert model[0].training == batch_statistics
             assert not model[1].training

@@ -1,0 +1,85 @@
+"""Interface of detectors that detect lesions in whole volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from mmengine.structures import InstanceData
+
+from ...structures import Tracklets
+
+__all__ = ["VolumeDetector", "boxes_of_tracklets"]
+
+#: Returns the packed sample of the slices ``start`` to ``stop`` (excluded) of a volume.
+VolumeReader = Callable[[int, int], dict[str, Any]]
+#: Is called with the number of slices that are done, and the number of all slices.
+Progress = Callable[[int, int], None]
+
+
+class VolumeDetector(Protocol):
+    """A detector that detects lesions in volumes of any length."""
+
+    def predict_volume(
+        self,
+        read: VolumeReader,
+        depth: int,
+        *,
+        score_thr: float = 0.0,
+        batch_size: int | None = None,
+        linker: dict | None = None,
+        progress: Progress | None = None,
+    ) -> InstanceData:
+        """Detect lesions in a volume.
+
+        Args:
+            read: Returns the packed sample (``inputs`` and ``data_samples``) of the slices
+                ``start`` to ``stop`` (excluded), as the test pipeline makes it. Slices beyond the
+                ends of the volume repeat the first or last one.
+            depth: Number of slices of the volume.
+            score_thr: Lowest score of a lesion.
+            batch_size: Number of slice stacks or patches that are computed at once; by default
+                that of the detector's config.
+            linker: Config of the linker that connects the boxes of neighboring slices, by default
+                ``SliceLinker``; 3D detectors do not use it.
+            progress: Called with the number of slices that are done, and of all slices.
+
+        Returns:
+            ``bboxes`` (N, 6) float64, ``scores`` (N,) float64, ``labels`` (N,) int64 and
+            ``key_slices`` (N,) float64, the slice that shows each lesion best, possibly between
+            two slices; on the CPU.
+        """
+
+
+def boxes_of_tracklets(tracklets: Tracklets, score_thr: float) -> InstanceData:
+    """Enclose each tracklet in a 3D box.
+
+    Args:
+        tracklets: The tracklets of a volume.
+        score_thr: Tracklets with a lower confidence are dropped.
+
+    Returns:
+        Instances as :meth:`VolumeDetector.predict_volume` returns them. The key slice of a
+        tracklet is that of its highest score, the first of equals.
+    """
+    starts = tracklets.offsets[:-1]
+    if not len(tracklets):
+        boxes, scores, keys = np.empty((0, 6)), np.empty(0), np.empty(0)
+    else:
+        scores = tracklets.confidence()
+        low = np.minimum.reduceat(tracklets.boxes[:, :2], starts)
+        high = np.maximum.reduceat(tracklets.boxes[:, 2:], starts)
+        first, last = tracklets.slices[starts], tracklets.slices[tracklets.offsets[1:] - 1]
+        boxes = np.column_stack((low, first, high, last + 1))
+        # The first of the best: sorted by tracklet, descending score, slice.
+        best = np.lexsort((tracklets.slices, -tracklets.scores, tracklets.ids))[starts]
+        keys = tracklets.slices[best]
+    kept = scores >= score_thr
+    return InstanceData(
+        bboxes=torch.from_numpy(boxes[kept].astype(np.float64)),
+        scores=torch.from_numpy(scores[kept].astype(np.float64)),
+        labels=torch.zeros(int(kept.sum()), dtype=torch.long),
+        key_slices=torch.from_numpy(keys[kept].astype(np.float64)),
+    )

@@ -1,0 +1,35 @@
+"""Rules that turn predictions on unlabeled data into training targets."""
+
+from .gt_nms import gt_nms
+from .mining import (
+    MinedLesions,
+    append_pseudo_instances,
+    mine_lesions,
+    predict_teacher_views,
+    project_bboxes,
+)
+from .mining_statistics import MiningStatistics
+from .target_guess import (
+    GuessedTargets,
+    binary_entropy,
+    draw_symmetries,
+    guess_targets,
+    prediction_mode,
+    sharpen,
+)
+
+__all__ = [
+    "GuessedTargets",
+    "MinedLesions",
+    "MiningStatistics",
+    "append_pseudo_instances",
+    "binary_entropy",
+    "draw_symmetries",
+    "gt_nms",
+    "guess_targets",
+    "mine_lesions",
+    "predict_teacher_views",
+    "prediction_mode",
+    "project_bboxes",
+    "sharpen",
+]
