@@ -1,7 +1,7 @@
 import pytest
 
-from mmdet_lesion.datasets.annotation_file import read_annotation_file
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.io.coco import read_annotation_file
 
 
 def _set(table, row, key, value):

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from mmdet_lesion.datasets.data_list_file import read_data_list
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.io.data_list import read_data_list
 
 CONTENT = {
     "metainfo": {"classes": ["lesion"], "spacing": [1, 1, 1]},

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from mmdet_lesion.errors import InputError
-from mmdet_lesion.io.atomic import read_json
+from ..errors import InputError
+from .atomic import read_json
 
 __all__ = ["read_data_list"]
 
