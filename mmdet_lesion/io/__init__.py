@@ -19,7 +19,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "data_list": ["read_data_list"],
         "dl_info": ["COLUMNS", "LESION_TYPES", "DLInfoRow", "read_dl_info", "write_dl_info"],
         "harvester": [
-            "Detections",
             "GroundTruth",
             "read_boxes3d",
             "read_detections",
