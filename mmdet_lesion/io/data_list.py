@@ -1,31 +1,56 @@
-"""Reading and checking lists of scans in mmengine's ``data_list`` format."""
+"""Lists of scans with their nodules, in mmengine's ``data_list`` format.
+
+Boxes are in voxels of the store, continuous and half-open; centers and diameters in world mm.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..errors import InputError
-from .atomic import read_json
+from ..structures import Geometry
+from .json_schema import objects, read_validated_json
 
-__all__ = ["read_data_list"]
+__all__ = ["data_list_file", "read_data_list", "scan_entry"]
 
-_HOW_TO_CONVERT = "write it with tools/dataset_converters/luna16.py RAW --out DATA_ROOT"
-_KEYS = ("volume", "series_uid", "labeled", "geometry", "instances")
-_GEOMETRY_KEYS = ("shape", "spacing", "origin", "direction")
-_INSTANCE_KEYS = ("bbox_3d", "bbox_label", "center_world", "diameter_mm")
-
-
-def _check_keys(where: str, row: Any, keys: tuple[str, ...]) -> None:
-    if not isinstance(row, dict):
-        raise InputError(f"{where} is {row!r}; expected an object")
-    for key in keys:
-        if key not in row:
-            raise InputError(f"{where} has no key '{key}'; expected the keys {', '.join(keys)}")
+_HINT = "write it with tools/dataset_converters/luna16.py RAW --out DATA_ROOT"
+_SCHEMA = {
+    "type": "object",
+    "required": ["data_list", "metainfo"],
+    "properties": {
+        "metainfo": {
+            "type": "object",
+            "required": ["classes"],
+            "properties": {"classes": {"type": "array"}},
+        },
+        "data_list": objects(
+            *("volume", "series_uid", "labeled", "geometry", "instances"),
+            min_items=1,
+            volume={"type": "string"},
+            geometry={
+                "type": "object",
+                "required": ["shape", "spacing", "origin", "direction"],
+            },
+            instances=objects(
+                *("bbox_3d", "bbox_label", "center_world", "diameter_mm"),
+                bbox_3d={
+                    "type": "array",
+                    "minItems": 6,
+                    "maxItems": 6,
+                    "items": {"type": "number"},
+                },
+            ),
+        ),
+    },
+}
 
 
 def read_data_list(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a list of scans and check it.
+    """Read a list of scans.
 
     Args:
         path: The JSON file.
@@ -34,28 +59,78 @@ def read_data_list(path: str | os.PathLike) -> dict[str, Any]:
         Its ``metainfo`` and ``data_list``.
 
     Raises:
-        InputError: The file is missing, is no JSON, names no scan, or an entry is incomplete. The
-            message names file, entry and key.
+        InputError: The file is missing or not valid; the message names file, entry and key.
     """
-    if not os.path.isfile(path):
-        raise InputError(f"{path} is not there; {_HOW_TO_CONVERT}")
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("data_list"), list):
-        raise InputError(f"{path} has no list 'data_list'; {_HOW_TO_CONVERT}")
-    metainfo = content.get("metainfo", {})
-    _check_keys(f"{path}: metainfo", metainfo, ("classes",))
-    if not content["data_list"]:
-        raise InputError(f"{path}: 'data_list' is empty; expected one scan or more")
+    content = read_validated_json(path, _SCHEMA, _HINT)
     for i, entry in enumerate(content["data_list"]):
-        where = f"{path}: data_list[{i}]"
-        _check_keys(where, entry, _KEYS)
-        _check_keys(f"{where}.geometry", entry["geometry"], _GEOMETRY_KEYS)
         for j, instance in enumerate(entry["instances"]):
-            _check_keys(f"{where}.instances[{j}]", instance, _INSTANCE_KEYS)
             box = instance["bbox_3d"]
-            if len(box) != 6 or any(low >= high for low, high in zip(box[:3], box[3:])):
+            if any(low >= high for low, high in zip(box[:3], box[3:], strict=True)):
                 raise InputError(
-                    f"{where}.instances[{j}] has the bbox_3d {box}; expected x1, y1, z1, x2, y2, "
-                    "z2 with a positive size"
+                    f"{path}: data_list[{i}].instances[{j}] has the bbox_3d {box}; expected x1, "
+                    "y1, z1, x2, y2, z2 with a positive size"
                 )
-    return {"metainfo": metainfo, "data_list": content["data_list"]}
+    return {"metainfo": content["metainfo"], "data_list": content["data_list"]}
+
+
+def scan_entry(
+    name: str,
+    series_uid: str,
+    geometry: Geometry,
+    nodules: Sequence[Sequence[float]],
+    excluded: Sequence[Sequence[float]],
+    subset: int | None,
+) -> dict[str, Any]:
+    """One scan.
+
+    Args:
+        name: Name of its volume in the store.
+        series_uid: Its series UID, which submissions name.
+        geometry: Geometry of the volume.
+        nodules: Rows ``x, y, z, diameter`` in world mm.
+        excluded: Irrelevant findings, likewise; a diameter of -1 is not known.
+        subset: Official subset, None where there is none.
+
+    Returns:
+        ``volume``, ``series_uid``, ``geometry``, ``subset``, ``instances`` (``bbox_3d``: cubes in
+        voxels of the store, ``bbox_label``, ``center_world``, ``diameter_mm``) and ``excluded``.
+    """
+    spheres = np.array(nodules, dtype=np.float64).reshape(-1, 4)
+    boxes = geometry.boxes_around_spheres(spheres)
+    return {
+        "volume": name,
+        "series_uid": series_uid,
+        "geometry": geometry.to_dict(),
+        "subset": subset,
+        "instances": [
+            {
+                "bbox_3d": box.tolist(),
+                "bbox_label": 0,
+                "center_world": sphere[:3].tolist(),
+                "diameter_mm": float(sphere[3]),
+            }
+            for sphere, box in zip(spheres, boxes)
+        ],
+        "excluded": [[float(value) for value in row] for row in excluded],
+    }
+
+
+def data_list_file(
+    description: str, spacing: Sequence[float], entries: Iterable[dict[str, Any]], labeled: bool
+) -> dict[str, Any]:
+    """Content of an annotation file.
+
+    Args:
+        description: What the list is; beside ``metainfo``, which must be the same in all lists that
+            are trained on together.
+        spacing: Spacing of the store ``(x, y, z)`` in mm.
+        entries: What :func:`scan_entry` returned.
+        labeled: Whether the truth is known in training. It is left out where it is not, so that
+            nothing can be learned from it by mistake.
+    """
+    hidden = {} if labeled else {"instances": [], "excluded": []}
+    return {
+        "info": {"description": description, "coordinates": "store voxels, half-open edges"},
+        "metainfo": {"classes": ["lesion"], "spacing": list(spacing)},
+        "data_list": [{**entry, "labeled": labeled, **hidden} for entry in entries],
+    }
