@@ -1,25 +1,28 @@
 """Lesion detection in CT with missing or few labels: a plugin for MMDetection 3.x.
 
-Importing the package checks the versions of what it stands on, registers every module in
-mmdet's registries and tells torch which classes a checkpoint may contain.
+Importing the package is light. The modules are registered in mmdet's registries at the first
+lookup, the versions of mmengine, mmcv and mmdet are checked when they are imported, and torch is
+told which classes a checkpoint may contain before it can load one.
 """
 
-from .compat import allow_checkpoint_classes, check_versions
+import lazy_loader
 
-check_versions()
-allow_checkpoint_classes()
+from .errors import InputError
+from .registration import add_import_hooks
+from .version import __version__
 
-from . import apis, datasets, engine, evaluation, models, visualization  # noqa: E402
-from .errors import InputError  # noqa: E402
-from .version import __version__  # noqa: E402
+add_import_hooks()
 
-__all__ = [
-    "InputError",
-    "__version__",
+_PACKAGES = (
     "apis",
     "datasets",
     "engine",
     "evaluation",
+    "io",
     "models",
+    "structures",
     "visualization",
-]
+)
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, _PACKAGES)
+
+__all__ = ["InputError", "__version__", *_PACKAGES]

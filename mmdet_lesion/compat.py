@@ -1,15 +1,24 @@
-"""What the plugin asks of the packages below it: versions, and what a checkpoint may contain."""
+"""Supported versions of mmengine, mmcv and mmdet, and classes allowed in checkpoints."""
+
+from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
-
-import numpy as np
-import torch
+from types import ModuleType
 
 from .errors import InputError
 
-#: package: (lowest version, first version that is too new, how to install it). The ranges let in
-#: the maintained forks with the same import names (onedl-mmcv 2.3, onedl-mmdetection 3.5).
+__all__ = [
+    "REQUIRED",
+    "allow_checkpoint_classes",
+    "check_installed",
+    "check_operators",
+    "check_version",
+]
+
+#: package: (lowest version, first unsupported version, how to install it). The ranges include the
+#: maintained forks with the same import names (onedl-mmcv 2.3, onedl-mmdetection 3.5).
 REQUIRED: dict[str, tuple[str, str, str]] = {
     "mmengine": ("0.10.4", "1.0.0", "pip install mmengine==0.10.7"),
     "mmcv": ("2.0.0", "3.0.0", "pip install --no-build-isolation mmcv==2.1.0"),
@@ -17,53 +26,62 @@ REQUIRED: dict[str, tuple[str, str, str]] = {
 }
 
 
-def check_versions() -> None:
-    """Import mmengine, mmcv and mmdet and check their versions.
+def check_installed() -> None:
+    """Look for mmengine, mmcv and mmdet without importing them.
 
     Raises:
-        ImportError: a package is missing, of an unsupported version, or does not import; the
-            message says what to install.
+        ImportError: A package is missing; the message says what to install.
     """
     for name, (lowest, too_new, install) in REQUIRED.items():
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError as error:
+        if importlib.util.find_spec(name) is None:
             raise ImportError(
-                f"mmdet_lesion needs {name}>={lowest},<{too_new}, and importing it failed "
-                f"({error}): {install}"
-            ) from error
-        except AssertionError as error:
-            # mmdet asserts the mmcv that it accepts while it is imported.
-            raise ImportError(
-                f"{name} refuses the installed packages ({error}): {REQUIRED['mmcv'][2]}"
-            ) from error
-        version = module.__version__
-        if not _digits(lowest) <= _digits(version) < _digits(too_new):
-            raise ImportError(
-                f"mmdet_lesion needs {name}>={lowest},<{too_new}, found {version} in "
-                f"{module.__file__}: {install}"
+                f"mmdet_lesion needs {name}>={lowest},<{too_new}, which is not installed: {install}"
             )
+
+
+def check_version(package: ModuleType) -> None:
+    """Check the version of mmengine, mmcv or mmdet.
+
+    Args:
+        package: The imported package.
+
+    Raises:
+        ImportError: Its version is not supported; the message says what to install.
+    """
+    from mmengine.utils import digit_version
+
+    name = package.__name__
+    lowest, too_new, install = REQUIRED[name]
+    if not digit_version(lowest) <= digit_version(package.__version__) < digit_version(too_new):
+        raise ImportError(
+            f"mmdet_lesion needs {name}>={lowest},<{too_new}, found {package.__version__} in "
+            f"{package.__file__}: {install}"
+        )
+
+
+def check_operators() -> None:
+    """Check that mmcv has its compiled operators.
+
+    Raises:
+        ImportError: It does not; the message says what to install.
+    """
     try:
         importlib.import_module("mmcv.ops")
     except ImportError as error:
         raise ImportError(
-            f"mmcv is installed without its compiled operators ({error}); mmcv-lite does not do: "
-            f"{REQUIRED['mmcv'][2]}"
+            f"mmcv is installed without its compiled operators ({error}), and mmcv-lite does not "
+            f"include them: {REQUIRED['mmcv'][2]}"
         ) from error
 
 
-def _digits(version: str) -> tuple[int, ...]:
-    from mmengine.utils import digit_version
-
-    return digit_version(version)
-
-
 def allow_checkpoint_classes() -> None:
-    """Let torch's safe loading (``weights_only``) build what mmengine's checkpoints contain.
+    """Allow torch's safe loading (``weights_only``) to build what mmengine's checkpoints contain.
 
-    The message hub's ``HistoryBuffer``, its statistics, numpy scalars and arrays, and nothing else.
-    Without them test scripts and ``--resume`` fail from torch 2.6 on.
+    These are the message hub's ``HistoryBuffer``, its statistics, and numpy scalars and arrays.
+    Without them, test scripts and ``--resume`` fail with torch 2.6 and later.
     """
+    import numpy as np
+    import torch
     from mmengine.logging.history_buffer import HistoryBuffer
 
     multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
@@ -71,7 +89,7 @@ def allow_checkpoint_classes() -> None:
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
-            # A buffer names its statistics by getattr(HistoryBuffer, "mean").
+            # A buffer refers to its statistics by getattr(HistoryBuffer, "mean").
             (_history_statistic, "builtins.getattr"),
             np.ndarray,
             np.dtype,
@@ -87,7 +105,7 @@ def allow_checkpoint_classes() -> None:
 
 
 def _history_statistic(owner: type, name: str) -> Callable:
-    """Stand in for ``getattr`` while a checkpoint is loaded: statistics of HistoryBuffer alone."""
+    """Replacement for ``getattr`` in checkpoints, which finds HistoryBuffer's statistics alone."""
     from mmengine.logging.history_buffer import HistoryBuffer
 
     if owner is not HistoryBuffer or name not in ("min", "max", "current", "mean"):

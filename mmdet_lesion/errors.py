@@ -1,9 +1,9 @@
-"""The exception for input that a user can mend."""
+"""The exception for invalid user input."""
 
 
 class InputError(ValueError):
-    """A file, setting or argument is wrong; the message is one sentence that says which and how.
+    """Raised for invalid user input: a file, setting or argument.
 
-    ``tools/train.py`` and ``tools/test.py`` print the message alone; other exceptions keep their
-    traceback, since they are bugs.
+    The message is one sentence that says what is wrong and where. The command-line tools print the
+    message alone; other exceptions are bugs and keep their traceback.
     """

@@ -11,8 +11,8 @@ from mmengine.dataset import pseudo_collate
 from tqdm import tqdm
 
 from ..datasets import Luna16Dataset
-from ..datasets.data_list_file import read_data_list
 from ..errors import InputError
+from ..io.data_list import read_data_list
 
 
 def select_unlabeled(

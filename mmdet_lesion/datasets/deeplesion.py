@@ -11,8 +11,7 @@ from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 
 from mmdet_lesion.errors import InputError
-
-from .annotation_file import LESION_SOURCES, read_annotation_file
+from mmdet_lesion.io.coco import LESION_SOURCES, read_annotation_file
 
 _SAMPLES = ("slice", "volume")
 _FILTERS = ("filter_empty_gt",)

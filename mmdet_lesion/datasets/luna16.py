@@ -9,9 +9,8 @@ from mmdet.registry import DATASETS
 from mmengine.dataset import BaseDataset
 
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.io.data_list import read_data_list
 from mmdet_lesion.io.volume_store import SUFFIX
-
-from .data_list_file import read_data_list
 
 _FILTERS = ("filter_empty_gt",)
 

@@ -1,6 +1,8 @@
 """Published protocols as functions, and the metrics that call them in training and testing."""
 
-from . import functional
-from .metrics import LesionFROCMetric, Luna16Metric
+import lazy_loader
 
-__all__ = ["LesionFROCMetric", "Luna16Metric", "functional"]
+# The functions need numpy alone, the metrics mmengine and mmdet.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, ["functional"], {"metrics": ["LesionFROCMetric", "Luna16Metric"]}
+)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets.annotation_file import LESION_SOURCES, read_annotation_file
 from ..errors import InputError
 from ..io import (
     read_boxes3d_detections,
@@ -23,6 +22,7 @@ from ..io import (
     read_luna16_marks,
     read_luna16_series,
 )
+from ..io.coco import LESION_SOURCES, read_annotation_file
 from ..structures import Geometry
 from .functional import FROCResult, box3d_froc, luna16_froc, p3d_froc, slice_froc
 from .lesion_groups import (

@@ -83,5 +83,6 @@ def read_json(path: str | os.PathLike) -> Any:
         raise FileNotFoundError(f"{path} is not there; expected a JSON file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        # Also numbers of thousands of digits, and lists nested a thousand times.
         raise InputError(f"{path} is not JSON: {error}") from None

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..structures.tracklets import Tracklets
 from .atomic import atomic_write, read_json
 from .safe_pickle import load_pickle
 
 __all__ = [
-    "Detections",
     "GroundTruth",
     "read_boxes3d",
     "read_detections",
@@ -32,7 +32,6 @@ __all__ = [
 ]
 
 GroundTruth = dict[str, dict[int, np.ndarray]]
-Detections = dict[str, list[list[tuple[int, Sequence[float]]]]]
 
 _SUFFIX = ".annot"
 # What Python 2, in which the published evaluators run, and every later Python read.
@@ -124,32 +123,26 @@ def read_boxes3d(path: str | os.PathLike) -> dict[str, np.ndarray]:
     return {name: _boxes(boxes, (6,), f"{path}, {name}") for name, boxes in _volumes(path, list)}
 
 
-def read_detections(path: str | os.PathLike) -> Detections:
+def read_detections(path: str | os.PathLike) -> dict[str, Tracklets]:
     """Read tracklets in Lesion Harvester's format.
 
     Args:
         path: The pickle, or the same containers as JSON (``.json``).
 
     Returns:
-        ``{volume: [tracklet, …]}``, a tracklet is ``[(z, [x1, y1, x2, y2, score]), …]``. Rows are
-        the file's own: published figures depend on their precision.
+        ``{volume: tracklets}`` in the file's order. Rows keep the file's order and precision, on
+        which published figures depend.
 
     Raises:
         FileNotFoundError: There is no such file.
-        InputError: The file is no such pickle; the message names the sub-volume and tracklet.
+        InputError: The file has another content; the message names the sub-volume and tracklet.
     """
-    detections: Detections = {}
+    detections = {}
     for name, tracklets in _volumes(path, list):
-        detections[name] = []
-        for index, tracklet in enumerate(tracklets):
-            where = f"{path}, {name}, tracklet {index}"
-            try:
-                zs, rows = [z for z, _ in tracklet], [row for _, row in tracklet]
-            except (TypeError, ValueError):
-                raise InputError(f"{where} is not a list of (z, [x1, y1, x2, y2, score])") from None
-            zs = [_slice_index(z, where) for z in zs]
-            _boxes(rows, (5,), where)
-            detections[name].append(list(zip(zs, rows, strict=True)))
+        try:
+            detections[name] = Tracklets.from_harvester(tracklets)
+        except ValueError as error:
+            raise InputError(f"{path}, {name}, {error}") from None
     return detections
 
 
@@ -176,17 +169,11 @@ def write_ground_truth(
     _write(path, content)
 
 
-def write_detections(
-    path: str | os.PathLike, detections: Mapping[str, Sequence[Sequence[tuple[int, Sequence]]]]
-) -> None:
+def write_detections(path: str | os.PathLike, detections: Mapping[str, Tracklets]) -> None:
     """Write tracklets in Lesion Harvester's format.
 
     Args:
         path: The pickle to write.
-        detections: ``{volume: [[(z, [x1, y1, x2, y2, score]), …], …]}``, published coordinates.
+        detections: ``{volume: tracklets}`` in published coordinates.
     """
-    content = {
-        name: [[(int(z), [float(v) for v in box]) for z, box in tracklet] for tracklet in tracklets]
-        for name, tracklets in detections.items()
-    }
-    _write(path, content)
+    _write(path, {name: tracklets.to_harvester() for name, tracklets in detections.items()})

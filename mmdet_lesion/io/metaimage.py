@@ -1,39 +1,57 @@
-"""MetaImage files (``.mhd`` beside ``.raw``): headers that are checked before voxels are read."""
+"""MetaImage files (``.mhd`` beside ``.raw``, or ``.mha``), read and written by SimpleITK.
+
+SimpleITK accepts headers and data that are not usable (an empty axis, a negative spacing, a
+compressed stream that breaks off); :func:`check_metaimage` refuses them first.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+import tempfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 
 from ..errors import InputError
 from ..structures.volume import Volume
-from .atomic import atomic_write
 
 __all__ = [
     "MetaImageError",
-    "MetaImageHeader",
+    "check_metaimage",
+    "metaimage_data_file",
     "read_metaimage",
-    "read_metaimage_header",
     "write_metaimage",
 ]
 
-# Bytes a voxel of the element types that ITK reads.
-_SIZES = {
+# Bytes per voxel.
+_TYPES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
     "MET_LONG": 4, "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4,
     "MET_DOUBLE": 8,
 }  # fmt: skip
-# A header is a page of text; a volume that is called .mhd by mistake is not read as one.
-_LONGEST_HEADER = 64 * 1024
+# A header is a page of text; a volume that is named .mhd by mistake is not read as one.
+_MAX_HEADER = 64 * 1024
+
+
+def _is_matrix(values: list[float]) -> bool:
+    axes = math.isqrt(len(values))
+    return abs(np.linalg.det(np.reshape(values, (axes, axes)))) >= 1e-6
+
+
+#: Names of a key, whether it may be absent, what must hold, and how to say so.
+_NUMBERS: list[tuple[tuple[str, ...], bool, Callable[[list[float]], bool], str]] = [
+    (("DimSize",), False, lambda v: all(n >= 1 and n.is_integer() for n in v), "whole numbers > 0"),
+    (("ElementSpacing", "ElementSize"), False, lambda v: min(v) > 0, "positive numbers (mm)"),
+    (("Offset", "Position", "Origin"), True, lambda v: True, "finite numbers"),
+    (("TransformMatrix", "Rotation", "Orientation"), True, _is_matrix, "directions of the axes"),
+]
 
 
 class MetaImageError(InputError):
-    """A MetaImage is of no use.
+    """Raised for a MetaImage that cannot be used.
 
     Args:
         path: The file.
@@ -50,118 +68,98 @@ class MetaImageError(InputError):
         self.line, self.reason, self.kind = line, reason, kind
 
 
-@dataclass(frozen=True)
-class MetaImageHeader:
-    """What a header says, checked.
-
-    Args:
-        shape: ``(D, H, W)``.
-        spacing: ``(x, y, z)`` in mm.
-        origin: World position ``(x, y, z)`` in mm of the centre of voxel 0, 0, 0.
-        direction: 3×3 matrix, row by row; its columns are the directions of x, y and z.
-        data: The file with the voxels, None where they follow the header.
-        missing: Bytes that the data file lacks.
-    """
-
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-    origin: tuple[float, float, float]
-    direction: tuple[float, ...]
-    data: Path | None
-    missing: int
+def metaimage_data_file(path: str | os.PathLike) -> Path | None:
+    """Find the file that holds the voxels; None where they follow the header, or it has no name."""
+    name = _read_header(Path(path))[0].get("ElementDataFile", "")
+    return None if name.upper() in ("", "LOCAL") else Path(path).parent / name
 
 
-class _Fields:
-    """Keys of a header with their lines."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with open(path, "rb") as file:
-            text = file.read(_LONGEST_HEADER).decode("latin-1")
-        self._values: dict[str, str] = {}
-        self._lines: dict[str, int] = {}
-        for number, line in enumerate(text.splitlines(), start=1):
-            key, equals, value = (part.strip() for part in line.partition("="))
-            if not equals:
-                break
-            self._values[key], self._lines[key] = value, number
-            # By definition the last key; voxels may follow.
-            if key == "ElementDataFile":
-                break
-
-    def wrong(self, key: str, expected: str) -> MetaImageError:
-        """The error that a key is not as expected."""
-        if key not in self._values:
-            return MetaImageError(self.path, None, f"no {key}; expected {expected}")
-        found = f"{key} = {self._values[key]}; expected {expected}"
-        return MetaImageError(self.path, self._lines[key], found)
-
-    def text(self, key: str, default: str = "") -> str:
-        return self._values.get(key, default)
-
-    def numbers(self, keys: tuple[str, ...], length: int, default: str = "") -> list[float]:
-        """The numbers of the first key that is there: MetaImage has several names for some."""
-        key = next((key for key in keys if key in self._values), keys[0])
-        try:
-            values = [float(part) for part in self.text(key, default).split()]
-        except ValueError:
-            values = []
-        if len(values) != length or not all(map(math.isfinite, values)):
-            raise self.wrong(key, f"{length} finite numbers")
-        return values
-
-
-def read_metaimage_header(path: str | os.PathLike) -> MetaImageHeader:
-    """Read and check the header of a three-dimensional MetaImage.
+def check_metaimage(path: str | os.PathLike) -> None:
+    """Check the header of a MetaImage, and that its data are complete.
 
     Args:
         path: The ``.mhd`` or ``.mha`` file.
 
     Raises:
         FileNotFoundError: There is no such file.
-        MetaImageError: It is no header of a usable image; the message names the line.
+        MetaImageError: The image is not usable; the message names the line of the header.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there; expected a MetaImage")
-    fields = _Fields(path)
-    if not fields.text("ElementDataFile"):
-        raise fields.wrong("ElementDataFile", "the header of a MetaImage")
-    if fields.text("NDims") != "3":
-        raise fields.wrong("NDims", "3")
-    if fields.text("ElementNumberOfChannels", "1") != "1":
-        raise fields.wrong("ElementNumberOfChannels", "1")
-    size = fields.numbers(("DimSize",), 3)
-    if not all(n >= 1 and n.is_integer() for n in size):
-        raise fields.wrong("DimSize", "whole numbers from 1")
-    spacing = fields.numbers(("ElementSpacing", "ElementSize"), 3)
-    if min(spacing) <= 0:
-        raise fields.wrong("ElementSpacing", "positive mm")
-    origin = fields.numbers(("Offset", "Position", "Origin"), 3, "0 0 0")
-    keys = ("TransformMatrix", "Rotation", "Orientation")
-    matrix = np.array(fields.numbers(keys, 9, "1 0 0 0 1 0 0 0 1")).reshape(3, 3)
-    if abs(np.linalg.det(matrix)) < 1e-6:
-        raise fields.wrong("TransformMatrix", "directions of three axes")
-    kind = fields.text("ElementType")
-    if kind not in _SIZES:
-        raise fields.wrong("ElementType", f"one of {', '.join(_SIZES)}")
-    x, y, z = (int(n) for n in size)
-    name = fields.text("ElementDataFile")
-    data = None if name.upper() == "LOCAL" else path.parent / name
-    missing = 0
-    if data is not None and fields.text("CompressedData", "False").lower() != "true":
-        if not data.is_file():
-            raise MetaImageError(path, None, f"its data {name} is not there", "missing data")
-        missing = max(0, x * y * z * _SIZES[kind] - data.stat().st_size)
-    return MetaImageHeader(
-        (z, y, x),
-        tuple(spacing),
-        tuple(origin),
-        # The file lists the direction of x, then of y, then of z: the columns.
-        tuple(matrix.T.ravel().tolist()),
-        data,
-        missing,
-    )
+    fields, lines, end = _read_header(path)
+
+    def wrong(key: str, expected: str) -> MetaImageError:
+        if key not in fields:
+            return MetaImageError(path, None, f"no {key}; expected {expected}")
+        return MetaImageError(path, lines[key], f"{key} = {fields[key]}; expected {expected}")
+
+    if not fields.get("ElementDataFile"):
+        raise wrong("ElementDataFile", "the header of a MetaImage")
+    if fields.get("NDims") not in ("2", "3", "4"):
+        raise wrong("NDims", "3")
+    axes = int(fields["NDims"])
+    channels = fields.get("ElementNumberOfChannels", "1")
+    if not channels.isdecimal() or int(channels) < 1:
+        raise wrong("ElementNumberOfChannels", "1")
+    if fields.get("ElementType") not in _TYPES:
+        raise wrong("ElementType", f"one of {', '.join(_TYPES)}")
+    for keys, optional, holds, expected in _NUMBERS:
+        key = next((key for key in keys if key in fields), keys[0])
+        if optional and key not in fields:
+            continue
+        length = axes**2 if keys[0] == "TransformMatrix" else axes
+        try:
+            values = [float(part) for part in fields.get(key, "").split()]
+        except ValueError:
+            values = []
+        if len(values) != length or not all(map(math.isfinite, values)) or not holds(values):
+            raise wrong(key, f"{length} {expected}")
+    voxels = math.prod(int(float(n)) for n in fields["DimSize"].split())
+    size = voxels * int(channels) * _TYPES[fields["ElementType"]]
+    data = metaimage_data_file(path)
+    if data is not None and not data.is_file():
+        raise MetaImageError(path, None, f"its data {data.name} is not there", "missing data")
+    source, start = (path, end) if data is None else (data, 0)
+    compressed = fields.get("CompressedData", "False").lower() == "true"
+    there = _inflated_size(path, source, start) if compressed else source.stat().st_size - start
+    if there < size:
+        reason = f"its data {source.name} is {size - there} bytes shorter than it says"
+        raise MetaImageError(path, None, reason, "short data")
+
+
+def _read_header(path: Path) -> tuple[dict[str, str], dict[str, int], int]:
+    """Values of the keys, their lines, and where the header ends."""
+    fields: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    end = 0
+    with open(path, "rb") as file:
+        content = file.read(_MAX_HEADER)
+    for number, line in enumerate(content.splitlines(keepends=True), start=1):
+        key, equals, value = (part.strip() for part in line.decode("latin-1").partition("="))
+        if not equals:
+            break
+        fields[key], lines[key] = value, number
+        end += len(line)
+        # By definition the last key; voxels may follow.
+        if key == "ElementDataFile":
+            break
+    return fields, lines, end
+
+
+def _inflated_size(path: Path, source: Path, start: int) -> int:
+    """Size of compressed data: SimpleITK ignores that a stream is damaged."""
+    stream = zlib.decompressobj()
+    size = 0
+    try:
+        with open(source, "rb") as file:
+            file.seek(start)
+            while block := file.read(1 << 20):
+                size += len(stream.decompress(block))
+    except zlib.error as error:
+        reason = f"its compressed data {source.name} cannot be read: {error}"
+        raise MetaImageError(path, None, reason, "broken data") from None
+    return size
 
 
 def read_metaimage(path: str | os.PathLike) -> Volume:
@@ -169,50 +167,31 @@ def read_metaimage(path: str | os.PathLike) -> Volume:
 
     Raises:
         FileNotFoundError: There is no such file.
-        MetaImageError: The header is of no use, or the data file is missing or too short.
+        InputError: The image is not usable (:func:`check_metaimage`) or not three-dimensional.
     """
-    header = read_metaimage_header(path)
-    if header.missing:
-        reason = f"its data {header.data.name} is {header.missing} bytes shorter than it says"
-        raise MetaImageError(path, None, reason, "short data")
+    import SimpleITK as sitk  # noqa: N813
+
+    check_metaimage(path)
     try:
-        array = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="MetaImageIO"))
+        return Volume.from_sitk(sitk.ReadImage(str(path), imageIO="MetaImageIO"))
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = " ".join(str(error).split())
         raise MetaImageError(path, None, f"cannot be read: {reason}", "broken data") from None
-    return Volume(array, header.spacing, header.origin, header.direction)
 
 
 def write_metaimage(path: str | os.PathLike, volume: Volume) -> None:
-    """Write ``.mhd`` and ``.raw`` atomically, the header last, as LUNA16 has them.
+    """Write ``.mhd`` and ``.raw`` atomically, the header last.
 
     Args:
         path: The ``.mhd`` file.
-        volume: Voxels of dtype int16.
-
-    Raises:
-        InputError: The voxels are not int16.
+        volume: The volume.
     """
+    import SimpleITK as sitk  # noqa: N813
+
     path = Path(path)
-    if volume.array.dtype != np.int16:
-        raise InputError(f"{path}: the voxels are {volume.array.dtype}; expected int16")
-    raw = path.with_suffix(".raw")
-    with atomic_write(raw) as temporary:
-        temporary.write_bytes(np.ascontiguousarray(volume.array, dtype="<i2").tobytes())
-    matrix = np.array(volume.direction).reshape(3, 3).T.ravel()
-
-    def line(key: str, values) -> str:
-        return f"{key} = {' '.join(f'{float(v):.17g}' for v in values)}\n"
-
-    header = (
-        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n"
-        "CompressedData = False\n"
-        + line("TransformMatrix", matrix)
-        + line("Offset", volume.origin)
-        + "CenterOfRotation = 0 0 0\nAnatomicalOrientation = RAI\n"
-        + line("ElementSpacing", volume.spacing)
-        + line("DimSize", volume.shape[::-1])
-        + f"ElementType = MET_SHORT\nElementDataFile = {raw.name}\n"
-    )
-    with atomic_write(path) as temporary:
-        temporary.write_text(header, encoding="ascii")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".part-{path.name}-", dir=path.parent) as folder:
+        temporary = Path(folder, path.name)
+        sitk.WriteImage(volume.to_sitk(), str(temporary))
+        for suffix in (".raw", path.suffix):
+            os.replace(temporary.with_suffix(suffix), path.with_suffix(suffix))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,7 +22,8 @@ class Tracklets:
     Args:
         boxes: ``(M, 4)`` xyxy.
         scores: ``(M,)``.
-        slices: ``(M,)`` slice indices, strictly ascending within a tracklet.
+        slices: ``(M,)`` slice indices; strictly ascending within a tracklet, except in files of
+            other detectors.
         offsets: ``(T + 1,)``; tracklet ``t`` owns the rows ``offsets[t]:offsets[t + 1]``, at least
             one.
 
@@ -48,10 +51,6 @@ class Tracklets:
             or (np.diff(offsets) < 1).any()
         ):
             raise ValueError(f"offsets of {rows} boxes must ascend strictly from 0 to {rows}")
-        ascends = np.diff(self.slices) > 0
-        ascends[offsets[1:-1] - 1] = True
-        if not ascends.all():
-            raise ValueError("slices must ascend strictly within a tracklet")
 
     @classmethod
     def empty(cls) -> Tracklets:
@@ -84,22 +83,57 @@ class Tracklets:
     def from_harvester(
         cls, tracklets: Sequence[Sequence[tuple[int, Sequence[float]]]]
     ) -> Tracklets:
-        """One volume of Lesion Harvester's detections.
+        """Convert one volume of Lesion Harvester's nested lists.
+
+        Rows keep their order and their common precision, on which published figures depend.
 
         Args:
             tracklets: ``[[(z, [x1, y1, x2, y2, score]), ...], ...]``.
+
+        Raises:
+            ValueError: A tracklet is not of this form, has no box, or a number is not finite.
         """
-        lengths = [len(tracklet) for tracklet in tracklets]
-        if not sum(lengths):
+        if not len(tracklets):
             return cls.empty()
-        rows = np.array([row for tracklet in tracklets for _, row in tracklet], dtype=np.float64)
-        slices = np.array([z for tracklet in tracklets for z, _ in tracklet])
-        return cls.from_ids(
-            rows[:, :4], rows[:, 4], slices, np.repeat(np.arange(len(lengths)), lengths)
-        )
+        try:
+            return cls._from_lists(tracklets)
+        except ValueError:
+            for index, tracklet in enumerate(tracklets):
+                try:
+                    cls._from_lists([tracklet])
+                except ValueError as error:
+                    raise ValueError(f"tracklet {index} {error}") from None
+            raise
+
+    @classmethod
+    def _from_lists(cls, tracklets: Sequence) -> Tracklets:
+        try:
+            lengths = [len(tracklet) for tracklet in tracklets]
+            slices = [z for tracklet in tracklets for z, _ in tracklet]
+            rows = [row for tracklet in tracklets for _, row in tracklet]
+        except (TypeError, ValueError):
+            raise ValueError("is not a list of (z, [x1, y1, x2, y2, score])") from None
+        if not all(lengths):
+            raise ValueError("has no box; expected one or more")
+        for z in slices:
+            if type(z) is not int and not _is_whole(z):
+                raise ValueError(f"has the slice {z!r}; expected a whole number")
+        try:
+            array = np.array(rows)
+        except ValueError:
+            raise ValueError("holds rows of several lengths; expected rows of 5 numbers") from None
+        if array.ndim != 2 or array.shape[1] != 5 or array.dtype.kind not in "fiu":
+            raise ValueError(
+                f"holds an array of shape {array.shape} and type {array.dtype}; expected rows of "
+                "5 numbers"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError("holds NaN or infinity; expected finite numbers")
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        return cls(array[:, :4], array[:, 4], np.array(slices, dtype=np.int64), offsets)
 
     def to_harvester(self) -> list[list[tuple[int, list[float]]]]:
-        """Lesion Harvester's containers, with plain Python numbers."""
+        """Convert to Lesion Harvester's nested lists of plain Python numbers."""
         rows = np.column_stack((self.boxes, self.scores)).tolist()
         entries = list(zip(self.slices.astype(np.int64).tolist(), rows, strict=True))
         offsets = self.offsets.tolist()
@@ -141,9 +175,16 @@ class Tracklets:
         Returns:
             The same tracklets in the same order with 1-based inclusive boxes in published pixels,
             on published slices.
+
+        Raises:
+            ValueError: The slices of a tracklet do not ascend strictly.
         """
         if not len(self):
             return self
+        ascends = np.diff(self.slices) > 0
+        ascends[self.offsets[1:-1] - 1] = True
+        if not ascends.all():
+            raise ValueError("the slices of a tracklet do not ascend strictly")
         depth = published.shape[0]
         centers = published.slices_to(geometry, np.arange(depth))
         first = self.slices[self.offsets[:-1]].astype(np.float64)
@@ -186,6 +227,12 @@ class Tracklets:
         gap = np.maximum(self.slices[above] - self.slices[below], 1)
         weight = np.clip((position - self.slices[below]) / gap, 0, 1)
         return below, above, weight
+
+
+def _is_whole(z: Any) -> bool:
+    # Some tools write slices as floats; only whole numbers are slices.
+    whole = isinstance(z, Integral) and not isinstance(z, bool)
+    return whole or (isinstance(z, float | np.floating) and float(z).is_integer())
 
 
 def _mix(below: np.ndarray, above: np.ndarray, weight: np.ndarray) -> np.ndarray:

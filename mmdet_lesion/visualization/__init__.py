@@ -1,16 +1,14 @@
 """Overlays, painted test volumes, FROC plots and plots of sweeps."""
 
-from .froc_plot import plot_froc
-from .lesion_visualization_hook import LesionVisualizationHook
-from .overlay import draw_lesion_overlay, save_montage, window_to_uint8
-from .sweep_plot import SweepLine, plot_sweep
+import lazy_loader
 
-__all__ = [
-    "LesionVisualizationHook",
-    "SweepLine",
-    "draw_lesion_overlay",
-    "plot_froc",
-    "plot_sweep",
-    "save_montage",
-    "window_to_uint8",
-]
+# Plots need matplotlib alone, the hook mmengine and mmdet.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "froc_plot": ["plot_froc"],
+        "lesion_visualization_hook": ["LesionVisualizationHook"],
+        "overlay": ["draw_lesion_overlay", "save_montage", "window_to_uint8"],
+        "sweep_plot": ["SweepLine", "plot_sweep"],
+    },
+)

@@ -84,6 +84,6 @@ def test_wrong_settings(luna16_store, tmp_path):
 def test_an_empty_pool(luna16_store):
     path = luna16_store / "annotations/empty.json"
     path.write_text(json.dumps(dict(metainfo=dict(classes=["lesion"]), data_list=[])))
-    with pytest.raises(InputError, match="empty.json: 'data_list' is empty"):
+    with pytest.raises(InputError, match="empty.json: data_list is empty"):
         build(luna16_store, "empty")
     path.unlink()

@@ -7,9 +7,10 @@ import pytest
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.evaluation.cases import box3d_case, luna16_case, p3d_case, slice_case
-from mmdet_lesion.evaluation.functional import p3d_froc
-from mmdet_lesion.io import read_ground_truth, read_json, write_detections
+from mmdet_lesion.io import read_ground_truth, read_json
 from mmdet_lesion.structures import Geometry
+
+from ..nested import p3d_froc, write_detections
 
 BOX = [10.0, 10, 29, 29]
 

@@ -46,6 +46,36 @@ def test_harvester_containers_and_back():
     assert Tracklets.from_harvester([]).to_harvester() == []
 
 
+def test_rows_keep_their_order_and_precision():
+    row = np.array([1, 2, 3, 4, 0.1], np.float32)
+    made = Tracklets.from_harvester([[(5, row), (np.int64(2), row), (2.0, row)]])
+    assert (made.boxes.dtype, made.scores.dtype) == (np.float32, np.float32)
+    np.testing.assert_array_equal(made.slices, [5, 2, 2])
+    with pytest.raises(ValueError, match="ascend strictly"):
+        made.to_published(*geometries(9, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("tracklet", "message"),
+    [
+        ([], "tracklet 1 has no box"),
+        ([[1, 1, 10, 10, 1.0]], "tracklet 1 is not a list of"),
+        (3, "tracklet 1 is not a list of"),
+        ([("x", [1, 1, 10, 10, 1.0])], "tracklet 1 has the slice 'x'"),
+        ([(True, [1, 1, 10, 10, 1.0])], "tracklet 1 has the slice True"),
+        ([(0.5, [1, 1, 10, 10, 1.0])], "tracklet 1 has the slice 0.5"),
+        ([(0, [1, 1, 10, 10])], "tracklet 1 holds an array of shape"),
+        ([(0, [1, 1, 10, 10, 1.0, 2.0])], "expected rows of 5 numbers"),
+        ([(0, [1, 1, 10, 10, float("nan")])], "tracklet 1 holds NaN or infinity"),
+        ([(0, ["x", 1, 10, 10, 1.0])], "expected rows of 5 numbers"),
+        ([(0, [1, 1, 10, 10, 1]), (1, [1, 1])], "tracklet 1 holds rows of several lengths"),
+    ],
+)
+def test_lists_of_another_form_are_named(tracklet, message):
+    with pytest.raises(ValueError, match=message):
+        Tracklets.from_harvester([[(0, [1, 1, 10, 10, 1.0])], tracklet])
+
+
 def test_empty():
     empty = Tracklets.empty()
     assert len(empty) == 0
@@ -61,8 +91,6 @@ def test_empty():
         (np.zeros((2, 3)), [0, 1], [0, 2], "expected"),
         (np.zeros((2, 4)), [0, 1], [0, 1], "offsets"),
         (np.zeros((2, 4)), [0, 1], [0, 0, 2], "offsets"),
-        (np.zeros((2, 4)), [1, 1], [0, 2], "ascend"),
-        (np.zeros((2, 4)), [1, 0], [0, 2], "ascend"),
     ],
 )
 def test_arrays_that_do_not_fit(boxes, slices, offsets, message):

@@ -5,7 +5,9 @@ import math
 import pytest
 from rich.console import Console
 
-from mmdet_lesion.io.harvester import write_detections, write_ground_truth
+from mmdet_lesion.io.harvester import write_ground_truth
+
+from ..nested import write_detections
 
 
 @pytest.fixture(scope="module")

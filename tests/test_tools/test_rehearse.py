@@ -10,9 +10,9 @@ import pytest
 from mmengine import Config
 
 from mmdet_lesion import InputError
-from mmdet_lesion.datasets.annotation_file import read_annotation_file
-from mmdet_lesion.datasets.data_list_file import read_data_list
 from mmdet_lesion.io import open_volume
+from mmdet_lesion.io.coco import read_annotation_file
+from mmdet_lesion.io.data_list import read_data_list
 from mmdet_lesion.structures import Geometry
 
 

@@ -1,8 +1,10 @@
 import cv2
 import pytest
 
-from mmdet_lesion.evaluation.functional import p3d_froc, slice_froc
+from mmdet_lesion.evaluation.functional import slice_froc
 from mmdet_lesion.visualization.froc_plot import plot_froc
+
+from ..nested import p3d_froc
 
 TRUTH = {name: {0: [[10.0, 10, 29, 29]]} for name in "abcd"}
 HIT, MISS = [10, 10, 29, 29], [50, 50, 60, 60]

@@ -43,7 +43,6 @@ from mmdet_lesion.evaluation.report import (
     write_curve_csv,
 )
 from mmdet_lesion.io import atomic_write, write_json
-from mmdet_lesion.visualization import plot_froc
 
 #: Protocol → how its case is made, and which options it knows.
 CASES = {
@@ -206,6 +205,9 @@ def write(evaluated: dict[str, Evaluated], options: argparse.Namespace) -> None:
     bands = {label: one.bootstrap for label, one in evaluated.items() if one.bootstrap}
     if bands:
         write_band_csv(out / "froc_bootstrap.csv", evaluated)
+    # matplotlib takes a second to import.
+    from mmdet_lesion.visualization import plot_froc
+
     with atomic_write(out / "froc.png") as temporary:
         plot_froc(results, temporary, title=f"{options.protocol} FROC", bands=bands)
 

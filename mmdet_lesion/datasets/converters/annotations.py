@@ -4,41 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ...io import GroundTruth, Problem
-from ...structures import Geometry, published_to_voxels
+from ...io import CocoBuilder, GroundTruth, Problem, StoredEntry
+from ...structures import Geometry
 from .marks import Mark, check_box
 
-__all__ = ["CocoBuilder", "StoredEntry", "VolumeIndex", "key_slice_file", "whole_volume_file"]
+__all__ = ["VolumeIndex", "key_slice_file", "whole_volume_file"]
 
 # A box of the complete truth that overlaps a mark as much is the marked lesion itself.
 _SAME_LESION = 0.5
-
-
-@dataclass(frozen=True)
-class StoredEntry:
-    """A volume of the store, as the series' record tells it."""
-
-    name: str
-    file_name: str
-    first_slice: int
-    geometry: Geometry
-    published: Geometry
-    masks: Mapping[str, dict] = field(default_factory=dict)
-
-    @property
-    def last_slice(self) -> int:
-        """Last slice, counted in the series' folder."""
-        return self.first_slice + self.published.shape[0] - 1
-
-    def boxes_to_store(self, boxes: Sequence[Sequence[float]]) -> np.ndarray:
-        """Convert published boxes ``(N, 4)`` to voxels of the store."""
-        return self.published.boxes_to(self.geometry, published_to_voxels(boxes))
 
 
 class VolumeIndex:
@@ -77,109 +56,6 @@ class VolumeIndex:
         """The volume of a series that holds a slice."""
         entries = self._by_series.get(folder, [])
         return next((e for e in entries if e.first_slice <= number <= e.last_slice), None)
-
-
-class CocoBuilder:
-    """Collects images and annotations; ids follow the order of adding, from 1."""
-
-    def __init__(self, description: str) -> None:
-        self._content: dict[str, Any] = {
-            "info": {"description": description, "coordinates": "store pixels, half-open edges"},
-            "categories": [{"id": 1, "name": "lesion"}],
-            "volumes": [],
-            "images": [],
-            "annotations": [],
-        }
-        self._volume_ids: dict[str, int] = {}
-        self._image_ids: dict[tuple[str, int], int] = {}
-
-    def _volume(self, entry: StoredEntry) -> int:
-        if entry.name not in self._volume_ids:
-            self._volume_ids[entry.name] = len(self._volume_ids) + 1
-            self._content["volumes"].append(
-                {
-                    "id": self._volume_ids[entry.name],
-                    "name": entry.name,
-                    "file_name": entry.file_name,
-                    "geometry": entry.geometry.to_dict(),
-                    "published_geometry": entry.published.to_dict(),
-                    "first_slice": entry.first_slice,
-                    "patient": entry.name.partition("_")[0],
-                }
-            )
-        return self._volume_ids[entry.name]
-
-    def image(self, entry: StoredEntry, z: int) -> int:
-        """Id of a published slice, which is added when it is not there yet."""
-        key = (entry.name, z)
-        if key not in self._image_ids:
-            self._image_ids[key] = len(self._image_ids) + 1
-            _, height, width = entry.geometry.shape
-            self._content["images"].append(
-                {
-                    "id": self._image_ids[key],
-                    "file_name": entry.file_name,
-                    "volume": entry.name,
-                    "volume_id": self._volume(entry),
-                    "slice_index": z,
-                    "height": height,
-                    "width": width,
-                    "spacing": list(entry.geometry.spacing),
-                }
-            )
-        return self._image_ids[key]
-
-    def annotate(
-        self,
-        entry: StoredEntry,
-        z: int,
-        box: tuple[float, ...],
-        source: str,
-        lesion_type: int = -1,
-        recist: tuple[float, ...] = (),
-        mask: dict | None = None,
-    ) -> None:
-        """Add a box on its slice.
-
-        Args:
-            entry: The volume.
-            z: Published slice, zero-based within the volume.
-            box: Published ``x1, y1, x2, y2``.
-            source: ``recist``, ``full``, ``mined`` or ``hard_negative``.
-            lesion_type: 1…8 or -1.
-            recist: Published end points of the diameters, 8 numbers, or nothing.
-            mask: COCO's RLE in store pixels, where there is one.
-        """
-        x1, y1, x2, y2 = entry.boxes_to_store([box])[0].tolist()
-        annotation = {
-            "id": len(self._content["annotations"]) + 1,
-            "image_id": self.image(entry, z),
-            "category_id": 1,
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "area": (x2 - x1) * (y2 - y1),
-            "iscrowd": 0,
-            "source": source,
-            "lesion_type": lesion_type,
-            "published_slice": z,
-            "published_bbox": list(box),
-        }
-        if recist:
-            points = np.reshape(recist, (-1, 2)) - 0.5
-            points = entry.published.points_to(entry.geometry, points)
-            annotation["recist"] = points.ravel().tolist()
-            annotation["published_recist"] = list(recist)
-        if mask:
-            annotation["segmentation"] = mask
-        self._content["annotations"].append(annotation)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of volumes, images and annotations."""
-        return {name: len(self._content[name]) for name in ("volumes", "images", "annotations")}
-
-    def to_dict(self) -> dict[str, Any]:
-        """The file's content."""
-        return self._content
 
 
 @dataclass(frozen=True)

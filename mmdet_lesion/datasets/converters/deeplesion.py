@@ -20,13 +20,14 @@ from typing import Any, ClassVar
 
 from ...errors import InputError
 from ...io import (
+    CocoBuilder,
     GroundTruth,
     Problem,
     read_dl_info,
     read_ground_truth,
     write_json,
 )
-from .annotations import CocoBuilder, VolumeIndex, key_slice_file, whole_volume_file
+from .annotations import VolumeIndex, key_slice_file, whole_volume_file
 from .base import ConversionResult, StoreConversion, read_record
 from .execution import Record
 from .marks import Mark, select_marks

@@ -28,10 +28,9 @@ from typing import Any
 
 import numpy as np
 
-from ...io import Problem, read_metaimage, write_json
+from ...io import Problem, data_list_file, read_metaimage, scan_entry, write_json
 from ...structures import Geometry, Volume
 from .base import ConversionResult, StoreConversion
-from .data_list import data_list_file, scan_entry
 from .execution import Record
 from .luna16_splits import Luna16Splits, ranked
 from .luna16_tables import FindingRow, read_findings, read_series

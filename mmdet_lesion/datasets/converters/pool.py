@@ -11,17 +11,33 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...io import write_json
-from ...structures import Geometry
+from ...io import Problem, data_list_file, scan_entry, write_json
+from ...io.scans import ScanSource, find_scans_below, read_scan
+from ...structures import Geometry, Volume
 from .base import ConversionResult, StoreConversion
-from .data_list import data_list_file, scan_entry
 from .execution import Record
 from .luna16_splits import ranked
 from .report import StrictError
 from .scan import ScanTask, list_files
-from .scan_files import find_scans, read_any
 
 __all__ = ["PoolConversion"]
+
+
+def _read(path: Path) -> tuple[Volume, str | None, list[Problem]]:
+    """Read a file, or a folder of DICOM slices without its sub-folders; see :data:`.scan.Reader`.
+
+    Raises:
+        InputError: It cannot be read, or is a single slice.
+    """
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else ()
+    scan = read_scan(ScanSource(path, path.name, "dicom" if files else "image", tuple(files)))
+    if scan.volume.shape[0] < 2:
+        raise InputError("the scan is a single slice; expected two or more")
+    problems = [
+        Problem(path.name, None, text, "scan used all the same", "odd scan")
+        for text in scan.warnings
+    ]
+    return scan.volume, scan.series_uid, problems
 
 
 class PoolConversion(StoreConversion):
@@ -54,7 +70,7 @@ class PoolConversion(StoreConversion):
         self.seed = seed
         if not self.raw.is_dir():
             raise FileNotFoundError(f"{self.raw} is not there; expected a folder of scans")
-        self._scans = list(find_scans(self.raw))
+        self._scans = find_scans_below(self.raw)
         if not self._scans:
             raise InputError(
                 f"{self.raw} holds no scan; expected folders of DICOM slices, .mhd, .mha, .nii, "
@@ -86,8 +102,8 @@ class PoolConversion(StoreConversion):
             ScanTask(
                 scan.name,
                 self.raw,
-                scan.source,
-                read_any,
+                scan.path,
+                _read,
                 self.out,
                 self.spacing,
                 list_files(self.raw, [path for path in scan.files if path.is_file()]),

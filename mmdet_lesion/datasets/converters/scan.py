@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +46,7 @@ def list_files(raw: Path, paths: Sequence[Path]) -> tuple[tuple[str, int, str], 
         size = path.stat().st_size
         small = size <= _LONGEST_HEADER
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if small else ""
-        files.append((path.relative_to(raw).as_posix(), size, digest))
+        files.append((Path(os.path.relpath(path, raw)).as_posix(), size, digest))
     return tuple(files)
 
 
@@ -115,11 +116,13 @@ def convert_scan(task: ScanTask) -> Record:
         problems += _check(volume, task.where)
         volumes = [_store(task, volume, uid)]
     except InputError as error:
+        # The report names the scan beside the reason.
+        reason = str(error).removeprefix(str(task.source)).lstrip(": ")
         problems.append(
             Problem(
                 task.where,
                 getattr(error, "line", None),
-                getattr(error, "reason", str(error)),
+                getattr(error, "reason", reason),
                 "scan skipped",
                 getattr(error, "kind", "unusable scan"),
             )

@@ -1,16 +1,18 @@
-"""Lesion Harvester's nested containers as flat arrays."""
+"""Lesions and tracklets of all volumes as flat arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+if TYPE_CHECKING:
+    from ...structures import Tracklets
+
 __all__ = ["Lesions", "TrackletBoxes", "flatten_lesions", "flatten_tracklets", "number_scans"]
 
-Tracklet = Sequence[tuple[int, Sequence[float]]]
 Truth = Mapping[int, Sequence[Sequence[float]]]
 
 
@@ -23,11 +25,11 @@ class Lesions(NamedTuple):
 
 
 class TrackletBoxes(NamedTuple):
-    """Tracklets, and those of their boxes that lie on a slice with a lesion.
+    """Tracklets and their boxes.
 
     Args:
         scans: ``(T,)`` scan of each tracklet.
-        confidences: ``(T,)`` largest score of each tracklet, in the precision of its rows.
+        confidences: ``(T,)`` largest score of each tracklet.
         owners: ``(M,)`` tracklet of each box, ascending; a tracklet's boxes keep their order.
         slices: ``(M,)`` slice of each box.
         boxes: ``(M, 4)``.
@@ -82,21 +84,16 @@ def flatten_lesions(ground_truth: Mapping[str, Truth]) -> Lesions:
 
 
 def flatten_tracklets(
-    detections: Mapping[str, Sequence[Tracklet]], names: Mapping[str, int], lesions: Lesions
+    detections: Mapping[str, Tracklets], names: Mapping[str, int]
 ) -> TrackletBoxes:
-    """Confidences of all tracklets, and their boxes on the slices that hold a lesion.
-
-    Reading the nested containers is nearly the whole cost of a large evaluation. It goes over one
-    volume at a time, so that its objects are still in the processor's cache on the next pass.
+    """Tracklets of all volumes as flat arrays.
 
     Args:
-        detections: ``{volume: [[(z, [x1, y1, x2, y2, score]), ...], ...]}``.
+        detections: Tracklets by volume.
         names: Number of each volume.
-        lesions: Lesions of these volumes.
 
     Raises:
-        ValueError: A volume with detections has no number, a tracklet has no box or other entries
-            than pairs, a box that is read is not five finite numbers.
+        ValueError: A volume with detections has no number, or its detections are no finite arrays.
     """
     unknown = [name for name, found in detections.items() if len(found) and name not in names]
     if unknown:
@@ -104,84 +101,34 @@ def flatten_tracklets(
             f"detections hold {len(unknown)} volume(s) that the ground truth lacks, "
             f"first {unknown[0]!r}"
         )
-    lesion_slices = _slices_per_scan(lesions, len(names))
-    scans: list[int] = []
-    parts: list[tuple[np.ndarray, ...]] = []
-    for name, found in detections.items():
-        if not len(found):
-            continue
-        scan = names[name]
-        lengths = np.fromiter(map(len, found), np.int64, len(found))
-        if not lengths.all():
+    parts = {name: found for name, found in detections.items() if len(found)}
+    for name, found in parts.items():
+        if not hasattr(found, "offsets"):
             raise ValueError(
-                f"detections of {name!r}, tracklet {np.argmin(lengths)} has no box; "
-                "expected one or more"
+                f"detections of {name!r} are a {type(found).__name__}; expected Tracklets, which "
+                "read_detections or Tracklets.from_harvester gives"
             )
-        wanted = lesion_slices[scan]
-        try:
-            near = [
-                (owner, z, row)
-                for owner, tracklet in enumerate(found, start=len(scans))
-                for z, row in tracklet
-                if z in wanted
-            ]
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"detections of {name!r} hold something else than tracklets of "
-                "(z, [x1, y1, x2, y2, score])"
-            ) from None
-        owners, slices, rows = zip(*near, strict=True) if near else ((), (), ())
-        boxes = _numbers(rows, 5, lambda i, name=name: f"detections of {name!r}")[:, :4]
-        confidences = np.maximum.reduceat(_scores(found, name), np.cumsum(lengths) - lengths)
-        parts.append((confidences, np.array(owners, np.int64), np.array(slices, np.int64), boxes))
-        scans += [scan] * len(found)
+        if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
+            raise ValueError(f"detections of {name!r} hold NaN or infinity; expected finite boxes")
     if not parts:
         none = np.empty(0, np.int64)
         return TrackletBoxes(none, np.empty(0), none, none, np.empty((0, 4)))
-    merged = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return TrackletBoxes(np.array(scans, dtype=np.int64), *merged)
-
-
-def _slices_per_scan(lesions: Lesions, num_scans: int) -> list[set[int]]:
-    slices: list[set[int]] = [set() for _ in range(num_scans)]
-    for scan, z in zip(lesions.scans.tolist(), lesions.slices.tolist(), strict=True):
-        slices[scan].add(z)
-    return slices
-
-
-def _scores(found: Sequence[Tracklet], name: str) -> np.ndarray:
-    """The fifth number of each row in the rows' common precision."""
-    try:
-        scores = _plain_scores(found)
-    except (AttributeError, IndexError, TypeError, ValueError):
-        scores = None
-    if scores is None or not np.isfinite(scores).all():
-        # Any other mixture of numbers; and here the row that is wrong is found and named.
-        rows = [row for tracklet in found for _, row in tracklet]
-        scores = _numbers(rows, 5, lambda i: f"detections of {name!r}, box {i}")[:, 4]
-    return scores
-
-
-def _plain_scores(found: Sequence[Tracklet]) -> np.ndarray | None:
-    """Scores of rows of one kind: lists of Python floats, or arrays of one precision."""
-    first = found[0][0][1]
-    if isinstance(first, np.ndarray):
-        # Python floats are read several times as fast as numpy's scalars.
-        scores = [row.item(4) for tracklet in found for _, row in tracklet]
-    elif isinstance(first[4], float):
-        scores = [row[4] for tracklet in found for _, row in tracklet]
-    else:
-        return None
-    wide = np.fromiter(scores, np.float64, len(scores))
-    narrow = wide.astype(getattr(first, "dtype", np.float64), copy=False)
-    return narrow if np.array_equal(narrow, wide) else None
+    each = list(parts.values())
+    scans = np.repeat([names[name] for name in parts], [len(found) for found in each])
+    lengths = np.concatenate([np.diff(found.offsets) for found in each])
+    return TrackletBoxes(
+        scans,
+        np.concatenate([found.confidence() for found in each]),
+        np.repeat(np.arange(len(scans)), lengths),
+        np.concatenate([found.slices for found in each]).astype(np.int64),
+        np.concatenate([found.boxes for found in each]),
+    )
 
 
 def _numbers(rows: Sequence[ArrayLike], width: int, where: Callable[[int], str]) -> np.ndarray:
     """Rows of numbers as one array in their common precision, or a sentence on what is wrong."""
     if not rows:
-        # float16 gives way to whatever precision the other parts have.
-        return np.empty((0, width), dtype=np.float16)
+        return np.empty((0, width))
     try:
         array = np.array(rows)
     except ValueError:

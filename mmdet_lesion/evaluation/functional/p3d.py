@@ -7,12 +7,16 @@ scale", TMI 2020, section "Evaluation", and the authors' evaluation script.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .containers import Lesions, TrackletBoxes, flatten_lesions, flatten_tracklets, number_scans
 from .matching import inclusive_iou, match_detections, pairs_on_same_place
 from .result import CurveRule, FROCResult, froc_result
+
+if TYPE_CHECKING:
+    from ...structures import Tracklets
 
 __all__ = ["P3D_FP_RATES", "P3D_MEAN_RATES", "p3d_froc"]
 
@@ -21,7 +25,7 @@ P3D_MEAN_RATES = P3D_FP_RATES[:-1]
 
 
 def p3d_froc(
-    detections: Mapping[str, Sequence[Sequence[tuple[int, Sequence[float]]]]],
+    detections: Mapping[str, Tracklets],
     ground_truth: Mapping[str, Mapping[int, Sequence[Sequence[float]]]],
     *,
     iou_thr: float = 0.5,
@@ -41,8 +45,9 @@ def p3d_froc(
     ``detections``.
 
     Args:
-        detections: ``{volume: [[(z, [x1, y1, x2, y2, score]), ...], ...]}``, in published
-            coordinates. Volumes may be absent or empty.
+        detections: ``{volume: tracklets}`` in published coordinates
+            (:class:`~mmdet_lesion.structures.Tracklets`, or any object with its arrays). Volumes
+            may be absent or empty.
         ground_truth: ``{volume: {z: [[x1, y1, x2, y2, ...], ...]}}``; a trailing ``.annot`` of a
             name is ignored. Volumes without a lesion count as scans.
         iou_thr: IoU from which on a lesion is hit.
@@ -57,12 +62,11 @@ def p3d_froc(
 
     Raises:
         ValueError: No volume, a volume twice (with and without ``.annot``), a detection in a volume
-            that the ground truth lacks, a tracklet without a box, rows of a wrong length, a value
-            that is not finite.
+            that the ground truth lacks, rows of a wrong length, a value that is not finite.
     """
     names = number_scans(ground_truth)
     lesions = flatten_lesions(ground_truth)
-    tracklets = flatten_tracklets(detections, names, lesions)
+    tracklets = flatten_tracklets(detections, names)
     pairs = _hits(tracklets, lesions, iou_thr)
     matches = match_detections(
         tracklets.confidences, tracklets.scans, pairs, lesions.scans, len(names)
@@ -83,12 +87,16 @@ def _hits(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tracklet and lesion index of every hit."""
     num_lesions = len(lesions.scans)
-    # All slices that are left hold a lesion, so that they differ modulo the lesions' range.
-    span = int(np.ptp(lesions.slices)) + 1 if num_lesions else 1
+    if not num_lesions:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    low, high = lesions.slices.min(), lesions.slices.max()
+    span = high - low + 1
+    near = np.flatnonzero((tracklets.slices >= low) & (tracklets.slices <= high))
     box, lesion = pairs_on_same_place(
-        tracklets.scans[tracklets.owners] * span + tracklets.slices % span,
-        lesions.scans * span + lesions.slices % span,
+        tracklets.scans[tracklets.owners[near]] * span + (tracklets.slices[near] - low),
+        lesions.scans * span + (lesions.slices - low),
     )
+    box = near[box]
     # Of several boxes of a tracklet on one slice the published script sees the first alone.
     _, first = np.unique(tracklets.owners[box] * num_lesions + lesion, return_index=True)
     box, lesion = box[first], lesion[first]

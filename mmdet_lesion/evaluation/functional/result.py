@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.interpolate import interp1d
 
 from .average_precision import average_precision
 from .matching import Matches
@@ -150,9 +149,13 @@ def sensitivity_at(
     fp_rates = np.asarray(fp_rates, dtype=np.float64)
     if not len(fps):
         return np.zeros(len(fp_rates))
-    # A vertical outermost segment divides by zero, which the caller sees as NaN or infinity.
+    # A vertical outermost segment divides by zero, which the caller sees as NaN or infinity. The
+    # order of operations is that of scipy's interp1d, which the published evaluator calls.
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = interp1d(fps, sensitivity, fill_value="extrapolate")(fp_rates)
+        upper = np.searchsorted(fps, fp_rates).clip(1, len(fps) - 1)
+        lower = upper - 1
+        slope = (sensitivity[upper] - sensitivity[lower]) / (fps[upper] - fps[lower])
+        values = slope * (fp_rates - fps[lower]) + sensitivity[lower]
     if not extrapolate:
         values = np.where(fp_rates > fps[-1], sensitivity[-1], values)
         values = np.where(fp_rates <= fps[0], sensitivity[0], values)

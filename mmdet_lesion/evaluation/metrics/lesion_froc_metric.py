@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.atomic import write_json
 from mmdet_lesion.io.harvester import write_detections
-from mmdet_lesion.structures import Geometry, voxels_to_published
+from mmdet_lesion.structures import Geometry, Tracklets, voxels_to_published
 
 from ..functional import FROCResult, p3d_froc, sensitivity_at, slice_froc
 from .samples import one_of_each, to_numpy
@@ -101,12 +101,12 @@ class LesionFROCMetric(BaseMetric):
             if self.protocol == "p3d":
                 slices = to_numpy(instances["slice_inds"])
                 tracklets = self.linker(boxes, scores, slices).to_published(geometry, published)
-                result.update(volume=sample["volume"], tracklets=tracklets.to_harvester())
+                result.update(volume=sample["volume"], tracklets=tracklets)
             else:
                 boxes = voxels_to_published(geometry.boxes_to(published, boxes))
                 rows = np.column_stack((boxes, scores))
                 image = (sample["volume"], int(sample["slice_index"]))
-                result.update(image=image, rows=rows.tolist())
+                result.update(image=image, rows=rows)
             self.results.append(result)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
@@ -167,8 +167,8 @@ class LesionFROCMetric(BaseMetric):
         return p3d_froc(detections, truth, **self.settings)
 
     def _slice(self, images: list[dict]) -> FROCResult:
-        detections = {image["image"]: image["rows"] for image in images if image["rows"]}
-        truth = {image["image"]: image["truth"][:, 1:].tolist() for image in images}
+        detections = {image["image"]: image["rows"] for image in images}
+        truth = {image["image"]: image["truth"][:, 1:] for image in images}
         return slice_froc(detections, truth, **self.settings)
 
     @staticmethod
@@ -188,16 +188,32 @@ class LesionFROCMetric(BaseMetric):
         MMLogger.get_current_instance().info("\n".join(lines))
 
     def _dump(self, samples: list[dict], result: FROCResult) -> None:
-        detections: dict[str, list] = {}
         if self.protocol == "p3d":
             detections = {volume["volume"]: volume["tracklets"] for volume in samples}
         else:
-            # Every box stands for itself.
-            for image in samples:
-                name, z = image["image"]
-                detections.setdefault(name, []).extend([[(z, row)] for row in image["rows"]])
+            detections = _one_box_tracklets(samples)
         write_detections(f"{self.outfile_prefix}.detections.pkl", detections)
         write_json(f"{self.outfile_prefix}.metrics.json", result.to_dict(), indent=2)
+
+
+def _one_box_tracklets(images: list[dict]) -> dict[str, Tracklets]:
+    """Tracklets of one box each, by volume."""
+    rows: dict[str, list[np.ndarray]] = {}
+    slices: dict[str, list[int]] = {}
+    for image in images:
+        name, z = image["image"]
+        rows.setdefault(name, []).append(image["rows"])
+        slices.setdefault(name, []).extend([z] * len(image["rows"]))
+    detections = {}
+    for name, parts in rows.items():
+        boxes = np.concatenate(parts)
+        detections[name] = Tracklets(
+            boxes[:, :4],
+            boxes[:, 4],
+            np.array(slices[name], dtype=np.int64),
+            np.arange(len(boxes) + 1),
+        )
+    return detections
 
 
 def _defined(result: FROCResult) -> FROCResult:

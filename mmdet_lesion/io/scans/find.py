@@ -1,20 +1,24 @@
-"""Which scans paths name: folders, files, loose DICOM slices, and lists in text files."""
+"""Discovery of scans: folders, files, loose DICOM slices, and lists in text files."""
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InputError
+from ..metaimage import metaimage_data_file
 from ..png_slices import contiguous_runs, list_slices
 
-__all__ = ["ScanSource", "find_scans", "is_dicom"]
+__all__ = ["ScanSource", "find_scans", "find_scans_below", "is_dicom"]
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
 #: Double suffixes first, so that a name loses all of it.
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mhd", ".mha", ".nrrd", ".nhdr", ".hdr", ".img")
+_SINGLE_SUFFIXES = (".nii.gz", ".nii", ".mhd", ".mha", ".nrrd")
+IMAGE_SUFFIXES = (*_SINGLE_SUFFIXES, ".nhdr", ".hdr", ".img")
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,11 @@ class ScanSource:
 
     Args:
         path: File or folder.
-        name: A short name, that of the file or folder without its suffix.
+        name: A short name, that of the file or folder without its suffix; of scans below a folder
+            their path in it, each once.
         kind: ``'dicom'``, ``'image'``, ``'png'``, or ``'missing'`` for a path that is not there.
-        files: The slices of a DICOM scan that was given file by file.
+        files: The slices of a DICOM scan that was given file by file; of scans below a folder all
+            files that the scan consists of.
         slices: First and last slice of a folder of PNGs.
     """
 
@@ -86,6 +92,51 @@ def find_scans(inputs: str | os.PathLike | Sequence[str | os.PathLike]) -> list[
         first = sources[at]
         name = first.name if len(loose) > 1 else loose[0].stem
         sources[at] = ScanSource(first.path, name, "dicom", files=tuple(loose))
+    return sources
+
+
+def find_scans_below(folder: Path) -> list[ScanSource]:
+    """Find all scans in a folder and its sub-folders, sorted by path.
+
+    MetaImage, NIfTI and NRRD files are one scan each; a folder that holds DICOM files is one scan,
+    without its sub-folders. Hidden files and folders are left out.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The scans. Their names are unique.
+    """
+    sources: list[ScanSource] = []
+    names: set[str] = set()
+
+    def add(relative: str, path: Path, kind: str, files: Sequence[Path]) -> None:
+        stem = re.sub(r"[^\w.-]+", "_", relative).strip("_") or "scan"
+        numbered = (f"{stem}-{number}" for number in itertools.count(2))
+        name = next(name for name in itertools.chain([stem], numbered) if name not in names)
+        names.add(name)
+        sources.append(ScanSource(path, name, kind, tuple(files)))
+
+    for parent, folders, entries in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = [Path(parent, name) for name in sorted(entries) if not name.startswith(".")]
+        images = [path for path in paths if path.name.lower().endswith(_SINGLE_SUFFIXES)]
+        for path in images:
+            data = metaimage_data_file(path) if path.suffix.lower() == ".mhd" else None
+            relative = path.relative_to(folder).with_name(_stem(path)).as_posix()
+            add(relative, path, "image", [path, *([data] if data else [])])
+        others = [
+            path
+            for path in paths
+            if path not in images and path.suffix != ".raw" and path.is_file()
+        ]
+        # A series is recognized by one of its files: opening all of them would take long.
+        if any(
+            path.suffix.lower() in (".dcm", ".ima") or is_dicom(path)
+            for path in others[:1] + others[-1:]
+        ):
+            relative = Path(parent).relative_to(folder).as_posix()
+            add(relative, Path(parent), "dicom", others)
     return sources
 
 

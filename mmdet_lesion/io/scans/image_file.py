@@ -12,6 +12,7 @@ from nibabel.filebasedimages import ImageFileError
 
 from ...errors import InputError
 from ...structures import Volume
+from ..metaimage import check_metaimage
 from .scan import Scan, to_hu
 
 __all__ = ["read_image_file"]
@@ -41,6 +42,8 @@ def read_image_file(path: Path) -> Scan:
         InputError: It is no image, has colours or time points, or its geometry is not usable.
     """
     _check_start(path)
+    if path.suffix.lower() in (".mhd", ".mha"):
+        check_metaimage(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

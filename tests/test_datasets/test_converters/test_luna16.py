@@ -153,7 +153,7 @@ def test_scans_of_no_use_are_reported_and_the_others_converted(raw, tmp_path):
         "bad header": (
             f"subset1/{paths[1].name}",
             10,
-            "ElementSpacing = 2.1 0 2.5; expected positive mm",
+            "ElementSpacing = 2.1 0 2.5; expected 3 positive numbers (mm)",
         ),
         "missing scan": ("seriesuids.csv", line, f"{paths[2].name} is in no subset"),
         "duplicate scan": (f"subset9/{paths[3].name}", None, "is also subset3/"),

@@ -10,8 +10,8 @@ from mmdet_lesion.datasets.converters import PoolConversion, StrictError
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import load_volume, write_metaimage
 
+from ...small_scans import SPACING, small_ct, write_dicom
 from .raw import tree
-from .scans import SPACING, small_ct, write_dicom
 
 
 @pytest.fixture
@@ -71,6 +71,23 @@ def test_bad_scans_are_reported_and_left_out(raw, tmp_path):
     assert {entry["volume"] for entry in entries(out)} == {"two", "three", "five"}
     with pytest.raises(StrictError):
         PoolConversion(raw, tmp_path / "strict", SPACING, strict=True).run(progress=False)
+
+
+def test_reasons_leave_out_the_path(tmp_path):
+    write_dicom(tmp_path / "one", small_ct(), "1.2.3", [3])
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.dcm").write_bytes(b"none")
+    (tmp_path / "a.nii").write_bytes(b"%PDF-1.4")
+    sitk.WriteImage(sitk.JoinSeries([small_ct().to_sitk()] * 2), str(tmp_path / "b.nii"))
+    report = PoolConversion(tmp_path, tmp_path / "out").run(progress=False).report
+    reasons = {problem.file: problem.problem for problem in report.problems}
+    for name, reason in (
+        ("one", "the scan is a single slice"),
+        ("none", "holds 1 files, such as a.dcm, none of which is DICOM"),
+        ("a.nii", "is a PDF"),
+        ("b.nii", "has 4 dimensions"),
+    ):
+        assert reasons[name].startswith(reason)
 
 
 def test_wrong_folders(tmp_path):

@@ -5,7 +5,7 @@ from mmdet_lesion.datasets.converters.scan import ScanTask, list_files
 from mmdet_lesion.io import Problem, load_volume
 from mmdet_lesion.structures import Volume
 
-from .scans import small_ct
+from ...small_scans import small_ct
 
 VOLUMES = {}
 

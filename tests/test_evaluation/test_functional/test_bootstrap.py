@@ -11,10 +11,10 @@ from mmdet_lesion.evaluation.functional import (
     compare_froc,
     compare_trainings,
     luna16_froc,
-    p3d_froc,
     slice_froc,
 )
 
+from ...nested import p3d_froc
 from .. import published
 from . import test_boxes3d, test_luna16, test_p3d
 

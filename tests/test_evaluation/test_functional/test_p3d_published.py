@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from mmdet_lesion.evaluation.functional import p3d_froc
 from mmdet_lesion.io import read_ground_truth
 
+from ...nested import p3d_froc
 from .. import published
 
 

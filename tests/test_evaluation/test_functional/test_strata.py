@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.evaluation.functional import box3d_froc, p3d_froc, slice_froc, stratify_froc
+from mmdet_lesion.evaluation.functional import box3d_froc, slice_froc, stratify_froc
 
+from ...nested import p3d_froc
 from .test_boxes3d import random_case
 
 

@@ -151,7 +151,7 @@ def test_slice_protocol_is_slice_froc_of_the_published_boxes(tmp_path):
     assert evaluate([*samples[::-1], samples[1]], protocol="slice") == metrics
     dumped = read_detections(f"{prefix}.detections.pkl")
     assert sorted(dumped) == ["a", "b", "c"]
-    rows = [(z, *row) for ((z, row),) in dumped["a"]]
+    rows = np.column_stack((dumped["a"].slices, dumped["a"].boxes, dumped["a"].scores))
     expected = [(z, *row) for z in (10, 11) for row in detections["a", z].tolist()]
     np.testing.assert_allclose(rows, expected, atol=1e-4)
 

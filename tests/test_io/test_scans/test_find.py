@@ -1,7 +1,11 @@
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from mmdet_lesion import InputError
-from mmdet_lesion.io.scans import ScanSource, find_scans
+from mmdet_lesion.io import write_metaimage
+from mmdet_lesion.io.scans import ScanSource, find_scans, find_scans_below
+
+from ...small_scans import small_ct, write_dicom
 
 
 @pytest.fixture
@@ -54,3 +58,26 @@ def test_a_list_without_paths(tmp_path, content, expected):
 def test_no_path_at_all():
     with pytest.raises(InputError, match="no scan was given"):
         find_scans([])
+
+
+def test_scans_are_found_at_any_depth(tmp_path):
+    volume = small_ct()
+    write_metaimage(tmp_path / "a" / "scan.mhd", volume)
+    sitk.WriteImage(volume.to_sitk(), str(tmp_path / "a" / "b c.nii.gz"))
+    sitk.WriteImage(volume.to_sitk(), str(tmp_path / "b_c.nrrd"))
+    write_dicom(tmp_path / "dicom" / "T0", volume, "1.2.3")
+    write_dicom(tmp_path / "dicom" / "T0" / "more", volume, "1.2.4")
+    (tmp_path / "dicom" / "T0" / "000.dcm").rename(tmp_path / "dicom" / "T0" / "000")
+    (tmp_path / "a" / "notes.txt").write_text("no scan")
+    (tmp_path / ".cache").mkdir()
+    write_metaimage(tmp_path / ".cache" / "hidden.mhd", volume)
+    found = {scan.name: scan for scan in find_scans_below(tmp_path)}
+    assert set(found) == {"a_scan", "a_b_c", "b_c", "dicom_T0", "dicom_T0_more"}
+    assert [path.name for path in found["a_scan"].files] == ["scan.mhd", "scan.raw"]
+    assert (found["dicom_T0"].kind, len(found["dicom_T0"].files)) == ("dicom", 9)
+
+
+def test_names_below_a_folder_are_unique(tmp_path):
+    for name in ("a b.nii", "a_b.nii", "a_b.nrrd", "a_b-2.nii"):
+        (tmp_path / name).write_bytes(b"")
+    assert len({scan.name for scan in find_scans_below(tmp_path)}) == 4

@@ -116,7 +116,7 @@ def test_a_truncated_file(tmp_path, hu, suffix, dtype):
     path = write(tmp_path / f"scan.{suffix}", np.kron(hu, np.ones((4, 4, 4))).astype(dtype))
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match="cannot be read") as raised:
+    with pytest.raises(InputError, match="cannot be read|bytes shorter") as raised:
         read(path)
     assert "\n" not in str(raised.value)
 

@@ -1,7 +1,7 @@
 import pytest
 
 from mmdet_lesion.io import write_metaimage
-from tests.test_datasets.test_converters.scans import small_ct
+from tests.small_scans import small_ct
 
 
 @pytest.fixture(scope="module")

@@ -47,15 +47,15 @@ def test_results(dump):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([], "holds a list; expected an object"),
-        ({"images": []}, "has no list 'annotations'"),
-        (truth(images=()), "'images' is empty"),
+        ([], "is a list; expected an object"),
+        ({"images": []}, "has no key 'annotations'"),
+        (truth(images=()), "images is empty"),
         (truth(images=({"id": 1}, {"id": 1})), r"images\[1\] has the id 1 again"),
         (truth(images=({},)), r"images\[0\] has no key 'id'"),
         (truth(box(9, 1, 1, 1, 1)), r"annotations\[0\] has the image_id 9"),
         (truth({"image_id": 3}), r"annotations\[0\] has no key 'bbox'"),
         (truth(box(3, 1, 1, 0, 1)), r"annotations\[0\] has the bbox \[1, 1, 0, 1\]"),
-        (truth(box(3, 1, 1, 1)), "expected .x, y, width, height. with a positive size"),
+        (truth(box(3, 1, 1, 1)), r"annotations\[0\].bbox is \[1, 1, 1\]; expected 4 entries"),
         (truth(box(3, 1, 1, float("nan"), 1)), "has the bbox"),
         (truth(box(3, 1, 1, 1, 1, iscrowd=1)), "expected single boxes"),
     ],
@@ -68,13 +68,16 @@ def test_truth_that_does_not_fit_is_named(dump, content, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "holds a dict; expected a list"),
-        ([box(9, 1, 1, 1, 1, score=1)], "entry 0 has the image_id 9"),
-        ([box(3, 1, 1, 1, 1)], "entry 0 has no key 'score'"),
-        ([box(3, 1, 1, 1, 1, score="x")], "entry 0 has the score 'x'"),
-        ([box([3], 1, 1, 1, 1, score=1)], r"the image_id \[3\]; expected a number"),
-        ([box(3, 1, 1, -1, 1, score=1)], "entry 0 has the bbox"),
-        (["x"], "entry 0 has no key 'image_id'"),
+        ({}, "is an object; expected a list"),
+        ([box(9, 1, 1, 1, 1, score=1)], r"\[0\] has the image_id 9"),
+        ([box(3, 1, 1, 1, 1)], r"\[0\] has no key 'score'"),
+        ([box(3, 1, 1, 1, 1, score="x")], r"\[0\] has the score 'x'"),
+        (
+            [box([3], 1, 1, 1, 1, score=1)],
+            r"\[0\].image_id is a list; expected an integer or a string",
+        ),
+        ([box(3, 1, 1, -1, 1, score=1)], r"\[0\] has the bbox"),
+        (["x"], r"\[0\] is 'x'; expected an object"),
     ],
 )
 def test_results_that_do_not_fit_are_named(dump, content, message):

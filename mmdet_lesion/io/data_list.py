@@ -1,15 +1,76 @@
-"""Lists of scans in mmengine's ``data_list`` format."""
+"""Lists of scans with their nodules, in mmengine's ``data_list`` format.
+
+Boxes are in voxels of the store, continuous and half-open; centers and diameters in world mm.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ...structures import Geometry
+from ..errors import InputError
+from ..structures import Geometry
+from .json_schema import objects, read_validated_json
 
-__all__ = ["data_list_file", "scan_entry"]
+__all__ = ["data_list_file", "read_data_list", "scan_entry"]
+
+_HINT = "write it with tools/dataset_converters/luna16.py RAW --out DATA_ROOT"
+_SCHEMA = {
+    "type": "object",
+    "required": ["data_list", "metainfo"],
+    "properties": {
+        "metainfo": {
+            "type": "object",
+            "required": ["classes"],
+            "properties": {"classes": {"type": "array"}},
+        },
+        "data_list": objects(
+            *("volume", "series_uid", "labeled", "geometry", "instances"),
+            min_items=1,
+            volume={"type": "string"},
+            geometry={
+                "type": "object",
+                "required": ["shape", "spacing", "origin", "direction"],
+            },
+            instances=objects(
+                *("bbox_3d", "bbox_label", "center_world", "diameter_mm"),
+                bbox_3d={
+                    "type": "array",
+                    "minItems": 6,
+                    "maxItems": 6,
+                    "items": {"type": "number"},
+                },
+            ),
+        ),
+    },
+}
+
+
+def read_data_list(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a list of scans.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        Its ``metainfo`` and ``data_list``.
+
+    Raises:
+        InputError: The file is missing or not valid; the message names file, entry and key.
+    """
+    content = read_validated_json(path, _SCHEMA, _HINT)
+    for i, entry in enumerate(content["data_list"]):
+        for j, instance in enumerate(entry["instances"]):
+            box = instance["bbox_3d"]
+            if any(low >= high for low, high in zip(box[:3], box[3:], strict=True)):
+                raise InputError(
+                    f"{path}: data_list[{i}].instances[{j}] has the bbox_3d {box}; expected x1, "
+                    "y1, z1, x2, y2, z2 with a positive size"
+                )
+    return {"metainfo": content["metainfo"], "data_list": content["data_list"]}
 
 
 def scan_entry(

@@ -1,0 +1,78 @@
+"""JSON files that are validated by a schema, with errors that name file, entry and key."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .atomic import read_json
+
+__all__ = ["objects", "read_validated_json"]
+
+_NAMES = {"array": "a list", "object": "an object", "string": "a string", "integer": "an integer",
+          "number": "a number", "boolean": "true or false"}  # fmt: skip
+
+
+def objects(*required: str, min_items: int = 0, **properties: dict) -> dict[str, Any]:
+    """Schema of a list of objects.
+
+    Args:
+        *required: Keys that every object must have.
+        min_items: Least number of objects.
+        **properties: Schemas of keys.
+    """
+    items = {"type": "object", "required": list(required), "properties": properties}
+    return {"type": "array", "minItems": min_items, "items": items}
+
+
+def read_validated_json(path: str | os.PathLike, schema: dict[str, Any], hint: str = "") -> Any:
+    """Read a JSON file and validate it.
+
+    Args:
+        path: The file.
+        schema: JSON schema (draft 2020-12).
+        hint: How to get a valid file, for a file that is missing or is of another kind.
+
+    Returns:
+        The content.
+
+    Raises:
+        FileNotFoundError: There is no such file, and no hint.
+        InputError: The file is not valid JSON or does not follow the schema. The message names the
+            first wrong entry, what was found and what was expected.
+    """
+    import jsonschema
+
+    if hint and not Path(path).is_file():
+        raise InputError(f"{path} is not there; {hint}")
+    content = read_json(path)
+    error = next(jsonschema.Draft202012Validator(schema).iter_errors(content), None)
+    if error is not None:
+        raise InputError(_message(path, error, hint))
+    return content
+
+
+def _message(path: str | os.PathLike, error: Any, hint: str) -> str:
+    where = "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in error.absolute_path)
+    where = f"{path}: {where.lstrip('.')}" if where else f"{path}"
+    found, expected = error.instance, error.validator_value
+    match error.validator:
+        case "required":
+            missing = next(key for key in expected if key not in found)
+            keys = f"expected the keys {', '.join(expected)}"
+            at_top = hint and not error.absolute_path
+            return f"{where} has no key '{missing}'; {hint if at_top else keys}"
+        case "type":
+            kinds = [expected] if isinstance(expected, str) else expected
+            what = {list: "a list", dict: "an object"}.get(type(found), repr(found))
+            return f"{where} is {what}; expected {' or '.join(_NAMES[kind] for kind in kinds)}"
+        case "enum":
+            return f"{where} is {found!r}; expected one of {', '.join(map(str, expected))}"
+        case "minItems" | "maxItems":
+            if not found:
+                return f"{where} is empty; expected one entry or more"
+            return f"{where} is {found!r}; expected {expected} entries"
+        case _:
+            return f"{where}: {error.message}"
