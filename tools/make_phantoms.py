@@ -14,14 +14,14 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from mmdet_lesion.datasets.phantoms import (
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.io import LESION_TYPES
+from mmdet_lesion.synthesis import (
     Luna16PhantomConfig,
     PhantomConfig,
     make_deeplesion,
     make_luna16,
 )
-from mmdet_lesion.errors import InputError
-from mmdet_lesion.io import LESION_TYPES
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

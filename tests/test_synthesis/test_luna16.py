@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.phantoms import Luna16PhantomConfig, make_luna16, render_scan
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.metaimage import read_metaimage, read_metaimage_header
+from mmdet_lesion.synthesis import Luna16PhantomConfig, make_luna16, render_scan
 
 from .test_deeplesion import digests
 
