@@ -49,6 +49,7 @@ setup(
         ]
     },
     exclude_package_data={"": ["*.pyc"]},
+    entry_points={"console_scripts": ["mmdet-lesion = mmdet_lesion.__main__:main"]},
     python_requires=">=3.10",
     install_requires=requirements("runtime"),
     extras_require={"tests": requirements("tests"), "optional": requirements("optional")},

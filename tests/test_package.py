@@ -105,6 +105,13 @@ print(type(MODELS.build(cfg.model)).__name__, type(HOOKS.build(cfg.custom_hooks[
     assert classes == "SliceFasterRCNN MeanTeacherMiningHook"
 
 
+def test_the_command_runs_the_tools_of_the_wheel(installed, tmp_path):
+    command = installed / "bin" / "mmdet-lesion"
+    result = run_installed(installed, [command, "detect", "--help"], tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("usage: mmdet-lesion detect ")
+
+
 def test_metafiles_list_every_config():
     index = load(ROOT / "model-index.yml")["Import"]
     assert sorted(index) == sorted(

@@ -1,20 +1,15 @@
-"""Made-up CT volumes in the published layouts, with complete truth."""
+"""Phantom CT volumes in the published layouts, with complete annotations."""
 
-from .config import PhantomConfig
-from .deeplesion import RenderedVolume, make_deeplesion, render_volume
-from .luna16 import Luna16Scan, make_luna16, render_scan
-from .luna16_config import Luna16PhantomConfig
-from .plan import VolumePlan, plan_volumes
+import lazy_loader
 
-__all__ = [
-    "Luna16PhantomConfig",
-    "Luna16Scan",
-    "PhantomConfig",
-    "RenderedVolume",
-    "VolumePlan",
-    "make_deeplesion",
-    "make_luna16",
-    "plan_volumes",
-    "render_scan",
-    "render_volume",
-]
+# The settings need none of the imaging libraries that the rendering needs.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "config": ["PhantomConfig"],
+        "deeplesion": ["RenderedVolume", "make_deeplesion", "render_volume"],
+        "luna16": ["Luna16Scan", "make_luna16", "render_scan"],
+        "luna16_config": ["Luna16PhantomConfig"],
+        "plan": ["VolumePlan", "plan_volumes"],
+    },
+)
