@@ -40,7 +40,7 @@ demo-partial-label: $(READY)
 # Every row of the papers at its own width; hours, results that are there are used again.
 rehearse: $(READY)
 	$(BIN)/python tools/rehearse.py configs/uld/*.py configs/partial_label/*.py \
-		configs/focalmix/*.py --jobs 2 --out rehearsal
+		configs/focalmix/*.py --workers 2 --out rehearsal
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Package metadata of mmdet_lesion; what it needs stands in requirements/."""
+"""Package metadata of mmdet_lesion; its requirements are in requirements/."""
 
 from pathlib import Path
 
@@ -27,9 +27,31 @@ setup(
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    keywords="computer vision, object detection, medical imaging, computed tomography",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+        "Typing :: Typed",
+    ],
     packages=find_packages(include=["mmdet_lesion", "mmdet_lesion.*"]),
-    package_data={"mmdet_lesion": ["apis/exports/*.json", "visualization/report/templates/*"]},
+    # mmdet_lesion/.mim holds symbolic links to configs, tools and the model index, which
+    # distributions hold as files.
+    package_data={
+        "mmdet_lesion": [
+            ".mim/**/*",
+            "apis/exports/*.json",
+            "py.typed",
+            "visualization/report/templates/*",
+        ]
+    },
+    exclude_package_data={"": ["*.pyc"]},
+    entry_points={"console_scripts": ["mmdet-lesion = mmdet_lesion.__main__:main"]},
     python_requires=">=3.10",
     install_requires=requirements("runtime"),
     extras_require={"tests": requirements("tests"), "optional": requirements("optional")},
+    zip_safe=False,
 )

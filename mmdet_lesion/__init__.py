@@ -21,6 +21,7 @@ _PACKAGES = (
     "io",
     "models",
     "structures",
+    "synthesis",
     "visualization",
 )
 __getattr__, __dir__, _ = lazy_loader.attach(__name__, _PACKAGES)

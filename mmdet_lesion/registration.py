@@ -46,6 +46,7 @@ def add_import_hooks() -> None:
     for name in REQUIRED:
         wrapt.register_post_import_hook(check_version, name)
     wrapt.register_post_import_hook(_add_locations, "mmdet.registry")
+    wrapt.register_post_import_hook(_add_package, "mmengine.config.utils")
     wrapt.register_post_import_hook(
         lambda module: allow_checkpoint_classes(), "mmengine.logging.history_buffer"
     )
@@ -63,6 +64,14 @@ def _add_locations(registry: ModuleType) -> None:
         each._locations = [*each._locations, *modules]
         # A registry that was searched before has to import the new locations as well.
         each._imported = False
+
+
+def _add_package(utils: ModuleType) -> None:
+    """Let configs be found as ``mmdet_lesion::…``, from a wheel and from an editable install.
+
+    mmengine takes the folder of the module named here, in which it looks for ``.mim``.
+    """
+    utils.MODULE2PACKAGE.setdefault("mmdet_lesion", "mmdet_lesion.registry")
 
 
 def _import_history_buffer(torch: ModuleType) -> None:

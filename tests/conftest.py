@@ -81,7 +81,7 @@ def lesion_data() -> Path:
 @pytest.fixture(scope="session")
 def phantom_raw(tmp_path_factory) -> Path:
     """A dozen small phantoms in DeepLesion's published layout."""
-    from mmdet_lesion.datasets.phantoms import PhantomConfig, make_deeplesion
+    from mmdet_lesion.synthesis import PhantomConfig, make_deeplesion
 
     out = tmp_path_factory.mktemp("phantoms") / "raw"
     config = PhantomConfig(
@@ -109,7 +109,7 @@ def phantom_store(phantom_raw, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def luna16_raw(tmp_path_factory) -> Path:
     """Ten tiny chest phantoms in LUNA16's published layout, one in each subset."""
-    from mmdet_lesion.datasets.phantoms import Luna16PhantomConfig, make_luna16
+    from mmdet_lesion.synthesis import Luna16PhantomConfig, make_luna16
 
     out = tmp_path_factory.mktemp("luna16_phantoms") / "raw"
     config = Luna16PhantomConfig(

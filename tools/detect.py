@@ -1,11 +1,11 @@
-"""Detect lesions in CT scans of any kind: DICOM, NIfTI, MetaImage, NRRD, DeepLesion's PNGs, lists.
+"""Detect lesions in CT scans: DICOM, NIfTI, MetaImage, NRRD, DeepLesion's PNGs, or lists of them.
 
-Exit status: 0 all scans are done, 1 some failed, 2 the arguments are wrong.
+Exit status: 0 every scan was processed, 1 some failed, 2 the arguments are wrong.
 
 Example::
 
     python tools/detect.py scan.nii.gz dicom_folder more_scans.txt \
-        --config configs/uld/mean_teacher_deeplesion.py --checkpoint model.pth --out found
+        --config configs/uld/mean_teacher_deeplesion.py --checkpoint model.pth --out detections
 """
 
 from __future__ import annotations
@@ -14,58 +14,99 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from mmdet_lesion.command_line import config_file, fraction, positive
 
-from mmdet_lesion import InputError
-from mmdet_lesion.apis import LesionInferencer, ScanOutcome
-from mmdet_lesion.apis.exports import FILES, check_exports
-from mmdet_lesion.io.scans import find_scans
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mmdet_lesion.apis import ScanOutcome
+
+EXPORTS = ("json", "csv", "slicer", "dicom-sr", "nifti")
+
+
+def exports(text: str) -> list[str]:
+    """Parse a comma-separated list of exports."""
+    kinds = [kind for kind in text.split(",") if kind]
+    for kind in kinds:
+        if kind not in EXPORTS:
+            raise argparse.ArgumentTypeError(
+                f"{kind!r} is no export; expected some of {', '.join(EXPORTS)}"
+            )
+    return kinds
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "scans", nargs="+", metavar="SCAN", help="scan, DICOM folder or slices, or a list of paths"
+        "scans",
+        nargs="+",
+        metavar="SCAN",
+        help="scan, DICOM folder, folder of slices, or text file with a list of paths",
     )
-    parser.add_argument("--config", required=True, help="the detector's config")
-    parser.add_argument("--checkpoint", required=True, help="its weights")
+    parser.add_argument("--config", required=True, type=config_file, help="config of the detector")
+    parser.add_argument("--checkpoint", required=True, help="checkpoint of the detector")
     parser.add_argument(
-        '--out', type=Path, required=True,
-        help='folder to write: one scan into it, each of several into a folder of its own',
-    )  # fmt: skip
-    parser.add_argument("--score-thr", type=float, default=0.3, help="lowest score (default: 0.3)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0 … (default: auto)")
-    parser.add_argument("--batch", type=int, help="windows or patches that are computed at once")
-    parser.add_argument(
-        '--export', default='json,csv', metavar='KINDS',
-        help=f'some of {",".join(FILES)} (default: json,csv; json is always written)',
-    )  # fmt: skip
-    parser.add_argument(
-        "--series", metavar="UID", help="DICOM series to take (default: the one with most slices)"
+        "--out",
+        type=Path,
+        required=True,
+        help="folder to write to; each of several scans gets a subfolder",
     )
     parser.add_argument(
-        '--spacing', type=float, nargs=3, metavar=('X', 'Y', 'Z'),
-        help='mm that the detector was trained at, where its config does not say so; 0 keeps the '
-        'spacing of the scan',
-    )  # fmt: skip
+        "--score-thr",
+        type=fraction,
+        default=0.3,
+        help="lowest score of a lesion (default: %(default)s)",
+    )
     parser.add_argument(
-        '--png-spacing', type=float, nargs=3, metavar=('X', 'Y', 'Z'),
-        help='mm of PNG slices without a DL_info.csv',
-    )  # fmt: skip
+        "--device", default="auto", help="auto, cpu, cuda:0 and so on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=positive, help="slice stacks or patches in a forward pass"
+    )
+    parser.add_argument(
+        "--export",
+        type=exports,
+        default="json,csv",
+        metavar="KINDS",
+        help=f"some of {','.join(EXPORTS)} (default: %(default)s; json is always written)",
+    )
+    parser.add_argument(
+        "--series", metavar="UID", help="DICOM series to read (default: the one with most slices)"
+    )
+    parser.add_argument(
+        "--spacing",
+        type=float,
+        nargs=3,
+        metavar=("X", "Y", "Z"),
+        help="spacing in mm that the detector was trained at, if its config does not name it; 0 "
+        "keeps the spacing of the scan",
+    )
+    parser.add_argument(
+        "--png-spacing",
+        type=float,
+        nargs=3,
+        metavar=("X", "Y", "Z"),
+        help="spacing in mm of PNG slices without a DL_info.csv",
+    )
     return parser.parse_args(argv)
 
 
 def detect(args: argparse.Namespace, console: Console) -> list[ScanOutcome]:
-    """Find the scans, load the model, and do the work under a progress bar."""
-    kinds = [kind for kind in args.export.split(",") if kind]
-    check_exports(kinds)
+    """Find the scans, load the model and run it with a progress bar."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from mmdet_lesion import InputError
+    from mmdet_lesion.apis import LesionInferencer
+    from mmdet_lesion.apis.exports import check_exports
+    from mmdet_lesion.io.scans import find_scans
+
+    check_exports(args.export)
     for path in map(Path, args.scans):
         if not path.exists():
             raise InputError(f"{path} is not there; expected a scan or a list of scans")
@@ -90,9 +131,9 @@ def detect(args: argparse.Namespace, console: Console) -> list[ScanOutcome]:
         return inferencer.run(
             sources,
             args.out,
-            batch_size=args.batch,
+            batch_size=args.batch_size,
             score_thr=args.score_thr,
-            exports=kinds,
+            exports=args.export,
             series=args.series,
             png_spacing=args.png_spacing,
             progress=show,
@@ -100,7 +141,10 @@ def detect(args: argparse.Namespace, console: Console) -> list[ScanOutcome]:
 
 
 def summary(outcomes: Sequence[ScanOutcome]) -> Table:
-    """One row a scan."""
+    """Return a table with one row for each scan."""
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(title=f"{len(outcomes)} scan{'s' * (len(outcomes) != 1)}")
     table.add_column("scan", overflow="fold")
     table.add_column("state", no_wrap=True)
@@ -123,10 +167,11 @@ def summary(outcomes: Sequence[ScanOutcome]) -> Table:
     return table
 
 
-def say(outcomes: Sequence[ScanOutcome]) -> None:
-    """Print the table, and below it reasons, warnings and where the reports lie."""
-    console = Console()
-    console.print(summary(outcomes))
+def print_summary(outcomes: Sequence[ScanOutcome]) -> None:
+    """Print the table, followed by errors, warnings and the paths of the reports."""
+    from rich.console import Console
+
+    Console().print(summary(outcomes))
     for outcome in outcomes:
         name = outcome.source.name
         if outcome.result is None:
@@ -140,15 +185,20 @@ def say(outcomes: Sequence[ScanOutcome]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit status."""
     args = parse_args(argv)
+
+    from rich.console import Console
+
+    from mmdet_lesion import InputError
+
     try:
         outcomes = detect(args, Console(stderr=True))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("interrupted; run the same command again to continue", file=sys.stderr)
         return 130
-    say(outcomes)
+    print_summary(outcomes)
     return int(any(outcome.result is None for outcome in outcomes))
 
 

@@ -1,4 +1,4 @@
-r"""Write made-up CT volumes in a published data set's layout, with complete truth.
+r"""Write phantom CT volumes in the layout of a published dataset, with complete annotations.
 
 Examples:
     python tools/make_phantoms.py deeplesion data/raw --volumes 160 --size 128 --workers 2
@@ -14,18 +14,15 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from mmdet_lesion.datasets.phantoms import (
-    Luna16PhantomConfig,
-    PhantomConfig,
-    make_deeplesion,
-    make_luna16,
-)
+from mmdet_lesion.command_line import positive
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import LESION_TYPES
+from mmdet_lesion.synthesis.config import PhantomConfig
+from mmdet_lesion.synthesis.luna16_config import Luna16PhantomConfig
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -36,19 +33,22 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _add_layout(layouts, name: str, text: str, seed: int, size: int) -> argparse.ArgumentParser:
-    """Add a layout with the options that all of them have."""
+    """Add a layout with the options that all layouts have."""
     sub = layouts.add_parser(
         name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    sub.add_argument("out", metavar="OUT", help="folder to write")
+    sub.add_argument("out", metavar="OUT", help="folder to write to")
     sub.add_argument(
-        "--workers", type=int, default=1, help="processes; the bytes do not depend on it"
+        "--workers",
+        type=positive,
+        default=1,
+        help="processes; the output does not depend on their number",
     )
     sub.add_argument(
-        "--overwrite", action="store_true", help="replace an earlier phantom data set in OUT"
+        "--overwrite", action="store_true", help="replace an earlier phantom dataset in OUT"
     )
-    sub.add_argument("--volumes", type=int, required=True, help="number of (sub-)volumes")
-    sub.add_argument("--seed", type=int, default=seed, help="same seed, same bytes")
+    sub.add_argument("--volumes", type=positive, required=True, help="number of (sub-)volumes")
+    sub.add_argument("--seed", type=int, default=seed, help="random seed")
     sub.add_argument("--size", type=int, default=size, help="rows and columns of a slice")
     return sub
 
@@ -65,14 +65,14 @@ def _add_deeplesion(layouts) -> None:
     sub.set_defaults(make=_make_deeplesion)
     sub.add_argument(
         '--missing', type=float, default=default.missing,
-        help='probability that a lesion is left unmarked; every volume keeps at least one mark',
+        help='probability that a lesion is left without annotation; each volume keeps one',
     )  # fmt: skip
-    _pair(sub, "--slices", int, default.slices, "slices a volume")
+    _pair(sub, "--slices", int, default.slices, "slices per volume")
     sub.add_argument(
         '--intervals', type=float, nargs='+', metavar='MM', default=default.intervals,
         help='slice intervals to draw from',
     )  # fmt: skip
-    _pair(sub, "--lesions", int, default.lesions, "lesions a volume")
+    _pair(sub, "--lesions", int, default.lesions, "lesions per volume")
     sub.add_argument(
         '--types', type=int, nargs='+', metavar='TYPE', default=default.lesion_types,
         help='lesion types: ' + ', '.join(f'{k} {name}' for k, name in LESION_TYPES.items()),
@@ -81,14 +81,22 @@ def _add_deeplesion(layouts) -> None:
     _pair(sub, "--contrast", float, default.contrast, "contrast to the surroundings in HU")
     sub.add_argument(
         '--hypodense', type=float, default=default.hypodense,
-        help='share of the lesions of organs, muscle and bone that are darker',
+        help='fraction of the lesions in organs, muscle and bone that are hypodense',
     )  # fmt: skip
     sub.add_argument(
         "--subsolid", type=float, default=default.subsolid,
-        help="share of the lung's lesions that are ground glass",
+        help="fraction of the lung lesions that are ground glass",
     )  # fmt: skip
-    sub.add_argument("--noise", type=float, default=default.noise, help="noise in HU")
-    _pair(sub, "--vessels", int, default.vessels, "vessels through all slices, the distractors")
+    sub.add_argument(
+        "--noise", type=float, default=default.noise, help="standard deviation of the noise in HU"
+    )
+    _pair(
+        sub,
+        "--vessels",
+        int,
+        default.vessels,
+        "vessels that run through all slices, as distractors",
+    )
     _pair(
         sub, "--enhancement", float, default.enhancement,
         "contrast agent in vessels, kidneys, spleen and heart: 0 native, 1 strong",
@@ -113,31 +121,33 @@ def _add_luna16(layouts) -> None:
     _pair(sub, "--interval", float, default.interval, "slice interval in mm")
     _pair(
         sub, "--stature", float, default.stature,
-        "size of the patients, adults being 1, as far as the field of view has room",
+        "size of the patients relative to adults, limited by the field of view",
     )  # fmt: skip
-    _pair(sub, "--nodules", int, default.nodules, "nodules a scan")
+    _pair(sub, "--nodules", int, default.nodules, "nodules per scan")
     _pair(sub, "--diameter", float, default.diameter, "diameter of nodules in mm")
     _pair(sub, "--contrast", float, default.contrast, "contrast of solid nodules to the lung in HU")
     sub.add_argument(
         "--subsolid", type=float, default=default.subsolid,
-        help='share of the nodules that are ground glass with a solid core',
+        help='fraction of the nodules that are ground glass with a solid core',
     )  # fmt: skip
     sub.add_argument(
         "--juxtapleural", type=float, default=default.juxtapleural,
-        help='share of the nodules that lie against the pleura',
+        help='fraction of the nodules that touch the pleura',
     )  # fmt: skip
-    _pair(sub, "--findings", int, default.findings, "irrelevant findings a scan, the distractors")
+    _pair(sub, "--findings", int, default.findings, "irrelevant findings per scan, as distractors")
     sub.add_argument(
         "--vessels", type=int, default=default.vessels,
-        help='generations of the tree of small vessels, the other distractors',
+        help='generations of the tree of small vessels, as distractors',
     )  # fmt: skip
-    sub.add_argument("--noise", type=float, default=default.noise, help="noise in HU")
     sub.add_argument(
-        "--flipped", type=float, default=default.flipped, help="share of scans with flipped axes"
+        "--noise", type=float, default=default.noise, help="standard deviation of the noise in HU"
+    )
+    sub.add_argument(
+        "--flipped", type=float, default=default.flipped, help="fraction of scans with flipped axes"
     )
     sub.add_argument(
         "--padded", type=float, default=default.padded,
-        help='share of scans with -3024 HU outside of the circular field of view',
+        help='fraction of scans with -3024 HU outside the circular field of view',
     )  # fmt: skip
 
 
@@ -153,6 +163,8 @@ def _config(kind: type, args: argparse.Namespace):
 
 
 def _make_deeplesion(args: argparse.Namespace) -> None:
+    from mmdet_lesion.synthesis import make_deeplesion
+
     args.lesion_types = args.types
     config = _config(PhantomConfig, args)
     summary = make_deeplesion(args.out, config, workers=args.workers, overwrite=args.overwrite)
@@ -161,11 +173,13 @@ def _make_deeplesion(args: argparse.Namespace) -> None:
         print(
             f"{split:5s}  {numbers['volumes']:4d} volumes ({numbers['patients']} patients, "
             f"{numbers['slices']} slices)  {numbers['lesions']:4d} lesions: "
-            f"{numbers['marked']} marked, {unmarked} unmarked"
+            f"{numbers['marked']} annotated, {unmarked} not annotated"
         )
 
 
 def _make_luna16(args: argparse.Namespace) -> None:
+    from mmdet_lesion.synthesis import make_luna16
+
     config = _config(Luna16PhantomConfig, args)
     counts = make_luna16(args.out, config, workers=args.workers, overwrite=args.overwrite)
     kinds = ", ".join(
@@ -185,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.make(args)
     except (InputError, OSError) as error:
-        print(f"make_phantoms: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,16 +1,16 @@
-"""Tell in minutes whether a config is going to train.
+"""Check within minutes whether a config can train.
 
-Each config trains for some hundred iterations on a handful of labeled samples, with its own
-network, losses, norms and samplers, and is then tested on them through its own test path. Two
+Each config is trained for some hundred iterations on a few labeled samples, with its own network,
+losses, norms and samplers, and then tested on the same samples through its own test pipeline. Two
 questions are answered: is the training healthy (losses, gradients, logits, guessed and mined
-positives within the bounds of ``rehearsal/bounds.json``), and can it overfit the samples? On a CPU
-crops and batches are smaller than in the config; what differs is printed. Where the config's data
-are not there, phantoms are made.
+positives within the bounds of ``rehearsal/bounds.json``), and can the model overfit the samples?
+On a CPU, crops and batches are smaller than in the config; the differences are printed. Phantoms
+are generated where the config's data are missing.
 
 Examples::
 
     python tools/rehearse.py configs/uld/mean_teacher_deeplesion.py
-    python tools/rehearse.py configs/focalmix/*.py --jobs 2 --out rehearsal
+    python tools/rehearse.py configs/focalmix/*.py --workers 2 --out rehearsal
     python tools/rehearse.py my_config.py --device cuda --iters 500
 """
 
@@ -26,17 +26,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from mmdet_lesion.command_line import config_file, positive
+
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    from mmdet_lesion.command_line import positive
-
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("configs", nargs="+", type=Path, metavar="CONFIG")
+    parser.add_argument("configs", nargs="+", type=config_file, metavar="CONFIG")
     parser.add_argument(
-        "--iters", type=positive, help="default: 300, and 800 for configs on 3D patches"
+        "--iters",
+        type=positive,
+        help="training iterations (default: 300, and 800 for configs on 3D patches)",
     )
     parser.add_argument(
         "--samples",
@@ -49,7 +51,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--batch-size",
         type=positive,
-        help="labeled images or patches a step (default: 2 on a CPU, the config's on a GPU)",
+        help="labeled images or patches in a batch (default: 2 on a CPU, the config's on a GPU)",
     )
     parser.add_argument(
         "--crop",
@@ -57,31 +59,39 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         help="edge of slices in pixels or patches in voxels (default on a CPU: 96 and 32; on a "
         "GPU: whole slices and the config's patches)",
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: 0")
-    parser.add_argument("--amp", action="store_true", help="mixed precision, on a GPU")
     parser.add_argument(
-        "--out", type=Path, default=Path("rehearsal"), help="folder to write (default: rehearsal)"
+        "--seeds", type=int, nargs="+", default=[0], help="random seeds (default: 0)"
+    )
+    parser.add_argument("--amp", action="store_true", help="train with mixed precision on a GPU")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("rehearsal"),
+        help="folder to write to (default: %(default)s)",
     )
     parser.add_argument(
-        "--jobs", type=positive, default=1, help="rehearsals at a time, one thread each if several"
+        "--workers",
+        type=positive,
+        default=1,
+        help="rehearsals at the same time, one thread each if there are several (default: 1)",
     )
     parser.add_argument(
-        "--again", action="store_true", help="repeat rehearsals whose result is there"
+        "--overwrite", action="store_true", help="repeat rehearsals that have a result"
     )
-    # How this tool calls itself, once for each rehearsal.
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    # The tool starts itself with this flag once for each rehearsal.
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(args)
 
 
 def _run(one: Any, config: Path, args: argparse.Namespace) -> dict:
     """Rehearse one config in a process of its own."""
-    words = [sys.executable, __file__, str(config), "--worker", "--out", str(args.out)]
+    words = [sys.executable, __file__, str(config), "--one", "--out", str(args.out)]
     words += ["--seeds", str(one.seed), "--device", args.device]
     words += ["--amp"] if args.amp else []
     for name in ("iters", "samples", "batch_size", "crop"):
         if getattr(args, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
-    threads = str(1 if args.jobs > 1 else os.cpu_count())
+    threads = str(1 if args.workers > 1 else os.cpu_count())
     env = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     log = one.folder / "log.txt"
     print(f"{one.name}, seed {one.seed}: begins, log in {log}", flush=True)
@@ -101,24 +111,24 @@ def _run(one: Any, config: Path, args: argparse.Namespace) -> dict:
 
 
 def _known_results(out: Path) -> dict[str, dict]:
-    """Results of earlier calls by their keys; trainings that broke off are tried again."""
+    """Return the results of earlier calls by key, without those of failed trainings."""
     found = [json.loads(path.read_text()) for path in sorted(out.glob("**/result.json"))]
     return {result["key"]: result for result in found if not result["failure"]}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the tool; 0 when every rehearsal passes, 1 when one does not, 2 for wrong arguments."""
+    """Run the tool; returns 0 if every rehearsal passes, 1 if one does not, 2 for invalid input."""
     args = parse_args(argv)
     missing = [config for config in args.configs if not config.is_file()]
     if missing:
-        print(f"rehearse: {missing[0]} is not there; expected a config", file=sys.stderr)
+        print(f"error: {missing[0]} is not there; expected a config", file=sys.stderr)
         return 2
     if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from mmdet_lesion import InputError
 
     try:
-        if args.worker:
+        if args.one:
             from rehearsal.plan import plan, rehearse
 
             rehearse(plan(args.configs[0], args.seeds[0], args))
@@ -126,8 +136,8 @@ def main(argv: list[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         results = _rehearse_all(args)
     except (InputError, OSError) as error:
-        print(f"rehearse: {error}", file=sys.stderr)
-        return 1 if args.worker else 2
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if args.one else 2
     from rehearsal.report import table_of
 
     table = table_of(results)
@@ -137,13 +147,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _rehearse_all(args: argparse.Namespace) -> list[dict]:
-    """Results of all configs and seeds in their order; equal rehearsals run once."""
+    """Return the results of all configs and seeds in order; identical rehearsals run once."""
     from rehearsal.plan import plan
 
-    known = {} if args.again else _known_results(args.out)
+    known = {} if args.overwrite else _known_results(args.out)
     pairs = [(config, seed) for config in args.configs for seed in args.seeds]
     plans, running = [], {}
-    with ThreadPoolExecutor(args.jobs) as pool:
+    with ThreadPoolExecutor(args.workers) as pool:
         for config, seed in pairs:
             one = plan(config, seed, args)
             plans.append(one)
@@ -159,7 +169,7 @@ def _rehearse_all(args: argparse.Namespace) -> list[dict]:
     results = []
     for one in plans:
         result = known[one.key]
-        # Its own name and sentences; the figures may be those of another row.
+        # The figures may come from an identical config; its name and changes are its own.
         results.append(
             result | dict(config=one.name, same_as=result["config"], changes=one.changes)
         )

@@ -1,13 +1,13 @@
 r"""Train and test a config for each value of its settings: one table and one plot.
 
-Each run is a call of ``tools/train.py`` and ``tools/test.py`` (with --gpus of ``dist_train.sh`` and
-``dist_test.sh``) with the values as ``--cfg-options``. Several keys make a grid. A repeated command
-goes on: finished runs are kept, a training that was stopped is resumed.
+Each run calls ``tools/train.py`` and ``tools/test.py`` (with --gpus ``dist_train.sh`` and
+``dist_test.sh``) with the values as ``--cfg-options``. Several keys form a grid. If the command is
+repeated, finished runs are kept and interrupted trainings are resumed.
 
-The folder then holds ``sweep.md``, ``sweep.csv`` and ``sweep.png``, and a folder for each run with
-its ``train.log`` and ``test.log``.
+The output folder holds ``sweep.md``, ``sweep.csv`` and ``sweep.png``, and a folder for each run
+with its ``train.log`` and ``test.log``.
 
-Exit status: 0 all runs are done, 1 some failed or are missing, 2 the arguments are wrong.
+Exit status: 0 all runs are finished, 1 some failed or are missing, 2 the arguments are wrong.
 
 Examples:
     python tools/sweep.py configs/partial_label/a3d_7slice_factor_only.py \
@@ -26,23 +26,22 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sweeps.report import draw, headline_metrics, markdown, write_csv
-from sweeps.runs import Launch, Run, default_work_dir, parse_values, plan_runs
+from mmdet_lesion.command_line import config_file, positive
 
-from mmdet_lesion import InputError
-from mmdet_lesion.command_line import positive
-from mmdet_lesion.io import atomic_write
+if TYPE_CHECKING:
+    from sweeps.runs import Run
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("config", type=Path, help="config of the detector")
+    parser.add_argument("config", type=config_file, help="config of the detector")
     parser.add_argument(
         "settings",
         nargs="+",
@@ -51,49 +50,52 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--cfg-options; lists by index: custom_hooks.0.score_thr=0.8,0.9",
     )
     parser.add_argument(
-        "--work-dir", type=Path, help="folder to write (default: work_dirs/CONFIG_KEYS_sweep)"
+        "--work-dir", type=Path, help="folder to write to (default: work_dirs/CONFIG_KEYS_sweep)"
     )
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[], help="randomness.seed (default: the config's)"
     )
     parser.add_argument(
         "--baseline",
-        type=Path,
+        type=config_file,
         metavar="CONFIG",
-        help="config that is tested without the swept settings: a row and a dashed line",
+        help="config that is trained and tested without the swept settings, shown as a row of the "
+        "table and a dashed line",
     )
-    parser.add_argument("--metrics", nargs="+", help="what is shown (default: the headlines)")
+    parser.add_argument("--metrics", nargs="+", help="metrics to show (default: the main ones)")
     parser.add_argument(
         "--gpus",
         type=positive,
         default=1,
-        help="processes of a run, one run at a time (default: 1)",
+        help="processes of each run; runs take place one at a time (default: %(default)s)",
     )
     parser.add_argument("--amp", action="store_true", help="train with mixed precision")
     parser.add_argument(
-        "--auto-scale-lr", action="store_true", help="scale the learning rate with the batch"
+        "--auto-scale-lr", action="store_true", help="scale the learning rate with the batch size"
     )
     parser.add_argument(
         "--cfg-options",
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="settings of all runs, the baseline's too",
+        help="settings of all runs, including the baseline",
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
         "--commands",
         action="store_true",
-        help="print one command line for each run that is not finished, and the one that collects",
+        help="print a command line for each unfinished run, and one that collects the results",
     )
     mode.add_argument(
-        "--collect", action="store_true", help="only write table and plot of the finished runs"
+        "--collect",
+        action="store_true",
+        help="only write the table and the plot of the finished runs",
     )
     return parser.parse_args(argv)
 
 
 def train_and_test(run: Run) -> str | None:
-    """Do what a run still lacks; returns what failed, in one sentence."""
+    """Train and test a run, or resume it; returns an error message, or None on success."""
     steps = (
         ("training", "train.log", lambda: run.train_command()),
         ("test", "test.log", lambda: run.test_command(str(run.checkpoint))),
@@ -113,8 +115,8 @@ def train_and_test(run: Run) -> str | None:
 
 
 def train_and_test_all(runs: Sequence[Run]) -> bool:
-    """Do what is not finished, one run after the other; returns whether all went well."""
-    well = True
+    """Execute the unfinished runs in sequence; returns whether all of them succeeded."""
+    succeeded = True
     for number, run in enumerate(runs, start=1):
         head = f"[{number}/{len(runs)}] {run}"
         if run.metrics() is not None:
@@ -124,12 +126,16 @@ def train_and_test_all(runs: Sequence[Run]) -> bool:
         failure = train_and_test(run)
         if failure is not None:
             print(f"failed: {failure}", file=sys.stderr, flush=True)
-            well = False
-    return well
+            succeeded = False
+    return succeeded
 
 
 def collect(runs: Sequence[Run], args: argparse.Namespace, swept: dict[str, list]) -> bool:
-    """Write and print the table and the plot; returns whether no run is missing."""
+    """Write the table and the plot and print the table; returns whether no run is missing."""
+    from sweeps.report import draw, headline_metrics, markdown, write_csv
+
+    from mmdet_lesion.io import atomic_write
+
     measured = [(run, run.metrics()) for run in runs]
     results = [(run, metrics) for run, metrics in measured if metrics is not None]
     missing = [run for run, metrics in measured if metrics is None]
@@ -152,6 +158,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse_args(words)
+
+    from sweeps.runs import Launch, default_work_dir, parse_values, plan_runs
+
+    from mmdet_lesion import InputError
+
     try:
         swept = parse_values(args.settings)
         args.work_dir = args.work_dir or default_work_dir(args.config, swept)
@@ -172,13 +183,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             words[words.index("--commands")] = "--collect"
             print(shlex.join([sys.executable, str(Path(__file__)), *words]))
             return 0
-        well = args.collect or train_and_test_all(runs)
-        return 0 if collect(runs, args, swept) and well else 1
+        succeeded = args.collect or train_and_test_all(runs)
+        return 0 if collect(runs, args, swept) and succeeded else 1
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("interrupted; run the same command again to continue", file=sys.stderr)
         return 130
 
 

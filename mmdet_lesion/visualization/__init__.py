@@ -1,4 +1,4 @@
-"""Overlays, painted test volumes, FROC plots and plots of sweeps."""
+"""Overlays on slices, the visualization hook and FROC plots."""
 
 import lazy_loader
 
@@ -9,6 +9,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "froc_plot": ["plot_froc"],
         "lesion_visualization_hook": ["LesionVisualizationHook"],
         "overlay": ["draw_lesion_overlay", "save_montage", "window_to_uint8"],
-        "sweep_plot": ["SweepLine", "plot_sweep"],
     },
 )

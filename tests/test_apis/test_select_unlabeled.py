@@ -94,6 +94,7 @@ def test_the_tool(load_tool, untrained, luna16_store, tmp_path, capsys):
     assert "3 of 6 scans kept" in capsys.readouterr().out
     assert len(json.loads(out.read_text())["data_list"]) == 3
     out.unlink()
-    assert tool.main([*command, "--score-thr", "1.5"]) == 1
+    command[0] = "nothing.py"
+    assert tool.main(command) == 2
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: ")
     assert not out.exists()

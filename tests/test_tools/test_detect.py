@@ -1,4 +1,4 @@
-"""tools/detect.py as a user calls it: exit status, messages, files, going on after a stop."""
+"""tools/detect.py as a user calls it: exit status, messages, files, repeated runs."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from mmdet.registry import MODELS
 from mmengine import Config
 from mmengine.registry import init_default_scope
 
+from mmdet_lesion.apis.exports import FILES
 from mmdet_lesion.structures import Volume
 
 
@@ -45,7 +46,7 @@ def scan(tmp_path):
 def test_one_scan_in_a_process_of_its_own(root, model, scan, tmp_path):
     done = subprocess.run(
         [sys.executable, "tools/detect.py", scan, *model, "--out", tmp_path / "out",
-         "--score-thr", "0.1", "--batch", "2", "--export", "json,csv,slicer,nifti"],
+         "--score-thr", "0.1", "--batch-size", "2", "--export", "json,csv,slicer,nifti"],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         cwd=root, capture_output=True, text=True,
     )  # fmt: skip
@@ -97,9 +98,6 @@ def test_a_list_in_which_some_fail_and_going_on(tool, model, scan, tmp_path, cap
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--export", "json,pdf"], "'pdf' is no export"),
-        (["--score-thr", "7"], "the score threshold is 7.0; expected 0 to 1"),
-        (["--batch", "0"], "the batch size is 0"),
         (["--checkpoint", "nothing.pth"], "nothing.pth is not there"),
         (["--config", "nothing.py"], "nothing.py is not there"),
         (["--device", "abacus"], "the device 'abacus' cannot be used here"),
@@ -112,6 +110,25 @@ def test_wrong_arguments(tool, model, scan, tmp_path, capsys, words, expected):
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
     assert expected in line
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--export", "json,pdf"], "argument --export: 'pdf' is no export"),
+        (["--score-thr", "7"], "argument --score-thr: '7' is not a number from 0 to 1"),
+        (["--batch-size", "0"], "argument --batch-size: '0' is not a whole number of 1 or more"),
+    ],
+)
+def test_wrong_values_are_refused_with_the_name_of_the_flag(tool, model, capsys, words, expected):
+    with pytest.raises(SystemExit) as stopped:
+        tool.main(["scan.nii", *model, "--out", "out", *words])
+    assert stopped.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_every_export_can_be_asked_for(tool):
+    assert tuple(FILES) == tool.EXPORTS
 
 
 def test_a_scan_that_is_not_there(tool, model, tmp_path, capsys):

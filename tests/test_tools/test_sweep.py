@@ -8,6 +8,7 @@ import sys
 import cv2
 import pytest
 from mmengine.config import DictAction
+from sweeps import runs
 
 # Stand in for tools/train.py and tools/test.py, which take seconds to start. A training leaves a
 # checkpoint, then fails where the rate is 9; a test measures what the rate and the seed are.
@@ -121,7 +122,7 @@ def test_a_failing_run_leaves_the_others_and_goes_on(tool, stubs, capsys):
 
 
 def test_the_best_checkpoint_is_tested(tool, stubs):
-    (run,) = tool.plan_runs(stubs / "tiny.py", {"optimizer.rate": [1]}, stubs / "out")
+    (run,) = runs.plan_runs(stubs / "tiny.py", {"optimizer.rate": [1]}, stubs / "out")
     assert run.checkpoint is None
     run.folder.mkdir(parents=True)
     # Written from another working directory.
@@ -134,10 +135,10 @@ def test_the_best_checkpoint_is_tested(tool, stubs):
 def test_the_commands_of_a_cluster_do_the_same(tool, stubs, capsys):
     words = ["optimizer.rate=1,2", "--seeds", "0", "1", "--amp"]
     assert sweep(tool, *words, "--commands") == 0
-    *runs, last = capsys.readouterr().out.splitlines()
-    assert len(runs) == 4
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
     assert not list(stubs.glob("out/*"))
-    for line in runs:
+    for line in lines:
         train, test = (shlex.split(part) for part in line.split(" && "))
         assert train[:2] == [sys.executable, str(stubs / "tools" / "train.py")]
         assert "--amp" in train and "--amp" not in test
@@ -155,7 +156,7 @@ def test_the_commands_of_a_cluster_do_the_same(tool, stubs, capsys):
 
 
 def test_the_best_checkpoint_is_tested_by_the_commands(tool, stubs):
-    (run,) = tool.plan_runs(stubs / "tiny.py", {"optimizer.rate": [1]}, stubs / "with space")
+    (run,) = runs.plan_runs(stubs / "tiny.py", {"optimizer.rate": [1]}, stubs / "with space")
     run.folder.mkdir(parents=True)
     (run.folder / "best_cpm_iter_2.pth").write_text("best")
     subprocess.run(["bash", "-c", run.shell_command()], check=True)
@@ -229,11 +230,10 @@ def test_unknown_config(tool, stubs, capsys):
         ("[]", [[]]),
     ],
 )
-def test_values_are_those_of_cfg_options(tool, text, values):
-    parsed = tool.parse_values([f"key={text}"])["key"]
+def test_values_are_those_of_cfg_options(text, values):
+    parsed = runs.parse_values([f"key={text}"])["key"]
     assert parsed == values
-    value_text = sys.modules["sweeps.runs"].value_text
-    assert [DictAction._parse_iterable(value_text(value)) for value in parsed] == values
+    assert [DictAction._parse_iterable(runs.value_text(value)) for value in parsed] == values
 
 
 def commands_of(readme):

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of the backbones of configs, for one window of slices.
+"""Count parameters and multiply-adds of the backbones of configs for one slice stack.
 
 Example:
     python tools/analysis_tools/backbone_complexity.py configs/partial_label/a3d_7slice.py
@@ -9,17 +9,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from mmdet.registry import MODELS
-from mmengine import Config
-from mmengine.analysis import get_model_complexity_info
-from mmengine.registry import init_default_scope
-from rich.console import Console
-from rich.table import Table
-
-import mmdet_lesion  # noqa: F401  registers the modules that configs name
+from mmdet_lesion.command_line import config_file, positive
 
 
 def complexity(config: Path, shape: tuple[int, int]) -> tuple[int, int]:
@@ -32,15 +25,23 @@ def complexity(config: Path, shape: tuple[int, int]) -> tuple[int, int]:
     Returns:
         Parameters, and multiply-adds of convolutions and matrix products.
     """
+    import torch
+    from mmdet.registry import MODELS
+    from mmengine import Config
+    from mmengine.analysis import get_model_complexity_info
+    from mmengine.registry import init_default_scope
+
+    import mmdet_lesion  # noqa: F401  registers the modules that configs name
+
     settings = Config.fromfile(config).model.backbone
-    # Recomputing and downloaded weights change neither.
+    # Neither depends on checkpointing or pre-trained weights.
     settings.update(with_cp=False, init_cfg=None)
     init_default_scope("mmdet")
     model = MODELS.build(settings).eval()
     inputs = [torch.zeros(1, model.num_slices, *shape)]
     if getattr(model, "uses_thickness", False):
         inputs.append(torch.ones(1))
-    # It would name every operator that it does not count, the elementwise ones.
+    # mmengine warns of every elementwise operator that it does not count.
     logging.disable(logging.WARNING)
     with torch.no_grad():
         found = get_model_complexity_info(
@@ -50,19 +51,32 @@ def complexity(config: Path, shape: tuple[int, int]) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()), int(found["flops"])
 
 
-def main(args: list[str] | None = None) -> int:
-    """Print a table."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; returns the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("configs", type=Path, nargs="+", help="configs whose backbones to count")
-    parser.add_argument("--shape", type=int, nargs=2, default=(512, 512), metavar=("H", "W"))
-    options = parser.parse_args(args)
-    height, width = options.shape
-    table = Table(title=f"backbones on one window of {height} x {width} slices")
+    parser.add_argument(
+        "configs", type=config_file, nargs="+", metavar="CONFIG", help="configs of detectors"
+    )
+    parser.add_argument(
+        "--shape",
+        type=positive,
+        nargs=2,
+        default=(512, 512),
+        metavar=("H", "W"),
+        help="height and width of the slices (default: 512 512)",
+    )
+    args = parser.parse_args(argv)
+
+    from rich.console import Console
+    from rich.table import Table
+
+    height, width = args.shape
+    table = Table(title=f"backbones on one stack of {height} x {width} slices")
     for column in ("config", "parameters, M", "multiply-adds, G"):
         table.add_column(column, justify="left" if column == "config" else "right")
-    for config in options.configs:
+    for config in args.configs:
         parameters, flops = complexity(config, (height, width))
         table.add_row(config.stem, f"{parameters / 1e6:.2f}", f"{flops / 1e9:.1f}")
     Console().print(table)

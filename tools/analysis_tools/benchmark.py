@@ -7,12 +7,12 @@ Examples:
     python tools/analysis_tools/benchmark.py luna16
     python tools/analysis_tools/benchmark.py crop
     python tools/analysis_tools/benchmark.py nms3d
-    python tools/analysis_tools/benchmark.py memory3d --patch 160 --batch 1 2 4
+    python tools/analysis_tools/benchmark.py memory3d --patch 160 --batch-size 1 2 4
     python tools/analysis_tools/benchmark.py mixing
     python tools/analysis_tools/benchmark.py inference
     python tools/analysis_tools/benchmark.py memory
     python tools/analysis_tools/benchmark.py gpu
-    python tools/analysis_tools/benchmark.py gpu --device cpu --size 128 --patch 48 --batch 2
+    python tools/analysis_tools/benchmark.py gpu --device cpu --size 128 --patch 48 --batch-size 2
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Paint what a checkpoint mined on training slices, or detected on test volumes, as one PNG.
+"""Draw the lesions that a model mines on training slices or detects on test volumes, as one PNG.
 
 Example::
 
@@ -8,28 +8,48 @@ Example::
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from mmdet_lesion import InputError
-from mmdet_lesion.apis import detected_overlays, mined_overlays
-from mmdet_lesion.visualization import save_montage
+from mmdet_lesion.command_line import config_file, positive
 
 
-def main() -> int:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", type=config_file, help="config of the detector")
+    parser.add_argument("checkpoint", help="checkpoint of the detector")
+    parser.add_argument(
+        "--what",
+        choices=("mined", "detected"),
+        default="detected",
+        help="lesions to draw (default: %(default)s)",
+    )
+    parser.add_argument("--out", required=True, help="PNG file to write")
+    parser.add_argument(
+        "--num", type=positive, default=12, help="number of slices (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, cuda:0 and so on (default: %(default)s)"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("config")
-    parser.add_argument("checkpoint")
-    parser.add_argument("--what", choices=("mined", "detected"), default="detected")
-    parser.add_argument("--out", required=True, help="the PNG to write")
-    parser.add_argument("--num", type=int, default=12, help="slices to paint")
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    paint = mined_overlays if args.what == "mined" else detected_overlays
+    args = parse_args(argv)
+
+    from mmdet_lesion import InputError
+    from mmdet_lesion.apis import detected_overlays, mined_overlays
+    from mmdet_lesion.visualization import save_montage
+
+    draw = mined_overlays if args.what == "mined" else detected_overlays
     try:
-        pictures = paint(args.config, args.checkpoint, num=args.num, device=args.device)
+        pictures = draw(str(args.config), args.checkpoint, num=args.num, device=args.device)
     except (InputError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2
     save_montage(pictures, args.out)
     return 0
 

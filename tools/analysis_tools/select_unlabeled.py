@@ -1,50 +1,61 @@
-"""Keep the scans of an unlabelled pool in which a detector is sure of a nodule.
+"""Select the scans of an unlabeled pool in which a detector finds a nodule with a high score.
 
 POOL is a folder that tools/dataset_converters/nlst.py wrote, or a list in its annotations. The list
 that is written names the same volumes: train on it with the pool as data_root.
 
 Example::
 
-    python tools/analysis_tools/select_unlabeled.py configs/focalmix/CONFIG.py CKPT data/nlst \
-        --score-thr 0.8 --out data/nlst/annotations/selected.json
+    python tools/analysis_tools/select_unlabeled.py configs/focalmix/CONFIG.py CHECKPOINT \
+        data/nlst --score-thr 0.8 --out data/nlst/annotations/selected.json
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from mmdet_lesion import InputError
-from mmdet_lesion.apis import select_unlabeled
-from mmdet_lesion.io import write_json
+from mmdet_lesion.command_line import config_file, fraction, positive
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config")
-    parser.add_argument("checkpoint")
-    parser.add_argument("pool")
-    parser.add_argument("--score-thr", type=float, default=0.8, help="(default: 0.8)")
-    parser.add_argument("--out", required=True, help="the JSON to write")
-    parser.add_argument("--num", type=int, help="look at so many scans (default: all)")
-    parser.add_argument("--device", default="cpu")
-    options = parser.parse_args(args)
+    parser.add_argument("config", type=config_file, help="config of the detector")
+    parser.add_argument("checkpoint", help="checkpoint of the detector")
+    parser.add_argument("pool", help="converted pool, or a list of its scans")
+    parser.add_argument(
+        "--score-thr",
+        type=fraction,
+        default=0.8,
+        help="lowest score of a scan's best detection (default: %(default)s)",
+    )
+    parser.add_argument("--out", required=True, help="JSON file to write")
+    parser.add_argument("--num", type=positive, help="number of scans to predict (default: all)")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, cuda:0 and so on (default: %(default)s)"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; returns the exit status."""
+    args = parse_args(argv)
+
+    from mmdet_lesion import InputError
+    from mmdet_lesion.apis import select_unlabeled
+    from mmdet_lesion.io import write_json
+
     try:
         content = select_unlabeled(
-            options.config,
-            options.checkpoint,
-            options.pool,
-            options.score_thr,
-            options.num,
-            options.device,
+            str(args.config), args.checkpoint, args.pool, args.score_thr, args.num, args.device
         )
-        write_json(options.out, content)
+        write_json(args.out, content)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2
     info = content["info"]
-    print(f"{info['kept']} of {info['scans']} scans kept: {options.out}")
+    print(f"{info['kept']} of {info['scans']} scans kept: {args.out}")
     return 0
 
 

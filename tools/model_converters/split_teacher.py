@@ -1,10 +1,10 @@
-"""Write the teacher and the student of a mean-teacher checkpoint as two files to test or ship.
+"""Write the teacher and the student of a mean-teacher checkpoint to separate files.
 
 Example::
 
     python tools/model_converters/split_teacher.py work_dirs/run/iter_80000.pth --out work_dirs/run
 
-writes ``teacher.pth`` and ``student.pth``, without optimiser and random states.
+writes ``teacher.pth`` and ``student.pth``, without optimizer and random states.
 """
 
 import argparse
@@ -12,18 +12,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-import mmdet_lesion  # noqa: F401  tells torch which classes a checkpoint may contain
-from mmdet_lesion.io.atomic import atomic_write
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint of a mean-teacher training")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     args = parser.parse_args(argv)
+
+    import torch
+
+    import mmdet_lesion  # noqa: F401  allows torch to load the classes that checkpoints contain
+    from mmdet_lesion.io import atomic_write
+
     if not args.checkpoint.is_file():
         print(f"error: {args.checkpoint} does not exist", file=sys.stderr)
         return 1

@@ -14,16 +14,16 @@ from pycocotools import mask as coco_mask
 
 from mmdet_lesion import InputError
 from mmdet_lesion.datasets.converters import Conversion, Luna16Conversion
-from mmdet_lesion.datasets.phantoms import (
+from mmdet_lesion.io import SUFFIX, open_volume, read_json, save_volume, write_json
+from mmdet_lesion.io.coco import read_annotation_file
+from mmdet_lesion.io.data_list import data_list_file, read_data_list, scan_entry
+from mmdet_lesion.structures import Geometry, Volume, voxels_to_published
+from mmdet_lesion.synthesis import (
     Luna16PhantomConfig,
     PhantomConfig,
     make_deeplesion,
     make_luna16,
 )
-from mmdet_lesion.io import SUFFIX, open_volume, read_json, save_volume, write_json
-from mmdet_lesion.io.coco import read_annotation_file
-from mmdet_lesion.io.data_list import data_list_file, read_data_list, scan_entry
-from mmdet_lesion.structures import Geometry, Volume, voxels_to_published
 
 __all__ = ["Handful", "crop_scans", "crop_slices", "phantom_scans", "phantom_slices"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import atomic_write
-from mmdet_lesion.visualization import SweepLine, plot_sweep
 
+from .plot import SweepLine, plot_sweep
 from .runs import Run, value_text
 
 #: What a detector is compared by: the headlines of this project's metrics and of COCO's.

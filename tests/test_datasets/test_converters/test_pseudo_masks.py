@@ -6,7 +6,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from mmdet_lesion.datasets.converters.pseudo_masks import encode_mask, pseudo_mask
-from mmdet_lesion.datasets.phantoms.recist import recist_axes
+from mmdet_lesion.synthesis.recist import recist_axes
 
 WINDOW = (-175.0, 275.0)
 

@@ -110,7 +110,7 @@ def test_memory_of_a_step_grows_with_the_patch_and_is_estimated(
     assert 3 * sizes[0] < sizes[1] < 9 * sizes[0]
     checked = memory3d.step_peak(config, 64, 1, False, True, "cpu")
     assert checked < sizes[1]
-    args = ["memory3d", "--config", str(config), "--patch", "160", "--batch", "1", "2"]
+    args = ["memory3d", "--config", str(config), "--patch", "160", "--batch-size", "1", "2"]
     if not torch.cuda.is_available():
         assert benchmark.main([*args, "--probe", "32", "48"]) == 0
         text = capsys.readouterr().out
@@ -224,7 +224,7 @@ def narrow_rows(root, tmp_path_factory):
 
 
 def test_steps_of_the_main_rows_are_measured(benchmark, narrow_rows, tmp_path, capsys):
-    args = ["gpu", "--device", "cpu", "--size", "64", "--patch", "32", "--batch", "2"]
+    args = ["gpu", "--device", "cpu", "--size", "64", "--patch", "32", "--batch-size", "2"]
     args += ["--workers", "0", "--warmup", "1", "--steps", "2", "--data", str(tmp_path / "data")]
     args += ["--out", str(tmp_path)]
     for path in narrow_rows:

@@ -195,7 +195,7 @@ def measure_steps(
         folder / "work_dir",
         precision,
         options.warmup + options.steps,
-        options.batch,
+        options.batch_size,
         options.workers,
     )
     record = StepRecord(device, options.warmup)
@@ -406,6 +406,6 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     gpu.add_argument("--patch", type=int, default=FULL_PATCH, help="edge of patches")
     gpu.add_argument("--agreement-patch", type=int, default=96, help="edge for the CPU's sake")
     gpu.add_argument("--no-agreement", dest="agreement", action="store_false")
-    gpu.add_argument("--batch", type=int, help="batch size in place of the config's")
+    gpu.add_argument("--batch-size", type=int, help="batch size in place of the config's")
     gpu.add_argument("--workers", type=int, help="loading processes in place of the config's")
     gpu.set_defaults(run=run_gpu)

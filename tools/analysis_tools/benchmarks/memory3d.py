@@ -85,17 +85,19 @@ def run_memory3d(options: argparse.Namespace) -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     how = torch.cuda.get_device_name() if device == "cuda" else "estimated from CPU steps"
     title = f"one training step on patches of {options.patch} voxels, {how}"
-    table = table_of(title, "settings", *(f"batch {batch}, GiB" for batch in options.batch))
+    table = table_of(title, "settings", *(f"batch {batch}, GiB" for batch in options.batch_size))
     for amp, with_cp in ((False, False), (True, False), (False, True), (True, True)):
         settings = dict(config=options.config, amp=amp, with_cp=with_cp, device=device)
         if device == "cuda":
-            peaks = [step_peak(patch=options.patch, batch=b, **settings) for b in options.batch]
+            peaks = [
+                step_peak(patch=options.patch, batch=b, **settings) for b in options.batch_size
+            ]
         else:
             # What grows with the patches, and what does not: two sizes tell them apart.
             small, large = (step_peak(patch=edge, batch=1, **settings) for edge in options.probe)
             low, high = (edge**3 for edge in options.probe)
             slope = (large - small) / (high - low)
-            peaks = [small + slope * (b * options.patch**3 - low) for b in options.batch]
+            peaks = [small + slope * (b * options.patch**3 - low) for b in options.batch_size]
         names = [name for name, on in (("AMP", amp), ("checkpointing", with_cp)) if on]
         label = " and ".join(names) or "float32"
         table.add_row(label, *(f"{peak / 2**30:.1f}" for peak in peaks))
@@ -108,7 +110,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     memory = commands.add_parser("memory3d", help="peak memory of a training step of FocalMix")
     memory.add_argument("--config", type=Path, default=FOCALMIX, help="whose model is measured")
     memory.add_argument("--patch", type=int, default=160, help="edge in voxels (default: 160)")
-    memory.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4], help="patches")
+    memory.add_argument("--batch-size", type=int, nargs="+", default=[1, 2, 4], help="patches")
     memory.add_argument(
         "--probe",
         type=int,

@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmdet_lesion import InputError
 from mmdet_lesion.datasets.converters import Conversion, Luna16Conversion
-from mmdet_lesion.datasets.phantoms import (
+from mmdet_lesion.synthesis import (
     Luna16PhantomConfig,
     PhantomConfig,
     make_deeplesion,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...errors import InputError
+from ..errors import InputError
 
 __all__ = ["check_settings"]
 

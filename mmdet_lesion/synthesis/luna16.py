@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...io.atomic import atomic_write, write_json
-from ...io.metaimage import write_metaimage
-from ...structures.volume import Volume
+from ..io.atomic import atomic_write, write_json
+from ..io.metaimage import write_metaimage
+from ..structures.volume import Volume
 from .anatomy import WIDTH, Body, paint_body
 from .canvas import Canvas
 from .image import finish

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.phantoms import Luna16PhantomConfig
-from mmdet_lesion.datasets.phantoms.anatomy import Body, paint_body
-from mmdet_lesion.datasets.phantoms.canvas import Canvas, Tissue
-from mmdet_lesion.datasets.phantoms.nodules import LungSpace, place_findings, place_nodules
+from mmdet_lesion.synthesis import Luna16PhantomConfig
+from mmdet_lesion.synthesis.anatomy import Body, paint_body
+from mmdet_lesion.synthesis.canvas import Canvas, Tissue
+from mmdet_lesion.synthesis.nodules import LungSpace, place_findings, place_nodules
 
 CONFIG = Luna16PhantomConfig(
     volumes=1, nodules=(3, 3), diameter=(8.0, 16.0), subsolid=0.0, juxtapleural=0.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import InputError
+from ..errors import InputError
 from .anatomy import WIDTH, Body
 from .config import FIRST_LEVEL, TYPE_LEVELS, PhantomConfig
 

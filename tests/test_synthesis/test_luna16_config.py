@@ -1,7 +1,7 @@
 import pytest
 
-from mmdet_lesion.datasets.phantoms import Luna16PhantomConfig
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.synthesis import Luna16PhantomConfig
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...errors import InputError
+from ..errors import InputError
 from .checks import check_settings
 
 __all__ = ["Luna16PhantomConfig"]

@@ -1,6 +1,6 @@
 import pytest
 
-from mmdet_lesion.datasets.phantoms import PhantomConfig, make_deeplesion
+from mmdet_lesion.synthesis import PhantomConfig, make_deeplesion
 
 TINY = PhantomConfig(
     volumes=7,

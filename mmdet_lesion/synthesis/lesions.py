@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ...errors import InputError
+from ..errors import InputError
 from .canvas import Canvas, Tissue
 from .config import PhantomConfig
 from .recist import recist_axes

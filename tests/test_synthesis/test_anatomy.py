@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.phantoms.anatomy import Body, paint_body
-from mmdet_lesion.datasets.phantoms.canvas import Canvas, Tissue
+from mmdet_lesion.synthesis.anatomy import Body, paint_body
+from mmdet_lesion.synthesis.canvas import Canvas, Tissue
 
 
 @pytest.fixture(scope="module")

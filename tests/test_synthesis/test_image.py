@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.phantoms.canvas import Canvas, Tissue
-from mmdet_lesion.datasets.phantoms.image import finish
+from mmdet_lesion.synthesis.canvas import Canvas, Tissue
+from mmdet_lesion.synthesis.image import finish
 
 
 def test_noise_has_its_size_and_neighbours_are_alike():

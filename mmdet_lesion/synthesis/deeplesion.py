@@ -26,9 +26,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ...io.atomic import write_json
-from ...io.dl_info import DLInfoRow, write_dl_info
-from ...io.harvester import write_ground_truth
+from ..io.atomic import write_json
+from ..io.dl_info import DLInfoRow, write_dl_info
+from ..io.harvester import write_ground_truth
 from .anatomy import DEPTH, WIDTH, Body, paint_body
 from .canvas import Canvas
 from .config import LAST_LEVEL, PhantomConfig

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...errors import InputError
-from ...io import LESION_TYPES
+from ..errors import InputError
+from ..io import LESION_TYPES
 from .checks import check_settings
 
 FIRST_LEVEL, LAST_LEVEL = 15.0, 600.0

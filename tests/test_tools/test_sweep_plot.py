@@ -1,8 +1,7 @@
 import cv2
 import pytest
 from matplotlib.figure import Figure
-
-from mmdet_lesion.visualization import SweepLine, plot_sweep
+from sweeps.plot import SweepLine, plot_sweep
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from mmdet_lesion.datasets.phantoms import PhantomConfig
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.synthesis import PhantomConfig
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.phantoms import PhantomConfig, plan_volumes
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.synthesis import PhantomConfig, plan_volumes
 
 CONFIG = PhantomConfig(120, seed=2, split=(84, 18, 18), slices=(20, 40))
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.phantoms import PhantomConfig
-from mmdet_lesion.datasets.phantoms.anatomy import Body, paint_body
-from mmdet_lesion.datasets.phantoms.canvas import Canvas, Tissue
-from mmdet_lesion.datasets.phantoms.lesions import LesionShape, place_lesions
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.synthesis import PhantomConfig
+from mmdet_lesion.synthesis.anatomy import Body, paint_body
+from mmdet_lesion.synthesis.canvas import Canvas, Tissue
+from mmdet_lesion.synthesis.lesions import LesionShape, place_lesions
 
 BODY = Body.draw(np.random.SeedSequence(1))
 

@@ -1,4 +1,4 @@
-"""Metrics over the values of a setting."""
+"""Plot of metrics over the values of a setting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 
 __all__ = ["SweepLine", "plot_sweep"]
 
-# So many ticks with their numbers fit under an axis.
+# Number of labeled ticks that fit under an axis.
 _MAX_TICKS = 12
 
 
@@ -45,7 +45,7 @@ def plot_sweep(
     """Draw metrics in percent over a setting.
 
     Numbers lie on a linear axis, or on a logarithmic one where they are positive and span a factor
-    of 100 or more; other values are put side by side.
+    of 100 or more; other values are spaced evenly.
 
     Args:
         lines: Metric → its lines.
@@ -99,7 +99,7 @@ def _draw(
         color = drawn[0].get_color()
     if baseline is not None:
         label, percent = baseline
-        # One line: in its color. Several: it is everyone's baseline.
+        # In the color of a single line; black where several lines share the baseline.
         axes.axhline(
             percent,
             linestyle="--",

@@ -14,7 +14,7 @@ from typing import TypeVar
 import cv2
 from tqdm import tqdm
 
-from ...errors import InputError
+from ..errors import InputError
 
 __all__ = ["SETTINGS_FILE", "new_folder", "render_all"]
 

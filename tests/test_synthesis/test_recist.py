@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.phantoms.recist import recist_axes
+from mmdet_lesion.synthesis.recist import recist_axes
 
 
 def ellipse(a, b, angle, size=161):

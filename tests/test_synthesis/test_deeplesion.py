@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.phantoms import make_deeplesion, plan_volumes, render_volume
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.dl_info import read_dl_info
 from mmdet_lesion.io.harvester import read_ground_truth
+from mmdet_lesion.synthesis import make_deeplesion, plan_volumes, render_volume
 
 HEADER = (
     "File_name,Patient_index,Study_index,Series_ID,Key_slice_index,Measurement_coordinates,"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.phantoms.canvas import Canvas, Tissue, curve
+from mmdet_lesion.synthesis.canvas import Canvas, Tissue, curve
 
 SHAPE, SPACING = (21, 64, 64), (2.0, 2.0, 3.0)
 
