@@ -12,7 +12,8 @@ from mmengine.registry import Registry
 __all__ = ["REGISTRIES"]
 
 REGISTRIES = {
-    name: Registry(parent.name, parent=parent, scope="mmdet_lesion", locations=["mmdet_lesion"])
+    # A lookup searches the parents without importing their locations.
+    name: Registry(parent.name, parent=parent, scope="mmdet_lesion", locations=parent._locations)
     for name, parent in vars(mmdet.registry).items()
     if isinstance(parent, Registry)
 }

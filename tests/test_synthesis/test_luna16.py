@@ -5,12 +5,8 @@ import numpy as np
 import pytest
 
 from mmdet_lesion.errors import InputError
-<<<<<<< HEAD:tests/test_datasets/test_phantoms/test_luna16.py
 from mmdet_lesion.io.metaimage import metaimage_data_file, read_metaimage
-=======
-from mmdet_lesion.io.metaimage import read_metaimage, read_metaimage_header
 from mmdet_lesion.synthesis import Luna16PhantomConfig, make_luna16, render_scan
->>>>>>> h-pack:tests/test_synthesis/test_luna16.py
 
 from .test_deeplesion import digests
 
