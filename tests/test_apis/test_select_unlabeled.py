@@ -82,7 +82,7 @@ def test_nothing_to_keep(untrained, luna16_store, tmp_path):
     empty = tmp_path / "annotations" / "unlabeled.json"
     empty.parent.mkdir()
     empty.write_text(json.dumps(dict(metainfo=dict(classes=["lesion"]), data_list=[])))
-    with pytest.raises(InputError, match="'data_list' is empty"):
+    with pytest.raises(InputError, match="data_list is empty"):
         select_unlabeled(*untrained, str(tmp_path), progress=False)
 
 
