@@ -67,7 +67,9 @@ def plan(config: Path, seed: int, args: argparse.Namespace) -> Rehearsal:
         changes.append("mixed precision")
     # Rows that differ in what a rehearsal replaces, such as lists of scans, are one.
     parts = {name: cfg.get(name) for name in _DECISIVE}
-    text = Config(parts).pretty_text.replace(str(folder), "") + args.device
+    # Not by pretty_text, whose line breaks depend on the length of the folder's name.
+    text = json.dumps(Config(parts).to_dict(), sort_keys=True, default=str)
+    text = text.replace(str(folder), "") + args.device
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     return Rehearsal(_name(config), seed, folder, cfg, changes, key)
 
