@@ -18,8 +18,8 @@ from ..io import (
     read_coco_results,
     read_detections,
     read_ground_truth,
+    read_luna16_detections,
     read_luna16_findings,
-    read_luna16_marks,
     read_luna16_series,
 )
 from ..io.coco import LESION_SOURCES, read_annotation_file
@@ -188,18 +188,17 @@ def _strata(
     recist: str,
     box: str,
 ) -> dict[str, list[str]]:
-    """Labels by what all lesions have: RECIST marks or boxes, a slice interval, a type."""
+    """Labels by what all lesions have: RECIST measurements or boxes, a slice interval, a type."""
     planes = [spacing[:2] for spacing in spacings]
     try:
-        # One measure for all lesions: boxes are padded marks, and larger.
+        # One measure for all lesions: boxes are padded measurements, and larger.
         if all(recist in entry for entry in annotations):
             sizes = longer_diameters([entry[recist] for entry in annotations], planes)
         else:
             sizes = longer_sides([entry[box] for entry in annotations], planes)
     except (TypeError, ValueError):
         raise InputError(
-            f"{path} has a mark, box or spacing of a wrong length; expected four points, four "
-            "numbers and a spacing x, y, z"
+            f"{path} has a measurement, box or spacing of a wrong length; expected 8, 4 and 3 numbers"
         ) from None
     strata = {"size": size_labels(sizes)}
     types = type_labels(entry.get("lesion_type", -1) for entry in annotations)
@@ -279,7 +278,7 @@ def luna16_case(
 
     Args:
         path: ``annotations.csv``.
-        excluded: ``annotations_excluded.csv``; without it marks on such findings are false
+        excluded: ``annotations_excluded.csv``; without it detections on them are false
             positives.
         series: ``seriesuids.csv``, the scans that count, or several such lists, whose union
             counts; nodules of other scans are left out.
@@ -303,7 +302,7 @@ def luna16_case(
     sizes = np.concatenate(list(nodules.values()))[:, 3]
     return Case(
         path,
-        lambda file: read_luna16_marks(file, known),
+        lambda file: read_luna16_detections(file, known),
         lambda found: luna16_froc(found, nodules, findings, series=names),
         strata={"size": nodule_size_labels(sizes)},
     )

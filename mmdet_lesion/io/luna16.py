@@ -18,9 +18,9 @@ from .atomic import atomic_write
 
 __all__ = [
     "read_luna16_findings",
-    "read_luna16_marks",
+    "read_luna16_detections",
     "read_luna16_series",
-    "write_luna16_marks",
+    "write_luna16_detections",
     "write_luna16_series",
 ]
 
@@ -80,7 +80,9 @@ def read_luna16_findings(path: str | os.PathLike, *, unique: bool) -> dict[str, 
     return _by_series(series, values)
 
 
-def read_luna16_marks(path: str | os.PathLike, known: Collection[str]) -> dict[str, np.ndarray]:
+def read_luna16_detections(
+    path: str | os.PathLike, known: Collection[str]
+) -> dict[str, np.ndarray]:
     """Read a submission.
 
     Args:
@@ -114,15 +116,15 @@ def read_luna16_marks(path: str | os.PathLike, known: Collection[str]) -> dict[s
     return _by_series(series, values)
 
 
-def write_luna16_marks(path: str | os.PathLike, marks: Mapping[str, np.ndarray]) -> None:
+def write_luna16_detections(path: str | os.PathLike, detections: Mapping[str, np.ndarray]) -> None:
     """Write a submission atomically; numbers are written so that they are read back exactly.
 
     Args:
         path: The table.
-        marks: ``{series: (n, 4)}`` rows ``[x, y, z, probability]``, world mm.
+        detections: ``{series: (n, 4)}`` rows ``[x, y, z, probability]``, world mm.
     """
     lines = [",".join((_SERIES, *_POINT, "probability"))]
-    for series, rows in marks.items():
+    for series, rows in detections.items():
         values = np.asarray(rows, dtype=np.float64).reshape(-1, 4).tolist()
         lines += [",".join((series, *map(repr, row))) for row in values]
     with atomic_write(path) as temporary:

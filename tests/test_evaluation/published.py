@@ -119,7 +119,7 @@ def read_upper(fps, sensitivity, rate):
     return sensitivity[i] + share * (sensitivity[i + 1] - sensitivity[i])
 
 
-def luna16(candidates, nodules, excluded, series, rates, max_marks=100):
+def luna16(candidates, nodules, excluded, series, rates, max_detections=100):
     """Candidate by candidate and nodule by nodule; the ROC threshold by threshold.
 
     Returns the entries as well: ``(series, is a nodule, probability or None for a missed one)``.
@@ -128,9 +128,9 @@ def luna16(candidates, nodules, excluded, series, rates, max_marks=100):
     counts = dict.fromkeys(("candidates", "ignored", "doubles"), 0)
     for name in series:
         marks = [tuple(map(float, row)) for row in candidates.get(name, [])]
-        if len(marks) > max_marks:
-            first_out = sorted((mark[3] for mark in marks), reverse=True)[max_marks]
-            marks = [mark for mark in marks if mark[3] > first_out][:max_marks]
+        if len(marks) > max_detections:
+            first_out = sorted((mark[3] for mark in marks), reverse=True)[max_detections]
+            marks = [mark for mark in marks if mark[3] > first_out][:max_detections]
         counts["candidates"] += len(marks)
         pool = set(range(len(marks)))
         findings = [(row, True) for row in nodules.get(name, [])]

@@ -115,7 +115,9 @@ def test_boxes_that_cannot_be_measured(tmp_path):
         "annotations": [{"image_id": 1, "bbox": [9, 9, 20, 20]}],
     }
     (tmp_path / "gt.json").write_text(json.dumps(truth))
-    with pytest.raises(InputError, match="gt.json has a mark, box or spacing of a wrong length"):
+    with pytest.raises(
+        InputError, match="gt.json has a measurement, box or spacing of a wrong length"
+    ):
         slice_case(tmp_path / "gt.json")
 
 

@@ -50,7 +50,7 @@ def test_nothing_detected():
         ({}, {}, "holds no scan"),
         ({"x": [[1, 1, 2, 2, 0.5]]}, {"y": []}, "lacks, first 'x'"),
         ({"x": [[1, 1, 2, 2]]}, {"x": []}, "detections of 'x'"),
-        ({}, {"x": [[1, 1, 2]]}, "marks of 'x' hold"),
+        ({}, {"x": [[1, 1, 2]]}, "lesions of 'x' hold"),
         ({"x": [[1, 1, 2, 2, np.nan]]}, {"x": []}, "NaN"),
     ],
 )

@@ -1,6 +1,6 @@
 import pytest
 
-from mmdet_lesion.datasets.converters.luna16_tables import read_findings, read_series
+from mmdet_lesion.converters.luna16_tables import read_findings, read_series
 from mmdet_lesion.errors import InputError
 
 HEADER = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
@@ -24,7 +24,7 @@ def test_rows_and_lines(write):
         ("annotations.csv", 2, "a"),
         ("annotations.csv", 4, "b"),
     ]
-    assert rows[0].centre == (-128.6994211, -175.3, -298.3875064)
+    assert rows[0].center == (-128.6994211, -175.3, -298.3875064)
     assert rows[0].diameter == 5.651470635
 
 
@@ -52,7 +52,7 @@ def test_irrelevant_findings_may_be_repeated_and_unmeasured(write):
 def test_columns_are_found_by_name(write):
     path = write("\ufeffdiameter_mm,x,coordZ,coordY,coordX,seriesuid\n9,0,3,2,1,a\n")
     (row,), _, _ = read_findings(path, {"a"}, True)
-    assert (row.centre, row.diameter) == ((1, 2, 3), 9)
+    assert (row.center, row.diameter) == ((1, 2, 3), 9)
 
 
 @pytest.mark.parametrize(

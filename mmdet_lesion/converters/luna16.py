@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from ...io import Problem, data_list_file, read_metaimage, scan_entry, write_json
-from ...structures import Geometry, Volume
+from ..io import Problem, data_list_file, read_metaimage, scan_entry, write_json
+from ..structures import Geometry, Volume
 from .base import ConversionResult, StoreConversion
 from .execution import Record
 from .luna16_splits import Luna16Splits, ranked
@@ -188,12 +188,12 @@ class Luna16Conversion(StoreConversion):
         (volume,) = record["volumes"]
         geometry = Geometry.from_dict(volume["geometry"])
         nodules = self._nodules.get(uid, [])
-        inside = geometry.contains(np.array([row.centre for row in nodules]).reshape(-1, 3))
+        inside = geometry.contains(np.array([row.center for row in nodules]).reshape(-1, 3))
         corners = geometry.points_to_world([(0, 0, 0), geometry.size]).round(1).tolist()
         for row, is_inside in zip(nodules, inside):
             if not is_inside:
                 text = (
-                    f"the nodule at {list(row.centre)} mm lies outside of its scan, which covers "
+                    f"the nodule at {list(row.center)} mm lies outside of its scan, which covers "
                     f"{corners[0]} to {corners[1]} mm"
                 )
                 self.report.add([row.problem("nodule outside", text)])
@@ -202,8 +202,8 @@ class Luna16Conversion(StoreConversion):
             uid,
             uid,
             geometry,
-            [(*row.centre, row.diameter) for row, ok in zip(nodules, inside) if ok],
-            [(*row.centre, row.diameter) for row in self._excluded.get(uid, ())],
+            [(*row.center, row.diameter) for row, ok in zip(nodules, inside) if ok],
+            [(*row.center, row.diameter) for row in self._excluded.get(uid, ())],
             int(match[1]) if match else None,
         )
 

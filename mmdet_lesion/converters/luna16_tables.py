@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import InputError
-from ...io import Problem
+from ..errors import InputError
+from ..io import Problem
 
 __all__ = ["FindingRow", "read_findings", "read_series"]
 
@@ -25,14 +25,14 @@ class FindingRow:
         file: The table.
         line: Line in it, the header being line 1.
         series: Series UID of the scan.
-        centre: World position ``(x, y, z)`` in mm.
+        center: World position ``(x, y, z)`` in mm.
         diameter: In mm; -1 in the table of irrelevant findings where nobody measured.
     """
 
     file: str
     line: int
     series: str
-    centre: tuple[float, float, float]
+    center: tuple[float, float, float]
     diameter: float
 
     def problem(self, kind: str, text: str) -> Problem:
@@ -127,7 +127,7 @@ def read_findings(
             problem = Problem(path.name, number, str(error), "row skipped", "broken row")
             problems.append(problem)
             continue
-        first = first_lines.setdefault((row.series, row.centre, row.diameter), number)
+        first = first_lines.setdefault((row.series, row.center, row.diameter), number)
         if row.series not in known:
             problems.append(row.problem("unknown scan", f"{row.series} is not among the scans"))
         elif measured and row.diameter <= 0:
