@@ -29,11 +29,11 @@ from typing import Any
 import numpy as np
 
 from ..io import Problem, data_list_file, read_metaimage, scan_entry, write_json
+from ..io.luna16 import FindingRow, read_finding_rows, read_series_rows
 from ..structures import Geometry, Volume
 from .base import ConversionResult, StoreConversion
 from .execution import Record
 from .luna16_splits import Luna16Splits, ranked
-from .luna16_tables import FindingRow, read_findings, read_series
 from .report import StrictError
 from .scan import ScanTask, list_files
 
@@ -116,7 +116,7 @@ class Luna16Conversion(StoreConversion):
         path = self.raw / "seriesuids.csv"
         if not path.is_file():
             return dict.fromkeys(sorted(self._scans))
-        lines, problems = read_series(path)
+        lines, problems = read_series_rows(path)
         self._problems += problems
         for uid in sorted(set(self._scans) - set(lines)):
             where = self._scans.pop(uid).relative_to(self.raw).as_posix()
@@ -129,7 +129,7 @@ class Luna16Conversion(StoreConversion):
         return lines
 
     def _read_findings(self, name: str, measured: bool) -> tuple[dict[str, list[FindingRow]], int]:
-        rows, problems, count = read_findings(self.raw / name, self._lines, measured)
+        rows, problems, count = read_finding_rows(self.raw / name, self._lines, measured)
         self._problems += problems
         findings: dict[str, list[FindingRow]] = defaultdict(list)
         for row in rows:

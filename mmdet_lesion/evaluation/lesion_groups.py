@@ -1,4 +1,4 @@
-"""Which lesions belong together: by size, type and slice interval, and which scans by patient."""
+"""Groups of lesions by size, type and slice interval, and of scans by patient."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _ORDER = (
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
-    """Each label once: small before large, types by their number."""
+    """Sort distinct labels: sizes ascending, types by their number."""
     return sorted(set(labels), key=_ORDER.index)
 
 

@@ -78,7 +78,7 @@ def test_what_does_not_fit_is_named(table, text, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("\n", "lists no series"), ("1.2\n1.3\n1.2\n", r"line 3 lists the series '1.2' of line 1")],
+    [("\n", "names no scan"), ("1.2\n1.3\n1.2\n", r"line 3: 1.2 repeats line 1")],
 )
 def test_series_that_do_not_fit(table, text, message):
     with pytest.raises(InputError, match=message):
@@ -86,7 +86,7 @@ def test_series_that_do_not_fit(table, text, message):
 
 
 def test_no_text_and_no_file(table, tmp_path):
-    with pytest.raises(InputError, match="no CSV of text"):
+    with pytest.raises(InputError, match="is not a text file"):
         read_luna16_findings(table(NODULES, "utf-16"), unique=True)
     with pytest.raises(FileNotFoundError, match="expected a CSV"):
         read_luna16_series(tmp_path / "absent.csv")

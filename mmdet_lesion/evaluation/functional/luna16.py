@@ -33,7 +33,7 @@ def luna16_froc(
     fp_rates: Sequence[float] = LUNA16_FP_RATES,
     mean_rates: Sequence[float] = LUNA16_FP_RATES,
 ) -> FROCResult:
-    """FROC over scans; the headline is the CPM.
+    """Compute the FROC over scans; the mean sensitivity is the CPM.
 
     A detection hits every nodule whose center is less than the nodule's radius away. A nodule takes
     the highest probability of its detections; the others are neither true nor false positives, and
@@ -54,7 +54,7 @@ def luna16_froc(
         max_detections: Limit per scan: a scan with more keeps those with a higher probability than
             the one after the first ``max_detections``. None keeps all.
         fp_rates: Operating points, mean false positives per scan.
-        mean_rates: Those of ``fp_rates`` whose mean sensitivity is the headline.
+        mean_rates: Those of ``fp_rates`` whose sensitivities are averaged.
 
     Returns:
         Operating points (zeros without any detection, NaN without any nodule), curve, counts.
@@ -118,7 +118,7 @@ def _flatten(
         if array.size == 0:
             array = np.empty((0, 4))
         if array.ndim != 2 or array.shape[1] != 4:
-            raise ValueError(f"{what} of {name!r} are no rows of four numbers ({row})")
+            raise ValueError(f"{what} of {name!r} are not rows of four numbers ({row})")
         if not np.isfinite(array).all():
             raise ValueError(f"{what} of {name!r} hold NaN or infinity; expected finite numbers")
         arrays.append(array)

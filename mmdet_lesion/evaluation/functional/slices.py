@@ -28,7 +28,7 @@ def slice_froc(
     fp_rates: Sequence[float] = SLICE_FP_RATES,
     mean_rates: Sequence[float] = SLICE_MEAN_RATES,
 ) -> FROCResult:
-    """FROC over images.
+    """Compute the FROC over images.
 
     A box hits every lesion of its image with an IoU of at least ``iou_thr``; further hits of a
     lesion are neither true nor false positives. Areas count pixels inclusively. Sensitivities are
@@ -42,7 +42,7 @@ def slice_froc(
             lesion count too.
         iou_thr: Minimum IoU of a hit.
         fp_rates: Operating points, mean false positives per image.
-        mean_rates: Those of ``fp_rates`` whose mean sensitivity is the headline.
+        mean_rates: Those of ``fp_rates`` whose sensitivities are averaged.
 
     Returns:
         Operating points (zeros without any detection, NaN without any lesion), curve, counts.

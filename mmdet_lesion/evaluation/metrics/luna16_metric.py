@@ -16,7 +16,7 @@ from mmdet_lesion.io.luna16 import write_luna16_detections, write_luna16_series
 from mmdet_lesion.structures import Geometry
 
 from ..functional import FROCResult, luna16_froc
-from .samples import one_of_each, to_numpy
+from .samples import deduplicate, to_numpy
 
 __all__ = ["Luna16Metric"]
 
@@ -86,7 +86,7 @@ class Luna16Metric(BaseMetric):
         Raises:
             InputError: No scan, no nodule in any scan, or one scan with two ground truths.
         """
-        scans = one_of_each(results, "Luna16Metric", ("scan", "series"), ("nodules", "nodules"))
+        scans = deduplicate(results, "Luna16Metric", ("scan", "series"), ("nodules", "nodules"))
         detections, nodules, excluded = (
             {scan["series"]: scan[key] for scan in scans}
             for key in ("detections", "nodules", "excluded")
