@@ -99,10 +99,12 @@ def phantom_raw(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def phantom_store(phantom_raw, tmp_path_factory) -> Path:
     """The phantoms, converted."""
-    from mmdet_lesion.datasets.converters import Conversion
+    from mmdet_lesion.converters import DeepLesionConversion
 
     out = tmp_path_factory.mktemp("store") / "data"
-    Conversion(phantom_raw, out, phantom_raw / "harvester", (6.4, 6.4)).run(progress=False)
+    DeepLesionConversion(phantom_raw, out, phantom_raw / "harvester", (6.4, 6.4)).run(
+        progress=False
+    )
     return out
 
 
@@ -132,7 +134,7 @@ def luna16_raw(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def luna16_store(luna16_raw, tmp_path_factory) -> Path:
     """The chest phantoms, converted at 2 mm: 6 to train on (2 or 3 labelled), 4 to test on."""
-    from mmdet_lesion.datasets.converters import Luna16Conversion
+    from mmdet_lesion.converters import Luna16Conversion
 
     out = tmp_path_factory.mktemp("luna16_store") / "data"
     conversion = Luna16Conversion(

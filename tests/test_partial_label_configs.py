@@ -29,10 +29,12 @@ MASK_ROWS = ("mask_rcnn_3slice", "align_shift_7slice_mask_rcnn", "a3d_7slice_mas
 @pytest.fixture(scope="module")
 def masked_store(phantom_raw, tmp_path_factory):
     """The phantoms on their own grid in-plane, with masks."""
-    from mmdet_lesion.datasets.converters import Conversion
+    from mmdet_lesion.converters import DeepLesionConversion
 
     out = tmp_path_factory.mktemp("masked") / "data"
-    conversion = Conversion(phantom_raw, out, phantom_raw / "harvester", (0.0, 0.0), masks=True)
+    conversion = DeepLesionConversion(
+        phantom_raw, out, phantom_raw / "harvester", (0.0, 0.0), masks=True
+    )
     conversion.run(progress=False)
     return out
 

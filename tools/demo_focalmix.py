@@ -17,7 +17,7 @@ from demo import PHANTOM, call, figures_of, late_entries, main
 
 from mmdet_lesion.apis import mixup_overlays, volume_overlays
 from mmdet_lesion.evaluation.functional import luna16_froc
-from mmdet_lesion.io import read_json, read_luna16_findings, read_luna16_marks
+from mmdet_lesion.io import read_json, read_luna16_detections, read_luna16_findings
 from mmdet_lesion.visualization import plot_froc, save_montage
 
 LABELED, UNLABELED, TEST = 6, 40, 40
@@ -82,7 +82,7 @@ def evaluate(raw: Path, data: Path, submission: Path):
     scans = read_json(data / "annotations" / f"test_{TEST}.json")["data_list"]
     series = [scan["series_uid"] for scan in scans]
     return luna16_froc(
-        read_luna16_marks(submission, series),
+        read_luna16_detections(submission, series),
         read_luna16_findings(raw / "annotations.csv", unique=True),
         read_luna16_findings(raw / "annotations_excluded.csv", unique=False),
         series=series,

@@ -113,7 +113,7 @@ class DeepLesionDataset(BaseDetDataset):
             if annotation["category_id"] in self._labels:
                 annotations[annotation["image_id"]].append(annotation)
         if self.sample == "slice":
-            # A file of the marks alone knows nothing of what is missing.
+            # A file of RECIST boxes alone does not know the other lesions.
             knows_hidden = any(
                 one["source"] in LESION_SOURCES and one["source"] not in self.sources
                 for one in content["annotations"]

@@ -27,7 +27,7 @@ class Luna16Dataset(BaseDataset):
     Args:
         ann_file: The list, relative to ``data_root``.
         data_prefix: ``dict(volume=...)``, the folder of the volumes relative to ``data_root``.
-        labeled: Take scans as labelled or not, whatever the list says; scans taken as unlabelled
+        labeled: Take scans as labeled or not, whatever the list says; scans taken as unlabeled
             lose their truth. None: as the list says.
         filter_cfg: ``dict(filter_empty_gt=True)`` leaves out training scans without a nodule.
         **kwargs: As for :class:`mmengine.dataset.BaseDataset`; ``indices=n`` takes the first
@@ -104,6 +104,6 @@ class Luna16Dataset(BaseDataset):
         if not kept:
             raise InputError(
                 f"{self.ann_file}: none of the {len(self.data_list)} scans has a nodule; expected "
-                "at least one (labelled)"
+                "at least one (labeled)"
             )
         return kept

@@ -1,4 +1,4 @@
-"""Ground truth of the published protocols, from files, ready to judge detections from files."""
+"""Evaluation of files: ground truth of the published protocols, and detections."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..io import (
     read_coco_results,
     read_detections,
     read_ground_truth,
+    read_luna16_detections,
     read_luna16_findings,
-    read_luna16_marks,
     read_luna16_series,
 )
 from ..io.coco import LESION_SOURCES, read_annotation_file
@@ -42,25 +42,25 @@ _PathLike = str | os.PathLike
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What detections are judged by.
+    """Ground truth of a protocol, to which files of detections are compared.
 
     Args:
         path: File of the ground truth, for messages.
         read: Reads a file of detections into a dict by scan.
-        judge: Evaluates what ``read`` returned.
-        names: Names of the scans that tell the patient, in the order of the result's scans; None
-            where they do not.
+        compute: Evaluates what ``read`` returned.
+        names: Names of the scans, from which the patient follows, in the order of the result's
+            scans; None where the patient is unknown.
         strata: Attribute → label of each lesion, in the order of the result's lesions.
     """
 
     path: _PathLike
     read: Callable[[_PathLike], dict[Any, Any]]
-    judge: Callable[[dict[Any, Any]], FROCResult]
+    compute: Callable[[dict[Any, Any]], FROCResult]
     names: Sequence[str] | None = None
     strata: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def evaluate(self, *detections: _PathLike) -> FROCResult:
-        """Evaluate a file of detections, or several that hold the parts of one submission.
+        """Evaluate a file of detections, or the parts of one submission in several files.
 
         Args:
             *detections: The files. Each scan's detections are in one of them; detections are
@@ -84,7 +84,7 @@ class Case:
                 owners[name] = path
             found.update(part)
         try:
-            return self.judge(found)
+            return self.compute(found)
         except ValueError as error:
             files = ", ".join(map(str, detections))
             raise InputError(f"{files} on {self.path}: {error}") from error
@@ -93,11 +93,11 @@ class Case:
         """Patient of each scan.
 
         Raises:
-            InputError: The files do not say.
+            InputError: The names of the scans do not contain it.
         """
         if self.names is None:
             raise InputError(
-                f"{self.path} does not say whose the scans are; expected --by scan for this file"
+                f"{self.path} does not name the patients of its scans; expected --by scan"
             )
         return patients_of(self.names, str(self.path))
 
@@ -105,13 +105,13 @@ class Case:
         """Label of each lesion.
 
         Raises:
-            InputError: The ground truth does not say.
+            InputError: The ground truth does not have this attribute.
         """
         if attribute not in self.strata:
             known = ", ".join(self.strata) or "nothing"
             raise InputError(
-                f"{self.path} does not tell the {attribute} of its lesions; expected to stratify "
-                f"by what it tells ({known})"
+                f"{self.path} does not have the {attribute} of its lesions; expected --stratify by "
+                f"what it has ({known})"
             )
         return self.strata[attribute]
 
@@ -188,18 +188,18 @@ def _strata(
     recist: str,
     box: str,
 ) -> dict[str, list[str]]:
-    """Labels by what all lesions have: RECIST marks or boxes, a slice interval, a type."""
+    """Labels by size (RECIST measurement or box), slice interval and type, as far as known."""
     planes = [spacing[:2] for spacing in spacings]
     try:
-        # One measure for all lesions: boxes are padded marks, and larger.
+        # One measure for all lesions: boxes are padded measurements, and larger.
         if all(recist in entry for entry in annotations):
             sizes = longer_diameters([entry[recist] for entry in annotations], planes)
         else:
             sizes = longer_sides([entry[box] for entry in annotations], planes)
     except (TypeError, ValueError):
         raise InputError(
-            f"{path} has a mark, box or spacing of a wrong length; expected four points, four "
-            "numbers and a spacing x, y, z"
+            f"{path} has a measurement, box or spacing of a wrong length; expected 8, 4 and 3 "
+            "numbers"
         ) from None
     strata = {"size": size_labels(sizes)}
     types = type_labels(entry.get("lesion_type", -1) for entry in annotations)
@@ -279,7 +279,7 @@ def luna16_case(
 
     Args:
         path: ``annotations.csv``.
-        excluded: ``annotations_excluded.csv``; without it marks on such findings are false
+        excluded: ``annotations_excluded.csv``; without it detections on them are false
             positives.
         series: ``seriesuids.csv``, the scans that count, or several such lists, whose union
             counts; nodules of other scans are left out.
@@ -289,9 +289,7 @@ def luna16_case(
         InputError: A file cannot be used, or no nodule is left.
     """
     if not series:
-        raise InputError(
-            "luna16 needs --series, the list of scans: those without a nodule count as well"
-        )
+        raise InputError("luna16 needs --series, the list of all scans, with and without nodules")
     names = list(dict.fromkeys(name for file in series for name in read_luna16_series(file)))
     known = set(names)
     nodules = read_luna16_findings(path, unique=True)
@@ -303,7 +301,7 @@ def luna16_case(
     sizes = np.concatenate(list(nodules.values()))[:, 3]
     return Case(
         path,
-        lambda file: read_luna16_marks(file, known),
+        lambda file: read_luna16_detections(file, known),
         lambda found: luna16_froc(found, nodules, findings, series=names),
         strata={"size": nodule_size_labels(sizes)},
     )

@@ -1,4 +1,4 @@
-"""Which lesions belong together: by size, type and slice interval, and which scans by patient."""
+"""Groups of lesions by size, type and slice interval, and of scans by patient."""
 
 from __future__ import annotations
 
@@ -45,29 +45,29 @@ _ORDER = (
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
-    """Each label once: small before large, types by their number."""
+    """Sort distinct labels: sizes ascending, types by their number."""
     return sorted(set(labels), key=_ORDER.index)
 
 
-def size_labels(millimetres: Iterable[float]) -> list[str]:
+def size_labels(millimeters: Iterable[float]) -> list[str]:
     """Below 10 mm, 10 to 30 mm, above."""
-    return _three(millimetres, *_SIZES)
+    return _three(millimeters, *_SIZES)
 
 
-def nodule_size_labels(millimetres: Iterable[float]) -> list[str]:
+def nodule_size_labels(millimeters: Iterable[float]) -> list[str]:
     """Below 6 mm, 6 to 8 mm, above."""
-    return _three(millimetres, *_NODULE_SIZES)
+    return _three(millimeters, *_NODULE_SIZES)
 
 
-def _three(millimetres: Iterable[float], low: float, high: float) -> list[str]:
+def _three(millimeters: Iterable[float], low: float, high: float) -> list[str]:
     names = _names(low, high)
-    return [names[int(size >= low) + int(size > high)] for size in millimetres]
+    return [names[int(size >= low) + int(size > high)] for size in millimeters]
 
 
-def interval_labels(millimetres: Iterable[float]) -> list[str]:
+def interval_labels(millimeters: Iterable[float]) -> list[str]:
     """Up to 2.5 mm between slices, and above."""
     # Resampled spacings carry rounding; 2.5 mm is itself a common interval.
-    return [_INTERVAL_NAMES[int(interval > _INTERVAL + 1e-3)] for interval in millimetres]
+    return [_INTERVAL_NAMES[int(interval > _INTERVAL + 1e-3)] for interval in millimeters]
 
 
 def type_labels(numbers: Iterable[int]) -> list[str]:
@@ -110,11 +110,11 @@ def longer_sides(
 
 
 def longer_diameters(
-    marks: Iterable[Sequence[float]], spacings: Iterable[Sequence[float]]
+    measurements: Iterable[Sequence[float]], spacings: Iterable[Sequence[float]]
 ) -> list[float]:
-    """Longer diameter in mm of RECIST marks, four points ``x, y`` each."""
+    """Longer diameter in mm of RECIST measurements, four points ``x, y`` each."""
     sizes = []
-    for mark, spacing in zip(marks, spacings, strict=True):
-        ends = np.reshape(mark, (2, 2, 2)) * np.asarray(spacing)
+    for points, spacing in zip(measurements, spacings, strict=True):
+        ends = np.reshape(points, (2, 2, 2)) * np.asarray(spacing)
         sizes.append(float(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1).max()))
     return sizes

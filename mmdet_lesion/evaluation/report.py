@@ -1,4 +1,4 @@
-"""Evaluated detections as a table, as ``metrics.json`` and as CSVs."""
+"""Reports of an evaluation: table, ``metrics.json`` and CSV files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COUNTS = (
     "false_positives",
     "false_negatives",
     "ignored",
-    "doubles",
+    "duplicates",
     "detections",
     "scans",
     "lesions",
@@ -30,14 +30,14 @@ _COUNTS = (
 
 @dataclass(frozen=True, eq=False)
 class Evaluated:
-    """What is known of one detector's output.
+    """Evaluation of one detector.
 
     Args:
         paths: Its file, or the files that were pooled.
-        result: Its figures.
-        bootstrap: Their bands.
-        strata: Figures (and bands) by label, for one kind of lesions at a time.
-        comparison: Differences to the first file.
+        result: Its metrics.
+        bootstrap: Their confidence bands.
+        strata: Metrics (and bands) of one kind of lesions, by label.
+        comparison: Differences to the first detector.
     """
 
     paths: Sequence[str]
@@ -50,15 +50,15 @@ class Evaluated:
 def metrics(
     evaluated: Mapping[str, Evaluated], ground_truth: str, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Plain JSON of one or more files of detections.
+    """Content of ``metrics.json`` for one or more detectors.
 
     Args:
-        evaluated: Label → what is known of the file.
+        evaluated: Evaluation by label.
         ground_truth: File of the ground truth.
-        options: What else decided the figures.
+        options: Settings of the evaluation.
 
     Returns:
-        The figures of a single file; of several ``detections`` with one entry each.
+        The metrics of a single detector, or ``detections`` with one entry for each of several.
     """
     entries = {label: _entry(one) for label, one in evaluated.items()}
     head = {"ground_truth": ground_truth, "options": dict(options)}
@@ -88,7 +88,7 @@ def table(evaluated: Mapping[str, Evaluated]) -> Table:
     """Sensitivities in percent, one row per file, stratum and band; counts below.
 
     Args:
-        evaluated: Label → what is known of the file.
+        evaluated: Evaluation by label.
     """
     first = next(iter(evaluated.values())).result
     grid = Table(
@@ -176,7 +176,7 @@ def _words(key: str) -> str:
 
 
 def write_curve_csv(path: str | os.PathLike, evaluated: Mapping[str, Evaluated]) -> None:
-    """All points of the curves: detections, false positives per scan, sensitivity, threshold."""
+    """Write all points of the curves: label, false positives per scan, sensitivity, threshold."""
     rows = (
         (label, *point)
         for label, one in evaluated.items()
@@ -191,7 +191,7 @@ def write_curve_csv(path: str | os.PathLike, evaluated: Mapping[str, Evaluated])
 
 
 def write_band_csv(path: str | os.PathLike, evaluated: Mapping[str, Evaluated]) -> None:
-    """The bands of the curves: detections, false positives per scan, mean, low, high."""
+    """Write the bands of the curves: label, false positives per scan, mean, low, high."""
     rows = (
         (label, *point)
         for label, one in evaluated.items()

@@ -30,9 +30,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "luna16": [
             "read_luna16_findings",
-            "read_luna16_marks",
+            "read_luna16_detections",
             "read_luna16_series",
-            "write_luna16_marks",
+            "write_luna16_detections",
             "write_luna16_series",
         ],
         "metaimage": [

@@ -1,4 +1,4 @@
-"""``DL_info.csv``, DeepLesion's table of RECIST marks, one mark a row.
+"""``DL_info.csv``, DeepLesion's table of RECIST measurements, one per row.
 
 Source: Yan et al., "DeepLesion: automated mining of large-scale lesion annotations and universal
 lesion detection with deep learning", JMI 2018.
@@ -38,7 +38,7 @@ _FILE_NAME = re.compile(r"(\d{6,})_(\d{2,})_(\d{2,})_(\d{3,})\.png")
 
 @dataclass(frozen=True)
 class DLInfoRow:
-    """A RECIST mark on a key slice, all 18 columns of ``DL_info.csv``.
+    """RECIST measurement on a key slice, all 18 columns of ``DL_info.csv``.
 
     Coordinates are published ones: pixel numbers from 1, x and y.
 
@@ -47,13 +47,13 @@ class DLInfoRow:
         patient: Patient index.
         study: Study index.
         series: Series number.
-        key_slice: Slice that carries the mark, counted in the series' folder.
+        key_slice: Annotated slice, counted in the series' folder.
         measurement: End points ``x, y`` of the long, then of the short diameter.
-        box: ``x1, y1, x2, y2``, the mark padded by 5 pixels.
+        box: ``x1, y1, x2, y2``, the measurement padded by 5 pixels.
         diameters: Long and short diameter in pixels.
         location: Position in the body ``x, y, z``, relative, each 0…1.
         lesion_type: 1…8, or -1 where unknown.
-        noisy: Whether the publishers doubt the mark.
+        noisy: Whether the annotation is marked as possibly wrong.
         slice_range: First and last slice that are published around the key slice.
         spacing: ``x, y, z`` in mm; z is the slice interval.
         image_size: Width and height.
@@ -208,7 +208,7 @@ def read_dl_info(path: str | os.PathLike) -> tuple[list[DLInfoRow], list[Problem
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there; expected DeepLesion's table of marks")
+        raise FileNotFoundError(f"{path} is not there; expected DeepLesion's table of annotations")
     try:
         # The BOM is what spreadsheet programs put in front.
         text = path.read_text(encoding="utf-8-sig")
@@ -243,7 +243,7 @@ def write_dl_info(path: str | os.PathLike, rows: Iterable[DLInfoRow]) -> None:
 
     Args:
         path: The table to write.
-        rows: The marks, in the order to be written.
+        rows: The annotations, in the order to be written.
     """
     with (
         atomic_write(path) as temporary,

@@ -25,7 +25,7 @@ _LOWEST = -8192
 # More than half of an image as dense as this is metal or no CT.
 _HIGHEST_MEDIAN = 8192
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+_COLOR_TYPES = {0: "gray", 2: "RGB", 3: "palette", 4: "gray with alpha", 6: "RGB with alpha"}
 
 
 class BadSliceError(ValueError):
@@ -56,11 +56,11 @@ def _check_png(data: bytes) -> None:
         if position == len(_SIGNATURE):
             if name != b"IHDR" or length != 13:
                 raise BadSliceError("broken PNG", "the file does not start with an image header")
-            depth, colour = data[position + 16], data[position + 17]
-            if (depth, colour) != (16, 0):
-                found = _COLOUR_TYPES.get(colour, f"colour type {colour}")
+            depth, color = data[position + 16], data[position + 17]
+            if (depth, color) != (16, 0):
+                found = _COLOR_TYPES.get(color, f"color type {color}")
                 raise BadSliceError(
-                    "not 16-bit", f"the PNG is {depth}-bit {found}; expected 16-bit grey"
+                    "not 16-bit", f"the PNG is {depth}-bit {found}; expected 16-bit gray"
                 )
         position = end
 
@@ -71,13 +71,13 @@ def read_hu(path: Path) -> np.ndarray:
     Pixels of value 0 are padding around the scanner's field of view and become air.
 
     Args:
-        path: The PNG, 16-bit grey, HU + 32768.
+        path: The PNG, 16-bit gray, HU + 32768.
 
     Returns:
         int16 HU ``(H, W)``.
 
     Raises:
-        BadSliceError: The file is broken, not 16-bit grey, or its values are not HU.
+        BadSliceError: The file is broken, not 16-bit gray, or its values are not HU.
         OSError: The file cannot be read.
     """
     data = path.read_bytes()

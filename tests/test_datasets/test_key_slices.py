@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 import torch
 
+from mmdet_lesion.converters import DeepLesionConversion
+from mmdet_lesion.converters.annotation_rows import Annotation, select_annotations
+from mmdet_lesion.converters.annotations import VolumeIndex, key_slice_file
+from mmdet_lesion.converters.series import volume_name
 from mmdet_lesion.datasets import DeepLesionDataset
-from mmdet_lesion.datasets.converters import Conversion
-from mmdet_lesion.datasets.converters.annotations import VolumeIndex, key_slice_file
-from mmdet_lesion.datasets.converters.marks import Mark, select_marks
-from mmdet_lesion.datasets.converters.series import volume_name
 from mmdet_lesion.datasets.transforms import LoadSliceWindow, LoadVolume, apply_window
 from mmdet_lesion.io import open_volume, read_dl_info
 from mmdet_lesion.models import AlignShiftConv
 from mmdet_lesion.structures import Geometry
 
-from .test_converters.raw import row, write_png, write_raw
+from ..test_converters.raw import row, write_png, write_raw
 
 FOLDER = "000001_01_01"
 #: Published intervals in mm.
 INTERVALS = (1.0, 2.0, 2.5, 5.0, 10.0)
-#: Grey values a mm of the ramp; the window below leaves HU as they are.
+#: Gray values a mm of the ramp; the window below leaves HU as they are.
 SLOPE = 4.0
 WINDOW = (0, 255)
 
@@ -38,7 +38,7 @@ def ramp(request, tmp_path_factory):
     for z in range(8):
         hu = np.full((24, 24), round(SLOPE * interval * (z - 4)) + 128, dtype=np.int16)
         write_png(raw / "Images_png" / FOLDER / f"{z + 1:03d}.png", hu)
-    Conversion(raw, folder / "out", spacing=(0, 0)).run(progress=False)
+    DeepLesionConversion(raw, folder / "out", spacing=(0, 0)).run(progress=False)
     return folder / "out", interval
 
 
@@ -91,7 +91,7 @@ def test_a_key_slice_off_the_grid_of_the_volume_is_itself(tmp_path):
     """Slice 2 of 2.5 mm lies at 5 mm, between the slices at 4 and 6 mm."""
     rows = [row(FOLDER, z + 1, spacing=(0.7, 0.7, 2.5)) for z in range(5)]
     raw = write_raw(tmp_path / "raw", {FOLDER: [1, 2, 3, 4, 5]}, rows)
-    Conversion(raw, tmp_path / "out", spacing=(0, 0)).run(progress=False)
+    DeepLesionConversion(raw, tmp_path / "out", spacing=(0, 0)).run(progress=False)
     dataset = DeepLesionDataset("annotations/train.json", data_root=str(tmp_path / "out"))
     assert [dataset[i]["slice_index"] for i in range(5)] == [0, 1, 2, 3, 4]
     pngs = [
@@ -124,7 +124,7 @@ def test_published_key_slices_are_trained_on_as_they_are(lesion_data, tmp_path):
     for name in names:
         shutil.copytree(published / "Images_png" / name, tmp_path / "raw" / "Images_png" / name)
     shutil.copy(published / "DL_info_test.csv", tmp_path / "raw" / "DL_info.csv")
-    Conversion(tmp_path / "raw", tmp_path / "out", spacing=(0, 0)).run(progress=False)
+    DeepLesionConversion(tmp_path / "raw", tmp_path / "out", spacing=(0, 0)).run(progress=False)
     dataset = DeepLesionDataset(
         "annotations/test.json", data_root=str(tmp_path / "out"), test_mode=True
     )
@@ -171,13 +171,13 @@ def test_the_official_test_split_has_4817_key_slices(lesion_data):
     index = VolumeIndex(
         dict(folder=folder, volumes=list(volumes.values())) for folder, volumes in records.items()
     )
-    marks, _, _ = select_marks(Mark("DL_info_test.csv", one) for one in rows)
-    builder, _ = key_slice_file("test", marks, index)
+    annotations, _, _ = select_annotations(Annotation("DL_info_test.csv", one) for one in rows)
+    builder, _ = key_slice_file("test", annotations, index)
     content = builder.to_dict()
     first = {volume["name"]: volume["first_slice"] for volume in content["volumes"]}
     names = {
         f"{one['volume'].rpartition('_')[0]}_{first[one['volume']] + one['slice_index']:03d}.png"
         for one in content["images"]
     }
-    assert names == {mark.row.file_name for mark in marks}
+    assert names == {annotation.row.file_name for annotation in annotations}
     assert len(content["images"]) == len(names) == 4817

@@ -36,7 +36,7 @@ def test_a_sample(luna16_store):
         assert info["geometry"] == entry["geometry"] and info["series_uid"] == entry["series_uid"]
 
 
-def test_unlabelled_scans_lose_their_truth(luna16_store):
+def test_unlabeled_scans_lose_their_truth(luna16_store):
     for dataset in (
         build(luna16_store, "unlabeled_3"),
         build(luna16_store, "train_6", labeled=False),
@@ -47,7 +47,7 @@ def test_unlabelled_scans_lose_their_truth(luna16_store):
     assert all(info["labeled"] for info in build(luna16_store, "unlabeled_3", labeled=True))
 
 
-def test_labelled_and_unlabelled_can_be_joined(luna16_store):
+def test_labeled_and_unlabeled_can_be_joined(luna16_store):
     joined = ConcatDataset([build(luna16_store, "labeled_2"), build(luna16_store, "unlabeled_3")])
     assert len(joined) == 5
     assert [joined[i]["labeled"] for i in range(5)] == [True, True, False, False, False]

@@ -1,4 +1,4 @@
-"""A nodule at a known millimetre point, from the raw scan to the submission."""
+"""A nodule at a known millimeter point, from the raw scan to the submission."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,10 @@ import torch
 from mmengine.evaluator import Evaluator
 from mmengine.structures import InstanceData
 
+from mmdet_lesion.converters import Luna16Conversion
 from mmdet_lesion.datasets import Luna16Dataset
-from mmdet_lesion.datasets.converters import Luna16Conversion
 from mmdet_lesion.evaluation import Luna16Metric
-from mmdet_lesion.io.luna16 import read_luna16_marks, write_luna16_marks
+from mmdet_lesion.io.luna16 import read_luna16_detections, write_luna16_detections
 from mmdet_lesion.io.metaimage import write_metaimage
 from mmdet_lesion.structures import Volume
 
@@ -49,7 +49,7 @@ def root(request, tmp_path_factory):
 
 
 def bright_spot(image, box):
-    """Centre of mass of what lies in and around a box, in continuous voxels."""
+    """Center of mass of what lies in and around a box, in continuous voxels."""
     low = np.maximum(np.floor(box[:3]).astype(int) - 1, 0)
     high = np.minimum(np.ceil(box[3:]).astype(int) + 1, image.shape[::-1])
     part = np.zeros_like(image)
@@ -70,7 +70,7 @@ def bright_spot(image, box):
 
 
 def detect(packed):
-    """A detector that finds the brightest part of every true box, whatever the box's centre."""
+    """A detector that finds the brightest part of every true box, whatever the box's center."""
     sample = packed["data_samples"]
     image = packed["inputs"][0].numpy()
     boxes = sample.gt_instances.bboxes.numpy()
@@ -88,7 +88,7 @@ def submission(samples, tmp_path):
     evaluator.process(samples)
     metrics = evaluator.evaluate(len(samples))
     names = [sample.series_uid for sample in samples]
-    return read_luna16_marks(tmp_path / "test.submission.csv", names), metrics
+    return read_luna16_detections(tmp_path / "test.submission.csv", names), metrics
 
 
 @pytest.mark.parametrize("list_name", ["train_2", "test_2"])
@@ -125,8 +125,10 @@ def test_crops_and_symmetries(root, tmp_path):
                 sample.pred_instances = sample.pred_instances[whole]
                 metric.process(None, [sample.to_dict()])
                 result = metric.results.pop()
-                write_luna16_marks(tmp_path / "crop.csv", {result["series"]: result["marks"]})
-                marks = read_luna16_marks(tmp_path / "crop.csv", [result["series"]])
+                write_luna16_detections(
+                    tmp_path / "crop.csv", {result["series"]: result["detections"]}
+                )
+                marks = read_luna16_detections(tmp_path / "crop.csv", [result["series"]])
                 for row in marks.get(result["series"], ()):
                     distance = np.linalg.norm(POINTS - row[:3], axis=1)
                     assert distance.min() < 0.5

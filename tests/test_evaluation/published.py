@@ -18,7 +18,7 @@ def walk(found, lesions, num_scans, iou_of, iou_thr):
     """Curve of ``(scan, score, detection)`` over ``{scan: [lesion, ...]}``."""
     order = np.argsort(np.array([score for _, score, _ in found]))[::-1]
     hit = {scan: [False] * len(rows) for scan, rows in lesions.items()}
-    hits = misses = doubles = 0
+    hits = misses = duplicates = 0
     curve = []
     for i in order:
         scan, score, detection = found[i]
@@ -27,20 +27,20 @@ def walk(found, lesions, num_scans, iou_of, iou_thr):
             if iou_of(detection, lesion) >= iou_thr:
                 missed = False
                 if hit[scan][j]:
-                    doubles += 1
+                    duplicates += 1
                 else:
                     hit[scan][j] = True
                     hits += 1
         misses += missed
-        curve.append((hits, misses, doubles, score))
+        curve.append((hits, misses, duplicates, score))
     total = sum(map(len, lesions.values()))
-    hits, misses, doubles, scores = (np.array(column) for column in zip(*curve, strict=True))
+    hits, misses, duplicates, scores = (np.array(column) for column in zip(*curve, strict=True))
     return {
         "sensitivity": hits / total,
         "fps": misses / num_scans,
-        "precision": hits / (hits + misses + doubles),
+        "precision": hits / (hits + misses + duplicates),
         "scores": scores,
-        "counts": (hits[-1], misses[-1], total - hits[-1], doubles[-1], total),
+        "counts": (hits[-1], misses[-1], total - hits[-1], duplicates[-1], total),
     }
 
 
@@ -119,18 +119,18 @@ def read_upper(fps, sensitivity, rate):
     return sensitivity[i] + share * (sensitivity[i + 1] - sensitivity[i])
 
 
-def luna16(candidates, nodules, excluded, series, rates, max_marks=100):
+def luna16(candidates, nodules, excluded, series, rates, max_detections=100):
     """Candidate by candidate and nodule by nodule; the ROC threshold by threshold.
 
     Returns the entries as well: ``(series, is a nodule, probability or None for a missed one)``.
     """
     entries = []
-    counts = dict.fromkeys(("candidates", "ignored", "doubles"), 0)
+    counts = dict.fromkeys(("candidates", "ignored", "duplicates"), 0)
     for name in series:
         marks = [tuple(map(float, row)) for row in candidates.get(name, [])]
-        if len(marks) > max_marks:
-            first_out = sorted((mark[3] for mark in marks), reverse=True)[max_marks]
-            marks = [mark for mark in marks if mark[3] > first_out][:max_marks]
+        if len(marks) > max_detections:
+            first_out = sorted((mark[3] for mark in marks), reverse=True)[max_detections]
+            marks = [mark for mark in marks if mark[3] > first_out][:max_detections]
         counts["candidates"] += len(marks)
         pool = set(range(len(marks)))
         findings = [(row, True) for row in nodules.get(name, [])]
@@ -145,7 +145,7 @@ def luna16(candidates, nodules, excluded, series, rates, max_marks=100):
             if included:
                 best = max((marks[i][3] for i in inside), default=None)
                 entries.append((name, True, best))
-                counts["doubles"] += max(len(inside) - 1, 0)
+                counts["duplicates"] += max(len(inside) - 1, 0)
             else:
                 counts["ignored"] += len(pool & set(inside))
             pool -= set(inside)

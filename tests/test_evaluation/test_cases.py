@@ -115,7 +115,9 @@ def test_boxes_that_cannot_be_measured(tmp_path):
         "annotations": [{"image_id": 1, "bbox": [9, 9, 20, 20]}],
     }
     (tmp_path / "gt.json").write_text(json.dumps(truth))
-    with pytest.raises(InputError, match="gt.json has a mark, box or spacing of a wrong length"):
+    with pytest.raises(
+        InputError, match="gt.json has a measurement, box or spacing of a wrong length"
+    ):
         slice_case(tmp_path / "gt.json")
 
 
@@ -144,7 +146,7 @@ def test_slices_in_coco_form(tmp_path):
     assert (result.counts["true_positives"], result.counts["false_positives"]) == (1, 1)
     stricter = slice_case(tmp_path / "gt.json", iou_thr=0.51)
     assert stricter.evaluate(tmp_path / "found.json").counts["true_positives"] == 0
-    with pytest.raises(InputError, match=r"gt.json does not tell the size .* tells \(nothing\)"):
+    with pytest.raises(InputError, match=r"gt.json does not have the size .* has \(nothing\)"):
         case.labels("size")
     with pytest.raises(InputError, match="gt.json holds the name 'x.png'"):
         case.patients()
@@ -153,7 +155,7 @@ def test_slices_in_coco_form(tmp_path):
 def test_what_ground_truth_does_not_say(tmp_path):
     truth = {"000001_01_01_001-009": {3: [[*BOX, 3.0, 3.0]]}}
     (tmp_path / "gt.pkl").write_bytes(pickle.dumps(truth, 2))
-    with pytest.raises(InputError, match="gt.pkl does not tell the type of its lesions"):
+    with pytest.raises(InputError, match="gt.pkl does not have the type of its lesions"):
         p3d_case(tmp_path / "gt.pkl").labels("type")
 
 
@@ -205,7 +207,7 @@ def test_luna16(tmp_path):
     assert case.labels("size") == ["< 6 mm", "6-8 mm"]
     without = luna16_case(tmp_path / "gt.csv", series=[tmp_path / "series.csv"])
     assert without.evaluate(tmp_path / "marks.csv").counts["false_positives"] == 2
-    with pytest.raises(InputError, match="gt.csv does not say whose the scans are"):
+    with pytest.raises(InputError, match="gt.csv does not name the patients of its scans"):
         case.patients()
     with pytest.raises(InputError, match="luna16 needs --series"):
         luna16_case(tmp_path / "gt.csv")

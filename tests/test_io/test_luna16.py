@@ -3,10 +3,10 @@ import pytest
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import (
+    read_luna16_detections,
     read_luna16_findings,
-    read_luna16_marks,
     read_luna16_series,
-    write_luna16_marks,
+    write_luna16_detections,
 )
 
 MARKS = "seriesuid,coordX,coordY,coordZ,probability\n"
@@ -25,7 +25,7 @@ def table(tmp_path):
 
 def test_marks_keep_their_order(table):
     path = table(MARKS + "1.2,1,2,3,0.5\n1.3,-1.5,0,1e1,1\n1.2,4,5,6,0\n")
-    marks = read_luna16_marks(path, ["1.2", "1.3", "1.4"])
+    marks = read_luna16_detections(path, ["1.2", "1.3", "1.4"])
     np.testing.assert_array_equal(marks["1.2"], [[1, 2, 3, 0.5], [4, 5, 6, 0]])
     np.testing.assert_array_equal(marks["1.3"], [[-1.5, 0, 10, 1]])
     assert set(marks) == {"1.2", "1.3"}
@@ -33,12 +33,12 @@ def test_marks_keep_their_order(table):
 
 def test_columns_go_by_name(table):
     text = 'id,probability, seriesuid ,coordZ,coordY,coordX\r\n7,.25,"1.2",3,2,1\r\n\r\n'
-    (row,) = read_luna16_marks(table("\ufeff" + text), ["1.2"])["1.2"]
+    (row,) = read_luna16_detections(table("\ufeff" + text), ["1.2"])["1.2"]
     np.testing.assert_array_equal(row, [1, 2, 3, 0.25])
 
 
 def test_no_marks(table):
-    assert read_luna16_marks(table(MARKS), ["1.2"]) == {}
+    assert read_luna16_detections(table(MARKS), ["1.2"]) == {}
 
 
 def test_series_with_and_without_header(table):
@@ -73,12 +73,12 @@ def test_findings_may_be_repeated_where_the_published_table_repeats_them(table):
 )
 def test_what_does_not_fit_is_named(table, text, message):
     with pytest.raises(InputError, match=message):
-        read_luna16_marks(table(text), ["1.2"])
+        read_luna16_detections(table(text), ["1.2"])
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("\n", "lists no series"), ("1.2\n1.3\n1.2\n", r"line 3 lists the series '1.2' of line 1")],
+    [("\n", "names no scan"), ("1.2\n1.3\n1.2\n", r"line 3: 1.2 repeats line 1")],
 )
 def test_series_that_do_not_fit(table, text, message):
     with pytest.raises(InputError, match=message):
@@ -86,7 +86,7 @@ def test_series_that_do_not_fit(table, text, message):
 
 
 def test_no_text_and_no_file(table, tmp_path):
-    with pytest.raises(InputError, match="no CSV of text"):
+    with pytest.raises(InputError, match="is not a text file"):
         read_luna16_findings(table(NODULES, "utf-16"), unique=True)
     with pytest.raises(FileNotFoundError, match="expected a CSV"):
         read_luna16_series(tmp_path / "absent.csv")
@@ -106,9 +106,9 @@ def test_marks_are_written_exactly(tmp_path):
         "1.2": np.array([[0.1 + 0.2, -1e-9, 300.123456789012, 1 / 3]]),
         "1.3": np.empty((0, 4)),
     }
-    write_luna16_marks(tmp_path / "new" / "marks.csv", marks)
+    write_luna16_detections(tmp_path / "new" / "marks.csv", marks)
     lines = (tmp_path / "new" / "marks.csv").read_text().splitlines()
     assert lines[0] == "seriesuid,coordX,coordY,coordZ,probability" and len(lines) == 2
-    read = read_luna16_marks(tmp_path / "new" / "marks.csv", marks)
+    read = read_luna16_detections(tmp_path / "new" / "marks.csv", marks)
     assert list(read) == ["1.2"]
     assert (read["1.2"] == marks["1.2"]).all()

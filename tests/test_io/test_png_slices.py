@@ -4,7 +4,7 @@ import pytest
 
 from mmdet_lesion.io.png_slices import BadSliceError, read_hu
 
-from ..test_datasets.test_converters.raw import ct, write_png
+from ..test_converters.raw import ct, write_png
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ NOISE = np.random.default_rng(0).integers(0, 65536, (24, 24)).astype(np.uint16)
      (GOOD[:20], 'broken PNG', 'truncated at 20 bytes'),
      (GOOD[:-5], 'broken PNG', 'truncated'), (GOOD[: len(GOOD) // 2], 'broken PNG', 'truncated'),
      (GOOD[:90] + bytes([GOOD[90] ^ 1]) + GOOD[91:], 'broken PNG', 'checksum'),
-     (encode(np.zeros((24, 24), np.uint8)), 'not 16-bit', '8-bit grey; expected 16-bit grey'),
+     (encode(np.zeros((24, 24), np.uint8)), 'not 16-bit', '8-bit gray; expected 16-bit gray'),
      (encode(np.zeros((24, 24, 3), np.uint16)), 'not 16-bit', '16-bit RGB; expected'),
      (encode(NOISE), 'not HU', '-32[0-9]{3} to 32[0-9]{3} after'),
      (encode(NOISE % 4096), 'not HU', 'expected HU'),

@@ -81,7 +81,7 @@ def test_what_is_no_volume_is_refused(changes, message):
         Volume(**{"array": ramp(), **changes})
 
 
-def test_a_colour_image_is_refused():
+def test_a_color_image_is_refused():
     with pytest.raises(InputError, match="channels"):
         Volume.from_sitk(sitk.Image(4, 4, 4, sitk.sitkVectorUInt8))
 

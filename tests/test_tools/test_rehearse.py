@@ -102,7 +102,9 @@ def test_a_lesion_that_fits_nowhere_is_told(parts, phantom_store, tmp_path):
 def test_phantoms_replace_their_own_kind_alone(parts, tmp_path, monkeypatch):
     handful, made = parts["handful"], []
     monkeypatch.setattr(handful, "make_deeplesion", lambda out, *_, **__: made.append(out))
-    monkeypatch.setattr(handful, "Conversion", lambda *_, **__: SimpleNamespace(run=lambda **_: 0))
+    monkeypatch.setattr(
+        handful, "DeepLesionConversion", lambda *_, **__: SimpleNamespace(run=lambda **_: 0)
+    )
     foreign = tmp_path / "foreign" / "phantom_slices"
     foreign.mkdir(parents=True)
     (foreign / "mine.txt").write_text("keep")

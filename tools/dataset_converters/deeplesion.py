@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmdet_lesion.datasets.converters import Conversion, ConversionResult
-from mmdet_lesion.datasets.converters.command_line import add_store_options, run_conversion
+from mmdet_lesion.converters import ConversionResult, DeepLesionConversion
+from mmdet_lesion.converters.command_line import add_store_options, run_conversion
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -42,7 +42,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--masks",
         action="store_true",
-        help="make a mask of every mark by GrabCut from its diameters, for Mask R-CNN",
+        help="make a mask for every annotation by GrabCut from its diameters, for Mask R-CNN",
     )
     parser.add_argument(
         "--shard",
@@ -76,7 +76,7 @@ def main(args: list[str] | None = None) -> int:
     options = parse_args(args)
 
     def run() -> ConversionResult:
-        conversion = Conversion(
+        conversion = DeepLesionConversion(
             options.raw,
             options.out,
             options.harvester,
@@ -99,14 +99,14 @@ def main(args: list[str] | None = None) -> int:
     result.report.print(console)
     counts = result.report.counts
     rows = counts["rows"]
-    left_out = counts["marks_left_out_of_train"]
+    left_out = counts["annotations_left_out_of_train"]
     console.print(
         f"{counts['volumes']} volumes of {counts['series']} series; rows: {rows['read']} read, "
         f"{rows['annotated']} annotated, {rows['noisy']} noisy left out, {rows['skipped']} skipped"
     )
     if left_out:
         by_file = ", ".join(f"{number} in {name}" for name, number in sorted(left_out.items()))
-        console.print(f"training marks left out because their volumes are labelled: {by_file}")
+        console.print(f"training annotations left out because their volumes are labeled: {by_file}")
     if not any(name.startswith("harvester") for name in counts["annotations"]):
         console.print("no complete labels: volumes need Lesion Harvester's files to be tested on")
     console.print(f"details: {options.out / 'conversion_report.json'}", soft_wrap=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmdet_lesion.datasets.converters import ConversionResult, Luna16Conversion
-from mmdet_lesion.datasets.converters.command_line import add_store_options, run_conversion
+from mmdet_lesion.converters import ConversionResult, Luna16Conversion
+from mmdet_lesion.converters.command_line import add_store_options, run_conversion
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -37,13 +37,13 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         type=int,
         nargs="+",
         metavar="N",
-        help="numbers of labelled scans, the smaller among the larger (default: 25 50 100, in "
+        help="numbers of labeled scans, the smaller among the larger (default: 25 50 100, in "
         "proportion where there are fewer than 533 to train on)",
     )
     split.add_argument(
         "--unlabeled",
         type=int,
-        help="unlabelled scans, beside the labelled ones (default: 400, or all that are left)",
+        help="unlabeled scans, beside the labeled ones (default: 400, or all that are left)",
     )
     return parser.parse_args(args)
 

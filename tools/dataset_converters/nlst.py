@@ -1,4 +1,4 @@
-"""Convert any folder of scans, such as NLST's, to a pool of unlabelled scans.
+"""Convert any folder of scans, such as NLST's, to a pool of unlabeled scans.
 
 Scans are folders of DICOM slices, MetaImage, NIfTI or NRRD files, at any depth.
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmdet_lesion.datasets.converters import ConversionResult, PoolConversion
-from mmdet_lesion.datasets.converters.command_line import add_store_options, run_conversion
+from mmdet_lesion.converters import ConversionResult, PoolConversion
+from mmdet_lesion.converters.command_line import add_store_options, run_conversion
 
 
 def parse_args(args: list[str] | None = None) -> argparse.Namespace:
@@ -24,7 +24,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("raw", type=Path, help="folder of scans")
-    add_store_options(parser, (1.0, 1.0, 1.0), ", the same as that of the labelled scans")
+    add_store_options(parser, (1.0, 1.0, 1.0), ", the same as that of the labeled scans")
     parser.add_argument("--seed", type=int, default=0, help="seed of the list's order (default: 0)")
     return parser.parse_args(args)
 

@@ -13,7 +13,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from mmdet_lesion import InputError
-from mmdet_lesion.datasets.converters import Conversion, Luna16Conversion
+from mmdet_lesion.converters import DeepLesionConversion, Luna16Conversion
 from mmdet_lesion.io import SUFFIX, open_volume, read_json, save_volume, write_json
 from mmdet_lesion.io.coco import read_annotation_file
 from mmdet_lesion.io.data_list import data_list_file, read_data_list, scan_entry
@@ -83,7 +83,9 @@ def phantom_slices(out: Path) -> tuple[Path, dict[str, Path]]:
     )
     if not _is_made(folder, settings):
         make_deeplesion(raw, settings, workers=2, overwrite=True)
-        Conversion(raw, data, spacing=(0.0, 0.0), masks=True).run(workers=2, progress=False)
+        DeepLesionConversion(raw, data, spacing=(0.0, 0.0), masks=True).run(
+            workers=2, progress=False
+        )
         _mark_made(folder, settings)
     return data / "volumes", files
 

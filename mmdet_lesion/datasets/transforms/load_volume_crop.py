@@ -26,7 +26,7 @@ def boxes_in_crop(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boxes of a crop.
 
-    A box belongs to the crop if its centre lies in it; what reaches beyond is cut off.
+    A box belongs to the crop if its center lies in it; what reaches beyond is cut off.
 
     Args:
         boxes: ``(N, 6)`` in voxels of the volume.
@@ -38,8 +38,8 @@ def boxes_in_crop(
     """
     edges = np.array([*shape[::-1]] * 2, dtype=np.float64)
     moved = boxes - np.array([*offset] * 2, dtype=np.float64)
-    centres = (moved[:, :3] + moved[:, 3:]) / 2
-    inside = ((centres >= 0) & (centres < edges[:3])).all(axis=1)
+    centers = (moved[:, :3] + moved[:, 3:]) / 2
+    inside = ((centers >= 0) & (centers < edges[:3])).all(axis=1)
     return moved[inside].clip(0, edges), inside
 
 
@@ -48,7 +48,7 @@ class LoadVolumeCrop(BaseTransform):
     """Read a random crop, with or without a nodule; beyond the volume there is air.
 
     A crop with a nodule holds a random one as a whole, at a random place. One without (and any of
-    a scan that has none or is unlabelled) lies anywhere and avoids nodules where it can.
+    a scan that has none or is unlabeled) lies anywhere and avoids nodules where it can.
 
     Required keys: ``img_path``, ``geometry``, ``instances``.
 
@@ -121,8 +121,8 @@ class LoadVolumeCrop(BaseTransform):
             return tuple(start.tolist())
         starts = np.random.randint(low, high + 1, size=(_TRIES, 3))
         if len(boxes):
-            centres = (boxes[:, :3] + boxes[:, 3:])[:, ::-1] / 2
-            inside = (centres >= starts[:, None]) & (centres < starts[:, None] + size)
+            centers = (boxes[:, :3] + boxes[:, 3:])[:, ::-1] / 2
+            inside = (centers >= starts[:, None]) & (centers < starts[:, None] + size)
             held = inside.all(axis=2).sum(axis=1)
             return tuple(starts[np.argmin(held)].tolist())
         return tuple(starts[0].tolist())

@@ -1,4 +1,4 @@
-"""From Hounsfield units to grey values."""
+"""From Hounsfield units to gray values."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def apply_window(
     Args:
         hu: Hounsfield units, any shape.
         window: ``(low, high)`` in HU; ``low`` becomes 0 and ``high`` the maximum.
-        maximum: Largest grey value.
+        maximum: Largest gray value.
         copy: Return a new array; False overwrites ``hu`` where it is float32.
 
     Returns:
         float32 of the same shape.
     """
     low, high = window
-    grey = hu.astype(np.float32, copy=copy)
-    np.clip(grey, low, high, out=grey)
-    grey -= np.float32(low)
-    grey *= np.float32(maximum / (high - low))
-    return grey
+    gray = hu.astype(np.float32, copy=copy)
+    np.clip(gray, low, high, out=gray)
+    gray -= np.float32(low)
+    gray *= np.float32(maximum / (high - low))
+    return gray

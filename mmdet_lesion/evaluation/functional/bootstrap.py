@@ -1,8 +1,8 @@
-"""How far figures would move with other scans: resampling scans, or groups of them.
+"""Bootstrap confidence intervals for FROC metrics, resampling scans or groups of them.
 
-A round draws as many scans as there are, with replacement, and counts every scan as often as it was
-drawn; matches stay as they are. Efron & Tibshirani, "An Introduction to the Bootstrap", 1993
-(percentile intervals), and the evaluation script of the LUNA16 challenge, whose band this is.
+A round draws as many scans as there are, with replacement, and weights every scan by how often it
+was drawn; detections are not matched again. Source: Efron & Tibshirani, "An Introduction to the
+Bootstrap", 1993 (percentile intervals), and the evaluation script of the LUNA16 challenge.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ZERO = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """Mean of a figure over the rounds, and the interval that holds the middle of them.
+    """Mean and percentile interval of a metric over the bootstrap rounds.
 
     Args:
         mean: A number, or one per operating point.
@@ -73,17 +73,17 @@ class Band:
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
-    """Bands of a protocol's figures.
+    """Confidence bands of a protocol's metrics.
 
     Args:
-        rounds: Rounds that were drawn.
-        undefined: Rounds among them without any lesion, which are in no figure.
+        rounds: Number of rounds.
+        undefined: Rounds without any lesion, which are left out of the bands.
         confidence: Share of the rounds inside a band.
         fp_rates: ``(K,)`` operating points.
         sensitivity: Band ``(K,)`` of the sensitivities.
         mean_sensitivity: Band of the headline.
         ap: Band of the average precision, None where the protocol has none.
-        curve_rates: ``(G,)`` false positives per scan at which the curve was followed.
+        curve_rates: ``(G,)`` false positives per scan at which the curve was evaluated.
         curve: Band ``(G,)`` of the curve.
     """
 
@@ -111,7 +111,7 @@ class Bootstrap:
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """Second detector less the first, on the same scans.
+    """Difference of the second detector to the first on the same scans.
 
     Args:
         value: The difference of the two figures on all scans.
@@ -143,8 +143,8 @@ class Comparison:
     """Paired differences between two detectors' figures, second less first.
 
     Args:
-        rounds: Rounds that were drawn.
-        undefined: Rounds among them without any lesion, which are in no figure.
+        rounds: Number of rounds.
+        undefined: Rounds without any lesion, which are left out of the bands.
         confidence: Share of the rounds inside a band.
         fp_rates: ``(K,)`` operating points.
         sensitivity: Differences ``(K,)`` of the sensitivities.

@@ -1,4 +1,4 @@
-"""Boxes against lesion boxes, place by place: what ``slice`` and ``box3d`` share."""
+"""FROC of boxes on images or in volumes, shared by the protocols ``slice`` and ``box3d``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def boxes_froc(
     fp_rates: Sequence[float],
     mean_rates: Sequence[float],
 ) -> FROCResult:
-    """FROC of boxes that hit every lesion of their place which they overlap enough.
+    """Compute the FROC of boxes that hit every lesion on the same place with enough overlap.
 
     Args:
         detections: ``{place: (n, sides + 1)}``, the score last; places may be absent.
@@ -36,10 +36,10 @@ def boxes_froc(
         sides: Coordinates of a box, 4 or 6.
         names: What a place and a lesion are called in messages.
         overlap: ``(boxes (P, sides), lesions (P, sides)) -> (P,)``.
-        iou_thr: Overlap from which on a lesion is hit.
+        iou_thr: Minimum overlap of a hit.
         settings: Settings for the result.
         fp_rates: Operating points, mean false positives per place.
-        mean_rates: Those of ``fp_rates`` whose mean sensitivity is the headline.
+        mean_rates: Those of ``fp_rates`` whose sensitivities are averaged.
 
     Raises:
         ValueError: No place, a detection on a place that the ground truth lacks, rows of a wrong
@@ -89,7 +89,7 @@ def _rows(rows: ArrayLike, width: int, where: str, *, more: bool = False) -> np.
         return np.empty((0, width))
     right = array.ndim == 2 and array.dtype.kind in "fiu"
     if not right or array.shape[1] < width or (array.shape[1] > width and not more):
-        raise ValueError(f"{where} hold something else than rows of {width} numbers")
+        raise ValueError(f"{where} do not consist of rows of {width} numbers")
     if not np.isfinite(array).all():
         raise ValueError(f"{where} hold NaN or infinity; expected finite numbers")
     return array[:, :width]

@@ -29,7 +29,7 @@ def box3d_froc(
     fp_rates: Sequence[float] = BOX3D_FP_RATES,
     mean_rates: Sequence[float] = BOX3D_FP_RATES,
 ) -> FROCResult:
-    """FROC over sub-volumes.
+    """Compute the FROC over sub-volumes.
 
     A box hits every lesion of its sub-volume that it overlaps enough; a lesion that is hit again
     counts neither way. Volumes count voxels inclusively on all three axes. Sensitivities are
@@ -42,9 +42,9 @@ def box3d_froc(
         ground_truth: ``{volume: (m, 6 or more)}`` rows ``[x1, y1, z1, x2, y2, z2, ...]``; volumes
             without a lesion count too.
         overlap: ``'iobb'``, intersection over the detected box, or ``'iou'``.
-        iou_thr: Overlap from which on a lesion is hit.
+        iou_thr: Minimum overlap of a hit.
         fp_rates: Operating points, mean false positives per sub-volume.
-        mean_rates: Those of ``fp_rates`` whose mean sensitivity is the headline.
+        mean_rates: Those of ``fp_rates`` whose sensitivities are averaged.
 
     Returns:
         Operating points (zeros without any detection, NaN without any lesion), curve, counts.

@@ -1,4 +1,4 @@
-"""LUNA16: marks against nodules of whole scans, by their distance.
+"""LUNA16: detections against nodules of whole scans, by distance.
 
 Setio et al., "Validation, comparison, and combination of algorithms for automatic detection of
 pulmonary nodules in computed tomography images: the LUNA16 challenge", MedIA 2017, and the
@@ -29,18 +29,18 @@ def luna16_froc(
     excluded: Mapping[Hashable, ArrayLike] | None = None,
     *,
     series: Collection[Hashable] | None = None,
-    max_marks: int | None = 100,
+    max_detections: int | None = 100,
     fp_rates: Sequence[float] = LUNA16_FP_RATES,
     mean_rates: Sequence[float] = LUNA16_FP_RATES,
 ) -> FROCResult:
-    """FROC over scans; the headline is the CPM.
+    """Compute the FROC over scans; the mean sensitivity is the CPM.
 
-    A mark hits every nodule from whose centre it is less than the radius away, and a nodule takes
-    the highest probability of its marks. Further marks on a nodule count neither way, nor does a
-    mark that hits no nodule but lies in an excluded finding. The curve has a point at every
-    distinct probability and begins at (0, 0). Of a vertical step that lies exactly on an operating
-    point the upper end is taken, and false positives are counted in whole numbers, so that this
-    does not depend on rounding; beyond the curve its last sensitivity holds.
+    A detection hits every nodule whose center is less than the nodule's radius away. A nodule takes
+    the highest probability of its detections; the others are neither true nor false positives, and
+    neither are detections that hit no nodule but lie in an excluded finding. The curve starts at
+    (0, 0) and has one point per distinct probability. On a vertical step at an operating point the
+    upper end is taken; false positives are counted as integers, so that this does not depend on
+    rounding. Beyond the curve the last sensitivity holds.
 
     Args:
         detections: ``{series: (n, 4)}`` rows ``[x, y, z, probability]``, world mm; series may be
@@ -51,17 +51,17 @@ def luna16_froc(
             negative diameter means 10 mm.
         series: Scans that count, with or without nodules; by default the keys of ``ground_truth``.
             Nodules and excluded findings of other scans are left out.
-        max_marks: A scan with more marks keeps those whose probability is above that of the mark
-            after the first ``max_marks``; None keeps all.
+        max_detections: Limit per scan: a scan with more keeps those with a higher probability than
+            the one after the first ``max_detections``. None keeps all.
         fp_rates: Operating points, mean false positives per scan.
-        mean_rates: Those of ``fp_rates`` whose mean sensitivity is the headline.
+        mean_rates: Those of ``fp_rates`` whose sensitivities are averaged.
 
     Returns:
-        Operating points (zeros without any mark, NaN without any nodule), curve, counts. Marks that
-        ``max_marks`` removed are in no count.
+        Operating points (zeros without any detection, NaN without any nodule), curve, counts.
+        Detections that ``max_detections`` removed are not counted.
 
     Raises:
-        ValueError: No scan, a scan listed twice, marks in a scan that is not among them, rows of a
+        ValueError: No scan, a scan listed twice, detections in another scan, rows of a
             wrong length, a value that is not finite.
     """
     names = list(ground_truth if series is None else series)
@@ -75,21 +75,21 @@ def luna16_froc(
             f"detections hold {len(unknown)} series that are not among the scans, "
             f"first {unknown[0]!r}"
         )
-    if max_marks is not None and max_marks < 1:
-        raise ValueError(f"max_marks is {max_marks}; expected 1 or more, or None")
-    scans, marks = _flatten(detections, names, "detections", "x, y, z, probability")
-    if max_marks is not None:
-        kept = _most_probable(scans, marks[:, 3], max_marks)
-        scans, marks = scans[kept], marks[kept]
+    if max_detections is not None and max_detections < 1:
+        raise ValueError(f"max_detections is {max_detections}; expected 1 or more, or None")
+    scans, found = _flatten(detections, names, "detections", "x, y, z, probability")
+    if max_detections is not None:
+        kept = _most_probable(scans, found[:, 3], max_detections)
+        scans, found = scans[kept], found[kept]
     nodule_scans, nodules = _flatten(ground_truth, names, "nodules", _TRUTH_ROW)
     finding_scans, findings = _flatten(excluded or {}, names, "excluded findings", _TRUTH_ROW)
 
-    ignored = np.zeros(len(marks), dtype=bool)
-    ignored[_inside(scans, marks, finding_scans, findings)[0]] = True
+    ignored = np.zeros(len(found), dtype=bool)
+    ignored[_inside(scans, found, finding_scans, findings)[0]] = True
     matches = match_detections(
-        marks[:, 3],
+        found[:, 3],
         scans,
-        _inside(scans, marks, nodule_scans, nodules),
+        _inside(scans, found, nodule_scans, nodules),
         nodule_scans,
         len(names),
         ignored,
@@ -97,7 +97,7 @@ def luna16_froc(
     return froc_result(
         matches,
         protocol="luna16",
-        settings={"max_marks": max_marks},
+        settings={"max_detections": max_detections},
         fp_rates=fp_rates,
         mean_rates=mean_rates,
         rule=CurveRule(by_score=True),
@@ -118,7 +118,7 @@ def _flatten(
         if array.size == 0:
             array = np.empty((0, 4))
         if array.ndim != 2 or array.shape[1] != 4:
-            raise ValueError(f"{what} of {name!r} are no rows of four numbers ({row})")
+            raise ValueError(f"{what} of {name!r} are not rows of four numbers ({row})")
         if not np.isfinite(array).all():
             raise ValueError(f"{what} of {name!r} hold NaN or infinity; expected finite numbers")
         arrays.append(array)
@@ -126,23 +126,23 @@ def _flatten(
     return scans, np.concatenate([*arrays, np.empty((0, 4))])
 
 
-def _most_probable(scans: np.ndarray, probabilities: np.ndarray, max_marks: int) -> np.ndarray:
-    """Which marks are left when every scan keeps its most probable ones."""
+def _most_probable(scans: np.ndarray, probabilities: np.ndarray, max_detections: int) -> np.ndarray:
+    """Mask of the most probable detections of every scan."""
     kept = np.ones(len(scans), dtype=bool)
-    for scan in np.flatnonzero(np.bincount(scans) > max_marks):
+    for scan in np.flatnonzero(np.bincount(scans) > max_detections):
         own = np.flatnonzero(scans == scan)
-        first_out = np.sort(probabilities[own])[-max_marks - 1]
+        first_out = np.sort(probabilities[own])[-max_detections - 1]
         kept[own] = probabilities[own] > first_out
     return kept
 
 
 def _inside(
-    scans: np.ndarray, marks: np.ndarray, finding_scans: np.ndarray, findings: np.ndarray
+    scans: np.ndarray, points: np.ndarray, finding_scans: np.ndarray, findings: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mark and finding of every mark that lies strictly inside a finding of its scan."""
-    mark, finding = pairs_on_same_place(scans, finding_scans)
-    offset = marks[mark, :3] - findings[finding, :3]
+    """Pairs of a detection and a finding of its scan that it lies strictly inside."""
+    point, finding = pairs_on_same_place(scans, finding_scans)
+    offset = points[point, :3] - findings[finding, :3]
     diameter = findings[:, 3]
     radius = np.where(diameter < 0, _UNKNOWN_DIAMETER, diameter) / 2
     hit = np.sum(offset**2, axis=1) < (radius**2)[finding]
-    return mark[hit], finding[hit]
+    return point[hit], finding[hit]

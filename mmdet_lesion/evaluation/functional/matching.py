@@ -1,4 +1,4 @@
-"""Which detection hits which lesion, in descending order of score: what every curve is made of."""
+"""Matching of detections to lesions in descending order of score, shared by all protocols."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ __all__ = [
 class Matches:
     """Detections in descending order of score, and the lesions that they hit.
 
-    Everything is counted per detection and every detection knows its scan, so that a bootstrap
-    round can weight scans without matching boxes again.
+    Counts are per detection and every detection has its scan, so that a bootstrap round can weight
+    scans without matching again.
 
     Args:
         scores: ``(T,)`` descending.
         scans: ``(T,)`` index of each detection's scan.
         misses: ``(T,)`` bool, the detection hits no lesion and is not ignored.
         hits: ``(T,)`` lesions that this detection is the first to hit.
-        doubles: ``(T,)`` lesions that it hits after another detection did.
+        duplicates: ``(T,)`` lesions that it hits after another detection did.
         lesion_scans: ``(L,)`` index of each lesion's scan.
         lesion_hit_by: ``(L,)`` position of the first detection that hits the lesion, -1 for none.
         pairs: Detection (position) and lesion of every hit, each ``(P,)``, ascending.
-        ignored: Detections that hit no lesion and count neither way.
+        ignored: Detections that hit no lesion and are not false positives either.
         num_scans: Number of scans, empty ones included.
     """
 
@@ -40,7 +40,7 @@ class Matches:
     scans: np.ndarray
     misses: np.ndarray
     hits: np.ndarray
-    doubles: np.ndarray
+    duplicates: np.ndarray
     lesion_scans: np.ndarray
     lesion_hit_by: np.ndarray
     pairs: tuple[np.ndarray, np.ndarray]
@@ -127,7 +127,7 @@ def match_detections(
     num_scans: int,
     ignored: np.ndarray | None = None,
 ) -> Matches:
-    """Walk down the detections of all scans in descending order of score.
+    """Match the detections of all scans in descending order of score.
 
     A detection may hit several lesions, and only the first detection on a lesion counts as its hit.
     Equal scores keep the order of ``np.argsort(scores)[::-1]``, the published evaluators' own line,
@@ -162,7 +162,7 @@ def match_detections(
         scans=scans[order],
         misses=misses,
         hits=hits,
-        doubles=all_hits - hits,
+        duplicates=all_hits - hits,
         lesion_scans=lesion_scans,
         lesion_hit_by=hit_by,
         pairs=(hit_rank, lesion),
@@ -172,9 +172,9 @@ def match_detections(
 
 
 def select_lesions(matches: Matches, chosen: np.ndarray) -> Matches:
-    """Matches with some of the lesions alone, the others being neither hit nor missed.
+    """Restrict matches to some of the lesions; the others are neither hit nor missed.
 
-    A detection that hits only lesions of the others counts neither way.
+    A detection that hits only other lesions is ignored.
 
     Args:
         matches: Matches with all lesions.
@@ -189,7 +189,7 @@ def select_lesions(matches: Matches, chosen: np.ndarray) -> Matches:
     return replace(
         matches,
         hits=hits,
-        doubles=all_hits - hits,
+        duplicates=all_hits - hits,
         lesion_scans=matches.lesion_scans[chosen],
         lesion_hit_by=hit_by,
         pairs=(rank, lesion),

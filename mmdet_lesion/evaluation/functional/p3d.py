@@ -33,7 +33,7 @@ def p3d_froc(
     mean_rates: Sequence[float] = P3D_MEAN_RATES,
     extrapolate: bool = True,
 ) -> FROCResult:
-    """FROC and average precision under the pseudo-3D IoU.
+    """Compute FROC and average precision under the pseudo-3D IoU.
 
     A tracklet hits a lesion if its (first) box on the lesion's slice has an IoU of ``iou_thr`` or
     more with it; its confidence is the largest of its scores. It may hit several lesions. Hitting
@@ -50,10 +50,10 @@ def p3d_froc(
             may be absent or empty.
         ground_truth: ``{volume: {z: [[x1, y1, x2, y2, ...], ...]}}``; a trailing ``.annot`` of a
             name is ignored. Volumes without a lesion count as scans.
-        iou_thr: IoU from which on a lesion is hit.
+        iou_thr: Minimum IoU of a hit.
         fp_rates: Operating points, mean false positives per sub-volume.
-        mean_rates: Those of ``fp_rates`` whose mean sensitivity is the headline.
-        extrapolate: Outside the curve carry its outermost segment on, as published: the
+        mean_rates: Those of ``fp_rates`` whose sensitivities are averaged.
+        extrapolate: Outside the curve extend its outermost segment, as published: the
             sensitivity may then leave [0, 1], and is NaN or infinite where that segment is
             vertical. False: the outermost sensitivity holds.
 

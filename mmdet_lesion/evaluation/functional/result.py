@@ -1,4 +1,4 @@
-"""From matches to operating points: the part that all FROC protocols share."""
+"""FROC curves, operating points and counts from matches, shared by all protocols."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CurveRule:
-    """How a protocol makes a curve of ranked detections and reads it.
+    """Rule by which a protocol builds a curve from ranked detections and reads it.
 
     Args:
         by_score: One point for every distinct score, beginning at (0, 0), as a ROC has them;
@@ -34,7 +34,7 @@ class CurveRule:
         upper: Of a vertical step that lies exactly on an operating point take the upper end,
             otherwise the lower one.
         extrapolate: Carry the outermost segments on; otherwise the outermost sensitivity holds.
-        with_ap: The protocol has an average precision, in which doubles count as false positives.
+        with_ap: Compute an average precision, in which duplicates are false positives.
     """
 
     by_score: bool = False
@@ -68,24 +68,24 @@ class FROCCurve:
 
 @dataclass(frozen=True, eq=False)
 class FROCResult:
-    """What a protocol says of a detector.
+    """Metrics of a detector under a protocol.
 
     Args:
         protocol: Name of the protocol.
-        settings: What else decided the figures (``iou_thr``, ``extrapolate``, ...).
+        settings: Settings of the protocol (``iou_thr``, ``extrapolate``, ...).
         fp_rates: ``(K,)`` operating points, false positives per scan.
         sensitivity: ``(K,)`` one per operating point.
-        mean_rates: Operating points whose mean is the headline.
-        mean_sensitivity: The headline.
+        mean_rates: Operating points whose sensitivities are averaged.
+        mean_sensitivity: Mean sensitivity at ``mean_rates``.
         ap: Average precision, None where the protocol has none.
         curve: The whole curve.
         counts: ``true_positives`` (lesions hit), ``false_positives``, ``false_negatives`` (lesions
-            missed), ``ignored`` (detections that count neither way), ``doubles`` (hits on lesions
+            missed), ``ignored`` (neither hits nor false positives), ``duplicates`` (hits on lesions
             that were hit before), ``detections``, ``scans``, ``lesions``.
         outside: Operating points that lie outside the curve, where the sensitivity is extrapolated
             or clamped.
-        matches: What the figures were counted from; a bootstrap weights it.
-        rule: How they were counted.
+        matches: Matched detections and lesions, which a bootstrap weights.
+        rule: Rule of the curve.
         scans: Names of the scans, in the order of their numbers in ``matches``.
     """
 
@@ -104,7 +104,7 @@ class FROCResult:
     scans: tuple[Hashable, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures, without the curve, as plain JSON; undefined figures become None."""
+        """Convert the metrics, without the curve, to plain JSON; undefined ones become None."""
         points = zip(self.fp_rates, self.sensitivity, strict=True)
         # LUNA16 has a name of its own for the mean.
         cpm = {"cpm": json_number(self.mean_sensitivity)} if self.protocol == "luna16" else {}
@@ -121,7 +121,7 @@ class FROCResult:
 
 
 def json_number(value: float) -> float | None:
-    """A number as JSON knows it: NaN and infinity become None."""
+    """Convert a number for JSON: NaN and infinity become None."""
     return float(value) if math.isfinite(value) else None
 
 
@@ -223,7 +223,7 @@ def _weighted(
     """
     scores, counts = matches.scores, [matches.hits, matches.misses]
     if rule.with_ap:
-        counts.append(matches.doubles)
+        counts.append(matches.duplicates)
     num_scans = matches.num_scans
     if weights is not None:
         factor = weights[matches.scans]
@@ -232,13 +232,13 @@ def _weighted(
         factor, scores = factor[drawn], scores[drawn]
         counts = [count[drawn] * factor for count in counts]
         num_scans = int(weights.sum())
-    hits, misses, *doubles = (np.cumsum(count) for count in counts)
+    hits, misses, *duplicates = (np.cumsum(count) for count in counts)
     with np.errstate(invalid="ignore"):
         # Without a lesion the sensitivity is undefined, not an error.
         sensitivity = hits / np.float64(_num_lesions(matches, weights))
     precision = None
     if rule.with_ap:
-        precision = hits / np.maximum(hits + misses + doubles[0], np.finfo(np.float64).eps)
+        precision = hits / np.maximum(hits + misses + duplicates[0], np.finfo(np.float64).eps)
     fps = misses / num_scans
     if rule.by_score and len(scores):
         last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
@@ -300,7 +300,7 @@ def froc_result(
             "false_positives": int(np.count_nonzero(matches.misses)),
             "false_negatives": num_lesions - true_positives,
             "ignored": matches.ignored,
-            "doubles": int(matches.doubles.sum()),
+            "duplicates": int(matches.duplicates.sum()),
             "detections": len(matches.scores),
             "scans": matches.num_scans,
             "lesions": num_lesions,

@@ -1,4 +1,4 @@
-"""The official key-slice protocol of DeepLesion: boxes against marks, image by image.
+"""The official key-slice protocol of DeepLesion: boxes against RECIST boxes, image by image.
 
 Yan et al., "3D context enhanced region-based CNN for end-to-end lesion detection", MICCAI 2018, and
 the evaluation code that the authors published with it and with MULAN (MICCAI 2019).
@@ -28,23 +28,24 @@ def slice_froc(
     fp_rates: Sequence[float] = SLICE_FP_RATES,
     mean_rates: Sequence[float] = SLICE_MEAN_RATES,
 ) -> FROCResult:
-    """FROC over images.
+    """Compute the FROC over images.
 
-    A box hits every mark of its image with which its IoU is ``iou_thr`` or more; a mark that is hit
-    again counts neither way. Areas count pixels inclusively. Sensitivities are interpolated as
-    published: the upper end of a vertical step, and the last sensitivity to the right of the curve.
+    A box hits every lesion of its image with an IoU of at least ``iou_thr``; further hits of a
+    lesion are neither true nor false positives. Areas count pixels inclusively. Sensitivities are
+    interpolated as published: the upper end of a vertical step, and the last sensitivity to the
+    right of the curve.
 
     Args:
         detections: ``{image: (n, 5)}`` rows ``[x1, y1, x2, y2, score]`` in published coordinates;
             images may be absent.
         ground_truth: ``{image: (m, 4 or more)}`` rows ``[x1, y1, x2, y2, ...]``; images without a
-            mark count too.
-        iou_thr: IoU from which on a mark is hit.
+            lesion count too.
+        iou_thr: Minimum IoU of a hit.
         fp_rates: Operating points, mean false positives per image.
-        mean_rates: Those of ``fp_rates`` whose mean sensitivity is the headline.
+        mean_rates: Those of ``fp_rates`` whose sensitivities are averaged.
 
     Returns:
-        Operating points (zeros without any detection, NaN without any mark), curve, counts.
+        Operating points (zeros without any detection, NaN without any lesion), curve, counts.
 
     Raises:
         ValueError: No image, a detection on an image that the ground truth lacks, rows of a wrong
@@ -55,7 +56,7 @@ def slice_froc(
         ground_truth,
         protocol="slice",
         sides=4,
-        names=("image", "mark"),
+        names=("image", "lesion"),
         overlap=inclusive_iou,
         iou_thr=iou_thr,
         settings={"iou_thr": iou_thr},

@@ -1,4 +1,4 @@
-"""Operating points of a curve for many weights of the scans, without drawing the curve."""
+"""Fast operating points of a curve under many weightings of the scans."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["StepCurve"]
 
 
 class StepCurve:
-    """What :func:`froc_figures` gives, many times as fast, for rules that take upper ends.
+    """Fast equivalent of :func:`froc_figures` for rules that take the upper ends of steps.
 
     Between two false positives the curve rises vertically, and the upper end of that rise is what
     is read. So an operating point needs no more than the false positives, counted down the list

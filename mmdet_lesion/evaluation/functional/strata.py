@@ -1,4 +1,4 @@
-"""A protocol's figures for one kind of lesions at a time."""
+"""Metrics of a protocol for one kind of lesions at a time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["stratify_froc"]
 def stratify_froc(result: FROCResult, labels: Sequence[Hashable]) -> dict[Hashable, FROCResult]:
     """Split the lesions by their labels, after matching.
 
-    In a stratum its own lesions alone count. A detection that hits only others counts neither way
-    (it is under ``ignored``), so that the false positives are the same in all strata.
+    A stratum counts its own lesions only. Detections that hit only other lesions are ``ignored``,
+    so that the false positives are the same in all strata.
 
     Args:
-        result: What a protocol said of a detector.
+        result: Metrics of a detector under a protocol.
         labels: ``(L,)`` label of each lesion, in the order of the ground truth: scan by scan, and
             within a scan slice by slice and row by row as they are listed.
 

@@ -17,7 +17,7 @@ from mmdet_lesion.io.harvester import write_detections
 from mmdet_lesion.structures import Geometry, Tracklets, voxels_to_published
 
 from ..functional import FROCResult, p3d_froc, sensitivity_at, slice_froc
-from .samples import one_of_each, to_numpy
+from .samples import deduplicate, to_numpy
 
 __all__ = ["LesionFROCMetric"]
 
@@ -123,7 +123,7 @@ class LesionFROCMetric(BaseMetric):
             InputError: No sample, no lesion in any of them, or one of them with two ground truths.
         """
         what = "volume" if self.protocol == "p3d" else "image"
-        samples = one_of_each(results, "LesionFROCMetric", (what, what), ("lesions", "truth"))
+        samples = deduplicate(results, "LesionFROCMetric", (what, what), ("lesions", "truth"))
         evaluate = self._p3d if self.protocol == "p3d" else self._slice
         result = evaluate(samples)
         if not result.counts["lesions"]:

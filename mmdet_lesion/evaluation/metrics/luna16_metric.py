@@ -12,11 +12,11 @@ from mmengine.logging import MMLogger
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.atomic import write_json
-from mmdet_lesion.io.luna16 import write_luna16_marks, write_luna16_series
+from mmdet_lesion.io.luna16 import write_luna16_detections, write_luna16_series
 from mmdet_lesion.structures import Geometry
 
 from ..functional import FROCResult, luna16_froc
-from .samples import one_of_each, to_numpy
+from .samples import deduplicate, to_numpy
 
 __all__ = ["Luna16Metric"]
 
@@ -26,7 +26,7 @@ class Luna16Metric(BaseMetric):
     """Sensitivity at given false positives per scan, and their mean, the CPM.
 
     A shell over :func:`~mmdet_lesion.evaluation.functional.luna16_froc`. Each data sample is a
-    scan; the centres of its boxes go to world positions, where the nodules are. Scans are taken
+    scan; the centers of its boxes go to world positions, where the nodules are. Scans are taken
     once each and in the order of their names, so that any number of processes counts the same.
 
     A data sample holds ``pred_instances`` (``bboxes`` ``(n, 6)`` in voxels, ``scores``),
@@ -34,7 +34,7 @@ class Luna16Metric(BaseMetric):
     ``nodules`` and ``excluded`` (``(n, 4)`` rows ``x, y, z, diameter`` in world mm).
 
     Args:
-        max_marks: Marks of a scan that count, as in the challenge.
+        max_detections: Limit of detections per scan, that of the challenge by default.
         fp_rates: Operating points; None: those of the challenge.
         outfile_prefix: Write ``{prefix}.submission.csv`` and ``{prefix}.seriesuids.csv``, which
             ``evaluate_froc.py --protocol luna16`` reads as ``--detections`` and ``--series``, and
@@ -47,14 +47,14 @@ class Luna16Metric(BaseMetric):
 
     def __init__(
         self,
-        max_marks: int = 100,
+        max_detections: int = 100,
         fp_rates: Sequence[float] | None = None,
         outfile_prefix: str | None = None,
         collect_device: str = "cpu",
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        self.settings: dict[str, Any] = dict(max_marks=max_marks)
+        self.settings: dict[str, Any] = dict(max_detections=max_detections)
         if fp_rates is not None:
             self.settings["fp_rates"] = tuple(fp_rates)
         self.outfile_prefix = outfile_prefix
@@ -64,11 +64,11 @@ class Luna16Metric(BaseMetric):
         for sample in data_samples:
             instances = sample["pred_instances"]
             boxes, scores = (to_numpy(instances[key]) for key in ("bboxes", "scores"))
-            centres = Geometry.from_dict(sample["geometry"]).centers_to_world(boxes)
+            centers = Geometry.from_dict(sample["geometry"]).centers_to_world(boxes)
             self.results.append(
                 dict(
                     series=sample["series_uid"],
-                    marks=np.column_stack((centres, scores.astype(np.float64))),
+                    detections=np.column_stack((centers, scores.astype(np.float64))),
                     nodules=_rows(sample["nodules"]),
                     excluded=_rows(sample["excluded"]),
                 )
@@ -86,24 +86,24 @@ class Luna16Metric(BaseMetric):
         Raises:
             InputError: No scan, no nodule in any scan, or one scan with two ground truths.
         """
-        scans = one_of_each(results, "Luna16Metric", ("scan", "series"), ("nodules", "nodules"))
-        marks, nodules, excluded = (
+        scans = deduplicate(results, "Luna16Metric", ("scan", "series"), ("nodules", "nodules"))
+        detections, nodules, excluded = (
             {scan["series"]: scan[key] for scan in scans}
-            for key in ("marks", "nodules", "excluded")
+            for key in ("detections", "nodules", "excluded")
         )
-        result = luna16_froc(marks, nodules, excluded, **self.settings)
+        result = luna16_froc(detections, nodules, excluded, **self.settings)
         if not result.counts["lesions"]:
             raise InputError(
                 f"Luna16Metric found no nodule in {len(scans)} scans; expected at least one "
-                "(unlabelled scans cannot be evaluated on)"
+                "(unlabeled scans cannot be evaluated on)"
             )
         points = zip(result.fp_rates, result.sensitivity, strict=True)
         metrics = {f"sensitivity@{rate:g}": float(value) for rate, value in points}
         metrics["cpm"] = result.mean_sensitivity
         self._log(result)
         if self.outfile_prefix is not None:
-            write_luna16_marks(f"{self.outfile_prefix}.submission.csv", marks)
-            write_luna16_series(f"{self.outfile_prefix}.seriesuids.csv", marks)
+            write_luna16_detections(f"{self.outfile_prefix}.submission.csv", detections)
+            write_luna16_series(f"{self.outfile_prefix}.seriesuids.csv", detections)
             write_json(f"{self.outfile_prefix}.metrics.json", result.to_dict(), indent=2)
         return metrics
 
@@ -114,14 +114,14 @@ class Luna16Metric(BaseMetric):
             "\n".join(
                 [
                     f"LUNA16 FROC, {counts['scans']} scans, {counts['lesions']} nodules, "
-                    f"{counts['detections']} marks:",
+                    f"{counts['detections']} detections:",
                     "  FP/scan     " + " ".join(f"{rate:7g}" for rate in result.fp_rates),
                     "  sensitivity "
                     + " ".join(f"{100 * value:7.2f}" for value in result.sensitivity),
                     f"  CPM {100 * result.mean_sensitivity:.2f}; "
                     f"{counts['true_positives']} nodules hit, "
                     f"{counts['false_positives']} false positives, "
-                    f"{counts['ignored']} marks on irrelevant findings",
+                    f"{counts['ignored']} detections on irrelevant findings",
                 ]
             )
         )

@@ -1,4 +1,4 @@
-"""What metrics of whole volumes do with data samples and with what they left of them."""
+"""Helpers of the metrics: conversion to arrays, and one result per volume."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from mmdet_lesion.errors import InputError
 
-__all__ = ["one_of_each", "to_numpy"]
+__all__ = ["deduplicate", "to_numpy"]
 
 
 def to_numpy(values: Any) -> np.ndarray:
-    """Tensors (mixed precision and box types included), arrays and lists."""
+    """Convert a tensor (of any precision, or a box type), array or list to an array."""
     values = getattr(values, "tensor", values)
     if hasattr(values, "detach"):
         values = values.detach().cpu()
@@ -20,19 +20,19 @@ def to_numpy(values: Any) -> np.ndarray:
     return np.asarray(values)
 
 
-def one_of_each(
+def deduplicate(
     results: list[dict], metric: str, volume: tuple[str, str], truth: tuple[str, str]
 ) -> list[dict]:
-    """Results by name, each once: a distributed sampler gives some volumes to two processes.
+    """Keep one result per volume: a distributed sampler gives some volumes to two processes.
 
     Args:
         results: Of all processes.
         metric: Name of the metric, for messages.
-        volume: What a volume is called, and the key of its name.
-        truth: What its lesions are called, and the key of its ground truth.
+        volume: Word for a volume in messages, and the key of its name.
+        truth: Word for its lesions in messages, and the key of its ground truth.
 
     Raises:
-        InputError: There is none, or one volume came with two ground truths.
+        InputError: There is no result, or a volume has two different ground truths.
     """
     (what, name), (lesions, key) = volume, truth
     if not results:

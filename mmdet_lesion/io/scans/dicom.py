@@ -108,7 +108,7 @@ def _choose_series(
             "as dcm4che's emf2sf or Slicer write"
         )
     if first.samples != 1:
-        raise InputError(f"{first.path} has {first.samples} colours a pixel; expected HU, one")
+        raise InputError(f"{first.path} has {first.samples} colors a pixel; expected HU, one")
     warnings = []
     if len(order) > 1 and series is None:
         warnings.append(

@@ -32,7 +32,7 @@ class SliceHeader:
         modality: Such as ``'CT'``.
         instance: Instance number, 0 where there is none.
         acquisition: Acquisition number, 0 where there is none.
-        origin: World position of the first pixel's centre, ``(x, y, z)`` in mm.
+        origin: World position of the first pixel's center, ``(x, y, z)`` in mm.
         orientation: Directions of a row and of a column, six cosines.
         spacing: Of columns and of rows ``(x, y)`` in mm.
         thickness: Slice thickness in mm, 0 where there is none.

@@ -39,7 +39,7 @@ def read_image_file(path: Path) -> Scan:
         The scan.
 
     Raises:
-        InputError: It is no image, has colours or time points, or its geometry is not usable.
+        InputError: It is no image, has colors or time points, or its geometry is not usable.
     """
     _check_start(path)
     if path.suffix.lower() in (".mhd", ".mha"):
@@ -77,7 +77,7 @@ def _check_start(path: Path) -> None:
 
 
 def _check_kind(path: Path, reader: sitk.ImageFileReader) -> None:
-    """Refuse colours and time points before the voxels are read; drop axes of length 1."""
+    """Refuse colors and time points before the voxels are read; drop axes of length 1."""
     size = reader.GetSize()
     channels = reader.GetNumberOfComponents()
     if channels != 1:

@@ -30,7 +30,7 @@ def read_png_folder(
         spacing: ``(x, y, z)`` in mm; by default the table's beside or above the folder.
 
     Returns:
-        The scan. PNGs carry no position: the world starts at the centre of the first voxel.
+        The scan. PNGs carry no position: the world starts at the center of the first voxel.
 
     Raises:
         InputError: A slice cannot be read, the slices differ in size, or the spacing is unknown.

@@ -40,7 +40,7 @@ def seeded():
     np.random.seed(3)
 
 
-def grey(hu):
+def gray(hu):
     return (np.clip(hu.astype(float), -1000, 400) + 1000) / 1400
 
 
@@ -52,7 +52,7 @@ def test_voxels_are_those_of_the_volume_and_air_beyond(path, array, seeded):
         results = transform(sample(path))
         x, y, z = results["crop_offset"]
         part = padded[z + 40 : z + 56, y + 40 : y + 64, x + 40 : x + 72]
-        np.testing.assert_allclose(results["img"], grey(part), atol=1e-6)
+        np.testing.assert_allclose(results["img"], gray(part), atol=1e-6)
         assert results["img"].dtype == np.float32
         assert results["img_shape"] == (16, 24, 32)
         assert all(-9 <= a <= n - s + 9 for a, n, s in zip((x, y, z), (60, 50, 40), (32, 24, 16)))
@@ -65,8 +65,8 @@ def test_boxes_move_with_the_crop(path, seeded):
     for _ in range(30):
         results = transform(sample(path))
         offset = np.array([*results["crop_offset"]] * 2)
-        centres = np.array(BOXES)[:, :3] + 4 - offset[:3]
-        inside = ((centres >= 0) & (centres < 32)).all(axis=1)
+        centers = np.array(BOXES)[:, :3] + 4 - offset[:3]
+        inside = ((centers >= 0) & (centers < 32)).all(axis=1)
         expected = (np.array(BOXES)[inside] - offset).clip(0, 32)
         np.testing.assert_allclose(results["gt_bboxes"], expected)
         assert results["gt_bboxes"].dtype == np.float32
@@ -101,7 +101,7 @@ def test_crops_lie_anywhere(path, seeded):
     np.testing.assert_allclose(offsets.mean(axis=0), (20, 15, 10), atol=2.5)
 
 
-def test_a_nodule_larger_than_the_crop_is_centred(path, seeded):
+def test_a_nodule_larger_than_the_crop_is_centerd(path, seeded):
     big = [[5.0, 5.0, 5.0, 31.0, 31.0, 31.0]]
     results = LoadVolumeCrop(16, positive=1)(sample(path, big))
     assert results["crop_offset"] == (10, 10, 10)
@@ -115,7 +115,7 @@ def test_a_volume_smaller_than_the_crop_is_held_as_a_whole(path, array, seeded):
         x, y, z = (-offset for offset in results["crop_offset"])
         assert 0 <= x <= 4 and 0 <= y <= 14 and 0 <= z <= 24
         inside = results["img"][z : z + 40, y : y + 50, x : x + 60]
-        np.testing.assert_allclose(inside, grey(array), atol=1e-6)
+        np.testing.assert_allclose(inside, gray(array), atol=1e-6)
         assert results["img"].sum() == pytest.approx(inside.sum(), rel=1e-5)
         assert len(results["gt_bboxes"]) == 2
 
@@ -144,7 +144,7 @@ def test_reading_equals_the_volume(path, array):
     assert open_volume(path).shape == SHAPE
 
 
-def test_a_box_belongs_to_the_crop_that_holds_its_centre():
+def test_a_box_belongs_to_the_crop_that_holds_its_center():
     boxes = np.array([[0, 0, 0, 4, 4, 4], [6, 6, 6, 10, 10, 10], [9, 0, 0, 13, 4, 4.0]])
     inside, kept = boxes_in_crop(boxes, (1, 1, 1), (8, 8, 8))
     assert kept.tolist() == [True, True, False]

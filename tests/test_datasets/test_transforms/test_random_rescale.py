@@ -42,5 +42,5 @@ def test_boxes_and_pixels_keep_together():
     np.testing.assert_allclose(
         results["homography_matrix"], np.diag([scale_x, scale_y, 1.0]), rtol=1e-6
     )
-    # Grey value = position in the old image: pixel centre 60.5 came from 60.5 / 1.2.
+    # Gray value = position in the old image: pixel center 60.5 came from 60.5 / 1.2.
     np.testing.assert_allclose(results["img"][20, 60], 60.5 / scale_x, atol=1e-3)

@@ -7,9 +7,9 @@ from mmdet_lesion.errors import InputError
 
 def test_ends_of_the_window_become_0_and_255():
     hu = np.array([-2000, -1024, 3071, 32767], dtype=np.int16)
-    grey = apply_window(hu, (-1024, 3071))
-    assert grey.dtype == np.float32
-    np.testing.assert_allclose(grey, [0, 0, 255, 255], atol=1e-4)
+    gray = apply_window(hu, (-1024, 3071))
+    assert gray.dtype == np.float32
+    np.testing.assert_allclose(gray, [0, 0, 255, 255], atol=1e-4)
     assert hu[0] == -2000
 
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from mmdet_lesion.evaluation.functional import luna16_froc
-from mmdet_lesion.io import read_luna16_findings, read_luna16_marks, read_luna16_series
+from mmdet_lesion.io import read_luna16_detections, read_luna16_findings, read_luna16_series
 
 from .. import published
 
 RATES = (0.125, 0.25, 0.5, 1, 2, 4, 8)
-COUNTS = ("true_positives", "false_positives", "false_negatives", "ignored", "doubles")
+COUNTS = ("true_positives", "false_positives", "false_negatives", "ignored", "duplicates")
 
 
 def random_case(seed, scans=16, most=12, levels=None, size=20.0):
@@ -46,22 +46,22 @@ def check(marks, nodules, excluded, series, **settings):
 
 
 @pytest.mark.parametrize("levels", [None, 4])
-@pytest.mark.parametrize("seed", range(25))
-def test_equals_the_published_rules(seed, levels):
-    check(*random_case(seed, levels=levels))
+def test_equals_the_published_rules(levels):
+    for seed in range(25):
+        check(*random_case(seed, levels=levels))
 
 
 @pytest.mark.parametrize("levels", [None, 7])
-@pytest.mark.parametrize("seed", range(6))
-def test_more_than_a_hundred_marks(seed, levels):
-    case = random_case(seed, scans=8, most=260, levels=levels, size=80.0)
-    assert max(map(len, case[0].values())) > 100
-    check(*case)
+def test_more_than_a_hundred_marks(levels):
+    for seed in range(6):
+        case = random_case(seed, scans=8, most=260, levels=levels, size=80.0)
+        assert max(map(len, case[0].values())) > 100
+        check(*case)
 
 
-@pytest.mark.parametrize("max_marks", [1, 3])
-def test_other_limits(max_marks):
-    check(*random_case(3, levels=5), max_marks=max_marks)
+@pytest.mark.parametrize("max_detections", [1, 3])
+def test_other_limits(max_detections):
+    check(*random_case(3, levels=5), max_detections=max_detections)
 
 
 def test_ties_at_the_limit_leave_fewer_marks():
@@ -69,14 +69,14 @@ def test_ties_at_the_limit_leave_fewer_marks():
     marks = {"a": [[50 + i, 0, 0, 0.5] for i in range(101)] + [[0, 0, 0, 0.9]]}
     result = check(marks, nodule, {}, ["a"])
     assert result.counts["detections"] == 1
-    everything = luna16_froc(marks, nodule, series=["a"], max_marks=None)
+    everything = luna16_froc(marks, nodule, series=["a"], max_detections=None)
     assert everything.counts["false_positives"] == 101
 
 
 def test_example_submission(lesion_data):
     folder = lesion_data / "luna16"
     series = read_luna16_series(folder / "submissions/subset9_seriesuids.csv")
-    marks = read_luna16_marks(folder / "submissions/res18_focal_subset9.csv", series)
+    marks = read_luna16_detections(folder / "submissions/res18_focal_subset9.csv", series)
     nodules = read_luna16_findings(folder / "annotations.csv", unique=True)
     excluded = read_luna16_findings(folder / "annotations_excluded.csv", unique=False)
     result = luna16_froc(marks, nodules, excluded, series=series)
@@ -96,7 +96,7 @@ def test_the_radius_itself_is_outside():
     assert luna16_froc({"a": [[3, 3.999, 0, 0.5]]}, nodule).counts["true_positives"] == 1
 
 
-def test_unknown_diameters_mean_ten_millimetres():
+def test_unknown_diameters_mean_ten_millimeters():
     marks = {"a": [[4.9, 0, 0, 0.5], [5.1, 0, 0, 0.4]]}
     counts = luna16_froc(marks, {"a": []}, {"a": [[0, 0, 0, -1]]}).counts
     assert (counts["ignored"], counts["false_positives"]) == (1, 1)
@@ -111,7 +111,7 @@ def test_a_mark_on_two_nodules_is_a_hit_of_both_and_never_ignored():
     result = check(marks, nodules, {}, ["a"])
     np.testing.assert_array_equal(result.curve.thresholds, [np.inf, 0.9, 0.2])
     assert result.curve.sensitivity[1] == 1
-    assert result.counts["doubles"] == 1
+    assert result.counts["duplicates"] == 1
 
 
 @pytest.mark.parametrize("scans", [8, 24, 88, 104, 888])
@@ -152,8 +152,8 @@ def test_only_the_listed_scans_count():
         ({}, {}, None, "holds no scan"),
         ({}, {}, ["a", "b", "a"], "hold 'a' twice"),
         ({"b": [[0, 0, 0, 1]]}, {"a": []}, None, "not among the scans, first 'b'"),
-        ({"a": [[0, 0, 0]]}, {"a": []}, None, "detections of 'a' are no rows of four"),
-        ({"a": [[0, 0, 0, "x"]]}, {"a": []}, None, "detections of 'a' are no rows of four"),
+        ({"a": [[0, 0, 0]]}, {"a": []}, None, "detections of 'a' are not rows of four"),
+        ({"a": [[0, 0, 0, "x"]]}, {"a": []}, None, "detections of 'a' are not rows of four"),
         ({}, {"a": [[0, 0, np.nan, 3]]}, None, "nodules of 'a' hold NaN"),
     ],
 )
@@ -163,5 +163,5 @@ def test_wrong_input_is_named(marks, nodules, series, message):
 
 
 def test_the_limit_is_checked():
-    with pytest.raises(ValueError, match="max_marks is 0"):
-        luna16_froc({}, {"a": []}, max_marks=0)
+    with pytest.raises(ValueError, match="max_detections is 0"):
+        luna16_froc({}, {"a": []}, max_detections=0)

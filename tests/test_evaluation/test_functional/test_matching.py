@@ -31,5 +31,5 @@ def test_first_in_order_of_score_is_the_hit():
     np.testing.assert_array_equal(matches.scans, [0, 1, 0])
     np.testing.assert_array_equal(matches.hits, [1, 0, 0])
     np.testing.assert_array_equal(matches.misses, [False, True, False])
-    np.testing.assert_array_equal(matches.doubles, [0, 0, 1])
+    np.testing.assert_array_equal(matches.duplicates, [0, 0, 1])
     np.testing.assert_array_equal(matches.lesion_hit_by, [0, -1])

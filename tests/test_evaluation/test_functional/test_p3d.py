@@ -12,7 +12,7 @@ RATES = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)
 
 
 def random_case(seed, row=list, num_volumes=6, num_tracklets=8, levels=7):
-    """Few slices, few places and few scores, so that hits, doubles and ties abound."""
+    """Few slices, few places and few scores, so that hits, duplicates and ties abound."""
     rng = np.random.default_rng(seed)
 
     def box():
@@ -55,7 +55,7 @@ def check(detections, truth, **settings):
     np.testing.assert_array_equal(result.curve.fps, expected["fps"])
     np.testing.assert_array_equal(result.curve.sensitivity, expected["sensitivity"])
     np.testing.assert_array_equal(result.curve.thresholds, expected["scores"])
-    names = ("true_positives", "false_positives", "false_negatives", "doubles", "lesions")
+    names = ("true_positives", "false_positives", "false_negatives", "duplicates", "lesions")
     assert tuple(result.counts[name] for name in names) == expected["counts"]
     assert result.counts["scans"] == len(truth)
     return result
@@ -91,7 +91,7 @@ def test_rows_of_mixed_kinds():
     result = p3d_froc(mixed, truth)
     # Seven score levels are not exact in float32, so equal scores fall apart; hits do not.
     counts = p3d_froc(detections, truth).counts
-    for name in ("true_positives", "false_positives", "doubles"):
+    for name in ("true_positives", "false_positives", "duplicates"):
         assert result.counts[name] == counts[name]
 
 
@@ -108,7 +108,7 @@ def test_example_file(lesion_data):
     assert result.outside == ()
 
 
-def test_one_tracklet_hits_two_lesions_and_a_second_is_a_double_of_both():
+def test_one_tracklet_hits_two_lesions_and_a_second_is_a_duplicate_of_both():
     boxes = [[10.0, 10, 29, 29], [60.0, 60, 79, 79]]
     truth = {"a": {3: boxes[:1], 5: boxes[1:]}, "b": {}}
     tracklet = [(3, [10, 10, 29, 29, 0.2]), (4, [35, 35, 54, 54, 0.9]), (5, [60, 60, 79, 79, 0.1])]
@@ -116,12 +116,12 @@ def test_one_tracklet_hits_two_lesions_and_a_second_is_a_double_of_both():
     result = p3d_froc({"a": [again, tracklet]}, truth)
     assert result.counts["true_positives"] == 2
     assert result.counts["false_positives"] == 0
-    assert result.counts["doubles"] == 2
+    assert result.counts["duplicates"] == 2
     np.testing.assert_array_equal(result.curve.thresholds, [0.9, 0.45])
-    assert result.ap == 1.0  # full recall at precision 1 before the doubles
+    assert result.ap == 1.0  # full recall at precision 1 before the duplicates
 
 
-def test_doubles_lower_the_ap_once_for_each_lesion():
+def test_duplicates_lower_the_ap_once_for_each_lesion():
     box = [10.0, 10, 29, 29]
     truth = {"a": {3: [box, box]}, "b": {0: [box]}}
     detections = {
@@ -129,7 +129,7 @@ def test_doubles_lower_the_ap_once_for_each_lesion():
         "b": [[(0, [*box, 0.7])]],
     }
     result = p3d_froc(detections, truth)
-    assert result.counts["doubles"] == 2
+    assert result.counts["duplicates"] == 2
     assert result.ap == pytest.approx(2 / 3 + 1 / 3 * 3 / 5)
 
 

@@ -21,15 +21,15 @@ def check(result, seed, rounds=20):
 
 
 @pytest.mark.parametrize("levels", [None, 2, 4, 30])
-@pytest.mark.parametrize("seed", range(12))
-def test_equals_the_drawn_curve_with_ties(seed, levels):
-    marks, nodules, excluded, series = test_luna16.random_case(seed, levels=levels)
-    check(luna16_froc(marks, nodules, excluded, series=series), seed)
+def test_equals_the_drawn_curve_with_ties(levels):
+    for seed in range(12):
+        marks, nodules, excluded, series = test_luna16.random_case(seed, levels=levels)
+        check(luna16_froc(marks, nodules, excluded, series=series), seed)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_equals_the_drawn_curve_of_every_detection(seed):
-    check(box3d_froc(*test_boxes3d.random_case(seed)), seed)
+def test_equals_the_drawn_curve_of_every_detection():
+    for seed in range(12):
+        check(box3d_froc(*test_boxes3d.random_case(seed)), seed)
 
 
 @pytest.mark.parametrize(

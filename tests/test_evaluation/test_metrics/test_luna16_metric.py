@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.evaluation.functional import luna16_froc
-from mmdet_lesion.io.luna16 import read_luna16_marks, read_luna16_series
+from mmdet_lesion.io.luna16 import read_luna16_detections, read_luna16_series
 from mmdet_lesion.structures import CubeSymmetry, Geometry
 
 GEOMETRY = Geometry((40, 50, 60), (1.0, 1.0, 2.0), (-30.0, 10.0, -200.0))
@@ -120,7 +120,7 @@ def test_dump_gives_the_same_figure(tmp_path):
     metrics = evaluate(samples, outfile_prefix=str(prefix))
     series = read_luna16_series(f"{prefix}.seriesuids.csv")
     assert series == list(nodules)
-    marks = read_luna16_marks(f"{prefix}.submission.csv", series)
+    marks = read_luna16_detections(f"{prefix}.submission.csv", series)
     result = luna16_froc(marks, nodules, excluded)
     assert result.mean_sensitivity == metrics["froc/cpm"]
     assert 0 < metrics["froc/cpm"] < 1
@@ -135,7 +135,7 @@ def test_nothing_detected():
 
 def test_settings_arrive():
     marks = [(5, 5, -150, 0.75), (0, 30, -160, 0.5)]
-    metrics = evaluate([sample("a", [NODULE], marks)], max_marks=1, fp_rates=(1, 3))
+    metrics = evaluate([sample("a", [NODULE], marks)], max_detections=1, fp_rates=(1, 3))
     assert metrics == {
         "froc/sensitivity@1": 0.0,
         "froc/sensitivity@3": 0.0,
@@ -148,7 +148,7 @@ def test_table_is_logged(monkeypatch):
     monkeypatch.setattr("mmengine.logging.MMLogger.info", lambda self, text: lines.append(text))
     evaluate(scans())
     assert "LUNA16 FROC, 2 scans, 2 nodules" in lines[0]
-    assert "CPM 35.71; 1 nodules hit, 2 false positives, 1 marks on irrelevant" in lines[0]
+    assert "CPM 35.71; 1 nodules hit, 2 false positives, 1 detections on irrelevant" in lines[0]
 
 
 def test_wrong_input():

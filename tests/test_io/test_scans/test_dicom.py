@@ -225,12 +225,12 @@ def test_no_image_among_the_files(tmp_path, hu):
         read(tmp_path)
 
 
-def test_enhanced_and_coloured_files_are_named(tmp_path, hu):
+def test_enhanced_and_colored_files_are_named(tmp_path, hu):
     write_series(tmp_path / "a", hu[:1], NumberOfFrames=7)
     with pytest.raises(InputError, match="holds 7 frames"):
         read(tmp_path / "a")
     write_series(tmp_path / "b", hu[:1], SamplesPerPixel=3)
-    with pytest.raises(InputError, match="3 colours"):
+    with pytest.raises(InputError, match="3 colors"):
         read(tmp_path / "b")
 
 

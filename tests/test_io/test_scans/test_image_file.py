@@ -87,7 +87,7 @@ def test_time_points(tmp_path, hu):
     np.testing.assert_array_equal(read(tmp_path / "one.mha").volume.array, hu)
 
 
-def test_colours(tmp_path):
+def test_colors(tmp_path):
     path = write(tmp_path / "scan.nii.gz", np.zeros((4, 5, 6, 3), dtype=np.uint8), is_vector=True)
     with pytest.raises(InputError, match="3 channels a voxel, such as RGB"):
         read(path)
@@ -133,9 +133,9 @@ def test_a_path_that_is_not_there(tmp_path):
 
 
 def test_values_that_are_no_hu_are_said(tmp_path):
-    grey = np.arange(210, dtype=np.uint8).reshape(5, 6, 7)
+    gray = np.arange(210, dtype=np.uint8).reshape(5, 6, 7)
     assert (
-        "0 to 209, reach nowhere down to air" in read(write(tmp_path / "a.mha", grey)).warnings[0]
+        "0 to 209, reach nowhere down to air" in read(write(tmp_path / "a.mha", gray)).warnings[0]
     )
     flat = read(write(tmp_path / "b.mha", np.zeros((3, 4, 5), np.int16)))
     assert flat.warnings == ["all voxels have the value 0"]

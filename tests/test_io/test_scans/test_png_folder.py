@@ -24,8 +24,8 @@ def test_a_phantom_of_deeplesion(phantom_raw):
 @pytest.fixture
 def folder(tmp_path):
     for z in range(1, 4):
-        grey = np.full((6, 5), 32768 + 100 * z - 1000, dtype=np.uint16)
-        cv2.imwrite(str(tmp_path / f"{z:03d}.png"), grey)
+        gray = np.full((6, 5), 32768 + 100 * z - 1000, dtype=np.uint16)
+        cv2.imwrite(str(tmp_path / f"{z:03d}.png"), gray)
     return tmp_path
 
 

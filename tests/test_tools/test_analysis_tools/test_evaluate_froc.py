@@ -159,8 +159,11 @@ def test_errors_are_one_sentence(tool, luna16, capsys, change, message):
     [
         (["--clamp"], "--clamp is given for luna16, which has no such option"),
         (["--iou-thr", "0.5"], "--iou-thr is given for luna16"),
-        (["--stratify", "type"], "gt.csv does not tell the type of its lesions; expected to"),
-        (["--bootstrap", "5", "--by", "patient"], "does not say whose the scans are"),
+        (
+            ["--stratify", "type"],
+            "gt.csv does not have the type of its lesions; expected",
+        ),
+        (["--bootstrap", "5", "--by", "patient"], "does not name the patients of its scans"),
     ],
 )
 def test_options_that_do_not_fit(tool, luna16, capsys, words, message):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.test_datasets.test_converters.raw import row, tree, write_raw
+from tests.test_converters.raw import row, tree, write_raw
 
 SLICES = [1, 2, 3, 4, 5]
 NAMES = [f"{patient:06d}_01_01" for patient in range(1, 4)]

@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from tests.test_datasets.test_converters.raw import tree
+from tests.test_converters.raw import tree
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def seeded_detections(
 def loop_over_tracklets(
     detections: dict[str, list], truth: dict[str, dict]
 ) -> tuple[int, int, int]:
-    """Hits, false positives and doubles, found in the published way.
+    """Hits, false positives and duplicates, found in the published way.
 
     A Python loop over tracklets and lesions with NumPy per pair, in a first pass to label every
     tracklet and, in the order of the scores, in a second one to count.
@@ -96,7 +96,7 @@ def loop_over_tracklets(
             ious = np.array([overlap(lesion, tracklet) for lesion in lesions[name]])
             found.append((name, tracklet, len(ious) > 0 and ious.max() >= 0.5))
     hit = {name: np.zeros(len(rows), dtype=bool) for name, rows in lesions.items()}
-    hits = misses = doubles = 0
+    hits = misses = duplicates = 0
     for i in np.argsort(np.array(scores))[::-1]:
         name, tracklet, _ = found[i]
         ious = np.array([overlap(lesion, tracklet) for lesion in lesions[name]])
@@ -104,10 +104,10 @@ def loop_over_tracklets(
             misses += 1
             continue
         for j in np.flatnonzero(ious >= 0.5):
-            doubles += hit[name][j]
+            duplicates += hit[name][j]
             hits += not hit[name][j]
             hit[name][j] = True
-    return hits, misses, doubles
+    return hits, misses, duplicates
 
 
 def _arrays(detections: dict[str, list]) -> dict[str, Tracklets]:
@@ -129,7 +129,7 @@ def measure_p3d(volumes: int, tracklets: int, rows: str, repeats: int) -> tuple[
             # The loop takes seconds, so that its spread is small: a third of the turns will do.
             slow, counts = seconds(lambda: loop_over_tracklets(detections, truth))
             times[1].append(slow)
-            keys = ("true_positives", "false_positives", "doubles")
+            keys = ("true_positives", "false_positives", "duplicates")
             if counts != tuple(result.counts[key] for key in keys):
                 raise RuntimeError(f"the loop counts {counts}, p3d_froc {result.counts}")
     return statistics.median(times[0]), statistics.median(times[1])

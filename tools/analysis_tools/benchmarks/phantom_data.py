@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from mmdet_lesion import InputError
-from mmdet_lesion.datasets.converters import Conversion, Luna16Conversion
+from mmdet_lesion.converters import DeepLesionConversion, Luna16Conversion
 from mmdet_lesion.synthesis import (
     Luna16PhantomConfig,
     PhantomConfig,
@@ -73,7 +73,7 @@ def _deeplesion(cfg: Config, folder: Path, size: int) -> Path:
         config = PhantomConfig(volumes=10, size=size, slices=slices, diameter=(10.0, 60.0))
         make_deeplesion(raw, config, workers=_workers(), progress=False)
     if not store.is_dir():
-        conversion = Conversion(raw, store, raw / "harvester", spacing, masks=masks)
+        conversion = DeepLesionConversion(raw, store, raw / "harvester", spacing, masks=masks)
         conversion.run(workers=_workers(), progress=False)
     return store
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ...io import SUFFIX, Problem, save_volume, write_json
-from ...io.png_slices import BadSliceError, contiguous_runs, list_slices, read_hu
-from ...structures import Geometry, Volume, published_to_voxels
+from ..io import SUFFIX, Problem, save_volume, write_json
+from ..io.png_slices import BadSliceError, contiguous_runs, list_slices, read_hu
+from ..structures import Geometry, Volume, published_to_voxels
+from .annotation_rows import Annotation, check_box, valid_spacing
 from .execution import Record
-from .marks import Mark, check_box, valid_spacing
 from .pseudo_masks import encode_mask, pseudo_mask
 
 __all__ = [
@@ -47,9 +47,9 @@ class SeriesTask:
         spacing: Spacing of the store ``(x, y)`` in mm; 0 stands for the published one.
         slices: ``(slice, file size)`` of every PNG, sorted.
         others: Names of PNGs that are no slices.
-        marks: All rows of this series.
+        annotations: All rows of this series.
         stale: Files of earlier, unfinished runs, to be removed first.
-        masks: Make a pseudo-mask of every mark.
+        masks: Make a pseudo-mask of every annotation.
     """
 
     folder: str
@@ -58,7 +58,7 @@ class SeriesTask:
     spacing: tuple[float, float]
     slices: tuple[tuple[int, int], ...]
     others: tuple[str, ...]
-    marks: tuple[Mark, ...]
+    annotations: tuple[Annotation, ...]
     stale: tuple[Path, ...] = ()
     masks: bool = False
 
@@ -79,14 +79,18 @@ class SeriesTask:
     @property
     def inputs(self) -> dict[str, Any]:
         """All that the result depends on, beside the settings; plain values, for JSON."""
-        marks = [
+        rows = [
             [m.file, m.row.line, m.row.key_slice, list(m.row.slice_range), repr(m.row.spacing)]
-            for m in self.marks
+            for m in self.annotations
         ]
         if self.masks:
-            drawn = [repr((m.row.box, m.row.measurement, m.row.window)) for m in self.marks]
-            marks = [[*mark, text] for mark, text in zip(marks, drawn)]
-        return {"slices": [list(s) for s in self.slices], "others": [*self.others], "marks": marks}
+            drawn = [repr((m.row.box, m.row.measurement, m.row.window)) for m in self.annotations]
+            rows = [[*row, text] for row, text in zip(rows, drawn)]
+        return {
+            "slices": [list(s) for s in self.slices],
+            "others": [*self.others],
+            "rows": rows,
+        }
 
     @property
     def record_path(self) -> Path:
@@ -99,7 +103,7 @@ class SeriesTask:
 
     def line_of(self, numbers: Sequence[int]) -> int | None:
         """Line of the first row whose key slice is among the slices."""
-        return next((m.row.line for m in self.marks if m.row.key_slice in numbers), None)
+        return next((m.row.line for m in self.annotations if m.row.key_slice in numbers), None)
 
 
 def _read_slices(task: SeriesTask, run: list[int]) -> tuple[dict[int, np.ndarray], list[Problem]]:
@@ -122,7 +126,7 @@ def _read_slices(task: SeriesTask, run: list[int]) -> tuple[dict[int, np.ndarray
     usual = sizes.most_common(1)[0][0] if sizes else None
     for number in [n for n, hu in slices.items() if hu.shape != usual]:
         height, width = slices.pop(number).shape
-        text = f"the slice has {width} x {height} pixels, its neighbours {usual[1]} x {usual[0]}"
+        text = f"the slice has {width} x {height} pixels, its neighbors {usual[1]} x {usual[0]}"
         skip(number, "image size", text)
     return slices, problems
 
@@ -131,14 +135,14 @@ def _spacing_of(
     task: SeriesTask, run: list[int]
 ) -> tuple[tuple[float, float, float] | None, list[Problem]]:
     """Spacing by the rows of a run, or else of the series; most rows win, then the first."""
-    valid = [m for m in task.marks if valid_spacing(m.row.spacing)]
-    marks = [m for m in valid if run[0] <= m.row.key_slice <= run[-1]] or valid
-    if not marks:
+    valid = [m for m in task.annotations if valid_spacing(m.row.spacing)]
+    annotations = [m for m in valid if run[0] <= m.row.key_slice <= run[-1]] or valid
+    if not annotations:
         line = task.line_of(run)
         text = "no row of the table gives a usable spacing for these slices"
         name = f"{IMAGES}/{task.folder}"
         return None, [Problem(name, line, text, f"slices {_ranges(run)} skipped", "no spacing")]
-    spacing = Counter(m.row.spacing for m in marks).most_common(1)[0][0]
+    spacing = Counter(m.row.spacing for m in annotations).most_common(1)[0][0]
     problems = [
         m.problem(
             "mixed spacing",
@@ -146,7 +150,7 @@ def _spacing_of(
             f"slices {list(spacing)}",
             f"{list(spacing)} used",
         )
-        for m in marks
+        for m in annotations
         if not np.allclose(m.row.spacing, spacing, rtol=_SAME_SPACING, atol=0)
     ]
     return spacing, problems
@@ -161,15 +165,17 @@ def _ranges(numbers: Sequence[int]) -> str:
 def _missing_slices(task: SeriesTask) -> list[Problem]:
     """Slices that the table promises and the folder lacks, once for every range."""
     there = {number for number, _ in task.slices}
-    ranges: dict[tuple[int, int], Mark] = {}
-    for mark in task.marks:
-        ranges.setdefault(mark.row.slice_range, mark)
+    ranges: dict[tuple[int, int], Annotation] = {}
+    for annotation in task.annotations:
+        ranges.setdefault(annotation.row.slice_range, annotation)
     problems = []
-    for (first, last), mark in sorted(ranges.items(), key=lambda item: item[0]):
+    for (first, last), annotation in sorted(ranges.items(), key=lambda item: item[0]):
         missing = sorted(set(range(first, last + 1)) - there)
         if missing:
             text = f"{IMAGES}/{task.folder} lacks the slices {_ranges(missing)} of {first}-{last}"
-            problems.append(mark.problem("missing slices", text, "the slices there are were used"))
+            problems.append(
+                annotation.problem("missing slices", text, "the slices there are were used")
+            )
     return problems
 
 
@@ -185,7 +191,7 @@ def convert_series(task: SeriesTask) -> Record:
     Returns:
         The record that is also written to ``records/``: ``folder``, ``inputs``, ``volumes`` (name,
         file_name, first_slice, geometry, published_geometry, size, and with masks a mask for each
-        mark) and ``problems``.
+        annotation) and ``problems``.
 
     Raises:
         OSError: A file cannot be read or written.
@@ -243,11 +249,11 @@ def _store(
 
 
 def _masks(task: SeriesTask, first: int, volume: Volume, published: Geometry) -> dict[str, dict]:
-    """Masks of the marks on a volume's slices, by the marks' keys."""
+    """Masks of the annotations on a volume's slices, by the annotations' keys."""
     masks = {}
     depth, height, width = published.shape
-    for mark in task.marks:
-        row = mark.row
+    for annotation in task.annotations:
+        row = annotation.row
         box, _ = check_box(row.box, width, height)
         if row.noisy or box is None or not first <= row.key_slice < first + depth:
             continue
@@ -257,5 +263,5 @@ def _masks(task: SeriesTask, first: int, volume: Volume, published: Geometry) ->
         recist = published.points_to(volume.geometry, points)
         if not np.isfinite(recist).all():
             recist = None
-        masks[mark.key] = encode_mask(pseudo_mask(plane, edges, recist, row.window))
+        masks[annotation.key] = encode_mask(pseudo_mask(plane, edges, recist, row.window))
     return masks

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from mmdet_lesion.converters import PoolConversion, StrictError
 from mmdet_lesion.datasets import Luna16Dataset
-from mmdet_lesion.datasets.converters import PoolConversion, StrictError
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import load_volume, write_metaimage
 
-from ...small_scans import SPACING, small_ct, write_dicom
+from ..small_scans import SPACING, small_ct, write_dicom
 from .raw import tree
 
 

@@ -6,19 +6,19 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ...io import DLInfoRow, Problem
+from ..io import DLInfoRow, Problem
 
-__all__ = ["Mark", "check_box", "select_marks", "valid_spacing"]
+__all__ = ["Annotation", "check_box", "select_annotations", "valid_spacing"]
 
 # mm; outside of it the number is no pixel size or slice interval of a CT.
 _PIXEL_SIZES = (0.05, 20.0)
 _SLICE_INTERVALS = (0.05, 50.0)
-# Boxes are marks padded by 5 pixels, and a reader's callipers overshoot by a few at times.
+# Boxes are annotations padded by 5 pixels, and a reader's calipers overshoot by a few at times.
 _OVERHANG = 8.0
 
 
 @dataclass(frozen=True)
-class Mark:
+class Annotation:
     """A row and the file that it comes from."""
 
     file: str
@@ -69,34 +69,36 @@ def check_box(
     return clipped, problem
 
 
-def select_marks(marks: Iterable[Mark]) -> tuple[list[Mark], list[Mark], list[Problem]]:
+def select_annotations(
+    annotations: Iterable[Annotation],
+) -> tuple[list[Annotation], list[Annotation], list[Problem]]:
     """Leave out noisy and repeated rows and those without a usable spacing or box.
 
     Args:
-        marks: All rows.
+        annotations: All rows.
 
     Returns:
         The rows to use, the noisy ones, and the problems of the others.
     """
-    used: list[Mark] = []
-    noisy: list[Mark] = []
+    used: list[Annotation] = []
+    noisy: list[Annotation] = []
     problems: list[Problem] = []
-    first_lines: dict[tuple, Mark] = {}
-    for mark in marks:
-        row = mark.row
+    first_lines: dict[tuple, Annotation] = {}
+    for annotation in annotations:
+        row = annotation.row
         if row.noisy:
-            noisy.append(mark)
+            noisy.append(annotation)
             continue
-        first = first_lines.setdefault((row.file_name, row.box), mark)
-        if first is not mark:
+        first = first_lines.setdefault((row.file_name, row.box), annotation)
+        if first is not annotation:
             text = f"{row.file_name} repeats the box of line {first.row.line} of {first.file}"
-            problems.append(mark.problem("duplicate row", text))
+            problems.append(annotation.problem("duplicate row", text))
         elif not valid_spacing(row.spacing):
             text = f"{row.file_name} has the spacing {list(row.spacing)}; expected mm of a CT"
-            problems.append(mark.problem("bad spacing", text))
+            problems.append(annotation.problem("bad spacing", text))
         elif not all(map(math.isfinite, row.box)):
             _, text = check_box(row.box, *row.image_size)
-            problems.append(mark.problem("bad box", f"{row.file_name}: {text}"))
+            problems.append(annotation.problem("bad box", f"{row.file_name}: {text}"))
         else:
-            used.append(mark)
+            used.append(annotation)
     return used, noisy, problems

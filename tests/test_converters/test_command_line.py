@@ -2,8 +2,8 @@ import argparse
 
 import pytest
 
-from mmdet_lesion.datasets.converters import ConversionReport, ConversionResult
-from mmdet_lesion.datasets.converters.command_line import add_store_options, run_conversion
+from mmdet_lesion.converters import ConversionReport, ConversionResult
+from mmdet_lesion.converters.command_line import add_store_options, run_conversion
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import Problem
 

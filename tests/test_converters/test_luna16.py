@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mmdet_lesion.datasets.converters import Luna16Conversion, StrictError
+from mmdet_lesion.converters import Luna16Conversion, StrictError
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import load_volume, open_volume, read_json, read_metaimage
 from mmdet_lesion.io.metaimage import write_metaimage
@@ -62,7 +62,7 @@ def test_all_lists_are_written(luna16_raw, luna16_store):
     assert report(luna16_store)["problems"] == []
 
 
-def test_unlabelled_scans_hold_no_truth(luna16_store):
+def test_unlabeled_scans_hold_no_truth(luna16_store):
     for entry in entries(luna16_store, "unlabeled_3"):
         assert not entry["labeled"] and not entry["instances"] and not entry["excluded"]
     for entry in entries(luna16_store, "train_6"):
@@ -116,7 +116,7 @@ def test_a_killed_conversion_resumes_to_the_same_bytes(luna16_raw, luna16_store,
 def test_another_split_needs_no_other_volumes(luna16_raw, luna16_store, tmp_path, monkeypatch):
     out = shutil.copytree(luna16_store, tmp_path / "out")
     (out / "annotations" / "mine.json").write_text("{}")
-    monkeypatch.setattr("mmdet_lesion.datasets.converters.scan.convert_scan", None)
+    monkeypatch.setattr("mmdet_lesion.converters.scan.convert_scan", None)
     numbers = dict(train=7, test=2, labeled=(1,), unlabeled=2)
     convert(luna16_raw, out, resume=True, **numbers)
     names = {path.stem for path in (out / "annotations").iterdir() if "fold" not in path.stem}

@@ -1,14 +1,14 @@
 import pytest
 
-from mmdet_lesion.datasets.converters.marks import Mark, check_box, select_marks
+from mmdet_lesion.converters.annotation_rows import Annotation, check_box, select_annotations
 
 from .raw import row
 
 FOLDER = "000001_01_01"
 
 
-def mark(line=2, key_slice=3, **changes):
-    return Mark("DL_info.csv", row(FOLDER, key_slice, line=line, **changes))
+def annotation(line=2, key_slice=3, **changes):
+    return Annotation("DL_info.csv", row(FOLDER, key_slice, line=line, **changes))
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,14 @@ def test_boxes_are_clipped_where_padding_overhangs(box, expected, message):
 
 
 def test_noisy_and_repeated_rows_are_left_out():
-    marks = [mark(2), mark(3, noisy=True), mark(4), mark(5, key_slice=4), mark(6, box=(2, 3, 4, 9))]
-    used, noisy, (problem,) = select_marks(marks)
+    annotations = [
+        annotation(2),
+        annotation(3, noisy=True),
+        annotation(4),
+        annotation(5, key_slice=4),
+        annotation(6, box=(2, 3, 4, 9)),
+    ]
+    used, noisy, (problem,) = select_annotations(annotations)
     assert [m.row.line for m in used] == [2, 5, 6]
     assert [m.row.line for m in noisy] == [3]
     assert (problem.row, problem.kind, problem.action) == (4, "duplicate row", "row skipped")
@@ -42,11 +48,13 @@ def test_noisy_and_repeated_rows_are_left_out():
      (-0.7, -0.7, 5.0), (0.7, 0.7, 500.0)],
 )  # fmt: skip
 def test_impossible_spacings_are_reported(spacing):
-    used, _, (problem,) = select_marks([mark(2), mark(3, key_slice=4, spacing=spacing)])
+    used, _, (problem,) = select_annotations(
+        [annotation(2), annotation(3, key_slice=4, spacing=spacing)]
+    )
     assert len(used) == 1
     assert (problem.file, problem.row, problem.kind) == ("DL_info.csv", 3, "bad spacing")
 
 
 def test_a_box_that_is_not_finite_is_reported():
-    _, _, (problem,) = select_marks([mark(7, box=(1.0, 2.0, float("nan"), 4.0))])
+    _, _, (problem,) = select_annotations([annotation(7, box=(1.0, 2.0, float("nan"), 4.0))])
     assert (problem.row, problem.kind) == (7, "bad box")

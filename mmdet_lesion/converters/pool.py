@@ -1,4 +1,4 @@
-"""Any folder of scans to the volume store and one list of unlabelled scans.
+"""Any folder of scans to the volume store and one list of unlabeled scans.
 
 The output folder is that of :mod:`.luna16`, with ``annotations/unlabeled.json`` alone.
 """
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError
-from ...io import Problem, data_list_file, scan_entry, write_json
-from ...io.scans import ScanSource, find_scans_below, read_scan
-from ...structures import Geometry, Volume
+from ..errors import InputError
+from ..io import Problem, data_list_file, scan_entry, write_json
+from ..io.scans import ScanSource, find_scans_below, read_scan
+from ..structures import Geometry, Volume
 from .base import ConversionResult, StoreConversion
 from .execution import Record
 from .luna16_splits import ranked
@@ -129,7 +129,7 @@ class PoolConversion(StoreConversion):
                 entries.append(scan_entry(name, volume["series_uid"], geometry, [], [], None))
         path = self.out / "annotations" / "unlabeled.json"
         if entries:
-            write_json(path, data_list_file("unlabelled pool", self.spacing, entries, False))
+            write_json(path, data_list_file("unlabeled pool", self.spacing, entries, False))
             self.report.counts["annotations"] = {"unlabeled": {"scans": len(entries)}}
         else:
             # An empty file would only be found out by the training that wants to read it.

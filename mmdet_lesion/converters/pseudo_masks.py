@@ -33,15 +33,15 @@ def pseudo_mask(
     Args:
         hu: (H, W) slice in HU.
         box: x1, y1, x2, y2 edges in pixels.
-        recist: (4, 2) ends x, y of the long, then of the short diameter (a pixel's centre is at
+        recist: (4, 2) ends x, y of the long, then of the short diameter (a pixel's center is at
             i + 0.5). Without it the middle of the box stands for them.
         window: HU that become black and white; the reader's shows the lesion best.
 
     Returns:
         (H, W) bool. Where the box leaves no background to learn from, the quadrilateral itself.
 
-    Source: GrabCut (Rother et al., 2004); from RECIST marks, Cai et al., 2018, and the public code
-    of AlignShift (Yang et al., 2020).
+    Source: GrabCut (Rother et al., 2004); for RECIST measurements, Cai et al., 2018, and the public
+    code of AlignShift (Yang et al., 2020).
     """
     height, width = hu.shape
     x1, y1, x2, y2 = box
@@ -52,16 +52,16 @@ def pseudo_mask(
     seeds = np.zeros((bottom - top, right - left), dtype=np.uint8)
     _fill(seeds, [[x1, y1], [x2, y1], [x2, y2], [x1, y2]] - corner, cv2.GC_PR_FGD, inset=0.5)
     if recist is None:
-        centre, half = np.array([x1 + x2, y1 + y2]) / 2, np.array([x2 - x1, y2 - y1]) / 8
-        recist = centre + half * [[-1, 0], [1, 0], [0, -1], [0, 1]]
+        center, half = np.array([x1 + x2, y1 + y2]) / 2, np.array([x2 - x1, y2 - y1]) / 8
+        recist = center + half * [[-1, 0], [1, 0], [0, -1], [0, 1]]
     _fill(seeds, np.asarray(recist)[[0, 2, 1, 3]] - corner, cv2.GC_FGD)
     sure = seeds == cv2.GC_FGD
     if (seeds == cv2.GC_BGD).any():
         # Its clustering draws from OpenCV's generator: the same slice, the same mask.
         cv2.setRNGSeed(0)
-        grey = _grey(hu[top:bottom, left:right], window)
+        gray = _grey(hu[top:bottom, left:right], window)
         models = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.grabCut(grey, seeds, None, *models, _ITERATIONS, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(gray, seeds, None, *models, _ITERATIONS, cv2.GC_INIT_WITH_MASK)
     inside = (seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)
     _, parts = cv2.connectedComponents(inside.astype(np.uint8), connectivity=4)
     mask = np.zeros(hu.shape, dtype=bool)
@@ -77,8 +77,8 @@ def encode_mask(mask: np.ndarray) -> dict:
 
 def _fill(canvas: np.ndarray, points: np.ndarray, value: int, inset: float = 0.0) -> None:
     """Fill the pixels of a convex polygon given in pixel edges; ``inset`` keeps to whole pixels."""
-    centre = points.mean(0)
-    points = points - 0.5 - inset * np.sign(points - centre)
+    center = points.mean(0)
+    points = points - 0.5 - inset * np.sign(points - center)
     fixed = np.rint(points * (1 << _SHIFT)).astype(np.int32)
     cv2.fillConvexPoly(canvas, fixed, value, cv2.LINE_8, _SHIFT)
 
@@ -86,5 +86,5 @@ def _fill(canvas: np.ndarray, points: np.ndarray, value: int, inset: float = 0.0
 def _grey(hu: np.ndarray, window: Sequence[float]) -> np.ndarray:
     """8-bit picture with three channels, as GrabCut takes it."""
     low, high = window if window[0] < window[1] else _WINDOW
-    grey = np.clip((hu.astype(np.float32) - low) * (255 / (high - low)), 0, 255)
-    return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, axis=2)
+    gray = np.clip((hu.astype(np.float32) - low) * (255 / (high - low)), 0, 255)
+    return np.repeat(np.rint(gray).astype(np.uint8)[..., None], 3, axis=2)

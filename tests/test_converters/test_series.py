@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.converters.base import read_record
-from mmdet_lesion.datasets.converters.marks import Mark
-from mmdet_lesion.datasets.converters.series import (
+from mmdet_lesion.converters.annotation_rows import Annotation
+from mmdet_lesion.converters.base import read_record
+from mmdet_lesion.converters.series import (
     SeriesTask,
     contiguous_runs,
     convert_series,
@@ -29,7 +29,7 @@ def make(tmp_path):
         values = dict(
             folder=FOLDER, raw=tmp_path / 'raw', out=tmp_path / 'out', spacing=(0.8, 0.8),
             slices=tuple(slices), others=tuple(others),
-            marks=tuple(Mark('DL_info.csv', r) for r in rows),
+            annotations=tuple(Annotation('DL_info.csv', r) for r in rows),
         )  # fmt: skip
         return SeriesTask(**{**values, **changes})
 

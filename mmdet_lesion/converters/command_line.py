@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...command_line import positive
-from ...errors import InputError
+from ..command_line import positive
+from ..errors import InputError
 from .base import ConversionResult
 
 __all__ = ["add_store_options", "run_conversion"]

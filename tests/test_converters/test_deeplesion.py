@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mmdet_lesion.datasets.converters import Conversion, StrictError
-from mmdet_lesion.datasets.converters.series import SeriesTask
+from mmdet_lesion.converters import DeepLesionConversion, StrictError
+from mmdet_lesion.converters.series import SeriesTask
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import load_volume
 
@@ -39,7 +39,7 @@ def raw(tmp_path_factory):
 @pytest.fixture(scope="module")
 def reference(raw, tmp_path_factory):
     out = tmp_path_factory.mktemp("reference") / "out"
-    Conversion(raw, out).run(progress=False)
+    DeepLesionConversion(raw, out).run(progress=False)
     return out
 
 
@@ -60,7 +60,7 @@ def test_all_files_are_written(reference):
     assert counts['rows'] == {
         'read': 8, 'noisy': 1, 'annotated': 6, 'left_out_of_train': 1, 'skipped': 0,
     }  # fmt: skip
-    assert counts["marks_left_out_of_train"] == {"Revised-Train100": 1}
+    assert counts["annotations_left_out_of_train"] == {"Revised-Train100": 1}
     assert (counts["volumes"], counts["series"], counts["problems"]) == (6, 6, {})
     for name in sizes:
         for image in annotations(reference, name)["images"]:
@@ -71,7 +71,7 @@ def test_volumes_to_validate_on_are_not_trained_on(reference):
     assert {v["name"] for v in annotations(reference, "train")["volumes"]} == {
         f"{A}_001-005",
         f"{C}_001-005",
-        # One of the 744: fully labelled for extra training, and still trained on by its marks.
+        # One of the 744: fully labeled for extra training, and still trained on by its annotations.
         f"{F}_001-005",
     }
 
@@ -83,14 +83,15 @@ def test_the_truth_of_key_slices_has_the_marks_too(reference):
 
 @pytest.mark.parametrize("workers", [2, 9])
 def test_processes_do_not_show(raw, reference, tmp_path, workers):
-    Conversion(raw, tmp_path / "out").run(workers, progress=False)
+    DeepLesionConversion(raw, tmp_path / "out").run(workers, progress=False)
     assert tree(tmp_path / "out") == tree(reference)
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (0, 1, 2)])
 def test_shards_do_not_show(raw, reference, tmp_path, order):
     waiting = [
-        Conversion(raw, tmp_path / "out").run(shard=(i, 3), progress=False).waiting for i in order
+        DeepLesionConversion(raw, tmp_path / "out").run(shard=(i, 3), progress=False).waiting
+        for i in order
     ]
     assert waiting == [4, 2, 0]
     assert tree(tmp_path / "out") == tree(reference)
@@ -99,10 +100,10 @@ def test_shards_do_not_show(raw, reference, tmp_path, order):
 @pytest.mark.parametrize("write", range(1, 22, 2))
 def test_a_killed_conversion_resumes_to_the_same_bytes(raw, reference, tmp_path, write):
     out = tmp_path / "out"
-    kill_at(write, lambda: Conversion(raw, out).run(progress=False))
+    kill_at(write, lambda: DeepLesionConversion(raw, out).run(progress=False))
     assert any(path.name.startswith(".part-") for path in out.rglob("*"))
     kept = {path: path.stat().st_mtime_ns for path in (out / "records").glob("[!.]*.json")}
-    Conversion(raw, out).run(resume=True, progress=False)
+    DeepLesionConversion(raw, out).run(resume=True, progress=False)
     assert tree(out) == tree(reference)
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
 
@@ -111,7 +112,7 @@ def test_a_finished_conversion_resumes_without_work(raw, reference, tmp_path, mo
     out = tmp_path / "out"
     shutil.copytree(reference, out)
     monkeypatch.setattr(SeriesTask, "convert", None)
-    Conversion(raw, out).run(resume=True, progress=False)
+    DeepLesionConversion(raw, out).run(resume=True, progress=False)
     assert tree(out) == tree(reference)
 
 
@@ -128,7 +129,7 @@ def test_an_exception_in_one_series_leaves_the_others(
 
     monkeypatch.setattr(SeriesTask, "convert", fail)
     out = tmp_path / "out"
-    result = Conversion(raw, out).run(workers, progress=False)
+    result = DeepLesionConversion(raw, out).run(workers, progress=False)
     assert result.failed == 1
     (problem,) = result.report.problems
     assert (problem.kind, problem.file) == ("failure", f"Images_png/{C}")
@@ -136,7 +137,7 @@ def test_an_exception_in_one_series_leaves_the_others(
     assert len(list((out / "records").iterdir())) == 5
     assert not (out / "annotations").exists()
     monkeypatch.undo()
-    Conversion(raw, out).run(resume=True, progress=False)
+    DeepLesionConversion(raw, out).run(resume=True, progress=False)
     assert tree(out) == tree(reference)
 
 
@@ -150,11 +151,11 @@ def test_a_process_that_dies_is_reported(raw, reference, tmp_path, monkeypatch):
 
     monkeypatch.setattr(SeriesTask, "convert", die)
     out = tmp_path / "out"
-    result = Conversion(raw, out).run(2, progress=False)
+    result = DeepLesionConversion(raw, out).run(2, progress=False)
     assert result.failed >= 1
     assert "a process died" in result.report.problems[0].problem
     monkeypatch.undo()
-    Conversion(raw, out).run(resume=True, progress=False)
+    DeepLesionConversion(raw, out).run(resume=True, progress=False)
     assert tree(out) == tree(reference)
 
 
@@ -163,19 +164,19 @@ def test_nothing_is_overwritten(raw, reference, tmp_path):
     (out / "thesis").mkdir(parents=True)
     for resume in (False, True):
         with pytest.raises(InputError, match="holds thesis and is no conversion"):
-            Conversion(raw, out).run(resume=resume, progress=False)
+            DeepLesionConversion(raw, out).run(resume=resume, progress=False)
     before = tree(reference)
     with pytest.raises(InputError, match="add --resume"):
-        Conversion(raw, reference).run(progress=False)
+        DeepLesionConversion(raw, reference).run(progress=False)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
-        Conversion(raw, tmp_path / "file").run(progress=False)
+        DeepLesionConversion(raw, tmp_path / "file").run(progress=False)
     assert tree(reference) == before
 
 
 @pytest.mark.parametrize(("resume", "shard"), [(True, (1, 1)), (False, (1, 2))])
 def test_other_settings_are_noticed(raw, reference, resume, shard):
-    conversion = Conversion(raw, reference, spacing=(1.0, 1.0))
+    conversion = DeepLesionConversion(raw, reference, spacing=(1.0, 1.0))
     with pytest.raises(InputError, match=r"spacing \[0\.8, 0\.8\], now it is \[1\.0"):
         conversion.run(resume=resume, shard=shard, progress=False)
 
@@ -185,7 +186,7 @@ def test_a_store_that_was_resampled_in_z_is_not_gone_on_with(raw, reference, tmp
     old = json.loads((out / "conversion.json").read_text()) | dict(format=1, spacing=[0.8, 0.8, 2])
     (out / "conversion.json").write_text(json.dumps(old))
     with pytest.raises(InputError, match="tells format 1, now it is 3"):
-        Conversion(raw, out).run(resume=True, progress=False)
+        DeepLesionConversion(raw, out).run(resume=True, progress=False)
 
 
 def _first(*names):
@@ -214,14 +215,14 @@ TROUBLES = {
 def test_troubles_are_reported_and_not_fatal_unless_strict(tmp_path, name):
     folders, rows, truths, kind, file, line = TROUBLES[name]
     raw = write_raw(tmp_path / "raw", folders, rows, truths)
-    Conversion(raw, tmp_path / "out").run(progress=False)
+    DeepLesionConversion(raw, tmp_path / "out").run(progress=False)
     content = json.loads((tmp_path / "out/conversion_report.json").read_text())
     found = [(p["kind"], p["file"], p["row"]) for p in content["problems"]]
     assert (kind, file, line) in found
     assert content["counts"]["problems"][kind] == 1
     assert {a["published_slice"] for a in annotations_or_none(tmp_path / "out")} <= {1}
     with pytest.raises(StrictError):
-        Conversion(raw, tmp_path / "strict", strict=True).run(progress=False)
+        DeepLesionConversion(raw, tmp_path / "strict", strict=True).run(progress=False)
     strict = json.loads((tmp_path / "strict/conversion_report.json").read_text())
     assert len(strict["problems"]) == 1
 
@@ -236,7 +237,7 @@ def test_a_broken_png_takes_only_its_own_rows(tmp_path):
     path = raw / "Images_png" / A / "002.png"
     path.write_bytes(path.read_bytes()[:-20])
     out = tmp_path / "out"
-    Conversion(raw, out).run(workers=2, progress=False)
+    DeepLesionConversion(raw, out).run(workers=2, progress=False)
     problems = json.loads((out / "conversion_report.json").read_text())["problems"]
     assert [(p["kind"], p["file"], p["row"]) for p in problems] == [
         ("unusable key slice", "DL_info.csv", 2),
@@ -246,16 +247,16 @@ def test_a_broken_png_takes_only_its_own_rows(tmp_path):
     assert volumes == [f"{A}_003-005", f"{B}_001-005"]
     # Mended, the volume is whole again and its parts are gone.
     write_raw(raw, _first(A), [row(A, 2), row(A, 4), row(B, 3)])
-    Conversion(raw, out).run(resume=True, progress=False)
+    DeepLesionConversion(raw, out).run(resume=True, progress=False)
     assert sorted(p.stem for p in (out / "volumes").iterdir()) == [f"{A}_001-005", f"{B}_001-005"]
-    Conversion(raw, tmp_path / "new").run(progress=False)
+    DeepLesionConversion(raw, tmp_path / "new").run(progress=False)
     assert tree(out) == tree(tmp_path / "new")
 
 
 def test_a_split_volume_stays_out_of_training(tmp_path):
     truth = {"Revised-Train100": {f"{A}_001-005": {}}}
     raw = write_raw(tmp_path / "raw", {A: [1, 2, 4, 5], B: SLICES}, [row(A, 5), row(B, 2)], truth)
-    Conversion(raw, tmp_path / "out").run(progress=False)
+    DeepLesionConversion(raw, tmp_path / "out").run(progress=False)
     assert [v["name"] for v in annotations(tmp_path / "out", "train")["volumes"]] == [
         f"{B}_001-005"
     ]
@@ -263,7 +264,7 @@ def test_a_split_volume_stays_out_of_training(tmp_path):
 
 def test_without_truth_all_training_marks_are_used(tmp_path):
     raw = write_raw(tmp_path / "raw", FOLDERS, ROWS)
-    Conversion(raw, tmp_path / "out").run(progress=False)
+    DeepLesionConversion(raw, tmp_path / "out").run(progress=False)
     assert len(annotations(tmp_path / "out", "train")["volumes"]) == 4
     assert sorted(p.stem for p in (tmp_path / "out/annotations").iterdir()) == [
         "test",
@@ -275,26 +276,26 @@ def test_without_truth_all_training_marks_are_used(tmp_path):
 def test_what_cannot_be_converted_is_refused_at_once(raw, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(FileNotFoundError, match="Images_png is not there"):
-        Conversion(tmp_path, out)
+        DeepLesionConversion(tmp_path, out)
     (tmp_path / "Images_png").mkdir()
     with pytest.raises(FileNotFoundError, match=r"DL_info\.csv is not there"):
-        Conversion(tmp_path, out)
+        DeepLesionConversion(tmp_path, out)
     with pytest.raises(FileNotFoundError, match="holds no truth"):
-        Conversion(raw, out, harvester=tmp_path)
+        DeepLesionConversion(raw, out, harvester=tmp_path)
     for spacing in ((0.8, -1.0), (0.8, 0.8, 2.0)):
         with pytest.raises(InputError, match=r"expected two numbers from 0 \(x y\): slices stay"):
-            Conversion(raw, out, spacing=spacing)
+            DeepLesionConversion(raw, out, spacing=spacing)
     pickle = tmp_path / "Revised-Train744.pkl"
     pickle.write_bytes((raw / "harvester" / pickle.name).read_bytes()[:-9])
     with pytest.raises(InputError, match=r"Revised-Train744\.pkl is truncated"):
-        Conversion(raw, out, harvester=tmp_path)
+        DeepLesionConversion(raw, out, harvester=tmp_path)
     assert not out.exists()
 
 
 def test_truth_with_other_names_is_refused(tmp_path):
     raw = write_raw(tmp_path / "raw", _first(A), [row(A, 2)], {"Revised-Train100": {"scan1": {}}})
     with pytest.raises(InputError, match=r"Revised-Train100\.pkl has the volume 'scan1'; expected"):
-        Conversion(raw, tmp_path / "out")
+        DeepLesionConversion(raw, tmp_path / "out")
 
 
 def test_published_slices_are_converted(lesion_data, tmp_path):
@@ -305,7 +306,7 @@ def test_published_slices_are_converted(lesion_data, tmp_path):
     (raw / "Images_png").symlink_to(published / "Images_png")
     shutil.copy(published / "DL_info_val.csv", raw)
     out = tmp_path / "out"
-    result = Conversion(raw, out, published / "harvester").run(progress=False)
+    result = DeepLesionConversion(raw, out, published / "harvester").run(progress=False)
     (image,) = annotations(out, "val")["images"]
     assert image["volume"] == "002702_01_01_011-011"
     hu = load_volume(out / "volumes" / image["file_name"])
@@ -318,7 +319,7 @@ def test_published_slices_are_converted(lesion_data, tmp_path):
 
 
 def test_spacing_of_0_keeps_the_published_one(raw, tmp_path):
-    Conversion(raw, tmp_path / "out", spacing=(0, 0)).run(progress=False)
+    DeepLesionConversion(raw, tmp_path / "out", spacing=(0, 0)).run(progress=False)
     train = annotations(tmp_path / "out", "train")
     assert train["volumes"][0]["geometry"]["spacing"] == [0.7, 0.7, 5.0]
     assert train["volumes"][0]["geometry"]["shape"] == [5, 24, 24]
@@ -331,7 +332,7 @@ def test_spacing_of_0_keeps_the_published_one(raw, tmp_path):
 
 def test_masks_are_made_on_demand_and_lie_in_their_boxes(raw, reference, tmp_path):
     out = tmp_path / "out"
-    Conversion(raw, out, masks=True).run(progress=False)
+    DeepLesionConversion(raw, out, masks=True).run(progress=False)
     for name in ("train", "val", "test"):
         for plain, masked in zip(
             annotations(reference, name)["annotations"], annotations(out, name)["annotations"]
@@ -352,16 +353,16 @@ def annotations_size(out, name, image_id):
 
 
 def test_masks_do_not_depend_on_processes_nor_resuming(raw, tmp_path):
-    Conversion(raw, tmp_path / "one", masks=True).run(progress=False)
-    Conversion(raw, tmp_path / "two", masks=True).run(workers=2, progress=False)
-    Conversion(raw, tmp_path / "two", masks=True).run(resume=True, progress=False)
+    DeepLesionConversion(raw, tmp_path / "one", masks=True).run(progress=False)
+    DeepLesionConversion(raw, tmp_path / "two", masks=True).run(workers=2, progress=False)
+    DeepLesionConversion(raw, tmp_path / "two", masks=True).run(resume=True, progress=False)
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
 
 
 def test_a_conversion_without_masks_is_not_gone_on_with_them(raw, reference, tmp_path):
     out = shutil.copytree(reference, tmp_path / "out")
     with pytest.raises(InputError, match="tells masks False, now it is True"):
-        Conversion(raw, out, masks=True).run(resume=True, progress=False)
+        DeepLesionConversion(raw, out, masks=True).run(resume=True, progress=False)
 
 
 def test_a_conversion_that_tells_nothing_of_masks_is_one_without(raw, reference, tmp_path):
@@ -369,6 +370,6 @@ def test_a_conversion_that_tells_nothing_of_masks_is_one_without(raw, reference,
     settings = json.loads((out / "conversion.json").read_text())
     assert settings.pop("masks") is False
     (out / "conversion.json").write_text(json.dumps(settings))
-    Conversion(raw, out).run(resume=True, progress=False)
+    DeepLesionConversion(raw, out).run(resume=True, progress=False)
     with pytest.raises(InputError, match="tells masks False, now it is True"):
-        Conversion(raw, out, masks=True).run(resume=True, progress=False)
+        DeepLesionConversion(raw, out, masks=True).run(resume=True, progress=False)

@@ -26,7 +26,7 @@ def ct(seed: int, slices: int, size: int = 24) -> np.ndarray:
 
 
 def row(folder: str, key_slice: int, box=(5.5, 6.25, 12.0, 15.75), **changes) -> DLInfoRow:
-    """A mark; the RECIST mark fills the box."""
+    """A annotation; the RECIST annotation fills the box."""
     patient, study, series = map(int, folder.split("_"))
     x1, y1, x2, y2 = box
     values = dict(

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InputError
-from ...io import SUFFIX, Problem, save_volume, write_json
-from ...structures import Volume
+from ..errors import InputError
+from ..io import SUFFIX, Problem, save_volume, write_json
+from ..structures import Volume
+from .annotation_rows import valid_spacing
 from .execution import Record
-from .marks import valid_spacing
 
 __all__ = ["AIR", "CHUNK", "ScanTask", "convert_scan", "list_files"]
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.converters.scan import ScanTask, list_files
+from mmdet_lesion.converters.scan import ScanTask, list_files
 from mmdet_lesion.io import Problem, load_volume
 from mmdet_lesion.structures import Volume
 
-from ...small_scans import small_ct
+from ..small_scans import small_ct
 
 VOLUMES = {}
 

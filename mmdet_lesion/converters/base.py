@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
-from ...errors import InputError
-from ...io import Problem, leftover_of, read_json, write_json
+from ..errors import InputError
+from ..io import Problem, leftover_of, read_json, write_json
 from .execution import Record, Task, run_tasks
 from .report import ConversionReport
 

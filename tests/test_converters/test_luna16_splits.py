@@ -1,6 +1,6 @@
 import pytest
 
-from mmdet_lesion.datasets.converters.luna16_splits import Luna16Splits, ranked
+from mmdet_lesion.converters.luna16_splits import Luna16Splits, ranked
 from mmdet_lesion.errors import InputError
 
 UIDS = [f"1.2.{i}" for i in range(888)]
@@ -43,9 +43,9 @@ def test_the_order_depends_on_the_seed_and_not_on_the_other_scans():
     ('total', 'numbers', 'message'),
     [(10, dict(train=11), '11 scans to train on and -1 to test on'),
      (10, dict(train=8, test=3), 'expected at most 10 in sum'),
-     (10, dict(train=5, labeled=(2, 6)), '2 6 labelled scans .* from 1 to 5'),
+     (10, dict(train=5, labeled=(2, 6)), '2 6 labeled scans .* from 1 to 5'),
      (10, dict(train=5, labeled=(0, 2)), 'from 1 to 5'),
-     (10, dict(train=5, labeled=(3,), unlabeled=3), 'at most 2, since 3 of 5 are labelled')],
+     (10, dict(train=5, labeled=(3,), unlabeled=3), 'at most 2, since 3 of 5 are labeled')],
 )  # fmt: skip
 def test_impossible_numbers(total, numbers, message):
     with pytest.raises(InputError, match=message):

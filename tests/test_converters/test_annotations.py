@@ -3,12 +3,12 @@ import json
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.converters.annotations import (
+from mmdet_lesion.converters.annotation_rows import Annotation
+from mmdet_lesion.converters.annotations import (
     VolumeIndex,
     key_slice_file,
     whole_volume_file,
 )
-from mmdet_lesion.datasets.converters.marks import Mark
 from mmdet_lesion.structures import Geometry, voxels_to_published
 
 from .raw import row
@@ -26,8 +26,8 @@ def index():
     return VolumeIndex([{"folder": FOLDER, "volumes": [volume]}])
 
 
-def marks(*rows):
-    return [Mark("DL_info.csv", r) for r in rows]
+def annotations(*rows):
+    return [Annotation("DL_info.csv", r) for r in rows]
 
 
 def edges(annotation):
@@ -45,7 +45,7 @@ def test_volumes_are_found_by_name_and_by_slice(index):
 
 
 def test_a_mark_becomes_an_annotation_and_comes_back(index):
-    builder, problems = key_slice_file("d", marks(row(FOLDER, 7, lesion_type=3)), index)
+    builder, problems = key_slice_file("d", annotations(row(FOLDER, 7, lesion_type=3)), index)
     assert problems == []
     content = json.loads(json.dumps(builder.to_dict()))
     assert content["categories"] == [{"id": 1, "name": "lesion"}]
@@ -80,7 +80,7 @@ def test_a_mark_becomes_an_annotation_and_comes_back(index):
 
 def test_every_key_slice_is_one_image(index):
     other = row(FOLDER, 8, box=(2.0, 3.0, 9.0, 8.0))
-    rows = marks(row(FOLDER, 8), row(FOLDER, 7), other, row(FOLDER, 3))
+    rows = annotations(row(FOLDER, 8), row(FOLDER, 7), other, row(FOLDER, 3))
     content = key_slice_file("d", rows, index)[0].to_dict()
     assert [image["slice_index"] for image in content["images"]] == [0, 4, 5]
     assert [(a["id"], a["image_id"], a["published_slice"]) for a in content["annotations"]] == [
@@ -99,7 +99,7 @@ def test_every_key_slice_is_one_image(index):
 )  # fmt: skip
 def test_marks_of_no_use_are_reported(index, key_slice, changes, kind, left):
     builder, (problem,) = key_slice_file(
-        "d", marks(row(FOLDER, key_slice, line=9, **changes)), index
+        "d", annotations(row(FOLDER, key_slice, line=9, **changes)), index
     )
     assert (problem.file, problem.row, problem.kind) == ("DL_info.csv", 9, kind)
     assert builder.counts["annotations"] == builder.counts["images"] == left
@@ -110,7 +110,7 @@ def test_marks_of_no_use_are_reported(index, key_slice, changes, kind, left):
 
 def test_a_measurement_that_is_not_finite_is_left_out(index):
     builder, problems = key_slice_file(
-        "d", marks(row(FOLDER, 4, measurement=(float("nan"),) * 8)), index
+        "d", annotations(row(FOLDER, 4, measurement=(float("nan"),) * 8)), index
     )
     assert problems == []
     assert "recist" not in builder.to_dict()["annotations"][0]
@@ -124,7 +124,7 @@ def test_complete_truth_adds_the_unmarked_lesions_of_key_slices(index):
             6: np.array([[1.0, 1, 4, 4]]),  # not a key slice
         }
     }
-    builder, _ = key_slice_file("d", marks(row(FOLDER, 7), row(FOLDER, 8)), index, full)
+    builder, _ = key_slice_file("d", annotations(row(FOLDER, 7), row(FOLDER, 8)), index, full)
     content = builder.to_dict()
     assert len(content["images"]) == 2
     found = [(a['source'], a['published_slice'], a['published_bbox'][0])
@@ -132,7 +132,7 @@ def test_complete_truth_adds_the_unmarked_lesions_of_key_slices(index):
     assert found == [("recist", 4, 5.5), ("full", 4, 17.0), ("recist", 5, 5.5), ("full", 5, 17.0)]
 
 
-def test_labelled_volumes_list_all_slices(index):
+def test_labeled_volumes_list_all_slices(index):
     truth = {NAME: {0: np.array([[1.0, 2, 5, 6]]), 3: np.array([[4.0, 5, 9, 9], [2, 3, 4, 5]])}}
     builder, problems = whole_volume_file("d", "truth.pkl", truth, index)
     content = builder.to_dict()
@@ -153,7 +153,7 @@ def test_truth_of_no_use_is_reported(index):
     assert builder.counts["annotations"] == 1
 
 
-def test_a_labelled_volume_may_have_no_lesion(index):
+def test_a_labeled_volume_may_have_no_lesion(index):
     builder, problems = whole_volume_file("d", "truth.pkl", {NAME: {}}, index)
     assert builder.counts == {"volumes": 1, "images": STORED.shape[0], "annotations": 0}
     assert problems == []

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...errors import InputError
+from ..errors import InputError
 
 __all__ = ["Luna16Splits", "ranked"]
 
-# FocalMix: 533 of 888 scans to train on, 25, 50 or 100 of them labelled, 400 others unlabelled.
+# FocalMix: 533 of 888 scans to train on, 25, 50 or 100 of them labeled, 400 others unlabeled.
 _TRAIN_SHARE = 0.6
 _TRAIN, _LABELED, _UNLABELED = 533, (25, 50, 100), 400
 
@@ -29,14 +29,14 @@ class Luna16Splits:
     """Numbers of scans; the lists follow one another in the order of :func:`ranked`.
 
     The first ``train`` scans are trained on, the next ``test`` ones are tested on. The first
-    ``labeled`` ones of those to train on are labelled, so that 25 are among the 50 and these among
-    the 100; the ``unlabeled`` ones come right after the most labelled ones, the same whatever the
+    ``labeled`` ones of those to train on are labeled, so that 25 are among the 50 and these among
+    the 100; the ``unlabeled`` ones come right after the most labeled ones, the same whatever the
     number of labels. Scans are drawn with and without nodules.
 
     Args:
         train: Scans to train on.
         test: Scans to test on.
-        labeled: Numbers of labelled scans, ascending.
+        labeled: Numbers of labeled scans, ascending.
         unlabeled: Scans without labels.
     """
 
@@ -80,7 +80,7 @@ class Luna16Splits:
         most = labeled[-1] if labeled else 0
         if labeled and not 1 <= labeled[0] <= most <= train:
             raise InputError(
-                f"{' '.join(map(str, labeled))} labelled scans were asked for; expected numbers "
+                f"{' '.join(map(str, labeled))} labeled scans were asked for; expected numbers "
                 f"from 1 to {train}"
             )
         left = train - most
@@ -88,8 +88,8 @@ class Luna16Splits:
             unlabeled = min(_UNLABELED, left)
         if not 0 <= unlabeled <= left:
             raise InputError(
-                f"{unlabeled} unlabelled scans were asked for; expected at most {left}, since "
-                f"{most} of {train} are labelled"
+                f"{unlabeled} unlabeled scans were asked for; expected at most {left}, since "
+                f"{most} of {train} are labeled"
             )
         return cls(train, test, labeled, unlabeled)
 

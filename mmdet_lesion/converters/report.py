@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ...errors import InputError
-from ...io import Problem, write_json
+from ..errors import InputError
+from ..io import Problem, write_json
 
 __all__ = ["ConversionReport", "StrictError"]
 

@@ -28,12 +28,12 @@ from typing import Any
 
 import numpy as np
 
-from ...io import Problem, data_list_file, read_metaimage, scan_entry, write_json
-from ...structures import Geometry, Volume
+from ..io import Problem, data_list_file, read_metaimage, scan_entry, write_json
+from ..io.luna16 import FindingRow, read_finding_rows, read_series_rows
+from ..structures import Geometry, Volume
 from .base import ConversionResult, StoreConversion
 from .execution import Record
 from .luna16_splits import Luna16Splits, ranked
-from .luna16_tables import FindingRow, read_findings, read_series
 from .report import StrictError
 from .scan import ScanTask, list_files
 
@@ -116,7 +116,7 @@ class Luna16Conversion(StoreConversion):
         path = self.raw / "seriesuids.csv"
         if not path.is_file():
             return dict.fromkeys(sorted(self._scans))
-        lines, problems = read_series(path)
+        lines, problems = read_series_rows(path)
         self._problems += problems
         for uid in sorted(set(self._scans) - set(lines)):
             where = self._scans.pop(uid).relative_to(self.raw).as_posix()
@@ -129,7 +129,7 @@ class Luna16Conversion(StoreConversion):
         return lines
 
     def _read_findings(self, name: str, measured: bool) -> tuple[dict[str, list[FindingRow]], int]:
-        rows, problems, count = read_findings(self.raw / name, self._lines, measured)
+        rows, problems, count = read_finding_rows(self.raw / name, self._lines, measured)
         self._problems += problems
         findings: dict[str, list[FindingRow]] = defaultdict(list)
         for row in rows:
@@ -188,12 +188,12 @@ class Luna16Conversion(StoreConversion):
         (volume,) = record["volumes"]
         geometry = Geometry.from_dict(volume["geometry"])
         nodules = self._nodules.get(uid, [])
-        inside = geometry.contains(np.array([row.centre for row in nodules]).reshape(-1, 3))
+        inside = geometry.contains(np.array([row.center for row in nodules]).reshape(-1, 3))
         corners = geometry.points_to_world([(0, 0, 0), geometry.size]).round(1).tolist()
         for row, is_inside in zip(nodules, inside):
             if not is_inside:
                 text = (
-                    f"the nodule at {list(row.centre)} mm lies outside of its scan, which covers "
+                    f"the nodule at {list(row.center)} mm lies outside of its scan, which covers "
                     f"{corners[0]} to {corners[1]} mm"
                 )
                 self.report.add([row.problem("nodule outside", text)])
@@ -202,8 +202,8 @@ class Luna16Conversion(StoreConversion):
             uid,
             uid,
             geometry,
-            [(*row.centre, row.diameter) for row, ok in zip(nodules, inside) if ok],
-            [(*row.centre, row.diameter) for row in self._excluded.get(uid, ())],
+            [(*row.center, row.diameter) for row, ok in zip(nodules, inside) if ok],
+            [(*row.center, row.diameter) for row in self._excluded.get(uid, ())],
             int(match[1]) if match else None,
         )
 

@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from mmdet_lesion.datasets.converters.pseudo_masks import encode_mask, pseudo_mask
+from mmdet_lesion.converters.pseudo_masks import encode_mask, pseudo_mask
 from mmdet_lesion.synthesis.recist import recist_axes
 
 WINDOW = (-175.0, 275.0)
 
 
-def lesion(angle=0.5, radii=(16.0, 9.0), centre=(60.0, 50.0), contrast=80, noise=12, size=128):
+def lesion(angle=0.5, radii=(16.0, 9.0), center=(60.0, 50.0), contrast=80, noise=12, size=128):
     """A noisy slice with an ellipse; returns HU, its mask, box edges and diameters' ends."""
     y, x = np.mgrid[:size, :size] + 0.5
-    u, v = x - centre[0], y - centre[1]
+    u, v = x - center[0], y - center[1]
     along, across = u * np.cos(angle) + v * np.sin(angle), v * np.cos(angle) - u * np.sin(angle)
     mask = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 < 1
     rng = np.random.default_rng(0)

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ...io import CocoBuilder, GroundTruth, Problem, StoredEntry
-from ...structures import Geometry
-from .marks import Mark, check_box
+from ..io import CocoBuilder, GroundTruth, Problem, StoredEntry
+from ..structures import Geometry
+from .annotation_rows import Annotation, check_box
 
 __all__ = ["VolumeIndex", "key_slice_file", "whole_volume_file"]
 
-# A box of the complete truth that overlaps a mark as much is the marked lesion itself.
+# A box of the complete truth that overlaps a annotation as much is the marked lesion itself.
 _SAME_LESION = 0.5
 
 
@@ -60,30 +60,30 @@ class VolumeIndex:
 
 @dataclass(frozen=True)
 class _Placed:
-    """A mark in its volume, with the box that is left of it inside the image."""
+    """A annotation in its volume, with the box that is left of it inside the image."""
 
     entry: StoredEntry
     z: int
     box: tuple[float, float, float, float]
-    mark: Mark
+    annotation: Annotation
 
 
-def _place(mark: Mark, index: VolumeIndex) -> tuple[_Placed | None, list[Problem]]:
-    row = mark.row
+def _place(annotation: Annotation, index: VolumeIndex) -> tuple[_Placed | None, list[Problem]]:
+    row = annotation.row
     entry = index.by_slice(row.folder, row.key_slice)
     if entry is None:
         text = f"the key slice {row.file_name} is in no volume"
-        return None, [mark.problem("unusable key slice", text)]
+        return None, [annotation.problem("unusable key slice", text)]
     _, height, width = entry.published.shape
     if row.image_size != (width, height):
         text = f"{row.file_name} is {width} x {height}; Image_size is {list(row.image_size)}"
-        return None, [mark.problem("image size", text)]
+        return None, [annotation.problem("image size", text)]
     box, text = check_box(row.box, width, height)
     if box is None:
-        return None, [mark.problem("bad box", f"{row.file_name}: {text}")]
-    placed = _Placed(entry, row.key_slice - entry.first_slice, box, mark)
+        return None, [annotation.problem("bad box", f"{row.file_name}: {text}")]
+    placed = _Placed(entry, row.key_slice - entry.first_slice, box, annotation)
     if text:
-        problem = mark.problem(
+        problem = annotation.problem(
             "clipped box", f"{row.file_name}: {text}", f"box clipped to {list(box)}"
         )
         return placed, [problem]
@@ -104,26 +104,26 @@ def _overlaps(box: np.ndarray, others: list[np.ndarray]) -> bool:
 
 def key_slice_file(
     description: str,
-    marks: Iterable[Mark],
+    annotations: Iterable[Annotation],
     index: VolumeIndex,
     full: GroundTruth | None = None,
 ) -> tuple[CocoBuilder, list[Problem]]:
-    """The key slices of a split with their marks.
+    """The key slices of a split with their annotations.
 
     Args:
         description: For the file's ``info``.
-        marks: The split's rows.
+        annotations: The split's rows.
         index: The converted volumes.
         full: Complete truth; its boxes on the key slices are added with the source ``full`` unless
-            a mark or an earlier box on the same slice has an IoU of 0.5 or more with them.
+            a annotation or an earlier box on the same slice has an IoU of 0.5 or more with them.
 
     Returns:
         The file's content and the rows' problems.
     """
     problems: list[Problem] = []
     placed: list[_Placed] = []
-    for mark in marks:
-        found, trouble = _place(mark, index)
+    for annotation in annotations:
+        found, trouble = _place(annotation, index)
         problems += trouble
         if found:
             placed.append(found)
@@ -135,9 +135,9 @@ def key_slice_file(
         entry = items[0].entry
         taken = []
         for item in items:
-            row = item.mark.row
+            row = item.annotation.row
             recist = row.measurement if all(map(math.isfinite, row.measurement)) else ()
-            mask = entry.masks.get(item.mark.key)
+            mask = entry.masks.get(item.annotation.key)
             builder.annotate(entry, z, item.box, "recist", row.lesion_type, recist, mask)
             taken.append(entry.boxes_to_store([item.box])[0])
         for box in (full or {}).get(name, {}).get(z, ()):
@@ -154,7 +154,7 @@ def key_slice_file(
 def whole_volume_file(
     description: str, file: str, truth: GroundTruth, index: VolumeIndex
 ) -> tuple[CocoBuilder, list[Problem]]:
-    """All slices of completely labelled volumes.
+    """All slices of completely labeled volumes.
 
     Args:
         description: For the file's ``info``.

@@ -1,4 +1,4 @@
-"""DeepLesion as published to the volume store and COCO files.
+"""Conversion of DeepLesion, as published, to the volume store and COCO files.
 
 The output folder::
 
@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ...errors import InputError
-from ...io import (
+from ..errors import InputError
+from ..io import (
     CocoBuilder,
     GroundTruth,
     Problem,
@@ -27,46 +27,45 @@ from ...io import (
     read_ground_truth,
     write_json,
 )
+from .annotation_rows import Annotation, select_annotations
 from .annotations import VolumeIndex, key_slice_file, whole_volume_file
 from .base import ConversionResult, StoreConversion, read_record
 from .execution import Record
-from .marks import Mark, select_marks
 from .report import StrictError
 from .series import IMAGES, SeriesTask, list_slices
 
-__all__ = ["Conversion"]
+__all__ = ["DeepLesionConversion"]
 
 _SPLITS = {1: "train", 2: "val", 3: "test"}
-# Completely labelled volumes, the file of their truth and the annotation file made of it.
+# Completely labeled volumes, the file of their truth and the annotation file made of it.
 _HARVESTER = {
     "Revised-Train100": "harvester_val",
     "Revised-Test1071": "harvester_test",
     "Revised-Train744": "harvester_train",
 }
-# Their volumes are validated and tested on; the 744 stay in the training set with their marks.
+# Volumes for validation and test; the 744 stay in the training set.
 _HELD_OUT = ("Revised-Train100", "Revised-Test1071")
 _FULL_TRAIN = "Full-Train"
 _VOLUME_NAME = re.compile(r"(?P<series>\d+_\d+_\d+)_(?P<first>\d+)-(?P<last>\d+)")
 
 
-class Conversion(StoreConversion):
-    """Converts DeepLesion.
+class DeepLesionConversion(StoreConversion):
+    """Convert DeepLesion.
 
-    Series are the units of work: they are converted in parallel, divided among shards, and reused
-    when a conversion is resumed. However the work was divided or interrupted, the output has the
-    same bytes.
+    Series are converted in parallel, divided among shards, and skipped when a conversion is
+    resumed. The output is the same to the byte however the work was divided or interrupted.
 
     Args:
         raw: Folder with ``Images_png/`` and ``DL_info.csv``; without the latter all
             ``DL_info*.csv`` are read.
         out: Folder to write to.
         harvester: Folder of Lesion Harvester's ``Revised-*.pkl``; by default ``harvester/`` in the
-            raw folder where there is one. Marks on the volumes that these files label are left out
-            of ``train.json``.
+            raw folder where there is one. Annotations on volumes for validation or test
+            are left out of ``train.json``.
         spacing: Spacing of the store ``(x, y)`` in mm; 0 keeps the published one. Slices stay as
-            published; what loads them interpolates.
+            published; loading transforms interpolate.
         strict: Stop at the first problem.
-        masks: Make a pseudo-mask of every mark by GrabCut, for Mask R-CNN.
+        masks: Make a pseudo-mask of every annotation by GrabCut, for Mask R-CNN.
 
     Raises:
         FileNotFoundError: A folder or the table is not there.
@@ -105,8 +104,7 @@ class Conversion(StoreConversion):
             raise FileNotFoundError(
                 f"{folder} holds no truth; expected one of {', '.join(f'{n}.pkl' for n in names)}"
             )
-        # A truth that cannot be read ends the conversion: without it, volumes for validation would
-        # get into the training set.
+        # An unreadable file ends the conversion: its volumes must not get into the training set.
         return {name: read_ground_truth(folder / f"{name}.pkl") for name in there}
 
     def _held_out_slices(self) -> dict[str, list[tuple[int, int, str]]]:
@@ -127,15 +125,17 @@ class Conversion(StoreConversion):
         table = self.raw / "DL_info.csv"
         tables = [table] if table.is_file() else sorted(self.raw.glob("DL_info*.csv"))
         if not tables:
-            raise FileNotFoundError(f"{table} is not there; expected DeepLesion's table of marks")
-        self._all_marks: list[Mark] = []
+            raise FileNotFoundError(
+                f"{table} is not there; expected DeepLesion's table of annotations"
+            )
+        self._all_rows: list[Annotation] = []
         self._table_problems: list[Problem] = []
         for path in tables:
             rows, problems = read_dl_info(path)
-            self._all_marks += [Mark(path.name, row) for row in rows]
+            self._all_rows += [Annotation(path.name, row) for row in rows]
             self._table_problems += problems
-        self._row_counts = {"read": len(self._all_marks) + len(self._table_problems)}
-        self._marks, noisy, problems = select_marks(self._all_marks)
+        self._row_counts = {"read": len(self._all_rows) + len(self._table_problems)}
+        self._rows, noisy, problems = select_annotations(self._all_rows)
         self._table_problems += problems
         self._row_counts["noisy"] = len(noisy)
 
@@ -152,7 +152,7 @@ class Conversion(StoreConversion):
             workers: Number of processes.
             shard: ``(i, n)``: convert the i-th of n parts, i from 1 to n (0 stands for n). Shards
                 may run at the same time on the same output folder.
-            resume: Go on with a conversion into the same folder.
+            resume: Continue a conversion into the same folder.
             progress: Show a progress bar.
 
         Returns:
@@ -191,14 +191,14 @@ class Conversion(StoreConversion):
 
     def _tasks(self) -> list[SeriesTask]:
         """All series, by name; rows without a PNG are reported on the way."""
-        marks: dict[str, list[Mark]] = defaultdict(list)
-        for mark in self._all_marks:
-            marks[mark.row.folder].append(mark)
+        annotations: dict[str, list[Annotation]] = defaultdict(list)
+        for annotation in self._all_rows:
+            annotations[annotation.row.folder].append(annotation)
         folders = sorted(p.name for p in (self.raw / IMAGES).iterdir() if p.is_dir())
         tasks = []
         for folder in folders:
             slices, others = list_slices(self.raw / IMAGES / folder)
-            if folder not in marks:
+            if folder not in annotations:
                 text = "no row of the table names this series"
                 name = f"{IMAGES}/{folder}"
                 problem = Problem(name, None, text, "series skipped", "series without rows")
@@ -212,24 +212,24 @@ class Conversion(StoreConversion):
                     self.spacing,
                     tuple(slices),
                     tuple(others),
-                    tuple(marks[folder]),
+                    tuple(annotations[folder]),
                     masks=self.masks,
                 )
             )
         series = set(folders)
         there = {(task.folder, number) for task in tasks for number, _ in task.slices}
         present = []
-        for mark in self._marks:
-            row = mark.row
+        for annotation in self._rows:
+            row = annotation.row
             if (row.folder, row.key_slice) in there:
-                present.append(mark)
+                present.append(annotation)
                 continue
             name = f"{IMAGES}/{row.folder}"
-            # A row whose whole series is absent says so: data sets are often downloaded in parts.
+            # Data sets are often downloaded in parts, so that whole series may be missing.
             gone = row.folder not in series
             text = f"{name} is missing" if gone else f"{name}/{row.key_slice:03d}.png is missing"
-            self.report.add([mark.problem("missing series" if gone else "missing PNG", text)])
-        self._marks = present
+            self.report.add([annotation.problem("missing series" if gone else "missing PNG", text)])
+        self._rows = present
         return tasks
 
     @staticmethod
@@ -238,13 +238,13 @@ class Conversion(StoreConversion):
 
     def _write_annotations(self, records: list[Record]) -> None:
         index = VolumeIndex(records)
-        splits: dict[str, list[Mark]] = {name: [] for name in _SPLITS.values()}
-        for mark in self._marks:
-            splits[_SPLITS[mark.row.split]].append(mark)
+        splits: dict[str, list[Annotation]] = {name: [] for name in _SPLITS.values()}
+        for annotation in self._rows:
+            splits[_SPLITS[annotation.row.split]].append(annotation)
         splits["train"], excluded = self._without_held_out(splits["train"])
         builders: dict[str, CocoBuilder] = {}
-        for name, marks in splits.items():
-            builders[name], problems = key_slice_file(f"DeepLesion, official {name}", marks, index)
+        for name, rows in splits.items():
+            builders[name], problems = key_slice_file(f"DeepLesion, official {name}", rows, index)
             self.report.add(problems)
         rows = self._row_counts
         rows["annotated"] = sum(builder.counts["annotations"] for builder in builders.values())
@@ -273,31 +273,31 @@ class Conversion(StoreConversion):
                 write_json(path, builder.to_dict())
                 counts[name] = builder.counts
             else:
-                # An empty file would only be found out by the training that wants to read it.
+                # An empty file would only fail later, in training.
                 path.unlink(missing_ok=True)
         self.report.counts.update(
             rows=rows,
             annotations=counts,
             volumes=len(index),
             series=len(records),
-            marks_left_out_of_train=dict(excluded),
+            annotations_left_out_of_train=dict(excluded),
         )
         self.report.write(self.out / "conversion_report.json")
 
-    def _without_held_out(self, marks: list[Mark]) -> tuple[list[Mark], Counter]:
-        """Leave out training marks on slices of volumes that are validated or tested on."""
+    def _without_held_out(self, annotations: list[Annotation]) -> tuple[list[Annotation], Counter]:
+        """Leave out training annotations on slices of volumes that are validated or tested on."""
         kept = []
         excluded: Counter = Counter()
-        for mark in marks:
+        for annotation in annotations:
             # By slices and not by name: a volume that a missing PNG has split is left out as well.
             sources = (
                 source
-                for first, last, source in self._held_out.get(mark.row.folder, ())
-                if first <= mark.row.key_slice <= last
+                for first, last, source in self._held_out.get(annotation.row.folder, ())
+                if first <= annotation.row.key_slice <= last
             )
             source = next(sources, None)
             if source:
                 excluded[source] += 1
             else:
-                kept.append(mark)
+                kept.append(annotation)
         return kept, excluded

@@ -4,7 +4,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from mmdet_lesion.datasets.converters import ConversionReport, StrictError
+from mmdet_lesion.converters import ConversionReport, StrictError
 from mmdet_lesion.io import Problem
 
 PROBLEMS = [

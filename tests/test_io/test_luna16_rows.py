@@ -1,7 +1,7 @@
 import pytest
 
-from mmdet_lesion.datasets.converters.luna16_tables import read_findings, read_series
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.io.luna16 import read_finding_rows, read_series_rows
 
 HEADER = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
 
@@ -18,20 +18,20 @@ def write(tmp_path):
 
 def test_rows_and_lines(write):
     path = write(HEADER + "a,-128.6994211,-175.3,-298.3875064,5.651470635\n\nb,1,2,3,4\n")
-    rows, problems, count = read_findings(path, {"a", "b"}, True)
+    rows, problems, count = read_finding_rows(path, {"a", "b"}, True)
     assert not problems and count == 2
     assert [(r.file, r.line, r.series) for r in rows] == [
         ("annotations.csv", 2, "a"),
         ("annotations.csv", 4, "b"),
     ]
-    assert rows[0].centre == (-128.6994211, -175.3, -298.3875064)
+    assert rows[0].center == (-128.6994211, -175.3, -298.3875064)
     assert rows[0].diameter == 5.651470635
 
 
 def test_bad_rows_are_reported_and_the_others_read(write):
     lines = ["a,1,2,3,4", "a,nan,2,3,4", "a,1,2,3,", "z,1,2,3,4", "a,1,2,3,4", "a,1,2,3"]
     lines += ["a,1,2,3,-1", 'a,"1,2,3,5', "a,1,2,3,5"]
-    rows, problems, count = read_findings(write(HEADER + "\n".join(lines)), {"a"}, True)
+    rows, problems, count = read_finding_rows(write(HEADER + "\n".join(lines)), {"a"}, True)
     assert [(row.line, row.diameter) for row in rows] == [(2, 4.0), (10, 5.0)]
     assert count == 9
     assert [(p.row, p.kind) for p in problems] == [
@@ -44,40 +44,40 @@ def test_bad_rows_are_reported_and_the_others_read(write):
 
 def test_irrelevant_findings_may_be_repeated_and_unmeasured(write):
     path = write(HEADER + "a,1,2,3,-1\na,1,2,3,-1\na,4,5,6,7\n")
-    rows, problems, _ = read_findings(path, {"a"}, False)
+    rows, problems, _ = read_finding_rows(path, {"a"}, False)
     assert [row.diameter for row in rows] == [-1, 7]
     assert not problems
 
 
 def test_columns_are_found_by_name(write):
     path = write("\ufeffdiameter_mm,x,coordZ,coordY,coordX,seriesuid\n9,0,3,2,1,a\n")
-    (row,), _, _ = read_findings(path, {"a"}, True)
-    assert (row.centre, row.diameter) == ((1, 2, 3), 9)
+    (row,), _, _ = read_finding_rows(path, {"a"}, True)
+    assert (row.center, row.diameter) == ((1, 2, 3), 9)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "is empty"), ("seriesuid,coordX\na,1\n", "no column coordY .line 1 holds seriesuid, ")],
+    [("", "is empty"), ("seriesuid,coordX\na,1\n", "no column .coordY. .found seriesuid, coordX")],
 )
 def test_no_table(write, text, message):
     with pytest.raises(InputError, match=message):
-        read_findings(write(text), {"a"}, True)
+        read_finding_rows(write(text), {"a"}, True)
 
 
 def test_the_list_of_scans(write):
-    lines, problems = read_series(write("seriesuid\na\n\nb\na\n", "seriesuids.csv"))
+    lines, problems = read_series_rows(write("seriesuid\na\n\nb\na\n", "seriesuids.csv"))
     assert lines == {"a": 2, "b": 4}
     assert [(p.row, p.kind) for p in problems] == [(5, "duplicate row")]
-    assert read_series(write("a\n", "s.csv"))[0] == {"a": 1}
+    assert read_series_rows(write("a\n", "s.csv"))[0] == {"a": 1}
     with pytest.raises(InputError, match="names no scan"):
-        read_series(write("\n", "s.csv"))
+        read_series_rows(write("\n", "s.csv"))
 
 
 def test_published_tables(lesion_data):
     folder = lesion_data / "luna16"
-    lines, problems = read_series(folder / "seriesuids.csv")
+    lines, problems = read_series_rows(folder / "seriesuids.csv")
     assert len(lines) == 888 and not problems
-    rows, problems, count = read_findings(folder / "annotations.csv", lines, True)
+    rows, problems, count = read_finding_rows(folder / "annotations.csv", lines, True)
     assert len(rows) == count == 1186 and not problems
-    rows, problems, count = read_findings(folder / "annotations_excluded.csv", lines, False)
+    rows, problems, count = read_finding_rows(folder / "annotations_excluded.csv", lines, False)
     assert count == 35192 and not problems and 0 < len(rows) < count
