@@ -1,4 +1,4 @@
-# `make demo` and `make test` each do all of their own set-up; run either on a fresh machine.
+# `make demo` and `make test` set up everything that they need on a fresh machine.
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
@@ -27,7 +27,7 @@ $(READY): Makefile setup.py $(wildcard requirements/*.txt)
 demo: $(READY)
 	$(BIN)/python tools/demo.py demo_out
 
-# Drawn at random before any of them was looked at.
+# Seeds that were drawn at random before any result was known.
 demo-seeds: $(READY)
 	$(BIN)/python tools/demo.py demo_out --seeds 1997 24857 27774 89391 91183 --ignore
 
@@ -37,7 +37,7 @@ demo-focalmix: $(READY)
 demo-partial-label: $(READY)
 	$(BIN)/python tools/demo_partial_label.py demo_out_partial_label --seeds 0 1 2
 
-# Every row of the papers at its own width; hours, results that are there are used again.
+# Every config of the papers at full width: hours; existing results are reused.
 rehearse: $(READY)
 	$(BIN)/python tools/rehearse.py configs/uld/*.py configs/partial_label/*.py \
 		configs/focalmix/*.py --workers 2 --out rehearsal
@@ -45,10 +45,11 @@ rehearse: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 test: lint
 	$(BIN)/python tools/setup/install_browser.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 clean:
-	rm -rf build *.egg-info demo_out* rehearsal .pytest_cache .ruff_cache
+	rm -rf build *.egg-info demo_out* rehearsal .mypy_cache .pytest_cache .ruff_cache

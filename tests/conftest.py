@@ -1,4 +1,4 @@
-"""What several test files need."""
+"""Fixtures that several test files use."""
 
 import importlib.util
 import os
@@ -10,7 +10,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import torch
+
+# Tests run side by side (`make test`), and their models are too small for several threads.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import torch  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,7 +30,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup():
-    # Before fixtures, which build models too: a test that fails by chance fails on every machine.
+    # Before the fixtures, which build models as well, so that every machine draws the same weights.
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
@@ -33,11 +38,11 @@ def pytest_runtest_setup():
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request) -> Iterator[str]:
-    """Each device in turn; a test compares what runs on it with the CPU.
+    """Each device in turn, for tests that compare results with those of the CPU.
 
-    On the CPU the comparison is one with itself, which keeps the test's own code tested.
+    On the CPU the comparison is trivial but runs the code of the test.
     """
-    # TF32, torch's default for convolutions, keeps three digits.
+    # TF32, torch's default for convolutions, has a precision of three digits.
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     yield request.param
@@ -55,7 +60,7 @@ def load_tool(root) -> Callable[[str], ModuleType]:
     """Imports a script, given its path within ``tools``."""
 
     def load(path: str) -> ModuleType:
-        # As Python does for a script.
+        # As Python does when it runs a script.
         folder = str((root / "tools" / path).parent)
         if folder not in sys.path:
             sys.path.insert(0, folder)
@@ -71,7 +76,7 @@ def load_tool(root) -> Callable[[str], ModuleType]:
 
 @pytest.fixture(scope="session")
 def lesion_data() -> Path:
-    """Published files (DeepLesion, LUNA16, CTs), where there are any."""
+    """Published files (DeepLesion, LUNA16, CTs) if they are available."""
     folder = Path(os.environ.get("LESION_DATA", ROOT / "../shared/data")).resolve()
     if not folder.is_dir():
         pytest.skip(f"no published data: {folder} (set LESION_DATA)")
@@ -80,7 +85,7 @@ def lesion_data() -> Path:
 
 @pytest.fixture(scope="session")
 def phantom_raw(tmp_path_factory) -> Path:
-    """A dozen small phantoms in DeepLesion's published layout."""
+    """Twelve small phantoms in DeepLesion's published layout."""
     from mmdet_lesion.synthesis import PhantomConfig, make_deeplesion
 
     out = tmp_path_factory.mktemp("phantoms") / "raw"
@@ -98,7 +103,7 @@ def phantom_raw(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def phantom_store(phantom_raw, tmp_path_factory) -> Path:
-    """The phantoms, converted."""
+    """The phantoms, converted to the volume store."""
     from mmdet_lesion.converters import DeepLesionConversion
 
     out = tmp_path_factory.mktemp("store") / "data"
@@ -133,7 +138,7 @@ def luna16_raw(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def luna16_store(luna16_raw, tmp_path_factory) -> Path:
-    """The chest phantoms, converted at 2 mm: 6 to train on (2 or 3 labelled), 4 to test on."""
+    """The chest phantoms, converted at 2 mm: 6 to train on (2 or 3 labeled), 4 to test on."""
     from mmdet_lesion.converters import Luna16Conversion
 
     out = tmp_path_factory.mktemp("luna16_store") / "data"

@@ -46,6 +46,14 @@ def short(path, phantom_store, work_dir):
     # Without ImageNet's weights its statistics do not fit either, and outputs would saturate.
     cfg.model.backbone.init_cfg = None
     cfg.model.backbone.norm_eval = False
+    if path.parent.name == "uld" and path.stem != "mean_teacher_deeplesion":
+        # One network of full width is enough.
+        model = cfg.model
+        model.backbone.update(growth_rate=4, block_config=(1, 1, 1), num_init_features=8)
+        model.neck.update(in_channels=[12, 10, 9], out_channels=8)
+        model.rpn_head.update(in_channels=8, feat_channels=8)
+        model.roi_head.bbox_roi_extractor.out_channels = 8
+        model.roi_head.bbox_head.update(in_channels=8, fc_out_channels=16)
     cfg.val_dataloader.dataset.indices = 1
     cfg.test_dataloader.dataset.indices = 1
     cfg.work_dir = str(work_dir)

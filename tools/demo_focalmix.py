@@ -1,4 +1,4 @@
-"""FocalMix on phantoms: supervised against semi-supervised with few labelled scans, on CPUs.
+"""FocalMix on phantoms: supervised against semi-supervised with few labeled scans, on CPUs.
 
 For each seed: chest phantoms in LUNA16's layout → converted store → two trainings by
 ``tools/dist_train.sh`` with two processes → tests → a table, the FROC plot, pictures of both MixUps
@@ -31,7 +31,7 @@ CONVERSION = [
     *("--spacing", "2", "2", "2", "--train", str(LABELED + UNLABELED), "--test", str(TEST)),
     *("--labeled", str(LABELED), "--unlabeled", str(UNLABELED)),
 ]
-TITLE = "LUNA16 FROC on phantoms in percent, guesses per unlabelled patch"
+TITLE = "LUNA16 FROC on phantoms in percent, guesses per unlabeled patch"
 #: Row of the table → config.
 ROWS = {"supervised": "supervised_luna16_phantom", "FocalMix": "focalmix_phantom"}
 
@@ -90,7 +90,7 @@ def evaluate(raw: Path, data: Path, submission: Path):
 
 
 def guess_figures(work_dir: Path) -> dict:
-    """Return what was guessed per unlabelled patch over the last quarter of the training."""
+    """Return what was guessed per unlabeled patch over the last quarter of the training."""
     late = late_entries(work_dir, "guessed_pos")
     return {
         name: float(np.mean([entry[key] for entry in late]))

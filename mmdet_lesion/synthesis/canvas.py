@@ -40,7 +40,9 @@ CAVITY = (Tissue.MEDIASTINUM, Tissue.ABDOMEN, Tissue.PELVIS)
 """Tissue of the body cavities that organs may replace."""
 
 
-def curve(z: Sequence[float], values: Sequence[float]) -> Callable[[np.ndarray], np.ndarray]:
+def curve(
+    z: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
     """Smooth monotone interpolation through ``values`` at ``z``, constant outside."""
     interpolate = PchipInterpolator(z, values)
     return lambda at: interpolate(np.clip(at, z[0], z[-1]))
@@ -104,7 +106,8 @@ class Canvas:
             if start >= stop:
                 return None
             ranges.append(slice(int(start), int(stop)))
-        return tuple(ranges)
+        in_z, in_y, in_x = ranges
+        return in_z, in_y, in_x
 
     def blend(
         self,
@@ -145,7 +148,7 @@ class Canvas:
         within: Sequence[Tissue] = (),
         below: Curve | None = None,
     ) -> None:
-        """Paint an ellipse on every slice of a z range; centre and radii are curves over z.
+        """Paint an ellipse on every slice of a z range; center and radii are curves over z.
 
         ``power`` above 2 makes it squarer. ``below`` keeps only what lies in front of that y
         (an air-fluid level).
@@ -153,26 +156,26 @@ class Canvas:
         levels = self.z[(self.z >= z[0]) & (self.z < z[1])]
         if not len(levels):
             return
-        cx, cy, rx, ry = (_along(value, levels) for value in (cx, cy, rx, ry))
-        rx, ry = np.maximum(rx, 1e-3), np.maximum(ry, 1e-3)
+        x, y, a, b = (_along(value, levels) for value in (cx, cy, rx, ry))
+        a, b = np.maximum(a, 1e-3), np.maximum(b, 1e-3)
         where = self.region(
-            (float((cx - rx).min()), float((cx + rx).max())),
-            (float((cy - ry).min()), float((cy + ry).max())),
+            (float((x - a).min()), float((x + a).max())),
+            (float((y - b).min()), float((y + b).max())),
             (float(levels[0]), float(np.nextafter(levels[-1], np.float32(np.inf)))),
         )
         if where is None:
             return
-        dx = np.abs(self.warped_x[where] - cx)
-        dy = self.warped_y[where] - cy
-        distance = _radial(dx, np.abs(dy), rx, ry, power)
+        dx = np.abs(self.warped_x[where] - x)
+        dy = self.warped_y[where] - y
+        distance = _radial(dx, np.abs(dy), a, b, power)
         if below is not None:
-            distance = np.maximum(distance, dy + cy - _along(below, levels))
+            distance = np.maximum(distance, dy + y - _along(below, levels))
         self.blend(where, distance, hu, tissue, within)
 
     def ellipsoid(
         self,
-        centre: Sequence[float],
-        radii: Sequence[float],
+        center: Sequence[float] | np.ndarray,
+        radii: Sequence[float] | np.ndarray,
         hu: float,
         tissue: Tissue | None,
         *,
@@ -180,18 +183,18 @@ class Canvas:
         below: float | None = None,
     ) -> None:
         """Paint an ellipsoid with axes along x, y and z; ``below`` as in :meth:`stack`."""
-        where = self.region(*((c - r, c + r) for c, r in zip(centre, radii)))
+        where = self.region(*((c - r, c + r) for c, r in zip(center, radii)))
         if where is None:
             return
-        dx = self.warped_x[where] - np.float32(centre[0])
-        dy = self.warped_y[where] - np.float32(centre[1])
-        dz = (self.z[where[0]] - np.float32(centre[2]))[:, None, None]
+        dx = self.warped_x[where] - np.float32(center[0])
+        dy = self.warped_y[where] - np.float32(center[1])
+        dz = (self.z[where[0]] - np.float32(center[2]))[:, None, None]
         unit = np.sqrt((dx / radii[0]) ** 2 + (dy / radii[1]) ** 2 + (dz / radii[2]) ** 2)
         length = np.sqrt(dx**2 + dy**2 + dz**2) + np.float32(1e-3)
-        # Along the ray from the centre this distance is exact.
+        # Along the ray from the center this distance is exact.
         distance = length - length / np.maximum(unit, 1e-6)
         if below is not None:
-            distance = np.maximum(distance, dy + np.float32(centre[1] - below))
+            distance = np.maximum(distance, dy + np.float32(center[1] - below))
         self.blend(where, distance, hu, tissue, within)
 
     def capsule(

@@ -114,7 +114,8 @@ class PhantomConfig:
         split, total = self.split, self.volumes
         if len(split) == 3 and min(split) >= 0:
             if sum(split) == total and all(float(part).is_integer() for part in split):
-                return tuple(int(part) for part in split)
+                train, val, test = map(int, split)
+                return train, val, test
             if abs(sum(split) - 1) < 1e-6:
                 wanted = [part * total for part in split]
                 least = [int(part > 0 and total >= 3) for part in split]
@@ -124,7 +125,8 @@ class PhantomConfig:
                     free = [i for i in range(3) if step > 0 or counts[i] > least[i]]
                     best = max(free, key=lambda i: step * (wanted[i] - counts[i]))
                     counts[best] += step
-                return tuple(counts)
+                train, val, test = counts
+                return train, val, test
         raise InputError(
             f"split: expected three fractions that sum to 1 or three counts that sum to {total}, "
             f"found {' '.join(f'{part:g}' for part in split)}"

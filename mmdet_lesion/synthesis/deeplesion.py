@@ -87,7 +87,7 @@ def render_volume(plan: VolumePlan, config: PhantomConfig) -> RenderedVolume:
     noisy = marked & (rng.random(len(lesions)) < _NOISY)
     if not (marked & ~noisy).any():
         noisy[:] = False
-    nominal = np.array([lesion.centre for lesion in lesions]) / body.scale
+    nominal = np.array([lesion.center for lesion in lesions]) / body.scale
     locations = nominal / (WIDTH, DEPTH, LAST_LEVEL) + (0.5, 0.5, 0.0)
     # The published z runs from the crown to the feet's side of the pelvis, the head included.
     locations[:, 2] = 0.28 + 0.64 * locations[:, 2]
@@ -148,7 +148,7 @@ def make_deeplesion(
     return summary
 
 
-_Boxes = tuple[int, dict[int, tuple[float, ...]]]
+_Boxes = tuple[int, dict[int, tuple[float, float, float, float]]]
 """A lesion: its central slice, and its published box on every slice where it can be seen."""
 
 
@@ -177,11 +177,12 @@ def _rounded(values) -> tuple[float, ...]:
     return tuple(float(f"{value:.6g}") for value in np.ravel(values))
 
 
-def _box(ends: np.ndarray, config: PhantomConfig) -> tuple[float, ...]:
+def _box(ends: np.ndarray, config: PhantomConfig) -> tuple[float, float, float, float]:
     """Published box of RECIST end points (4, 2) in array pixels."""
     points = np.reshape(_rounded(ends + 1.0), (-1, 2))
     low, high = points.min(0) - config.box_padding, points.max(0) + config.box_padding
-    return _rounded(np.clip([low, high], 1.0, config.size))
+    x1, y1, x2, y2 = _rounded(np.clip([low, high], 1.0, config.size))
+    return x1, y1, x2, y2
 
 
 def _row(
@@ -189,6 +190,8 @@ def _row(
 ) -> DLInfoRow:
     ends = lesion.sections[lesion.key_slice]
     key_slice = plan.first_slice + lesion.key_slice
+    long, short = _rounded(np.linalg.norm(ends[::2] - ends[1::2], axis=1))
+    x, y, z = _rounded(location)
     return DLInfoRow(
         file_name=f"{plan.folder}_{key_slice:03d}.png",
         patient=plan.patient,
@@ -197,8 +200,8 @@ def _row(
         key_slice=key_slice,
         measurement=_rounded(ends + 1.0),
         box=_box(ends, config),
-        diameters=_rounded(np.linalg.norm(ends[::2] - ends[1::2], axis=1)),
-        location=_rounded(location),
+        diameters=(long, short),
+        location=(x, y, z),
         lesion_type=-1 if plan.split == 1 else lesion.lesion_type,
         noisy=noisy,
         slice_range=(plan.first_slice, plan.last_slice),

@@ -50,7 +50,7 @@ def finish(canvas: Canvas, noise: float, rng: np.random.Generator) -> np.ndarray
     for tissue, value in _TEXTURE.items():
         amplitude[tissue] = value
     grain = max(_GRAIN / canvas.spacing[0], 0.6)
-    # Grains reach over neighbouring slices as far as they are wide: a first-order chain in z.
+    # Grains reach over neighboring slices as far as they are wide: a first-order chain in z.
     keep = float(np.exp(-canvas.spacing[2] / _GRAIN))
     texture = np.zeros(canvas.hu.shape[1:], np.float32)
     out = np.empty(canvas.hu.shape, np.int16)

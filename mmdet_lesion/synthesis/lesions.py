@@ -1,4 +1,4 @@
-"""Lesions of DeepLesion's eight types: shape, place, grey value and measurement."""
+"""Lesions of DeepLesion's eight types: shape, place, gray value and measurement."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LesionShape:
     Attributes:
         radii: Semi-axes in mm.
         rotation: (3, 3), rows are the semi-axes' directions in (x, y, z).
-        waves: (n, 3) wave vectors over the direction from the centre.
+        waves: (n, 3) wave vectors over the direction from the center.
         phases: (n,) in radians.
         amplitude: Relative height of each wave.
         softness: Width of the blurred edge in mm.
@@ -65,7 +65,7 @@ class LesionShape:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, diameter: float) -> LesionShape:
-        """Draw a shape whose axial cut through the centre is ``diameter`` mm long."""
+        """Draw a shape whose axial cut through the center is ``diameter`` mm long."""
         radii = 0.5 * diameter * np.array([1.0, rng.uniform(0.6, 1.0), rng.uniform(0.6, 1.1)])
         turn, tilt = rng.uniform(0, np.pi), rng.normal(scale=0.25)
         flat = np.array(
@@ -86,6 +86,7 @@ class LesionShape:
         )
         # Waves change the size: bring the central cut back to what was asked for.
         axes = shape.section(0.0)
+        assert axes is not None
         factor = diameter / np.linalg.norm(axes[1] - axes[0])
         return replace(shape, radii=radii * factor)
 
@@ -95,7 +96,7 @@ class LesionShape:
         return float(self.radii.max() * (1 + len(self.phases) * self.amplitude))
 
     def distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Signed distance (mm, about) from the surface at offsets from the centre in mm."""
+        """Signed distance (mm, about) from the surface at offsets from the center in mm."""
         offsets = np.broadcast_arrays(x, y, z)
         local = [
             sum(np.float32(self.rotation[i, j] / self.radii[i]) * offsets[j] for j in range(3))
@@ -110,13 +111,13 @@ class LesionShape:
         return (unit - edge) * np.float32(self.radii.min())
 
     def section(self, z: float) -> np.ndarray | None:
-        """RECIST axes of the cut at ``z`` mm from the centre.
+        """RECIST axes of the cut at ``z`` mm from the center.
 
         The cut's mask is sampled on a grid of its own, finer than any image, so that small lesions
         are measured as well as large ones.
 
         Returns:
-            (4, 2) end points (x, y) in mm from the centre as :func:`recist_axes` orders them, or
+            (4, 2) end points (x, y) in mm from the center as :func:`recist_axes` orders them, or
             None if the cut is empty.
         """
         at = np.linspace(-self.reach, self.reach, _GRID, dtype=np.float32)
@@ -132,16 +133,16 @@ class Lesion:
     Attributes:
         lesion_type: DeepLesion's coarse type, 1–8.
         shape: Its shape.
-        centre: (x, y, z) in mm as :class:`Canvas` counts them.
-        key_slice: Index (from 0) of the slice next to the centre.
-        hu: Grey value.
+        center: (x, y, z) in mm as :class:`Canvas` counts them.
+        key_slice: Index (from 0) of the slice next to the center.
+        hu: Gray value.
         sections: Slice index → (4, 2) RECIST end points (x, y) in pixels of the array (a pixel's
-            centre is a whole number), for every slice where the lesion can be seen.
+            center is a whole number), for every slice where the lesion can be seen.
     """
 
     lesion_type: int
     shape: LesionShape
-    centre: np.ndarray
+    center: np.ndarray
     key_slice: int
     hu: float
     sections: dict[int, np.ndarray] = field(repr=False)
@@ -184,7 +185,7 @@ def place_lesions(canvas: Canvas, config: PhantomConfig, rng: np.random.Generato
         lesion = _place(canvas, config, rng, kind, homes[kind], level, lesions)
         if lesion is not None:
             lesions.append(lesion)
-            paint_shape(canvas, lesion.shape, lesion.centre, lesion.hu)
+            paint_shape(canvas, lesion.shape, lesion.center, lesion.hu)
     if not lesions:
         raise InputError(
             f"no lesion of types {config.lesion_types} and diameter {config.diameter} mm fits into "
@@ -214,15 +215,15 @@ def _place(canvas, config, rng, kind, voxels, level, others) -> Lesion | None:
             shape = LesionShape.draw(rng, diameter)
             diameter = max(low, 0.75 * diameter)
         z, y, x = voxels[rng.integers(len(voxels))]
-        # The centre stays near the key slice, or a small lesion could slip between two slices.
+        # The center stays near the key slice, or a small lesion could slip between two slices.
         slip = rng.uniform(-0.3, 0.3) * min(canvas.spacing[2], shape.radii[2])
-        centre = np.array([canvas.x_mm[x], canvas.y_mm[y], canvas.z_mm[z] + slip])
+        center = np.array([canvas.x_mm[x], canvas.y_mm[y], canvas.z_mm[z] + slip])
         if any(
-            np.linalg.norm(centre - other.centre) < shape.reach + other.shape.reach + 3.0
+            np.linalg.norm(center - other.center) < shape.reach + other.shape.reach + 3.0
             for other in others
         ):
             continue
-        points = centre + (ball * shape.radii) @ shape.rotation
+        points = center + (ball * shape.radii) @ shape.rotation
         index = np.rint(
             (points - (canvas.x_mm[0], canvas.y_mm[0], canvas.z_mm[0])) / canvas.spacing
         )
@@ -232,8 +233,8 @@ def _place(canvas, config, rng, kind, voxels, level, others) -> Lesion | None:
         at_home = np.isin(labels, site.home)
         if at_home.mean() >= site.inside and not (labels == Tissue.AIR).any():
             around = float(np.median(canvas.hu[tuple(index[at_home].T)]))
-            hu = _grey_value(config, rng, kind, around)
-            return _measure(canvas, kind, shape, centre, int(z), hu)
+            hu = _gray_value(config, rng, kind, around)
+            return _measure(canvas, kind, shape, center, int(z), hu)
     return None
 
 
@@ -243,7 +244,7 @@ def _ball(rng: np.random.Generator, count: int) -> np.ndarray:
     return directions * rng.uniform(0, 1, (count, 1)) ** (1 / 3)
 
 
-def _grey_value(config, rng, kind: int, around: float) -> float:
+def _gray_value(config, rng, kind: int, around: float) -> float:
     contrast = float(rng.uniform(*config.contrast))
     dark, subsolid = rng.random(2)
     if around > 0 and _SITES[kind].hypodense and dark < config.hypodense:
@@ -253,41 +254,42 @@ def _grey_value(config, rng, kind: int, around: float) -> float:
     return max(around, SOFT_TISSUE) + contrast
 
 
-def _measure(canvas, kind, shape, centre, key_slice, hu) -> Lesion:
+def _measure(canvas, kind, shape, center, key_slice, hu) -> Lesion:
     pixels = np.array(canvas.spacing[:2])
     origin = np.array([canvas.x_mm[0], canvas.y_mm[0]])
-    reach = np.flatnonzero(np.abs(canvas.z_mm - centre[2]) <= shape.reach)
+    reach = np.flatnonzero(np.abs(canvas.z_mm - center[2]) <= shape.reach)
     sections = {}
     for index in reach:
-        axes = shape.section(float(canvas.z_mm[index] - centre[2]))
+        axes = shape.section(float(canvas.z_mm[index] - center[2]))
         if axes is None:
             continue
-        ends = (axes + centre[:2] - origin) / pixels
+        ends = (axes + center[:2] - origin) / pixels
         # A tip below a pixel leaves no trace in the image.
         if index == key_slice or np.linalg.norm(ends[1] - ends[0]) >= 1.0:
             sections[int(index)] = ends
-    return Lesion(kind, shape, centre, key_slice, hu, sections)
+    return Lesion(kind, shape, center, key_slice, hu, sections)
 
 
 def paint_shape(
     canvas: Canvas,
     shape: LesionShape,
-    centre: np.ndarray,
+    center: np.ndarray,
     hu: float,
     tissue: Tissue | None = Tissue.LESION,
     within: Sequence[Tissue] = (),
 ) -> None:
-    """Paint a shape with its centre (x, y, z) at a place in mm, as :class:`Canvas` counts them."""
+    """Paint a shape with its center (x, y, z) at a place in mm, as :class:`Canvas` counts them."""
     reach = shape.reach + shape.softness + canvas.spacing[0]
     ranges = []
-    for axis, middle in zip((canvas.z_mm, canvas.y_mm, canvas.x_mm), centre[::-1], strict=True):
+    for axis, middle in zip((canvas.z_mm, canvas.y_mm, canvas.x_mm), center[::-1], strict=True):
         start, stop = np.searchsorted(axis, (middle - reach, middle + reach))
         ranges.append(slice(int(start), int(stop)))
-    where = tuple(ranges)
+    in_z, in_y, in_x = ranges
+    where = in_z, in_y, in_x
     offsets = [
         (axis[part] - middle).astype(np.float32)
         for axis, part, middle in zip(
-            (canvas.x_mm, canvas.y_mm, canvas.z_mm), where[::-1], centre, strict=True
+            (canvas.x_mm, canvas.y_mm, canvas.z_mm), where[::-1], center, strict=True
         )
     ]
     distance = shape.distance(

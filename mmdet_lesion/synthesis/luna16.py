@@ -2,7 +2,7 @@
 
 ``OUT/subset{0…9}/{seriesuid}.mhd`` with its ``.raw`` hold a scan in HU, ``OUT/annotations.csv`` the
 nodules of 3 mm and more, ``OUT/annotations_excluded.csv`` the irrelevant findings and
-``OUT/seriesuids.csv`` the scans (without a header line). Positions are world millimetres (LPS), the
+``OUT/seriesuids.csv`` the scans (without a header line). Positions are world millimeters (LPS), the
 origins are shifted and some scans have flipped axes. A diameter of -1 in the excluded list is one
 that nobody measured, as published.
 """
@@ -45,7 +45,7 @@ class Luna16Scan:
     Attributes:
         uid: Series UID.
         volume: int16 HU with its geometry.
-        nodules: The nodules; their centres are world positions (x, y, z) in mm.
+        nodules: The nodules; their centers are world positions (x, y, z) in mm.
         findings: The irrelevant findings, likewise.
     """
 
@@ -75,7 +75,8 @@ def render_scan(index: int, config: Luna16PhantomConfig) -> Luna16Scan:
     fitting = pixel * config.size / (WIDTH * rng.uniform(1.05, 1.2))
     stature = float(np.clip(fitting, *config.stature))
     body = Body.draw(body_seed)
-    body = replace(body, scale=tuple(stature * s for s in body.scale))
+    width, depth, height = body.scale
+    body = replace(body, scale=(stature * width, stature * depth, stature * height))
     above, below = _TOP * body.scale[2], _BOTTOM * body.scale[2]
     canvas = Canvas(
         (int((below - above) / interval) + 1, config.size, config.size),
@@ -102,7 +103,7 @@ def render_scan(index: int, config: Luna16PhantomConfig) -> Luna16Scan:
 
 def _to_world(findings: Iterable[Finding], shift: np.ndarray) -> list[Finding]:
     # The canvas counts towards the feet, the world towards the head.
-    return [replace(f, centre=f.centre * (1.0, 1.0, -1.0) + shift) for f in findings]
+    return [replace(f, center=f.center * (1.0, 1.0, -1.0) + shift) for f in findings]
 
 
 def _place(hu: np.ndarray, canvas: Canvas, shift: np.ndarray, flips: list[bool]) -> Volume:
@@ -116,9 +117,9 @@ def _place(hu: np.ndarray, canvas: Canvas, shift: np.ndarray, flips: list[bool])
     for axis, flip in enumerate(flips):
         if flip:
             array = np.flip(array, axis=2 - axis)
-    origin = [pair[1] if flip else pair[0] for pair, flip in zip(ends, flips)]
-    direction = np.diag([-1.0 if flip else 1.0 for flip in flips]).ravel()
-    return Volume(np.ascontiguousarray(array), canvas.spacing, origin, direction)
+    x, y, z = (pair[1] if flip else pair[0] for pair, flip in zip(ends, flips))
+    direction = tuple(np.diag([-1.0 if flip else 1.0 for flip in flips]).ravel().tolist())
+    return Volume(np.ascontiguousarray(array), canvas.spacing, (x, y, z), direction)
 
 
 def make_luna16(
@@ -181,7 +182,7 @@ def _write_scan(
 
 
 def _row(uid: str, finding: Finding, diameter: float) -> str:
-    return ",".join([uid, *(f"{float(v):.10g}" for v in (*finding.centre, diameter))])
+    return ",".join([uid, *(f"{float(v):.10g}" for v in (*finding.center, diameter))])
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ class Luna16PhantomConfig:
 
     The patient is as large as the field of view of ``size`` pixels has room for, within
     ``stature``; the lungs are always scanned as a whole. Small and quick scans are those of small
-    patients: nodules keep their millimetres.
+    patients: nodules keep their millimeters.
 
     Attributes:
         volumes: Number of scans, spread evenly over the ten subsets.

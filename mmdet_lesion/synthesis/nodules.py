@@ -28,12 +28,12 @@ class Finding:
     Attributes:
         kind: ``solid``, ``part_solid`` or ``juxtapleural`` for a nodule; ``micronodule``,
             ``scar``, ``thickening`` or ``uncertain`` for what is irrelevant.
-        centre: (x, y, z) in mm as :class:`Canvas` counts them.
+        center: (x, y, z) in mm as :class:`Canvas` counts them.
         diameter: That of a sphere of the same volume in mm.
     """
 
     kind: str
-    centre: np.ndarray
+    center: np.ndarray
     diameter: float
 
 
@@ -88,10 +88,10 @@ class LungSpace:
         for _ in range(30 if len(room) else 0):
             voxel = self._voxels[room[rng.integers(len(room))]]
             place = np.array([axis[i] for axis, i in zip(self._axes, voxel)])
-            # Off the coarse grid's nodes, or all centres would lie on voxels; never into the wall.
+            # Off the coarse grid's nodes, or all centers would lie on voxels; never into the wall.
             place = (place + rng.uniform(-0.25, 0.25, 3) * self._spacing)[::-1]
             if all(
-                np.linalg.norm(place - other.centre) > radius + 0.5 * other.diameter + 3.0
+                np.linalg.norm(place - other.center) > radius + 0.5 * other.diameter + 3.0
                 for other in others
             ):
                 return place, self._inward(voxel)
@@ -196,12 +196,12 @@ def _paint_nodule(
     # Walls and vessels stay as they are and show through ground glass, as they do in patients.
     inside = (Tissue.LUNG,)
     if nodule.kind != "part_solid":
-        paint_shape(canvas, shape, nodule.centre, solid, within=inside)
+        paint_shape(canvas, shape, nodule.center, solid, within=inside)
         return
-    paint_shape(canvas, shape, nodule.centre, glass, within=inside)
+    paint_shape(canvas, shape, nodule.center, glass, within=inside)
     core = _nodule_shape(rng, nodule.diameter * float(rng.uniform(0.35, 0.6)))
     shift = rng.uniform(-0.12, 0.12, 3) * nodule.diameter
-    paint_shape(canvas, core, nodule.centre + shift, solid, within=(Tissue.LESION,))
+    paint_shape(canvas, core, nodule.center + shift, solid, within=(Tissue.LESION,))
 
 
 def place_findings(
@@ -241,7 +241,7 @@ def place_findings(
         finding = Finding(kind, place[0], diameter)
         findings.append(finding)
         shape, hu = _finding_look(finding, place[1], config, rng)
-        paint_shape(canvas, shape, finding.centre, hu, None, within=(Tissue.LUNG,))
+        paint_shape(canvas, shape, finding.center, hu, None, within=(Tissue.LUNG,))
     return findings
 
 

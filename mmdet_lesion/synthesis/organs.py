@@ -31,20 +31,20 @@ def paint_bowel(canvas: Canvas, rng: np.random.Generator) -> None:
         def cx(z, side=side, sway=sway):
             return side * (102.0 + 5.0 * np.sin(z / 17.0 + sway))
 
-        def radius(z, sway=sway):
+        def width(z, sway=sway):
             return 15.0 + 2.5 * np.sin(z / 6.0 + sway)
 
-        canvas.stack((top, bottom), cx, 5.0, radius, radius, 60.0, Tissue.BOWEL, within=cavity)
+        canvas.stack((top, bottom), cx, 5.0, width, width, 60.0, Tissue.BOWEL, within=cavity)
         canvas.stack(
-            (top, bottom), cx, 5.0, lambda z: radius(z) - 3.0, lambda z: radius(z) - 3.0,
+            (top, bottom), cx, 5.0, lambda z: width(z) - 3.0, lambda z: width(z) - 3.0,
             5.0, Tissue.BOWEL, within=inside,
         )  # fmt: skip
         for _ in range(6):
             z = rng.uniform(top, bottom)
-            centre = (float(cx(z)), 5.0 + rng.uniform(-6, 2), z)
+            center = (float(cx(z)), 5.0 + rng.uniform(-6, 2), z)
             canvas.ellipsoid(
-                centre, rng.uniform(4.0, 9.0, 3), -900.0, Tissue.AIRWAY, within=inside,
-                below=centre[1] + 3.0,
+                center, rng.uniform(4.0, 9.0, 3), -900.0, Tissue.AIRWAY, within=inside,
+                below=center[1] + 3.0,
             )  # fmt: skip
 
 
@@ -62,12 +62,12 @@ def paint_abdomen(canvas: Canvas, rng: np.random.Generator, enhancement: float) 
     canvas.ellipsoid(
         (96, 34, 282), (33, 40, 50 * stretch), liver + 12.0, Tissue.SPLEEN, within=CAVITY
     )
-    for centre, radii in (
+    for center, radii in (
         ((-72, -4, 272), (82, 84, 88 * stretch)),
         ((-18, -44, 258), (72, 36, 44)),
         ((-98, 12, 330), (40, 52, 55 * stretch)),
     ):
-        canvas.ellipsoid(centre, radii, liver, Tissue.LIVER, within=(*inside, Tissue.AIRWAY))
+        canvas.ellipsoid(center, radii, liver, Tissue.LIVER, within=(*inside, Tissue.AIRWAY))
     canvas.ellipsoid((-52, -34, 322), (15, 19, 26), 10.0, Tissue.FLUID)
     pancreas = np.array(
         [(-30, -16, 338), (-12, -22, 328), (14, -20, 318), (44, -4, 308), (72, 10, 302)]
@@ -75,12 +75,11 @@ def paint_abdomen(canvas: Canvas, rng: np.random.Generator, enhancement: float) 
     canvas.rods(pancreas, 10.0, 60.0 + 35.0 * enhancement, Tissue.BOWEL, within=inside)
     replaced = (*inside, Tissue.LIVER, Tissue.SPLEEN)
     for side, z in ((-1, 362.0), (1, 350.0)):
-        z += rng.uniform(-8, 8)
-        centre = np.array((side * 64.0, 38.0, z))
+        kidney = np.array((side * 64.0, 38.0, z + rng.uniform(-8, 8)))
         # Perirenal fat, cortex, medulla, sinus.
-        canvas.ellipsoid(centre, (34, 36, 62), -105.0, Tissue.ABDOMEN, within=replaced)
+        canvas.ellipsoid(kidney, (34, 36, 62), -105.0, Tissue.ABDOMEN, within=replaced)
         canvas.ellipsoid(
-            centre,
+            kidney,
             (26, 29, 54),
             40.0 + 125.0 * enhancement,
             Tissue.KIDNEY,
@@ -90,11 +89,11 @@ def paint_abdomen(canvas: Canvas, rng: np.random.Generator, enhancement: float) 
             for level in (-30.0, -10.0, 10.0, 30.0):
                 offset = np.array((side * 13 * np.cos(angle), 15 * np.sin(angle), level))
                 canvas.ellipsoid(
-                    centre + offset, (6.5, 6.5, 8), 35.0 + 80.0 * enhancement, Tissue.KIDNEY,
+                    kidney + offset, (6.5, 6.5, 8), 35.0 + 80.0 * enhancement, Tissue.KIDNEY,
                     within=(Tissue.KIDNEY,),
                 )  # fmt: skip
         canvas.ellipsoid(
-            centre - (side * 13.0, 0, 0),
+            kidney - (side * 13.0, 0, 0),
             (17, 9, 30),
             -80.0,
             Tissue.ABDOMEN,
@@ -132,9 +131,12 @@ def paint_lungs(canvas: Canvas) -> None:
 
 
 def paint_heart(canvas: Canvas, enhancement: float) -> None:
-    """Paint mediastinal fat, heart, airways and oesophagus."""
-    inside = (*CAVITY, Tissue.LUNG, Tissue.LIVER, Tissue.BOWEL, Tissue.AIRWAY, Tissue.HEART)
-    inside = (*inside, Tissue.VESSEL)
+    """Paint mediastinal fat, heart, airways and esophagus."""
+    inside = (
+        *CAVITY,
+        *(Tissue.LUNG, Tissue.LIVER, Tissue.BOWEL),
+        *(Tissue.AIRWAY, Tissue.HEART, Tissue.VESSEL),
+    )
     canvas.stack(
         (25, 140), 0.0, -18.0, curve([25, 140], [26, 33]), curve([25, 140], [30, 42]),
         -85.0, Tissue.MEDIASTINUM, within=(Tissue.LUNG, Tissue.VESSEL),
@@ -144,14 +146,14 @@ def paint_heart(canvas: Canvas, enhancement: float) -> None:
     canvas.ellipsoid(
         (16, -24, 172), (55, 45, 57), 60.0 + 40 * enhancement, Tissue.HEART, within=inside
     )
-    for centre, radii in (
+    for center, radii in (
         ((38, -14, 182), (20, 22, 36)),
         ((12, -44, 180), (26, 16, 34)),
         ((-16, -22, 166), (17, 20, 28)),
         ((14, 6, 150), (26, 12, 22)),
     ):
-        canvas.ellipsoid(centre, radii, blood, Tissue.HEART, within=(Tissue.HEART,))
-    # Trachea, main bronchi and oesophagus.
+        canvas.ellipsoid(center, radii, blood, Tissue.HEART, within=(Tissue.HEART,))
+    # Trachea, main bronchi and esophagus.
     organs = (*CAVITY, Tissue.LUNG, Tissue.VESSEL, Tissue.HEART)
     canvas.stack((-20, 102), -2.0, 2.0, 11.0, 10.5, 50.0, Tissue.AIRWAY)
     canvas.stack((-20, 102), -2.0, 2.0, 8.5, 8.0, -985.0, Tissue.AIRWAY)

@@ -144,7 +144,9 @@ def _slabs(
         firsts, series = together, [1] * parts
     else:
         alone = [_first_slices(rng, config, interval, start, [count]) for count in counts]
-        firsts, series = [first for (first,) in alone], range(1, parts + 1)
+        # A single volume has room or raises.
+        firsts = [first for found in alone if found is not None for first in found]
+        series = list(range(1, parts + 1))
     return [
         (number, start + (first - 1) * interval, first, count)
         for number, first, count in zip(series, firsts, counts)

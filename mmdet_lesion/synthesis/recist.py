@@ -19,7 +19,7 @@ def recist_axes(mask: np.ndarray) -> np.ndarray | None:
 
     Returns:
         (4, 2) float64 end points (x, y) of the long, then of the short axis, in pixels of the
-        mask (a pixel's centre is a whole number); None if the mask has less than three pixels in
+        mask (a pixel's center is a whole number); None if the mask has less than three pixels in
         each direction.
 
     Source: Eisenhauer et al., RECIST 1.1, Eur J Cancer 2009.

@@ -20,7 +20,7 @@ def paint_skeleton(canvas: Canvas) -> None:
 
 
 def _paint_spine(canvas: Canvas) -> None:
-    centre = curve([-20, 60, 180, 330, 430], [50, 50, 58, 50, 46])
+    center = curve([-20, 60, 180, 330, 430], [50, 50, 58, 50, 46])
     size = curve([-20, 200, 440], [0.75, 0.95, 1.15])
 
     def within_disc(z):
@@ -30,7 +30,7 @@ def _paint_spine(canvas: Canvas) -> None:
     levels = canvas.z[canvas.z < 432.0]
     for z in levels:
         span = (float(z), float(np.nextafter(z, np.float32(1e4))))
-        cy, s = float(centre(z)), float(size(z))
+        cy, s = float(center(z)), float(size(z))
         disc = bool(within_disc(z))
         phase = float(np.mod(z, VERTEBRA)) / VERTEBRA
         # Neural arch and processes first: the body covers the pedicles' roots.

@@ -83,7 +83,7 @@ def paint_wanderers(
 ) -> None:
     """Vessels that wander through all slices between the organs: what a lesion is mistaken for.
 
-    A single slice of them is a round enhanced spot; only the neighbouring slices tell.
+    A single slice of them is a round enhanced spot; only the neighboring slices tell.
     """
     within = (*CAVITY, Tissue.FAT, Tissue.LUNG, Tissue.MUSCLE, Tissue.BOWEL, Tissue.LIVER)
     knots = np.arange(-40.0, 700.0, 45.0)

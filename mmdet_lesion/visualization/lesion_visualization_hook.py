@@ -29,8 +29,8 @@ def _on_slice(instances: InstanceData, index: int | None) -> InstanceData:
     chosen = InstanceData(bboxes=boxes, labels=instances.labels.cpu())
     if "scores" in instances:
         chosen.scores = instances.scores.cpu()
-    if _is_3d(instances):
-        # The boxes' cuts with the middle of the slice.
+    if _is_3d(instances) and index is not None:
+        # The cross sections of the boxes at the middle of the slice.
         chosen.bboxes = boxes[:, [0, 1, 3, 4]]
         return chosen[(boxes[:, 2] <= index + 0.5) & (index + 0.5 < boxes[:, 5])]
     return chosen if index is None else chosen[instances.slice_inds.cpu() == index]
@@ -151,12 +151,12 @@ class LesionVisualizationHook(DetVisualizationHook):
         )
         best = np.zeros(len(slices))
         np.maximum.at(best, inverse, scores)
-        chosen = slices[np.argsort(-best, kind="stable")]
-        if not len(chosen) and "gt_instances" in sample and len(sample.gt_instances):
-            chosen = np.unique(_slice_inds(sample.gt_instances))
-        if not len(chosen):
-            slices = range(sample.img_shape[0]) if _is_3d(predictions) else sample.slice_inds
-            chosen = [slices[len(slices) // 2]]
+        chosen = slices[np.argsort(-best, kind="stable")].tolist()
+        if not chosen and "gt_instances" in sample and len(sample.gt_instances):
+            chosen = np.unique(_slice_inds(sample.gt_instances)).tolist()
+        if not chosen:
+            all_slices = range(sample.img_shape[0]) if _is_3d(predictions) else sample.slice_inds
+            chosen = [all_slices[len(all_slices) // 2]]
         return [int(index) for index in chosen[: self.max_slices]]
 
     def _painted_slices(
@@ -167,10 +167,10 @@ class LesionVisualizationHook(DetVisualizationHook):
         volume = open_volume(sample.img_path)
         for index in self._choose_slices(sample) if whole else [sample.slice_index]:
             (hu,) = volume.interpolate_slices([_stored_position(sample, index)])
-            grey = window_to_uint8(hu, self.window)
-            factor = max(1, math.ceil(self.min_size / max(grey.shape)))
-            size = (grey.shape[1] * factor, grey.shape[0] * factor)
-            grey = cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC)
+            gray = window_to_uint8(hu, self.window)
+            factor = max(1, math.ceil(self.min_size / max(gray.shape)))
+            size = (gray.shape[1] * factor, gray.shape[0] * factor)
+            gray = cv2.resize(gray, size, interpolation=cv2.INTER_CUBIC)
             painted = DetDataSample()
             for field in ("gt_instances", "pred_instances"):
                 if field in sample:
@@ -178,4 +178,4 @@ class LesionVisualizationHook(DetVisualizationHook):
                     instances.bboxes = instances.bboxes * factor
                     setattr(painted, field, instances)
             name = f"{sample.volume}_z{index:03d}"
-            yield name, cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), painted
+            yield name, cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), painted

@@ -30,7 +30,7 @@ _STRIP = 20  # height of the strips with title and legend, which leave the slice
 
 
 def window_to_uint8(hu: np.ndarray, window: tuple[float, float] = SOFT_TISSUE) -> np.ndarray:
-    """Hounsfield units as 8-bit grey values.
+    """Hounsfield units as 8-bit gray values.
 
     Args:
         hu: Any shape.
@@ -85,7 +85,7 @@ def draw_lesion_overlay(
     """Paint boxes on an enlarged slice, with a title above and a legend below.
 
     Args:
-        image: ``(H, W)`` uint8 grey values, see :func:`window_to_uint8`.
+        image: ``(H, W)`` uint8 gray values, see :func:`window_to_uint8`.
         marked: ``(N, 4)`` xyxy boxes (edges, in pixels of ``image``) of the ground truth; green.
         unmarked: ``(N, 4)`` lesions that the training labels lack; pink.
         mined: ``(N, 4)`` boxes that the teacher mined; blue.
@@ -99,18 +99,19 @@ def draw_lesion_overlay(
         ``(H * scale + 40, W * scale, 3)`` uint8, RGB.
     """
     size = (image.shape[1] * scale, image.shape[0] * scale)
-    grey = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-    canvas = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+    gray = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    canvas = cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
     layers = {
         "marked": (marked, None),
         "unmarked": (unmarked, None),
         "mined": (mined, mined_scores),
         "detected": (detected, detected_scores),
     }
-    layers = {name: layer for name, layer in layers.items() if layer[0] is not None}
+    legend = []
     for name, (boxes, scores) in layers.items():
-        _draw_boxes(canvas, boxes, scores, _COLORS[name], scale)
-    legend = [(name, _COLORS[name]) for name in layers]
+        if boxes is not None:
+            _draw_boxes(canvas, boxes, scores, _COLORS[name], scale)
+            legend.append((name, _COLORS[name]))
     header = [(title, (235, 235, 235))]
     return np.concatenate([_strip(size[0], header), canvas, _strip(size[0], legend)])
 

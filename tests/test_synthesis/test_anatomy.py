@@ -46,14 +46,14 @@ def test_contrast_agent_brightens_kidneys_and_vessels():
 
 
 def test_organs_lie_where_they_belong(whole_body):
-    centres = {}
+    centers = {}
     for tissue in (Tissue.LUNG, Tissue.LIVER, Tissue.SPLEEN, Tissue.KIDNEY, Tissue.HEART):
         z, y, x = (axis.mean() for axis in np.nonzero(whole_body.labels == tissue))
-        centres[tissue] = (x - 47.5, y - 47.5, z)
+        centers[tissue] = (x - 47.5, y - 47.5, z)
     # The patient's left is the image's right; z runs towards the feet.
-    assert centres[Tissue.LIVER][0] < -5 < 5 < centres[Tissue.SPLEEN][0]
-    assert centres[Tissue.LUNG][2] < centres[Tissue.LIVER][2] < centres[Tissue.KIDNEY][2]
-    assert centres[Tissue.KIDNEY][1] > centres[Tissue.HEART][1]
+    assert centers[Tissue.LIVER][0] < -5 < 5 < centers[Tissue.SPLEEN][0]
+    assert centers[Tissue.LUNG][2] < centers[Tissue.LIVER][2] < centers[Tissue.KIDNEY][2]
+    assert centers[Tissue.KIDNEY][1] > centers[Tissue.HEART][1]
     spine = whole_body.labels[20:40, :, 44:52]
     rows = np.nonzero(np.isin(spine, (Tissue.BONE, Tissue.CORTEX)))[1]
     assert np.median(rows) > 50

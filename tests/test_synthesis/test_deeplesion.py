@@ -121,7 +121,7 @@ def test_marks_agree_with_each_other(tiny_phantoms, tiny_config):
 
 
 def test_boxes_lie_on_the_lesions(tiny_config):
-    """The middle of a mark shows the lesion's grey value, up to its texture."""
+    """The middle of a mark shows the lesion's gray value, up to its texture."""
     config = replace(tiny_config, volumes=3, split=(1, 1, 1), size=160, slices=(6, 6), noise=0.0)
     for plan in plan_volumes(config):
         rendered = render_volume(plan, config)

@@ -5,7 +5,7 @@ from mmdet_lesion.synthesis.canvas import Canvas, Tissue
 from mmdet_lesion.synthesis.image import finish
 
 
-def test_noise_has_its_size_and_neighbours_are_alike():
+def test_noise_has_its_size_and_neighbors_are_alike():
     canvas = Canvas((6, 96, 96), (0.8, 0.8, 2.0), 0.0)
     canvas.hu[:] = 30.0
     hu = finish(canvas, 15.0, np.random.default_rng(0)).astype(float) - 30.0

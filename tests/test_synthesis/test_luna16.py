@@ -46,7 +46,7 @@ def test_layout(raw):
         lines = (raw / f"{name}.csv").read_text().splitlines()
         assert lines[0] == HEADER
         found = sorted((line.split(",")[0], float(line.split(",")[1])) for line in lines[1:])
-        made = sorted((s.uid, f.centre[0]) for s in scans for f in getattr(s, lists))
+        made = sorted((s.uid, f.center[0]) for s in scans for f in getattr(s, lists))
         assert [uid for uid, _ in found] == [uid for uid, _ in made]
         np.testing.assert_allclose([x for _, x in found], [x for _, x in made], atol=1e-6)
     for line in (raw / "annotations_excluded.csv").read_text().splitlines()[1:]:
@@ -72,11 +72,11 @@ def test_a_nodule_is_dense_at_its_world_position_also_when_flipped():
         scan = render_scan(index, config)
         seen.add(tuple(np.diag(np.reshape(scan.volume.direction, (3, 3)))))
         for nodule in scan.nodules:
-            voxel = np.floor(scan.volume.geometry.points_to_voxels(nodule.centre)).astype(int)[0]
+            voxel = np.floor(scan.volume.geometry.points_to_voxels(nodule.center)).astype(int)[0]
             assert scan.volume.array[tuple(voxel[::-1])] > -400
             # A radius and a bit further it is lung, in most of the directions.
             steps = np.vstack([np.eye(3), -np.eye(3)]) * (0.5 * nodule.diameter + 3)
-            around = np.floor(scan.volume.geometry.points_to_voxels(nodule.centre + steps)).astype(
+            around = np.floor(scan.volume.geometry.points_to_voxels(nodule.center + steps)).astype(
                 int
             )
             hu = scan.volume.array[tuple(around.T[::-1])]

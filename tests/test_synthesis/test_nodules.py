@@ -23,8 +23,8 @@ def canvas():
 
 
 def offsets(canvas, finding):
-    """Distance in mm of every voxel from a finding's centre."""
-    x, y, z = finding.centre
+    """Distance in mm of every voxel from a finding's center."""
+    x, y, z = finding.center
     return np.sqrt(
         (canvas.x_mm - x) ** 2
         + (canvas.y_mm[:, None] - y) ** 2
@@ -40,13 +40,13 @@ def test_a_nodule_lies_where_it_is_said_to_and_has_its_size(canvas):
     for nodule in nodules:
         near = offsets(canvas, nodule) < nodule.diameter
         change = np.where(near, canvas.hu - before, 0)
-        # Partial cover counts partly, so that sums know volumes and centres below a voxel.
+        # Partial cover counts partly, so that sums know volumes and centers below a voxel.
         weight = change / np.percentile(change[offsets(canvas, nodule) < 3], 50)
         diameter = 2 * (3 * 8.0 * weight.sum() / (4 * np.pi)) ** (1 / 3)
         assert diameter == pytest.approx(nodule.diameter, rel=0.15)
         axes = (canvas.x_mm, canvas.y_mm[:, None], canvas.z_mm[:, None, None])
-        centre = [(weight * axis).sum() / weight.sum() for axis in axes]
-        np.testing.assert_allclose(centre, nodule.centre, atol=0.8)
+        center = [(weight * axis).sum() / weight.sum() for axis in axes]
+        np.testing.assert_allclose(center, nodule.center, atol=0.8)
 
 
 def test_walls_and_vessels_stay_as_they_are(canvas):
@@ -70,7 +70,7 @@ def test_against_the_pleura_or_away_from_it(canvas):
         for nodule in place_nodules(canvas, space, config, np.random.default_rng(3)):
             inside = offsets(canvas, nodule) < 0.5 * nodule.diameter
             assert (~lung[inside]).any() == expected
-            # Whatever is cut off, the centre stays in the lung.
+            # Whatever is cut off, the center stays in the lung.
             distance = offsets(canvas, nodule)
             assert lung[distance == distance.min()].all()
 
@@ -95,7 +95,7 @@ def test_findings_keep_away_from_nodules_and_are_of_all_kinds(canvas):
     findings = place_findings(canvas, space, nodules, config, rng)
     assert {f.kind for f in findings} == {"micronodule", "scar", "thickening", "uncertain"}
     assert all(f.diameter < 3 for f in findings if f.kind == "micronodule")
-    gaps = [np.linalg.norm(f.centre - n.centre) - n.diameter / 2 for f in findings for n in nodules]
+    gaps = [np.linalg.norm(f.center - n.center) - n.diameter / 2 for f in findings for n in nodules]
     assert min(gaps) > 3
 
 

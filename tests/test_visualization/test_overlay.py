@@ -6,12 +6,12 @@ from mmdet_lesion.visualization import draw_lesion_overlay, save_montage, window
 
 
 def test_window_to_uint8():
-    grey = window_to_uint8(np.array([[-1000, -175, 50, 275, 3000]], dtype=np.int16))
-    assert grey.dtype == np.uint8
-    assert grey.tolist() == [[0, 0, 128, 255, 255]]
+    gray = window_to_uint8(np.array([[-1000, -175, 50, 275, 3000]], dtype=np.int16))
+    assert gray.dtype == np.uint8
+    assert gray.tolist() == [[0, 0, 128, 255, 255]]
 
 
-def test_boxes_have_their_colours_and_places():
+def test_boxes_have_their_colors_and_places():
     image = np.full((32, 40), 100, dtype=np.uint8)
     painted = draw_lesion_overlay(
         image,

@@ -53,7 +53,9 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
 
     try:
         files = [file for file in scan.slice_files if file is not None]
-        slices = {file: pydicom.dcmread(file, stop_before_pixels=True) for file in files}
+        slices: dict[Path, pydicom.Dataset] = {
+            file: pydicom.dcmread(file, stop_before_pixels=True) for file in files
+        }
         groups = [_group(lesion, scan, result, slices) for lesion in result.lesions]
         report = sr.MeasurementReport(
             observation_context=sr.ObservationContext(
@@ -70,7 +72,7 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
             referenced_images=list(slices.values()),
         )
         with warnings.catch_warnings():
-            # About a patient's name of one part, as anonymised scans have; it is repeated as it is.
+            # About a patient's name of one part, as anonymized scans have; it is repeated as it is.
             warnings.filterwarnings("ignore", message=".*contains only a single component")
             document = sr.Comprehensive3DSR(
                 evidence=list(slices.values()),
@@ -83,7 +85,7 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
                 series_description="Detected lesions",
             )
     except (AttributeError, KeyError, ValueError, TypeError) as error:
-        # Anonymised or home-made slices may lack what a report must repeat.
+        # Anonymized or home-made slices may lack what a report must repeat.
         return [f"{_LEFT_OUT}the slices do not hold what a report needs ({error})"]
     with atomic_write(path) as temporary:
         document.save_as(temporary, enforce_file_format=True)
@@ -122,18 +124,16 @@ def _group(
 def _contours(
     lesion: Lesion, scan: Scan, slices: dict[Path, pydicom.Dataset]
 ) -> list[sr.ImageRegion]:
-    """The box's outline on every slice of a file whose centre lies in it, or on the nearest."""
+    """The box's outline on every slice of a file whose center lies in it, or on the nearest."""
     from highdicom import sr
 
     x1, y1, z1, x2, y2, z2 = lesion.box_voxels
     # Image coordinates count as boxes do: the corner of the first pixel is 0, 0.
     outline = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]])
-    inside = [z for z in range(len(scan.slice_files)) if z1 <= z + 0.5 < z2]
-    files = [scan.slice_files[z] for z in inside if scan.slice_files[z] is not None]
+    real = {z: file for z, file in enumerate(scan.slice_files) if file is not None}
+    files = [file for z, file in real.items() if z1 <= z + 0.5 < z2]
     if not files:
-        real = [z for z, file in enumerate(scan.slice_files) if file is not None]
-        nearest = min(real, key=lambda z: abs(z + 0.5 - (z1 + z2) / 2))
-        files = [scan.slice_files[nearest]]
+        files = [real[min(real, key=lambda z: abs(z + 0.5 - (z1 + z2) / 2))]]
     return [
         sr.ImageRegion(
             graphic_type=sr.GraphicTypeValues.POLYLINE,

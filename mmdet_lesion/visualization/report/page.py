@@ -46,7 +46,7 @@ def write_report(path: str | os.PathLike, volume: Volume, content: dict[str, Any
     data = dict(
         viewer=dict(
             viewer,
-            # What the file calls each slice, and where its centre lies.
+            # What the file calls each slice, and where its center lies.
             names=[numbers[z] for z in viewer["numbers"]],
             places=[round(z, 1) for z in _levels(turned)[viewer["numbers"]].tolist()],
         ),
@@ -80,7 +80,7 @@ def write_report(path: str | os.PathLike, volume: Volume, content: dict[str, Any
 
 
 def _levels(volume: Volume) -> np.ndarray:
-    """``(D,)`` world z in mm of the centres of the slices."""
+    """``(D,)`` world z in mm of the centers of the slices."""
     depth, rows, columns = volume.shape
     points = np.zeros((depth, 3))
     points[:] = (columns / 2, rows / 2, 0.5)

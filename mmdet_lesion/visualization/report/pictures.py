@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...structures import Volume
-from .windows import WINDOWS, choose_window, encode_grey
+from .windows import WINDOWS, choose_window, encode_gray
 
 __all__ = ["lesion_pictures", "projections", "viewer_slices"]
 
@@ -19,7 +19,7 @@ _THUMBNAIL = 300
 _CROP = 300
 _NEIGHBOUR = 150
 _PROJECTION = 320
-#: mm around a lesion at least, and mm between the neighbouring slices that are shown at least.
+#: mm around a lesion at least, and mm between the neighboring slices that are shown at least.
 _FIELD = 80.0
 _STEP = 3.0
 
@@ -46,7 +46,7 @@ def viewer_slices(volume: Volume, wanted: set[int]) -> dict[str, Any]:
     numbers = sorted(wanted | set(range(0, depth, stride)))
     width, height = columns * volume.spacing[0], rows * volume.spacing[1]
     size = _fitted(width, height, min(MAX_SIDE, max(rows, columns, 256)))
-    images = [encode_grey(volume.array[z], size, None) for z in numbers]
+    images = [encode_gray(volume.array[z], size, None) for z in numbers]
     return dict(numbers=numbers, images=images, width=size[0], height=size[1])
 
 
@@ -60,7 +60,7 @@ def lesion_pictures(volume: Volume, box: np.ndarray, key: int) -> dict[str, Any]
 
     Returns:
         ``window`` (its name), ``whole`` (key slice), ``crop`` (around the lesion) and
-        ``neighbours``; each picture has ``image``, ``width``, ``height``, ``slice`` and ``box``
+        ``neighbors``; each picture has ``image``, ``width``, ``height``, ``slice`` and ``box``
         ``[x, y, width, height]`` in shares of the picture.
     """
     array, (sx, sy, sz) = volume.array, volume.spacing
@@ -73,14 +73,14 @@ def lesion_pictures(volume: Volume, box: np.ndarray, key: int) -> dict[str, Any]
 
     field = max(_FIELD, 2.5 * max((x2 - x1) * sx, (y2 - y1) * sy))
     half = np.array([field / sx, field / sy]) / 2
-    centre = np.array([x1 + x2, y1 + y2]) / 2
-    low = np.round(centre - half).astype(int)
-    high = np.maximum(np.round(centre + half).astype(int), low + 1)
+    center = np.array([x1 + x2, y1 + y2]) / 2
+    low = np.round(center - half).astype(int)
+    high = np.maximum(np.round(center + half).astype(int), low + 1)
 
     def crop(z: int, side: int) -> dict[str, Any]:
         size = _fitted((high[0] - low[0]) * sx, (high[1] - low[1]) * sy, side)
         cut = _padded(array[z], low, high)
-        return _picture(encode_grey(cut, size, window), size, z, box, low, high)
+        return _picture(encode_gray(cut, size, window), size, z, box, low, high)
 
     size = _fitted(columns * sx, rows * sy, _THUMBNAIL)
     step = max(1, round(_STEP / sz))
@@ -88,10 +88,10 @@ def lesion_pictures(volume: Volume, box: np.ndarray, key: int) -> dict[str, Any]
     return dict(
         window=name,
         whole=_picture(
-            encode_grey(plane, size, window), size, key, box, np.zeros(2), np.array([columns, rows])
+            encode_gray(plane, size, window), size, key, box, np.zeros(2), np.array([columns, rows])
         ),
         crop=crop(key, _CROP),
-        neighbours=[crop(z, _NEIGHBOUR) for z in around if 0 <= z < depth],
+        neighbors=[crop(z, _NEIGHBOUR) for z in around if 0 <= z < depth],
     )
 
 
@@ -101,14 +101,14 @@ def _picture(
     span = (high - low).astype(float)
     start, end = (box[:2] - low) / span, (box[3:5] - low) / span
     shares = [round(float(value), 5) for value in (*start, *(end - start))]
-    # A slice shows the box if its centre lies in it.
+    # A slice shows the box if its center lies in it.
     shown = box[2] <= z + 0.5 < box[5]
     return dict(image=image, width=size[0], height=size[1], slice=z, box=shares, shown=bool(shown))
 
 
 def _around(box: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
-    centre, half = (box[:2] + box[3:5]) / 2, (box[3:5] - box[:2]) / 2 * factor
-    return np.floor(centre - half), np.ceil(centre + half)
+    center, half = (box[:2] + box[3:5]) / 2, (box[3:5] - box[:2]) / 2 * factor
+    return np.floor(center - half), np.ceil(center + half)
 
 
 def _cut(plane: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -169,7 +169,7 @@ def projections(volume: Volume, boxes: np.ndarray) -> list[dict[str, Any]]:
         result.append(
             dict(
                 name=name,
-                image=encode_grey(image, size, (float(dark), float(max(bright, dark + 1)))),
+                image=encode_gray(image, size, (float(dark), float(max(bright, dark + 1)))),
                 width=size[0],
                 height=size[1],
                 boxes=np.round(rectangles, 5).tolist(),

@@ -1,4 +1,4 @@
-"""Grey values for reports: windows that fit a lesion, and HU squeezed into eight bits."""
+"""Gray values for reports: windows that fit a lesion, and HU squeezed into eight bits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ..overlay import window_to_uint8
 
-__all__ = ["KNOTS", "WINDOWS", "choose_window", "encode_grey", "squeeze"]
+__all__ = ["KNOTS", "WINDOWS", "choose_window", "encode_gray", "squeeze"]
 
 #: Name → HU that become black and white.
 WINDOWS: dict[str, tuple[float, float]] = {
@@ -17,7 +17,7 @@ WINDOWS: dict[str, tuple[float, float]] = {
     "soft tissue": (-160.0, 240.0),
     "bone": (-450.0, 1050.0),
 }
-#: HU and grey values of slices whose window the reader sets in the browser: finest between fat and
+#: HU and gray values of slices whose window the reader sets in the browser: finest between fat and
 #: contrast agent, where windows are narrow.
 KNOTS: tuple[tuple[float, ...], tuple[float, ...]] = (
     (-1024.0, -200.0, 300.0, 1800.0),
@@ -51,8 +51,8 @@ def squeeze(hu: np.ndarray) -> np.ndarray:
     return np.rint(np.interp(hu, *KNOTS)).astype(np.uint8)
 
 
-def encode_grey(hu: np.ndarray, size: tuple[int, int], window: tuple[float, float] | None) -> str:
-    """A plane as a grey JPEG in base64.
+def encode_gray(hu: np.ndarray, size: tuple[int, int], window: tuple[float, float] | None) -> str:
+    """A plane as a gray JPEG in base64.
 
     Args:
         hu: ``(H, W)``.
@@ -62,8 +62,8 @@ def encode_grey(hu: np.ndarray, size: tuple[int, int], window: tuple[float, floa
     hu = hu.astype(np.float32)
     shrinks = size[0] < hu.shape[1] or size[1] < hu.shape[0]
     if hu.shape[::-1] != tuple(size):
-        # Before windowing: interpolated grey values would be clipped ones.
+        # Before windowing: interpolated gray values would be clipped ones.
         hu = cv2.resize(hu, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    grey = squeeze(hu) if window is None else window_to_uint8(hu, window)
-    _, jpeg = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return base64.b64encode(jpeg).decode()
+    gray = squeeze(hu) if window is None else window_to_uint8(hu, window)
+    _, jpeg = cv2.imencode(".jpg", gray, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return base64.b64encode(jpeg.tobytes()).decode()

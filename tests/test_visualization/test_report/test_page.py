@@ -159,8 +159,8 @@ def test_keys(page):
     assert page.text_content("#count") == "2 of 3 lesions"
 
 
-def grey_at(page, x, y):
-    """Grey value of the canvas at shares of its size."""
+def gray_at(page, x, y):
+    """Gray value of the canvas at shares of its size."""
     return page.evaluate(
         "([x, y]) => { const c = document.getElementById('slice');"
         "return c.getContext('2d').getImageData(x * c.width, y * c.height, 1, 1).data[0]; }",
@@ -172,18 +172,18 @@ def test_the_viewer_shows_the_voxels_in_their_window(page):
     page.keyboard.press("2")
     page.wait_for_timeout(150)
     # 120 and 40 HU in -160 … 240, lung below.
-    assert abs(grey_at(page, 66 / 120, 46 / 100) - 178) < 12
-    assert abs(grey_at(page, 14 / 120, 50 / 100) - 128) < 12
-    assert grey_at(page, 35 / 120, 40 / 100) == 0
+    assert abs(gray_at(page, 66 / 120, 46 / 100) - 178) < 12
+    assert abs(gray_at(page, 14 / 120, 50 / 100) - 128) < 12
+    assert gray_at(page, 35 / 120, 40 / 100) == 0
     page.keyboard.press("1")
     page.wait_for_timeout(150)
-    assert abs(grey_at(page, 35 / 120, 40 / 100) - 85) < 12
+    assert abs(gray_at(page, 35 / 120, 40 / 100) - 85) < 12
 
 
 def test_the_slider_and_clicks(page):
     page.fill("#slider", "3")
     assert shown_slice(page) == 26
-    page.click(".lesion[data-id='2'] .neighbour >> nth=0")
+    page.click(".lesion[data-id='2'] .neighbor >> nth=0")
     assert shown_slice(page) == 24
     page.click(".planes figure >> nth=2 >> .mark[data-id='3']", position=dict(x=2, y=2))
     assert page.get_attribute(".lesion.current", "data-id") == "3"
@@ -195,7 +195,7 @@ def test_nothing_overlaps_or_runs_out(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     selectors = ("h1", ".facts", ".warnings", ".overview", ".toolbar", ".viewer", ".lesion",
                  "footer", ".lesion[data-id='1'] .about", ".lesion[data-id='1'] .whole",
-                 ".lesion[data-id='1'] .crop", ".lesion[data-id='1'] .neighbour")  # fmt: skip
+                 ".lesion[data-id='1'] .crop", ".lesion[data-id='1'] .neighbor")  # fmt: skip
     nodes = [(s, node) for s in selectors for node in page.query_selector_all(s)]
     boxes = [(s, node.bounding_box()) for s, node in nodes]
     for (a, one), (b, other) in itertools.combinations(boxes, 2):
@@ -211,16 +211,16 @@ def test_nothing_overlaps_or_runs_out(page, width):
 
 
 def contrast(page, selector):
-    """Contrast ratio of the text's colour on the nearest background (WCAG 2)."""
-    colours = page.evaluate(
+    """Contrast ratio of the text's color on the nearest background (WCAG 2)."""
+    colors = page.evaluate(
         "(s) => { let n = document.querySelector(s); const c = getComputedStyle(n).color;"
         "while (getComputedStyle(n).backgroundColor === 'rgba(0, 0, 0, 0)') n = n.parentElement;"
         "return [c, getComputedStyle(n).backgroundColor]; }",
         selector,
     )
     luminance = []
-    for colour in colours:
-        rgb = np.array([float(v) for v in colour[colour.index("(") + 1 : -1].split(",")[:3]]) / 255
+    for color in colors:
+        rgb = np.array([float(v) for v in color[color.index("(") + 1 : -1].split(",")[:3]]) / 255
         linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
         luminance.append(float(linear @ (0.2126, 0.7152, 0.0722)))
     low, high = sorted(luminance)
@@ -243,11 +243,11 @@ def test_as_a_picture(page, scheme):
     page.wait_for_timeout(150)
     png = page.screenshot()
     picture = np.asarray(image_module.open(io.BytesIO(png)).convert("RGB")).astype(int)
-    page_colour = np.median(picture[:, :8].reshape(-1, 3), axis=0)
-    assert page_colour.mean() > 230 if scheme == "light" else page_colour.mean() < 40
+    page_color = np.median(picture[:, :8].reshape(-1, 3), axis=0)
+    assert page_color.mean() > 230 if scheme == "light" else page_color.mean() < 40
     # The current lesion's box on the slice, and boxes in the rows.
-    for colour in ((255, 77, 109), (255, 176, 0)):
-        assert (np.abs(picture - colour).max(axis=2) < 12).sum() > 100, colour
+    for color in ((255, 77, 109), (255, 176, 0)):
+        assert (np.abs(picture - color).max(axis=2) < 12).sum() > 100, color
 
 
 def test_print(page):

@@ -37,23 +37,23 @@ def test_the_pictures_of_a_lesion(volume):
     assert (whole["width"], whole["height"]) == (200, 300)
     np.testing.assert_allclose(whole["box"], [0.5, 1 / 3, 0.15, 1 / 6], atol=1e-4)
     assert decoded(whole).shape == (300, 200)
-    assert [shot["slice"] for shot in shots["neighbours"]] == [6, 7, 9, 10]
-    assert [shot["shown"] for shot in shots["neighbours"]] == [True, True, True, False]
+    assert [shot["slice"] for shot in shots["neighbors"]] == [6, 7, 9, 10]
+    assert [shot["shown"] for shot in shots["neighbors"]] == [True, True, True, False]
 
 
 def test_the_box_lies_on_the_lesion(volume):
     for shot in (lesion_pictures(volume, BOX, 8)[kind] for kind in ("whole", "crop")):
-        grey = decoded(shot).astype(float)
-        x, y, width, height = np.array(shot["box"]) * np.tile(grey.shape[::-1], 2)
-        inside = grey[round(y) + 3 : round(y + height) - 3, round(x) + 3 : round(x + width) - 3]
-        left = grey[round(y) + 3 : round(y + height) - 3, round(x) - 12 : round(x) - 4]
+        gray = decoded(shot).astype(float)
+        x, y, width, height = np.array(shot["box"]) * np.tile(gray.shape[::-1], 2)
+        inside = gray[round(y) + 3 : round(y + height) - 3, round(x) + 3 : round(x + width) - 3]
+        left = gray[round(y) + 3 : round(y + height) - 3, round(x) - 12 : round(x) - 4]
         assert inside.min() > 180 > 140 > left.max()
 
 
 def test_a_lesion_in_the_corner_of_one_slice():
     array = np.full((1, 30, 30), -1000, dtype=np.int16)
     shots = lesion_pictures(Volume(array), np.array([0.0, 0, 0, 2, 3, 1]), 0)
-    assert shots["neighbours"] == []
+    assert shots["neighbors"] == []
     assert decoded(shots["crop"]).shape == (300, 300)
     assert (np.array(shots["crop"]["box"]) > 0).all()
 

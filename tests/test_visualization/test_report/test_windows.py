@@ -7,7 +7,7 @@ import pytest
 from mmdet_lesion.visualization.report.windows import (
     WINDOWS,
     choose_window,
-    encode_grey,
+    encode_gray,
     squeeze,
 )
 
@@ -33,19 +33,19 @@ def test_half_a_lung_is_enough():
 
 
 def test_squeezed_hu_are_finest_in_soft_tissue():
-    grey = squeeze(np.array([-2000, -1024, -200, 300, 1800, 3000]))
-    assert grey.tolist() == [0, 0, 60, 190, 255, 255]
+    gray = squeeze(np.array([-2000, -1024, -200, 300, 1800, 3000]))
+    assert gray.tolist() == [0, 0, 60, 190, 255, 255]
     steps = np.diff(squeeze(np.arange(-150, 260, 10)).astype(int))
     assert steps.min() >= 2
 
 
-def test_a_picture_keeps_its_greys():
+def test_a_picture_keeps_its_grays():
     hu = np.linspace(-160, 240, 64)[None].repeat(48, 0)
-    picture = decoded(encode_grey(hu, (64, 48), WINDOWS["soft tissue"]))
+    picture = decoded(encode_gray(hu, (64, 48), WINDOWS["soft tissue"]))
     assert picture.shape == (48, 64)
     expected = np.linspace(0, 255, 64)
     assert np.abs(picture[20].astype(float) - expected).max() < 8
 
 
 def test_pictures_are_made_square_pixelled():
-    assert decoded(encode_grey(np.zeros((10, 40), np.int16), (80, 50), None)).shape == (50, 80)
+    assert decoded(encode_gray(np.zeros((10, 40), np.int16), (80, 50), None)).shape == (50, 80)

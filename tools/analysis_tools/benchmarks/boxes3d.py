@@ -16,11 +16,11 @@ from .common import seconds, table_of
 def detected_boxes(num: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Boxes ``(num, 6)`` and scores in a scan of 300 voxels, heaped as detectors leave them."""
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.rand(max(1, num // 50), 3, generator=generator) * 300
-    centres = centres[torch.randint(len(centres), (num,), generator=generator)]
-    centres = centres + torch.randn(num, 3, generator=generator) * 3
+    centers = torch.rand(max(1, num // 50), 3, generator=generator) * 300
+    centers = centers[torch.randint(len(centers), (num,), generator=generator)]
+    centers = centers + torch.randn(num, 3, generator=generator) * 3
     half = 2 + torch.rand(num, 1, generator=generator) * 8
-    return torch.cat((centres - half, centres + half), dim=1), torch.rand(num, generator=generator)
+    return torch.cat((centers - half, centers + half), dim=1), torch.rand(num, generator=generator)
 
 
 def loop_nms(boxes: torch.Tensor, scores: torch.Tensor, iou_thr: float) -> torch.Tensor:

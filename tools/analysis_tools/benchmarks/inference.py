@@ -35,7 +35,7 @@ def untrained_detector(config: Path, volume: torch.Tensor) -> nn.Module:
 
     Args:
         config: Its config.
-        volume: ``(D, H, W)`` normalised slices that batch norm takes its statistics from.
+        volume: ``(D, H, W)`` normalized slices that batch norm takes its statistics from.
     """
     cfg = Config.fromfile(config).model
     cfg.backbone.init_cfg = None

@@ -45,7 +45,7 @@ def allocated_peak(function: Callable[[], object], device: str) -> int:
 def step_peak(config: Path, patch: int, batch: int, amp: bool, with_cp: bool, device: str) -> int:
     """Bytes held at most while one training step goes forward and back, Adam's averages included.
 
-    The patches are labelled. Guessing targets for as many unlabelled ones needs less, as it keeps
+    The patches are labeled. Guessing targets for as many unlabeled ones needs less, as it keeps
     nothing for the way back.
 
     Args:

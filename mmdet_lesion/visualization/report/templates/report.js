@@ -10,12 +10,12 @@
   const decoded = new Map();
   let drawn = 0;
 
-  // Grey value of the picture → HU, the inverse of the knots.
-  const hu = Array.from({ length: 256 }, (_, grey) => {
-    const [values, greys] = knots;
+  // Gray value of the picture → HU, the inverse of the knots.
+  const hu = Array.from({ length: 256 }, (_, gray) => {
+    const [values, grays] = knots;
     let k = 0;
-    while (k < greys.length - 2 && grey > greys[k + 1]) k += 1;
-    const share = (grey - greys[k]) / (greys[k + 1] - greys[k]);
+    while (k < grays.length - 2 && gray > grays[k + 1]) k += 1;
+    const share = (gray - grays[k]) / (grays[k + 1] - grays[k]);
     return values[k] + share * (values[k + 1] - values[k]);
   });
 
@@ -47,17 +47,17 @@
     const [low, high] = windows[state.window];
     const table = hu.map((value) => Math.max(0, Math.min(255, (255 * (value - low)) / (high - low))));
     for (let i = 0; i < pixels.data.length; i += 4) {
-      const grey = table[pixels.data[i]];
-      pixels.data[i] = pixels.data[i + 1] = pixels.data[i + 2] = grey;
+      const gray = table[pixels.data[i]];
+      pixels.data[i] = pixels.data[i + 1] = pixels.data[i + 2] = gray;
     }
     context.putImageData(pixels, 0, 0);
     canvas.dataset.slice = viewer.names[state.index];
   }
 
   function showBoxes() {
-    const centre = viewer.numbers[state.index] + 0.5;
+    const center = viewer.numbers[state.index] + 0.5;
     const here = lesions.filter(
-      (one) => one.score >= state.threshold && one.range[0] <= centre && centre < one.range[1]
+      (one) => one.score >= state.threshold && one.range[0] <= center && center < one.range[1]
     );
     element("boxes").replaceChildren(
       ...here.map((one) => {
