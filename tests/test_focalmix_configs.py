@@ -77,7 +77,7 @@ def short(path, store, work_dir):
     cfg.model.backbone.update(channels=width, stage_blocks=blocks)
     cfg.model.neck.update(in_channels=width, out_channels=4)
     cfg.model.bbox_head.update(in_channels=4, feat_channels=4)
-    cfg.model.test_cfg.update(window_size=48, overlap=16)
+    cfg.model.test_cfg.update(patch_size=48, patch_overlap=16)
     cfg.work_dir = str(work_dir)
     cfg.log_level = logging.WARNING
     return cfg

@@ -5,7 +5,7 @@ model = dict(
     chunk_size=2,
     backbone=dict(
         _delete_=True,
-        type="DenseNet3D",
+        type="SliceMixingDenseNet",
         conv="a3d",
         num_slices=7,
         # Not ImageNet's statistics: one grey channel is not the sum of three.

@@ -17,7 +17,7 @@ model = dict(
     bbox_head=dict(in_channels=16, feat_channels=16),
     # A short training is seldom as sure as a long one.
     object_score_thr=0.5,
-    test_cfg=dict(window_size=64, overlap=16, window_batch=4),
+    test_cfg=dict(patch_size=64, patch_overlap=16, patch_batch_size=4),
 )
 
 train_pipeline = [

@@ -1,7 +1,7 @@
 """Networks, and the parts that they are built from."""
 
 from . import task_modules
-from .backbones import DenseNet3D, DenseNet121, ResNet3D
+from .backbones import ResNet3D, SliceDenseNet, SliceMixingDenseNet
 from .data_preprocessors import VolumeDataPreprocessor
 from .dense_heads import FocalMixHead, NegativeMaskRPNHead
 from .detectors import FocalMix, SliceFasterRCNN, VolumeDetector
@@ -13,8 +13,8 @@ from .roi_heads import MaskTrainedRoIHead, SparseRoIExtractor
 __all__ = [
     "A3DConv",
     "AlignShiftConv",
-    "DenseNet121",
-    "DenseNet3D",
+    "SliceDenseNet",
+    "SliceMixingDenseNet",
     "FPN3D",
     "FocalMix",
     "FocalMixHead",

@@ -23,7 +23,7 @@ def narrow(root, name):
         model.backbone.update(channels=(4, 4, 4, 4), stage_blocks=(1, 1, 1, 1))
         model.neck.update(in_channels=(4, 4, 4, 4), out_channels=4)
         model.bbox_head.update(in_channels=4, feat_channels=4)
-        model.test_cfg.update(window_size=32, overlap=16, score_thr=0.0)
+        model.test_cfg.update(patch_size=32, patch_overlap=16, score_thr=0.0)
         return cfg
     model.backbone.update(growth_rate=4, block_config=(1, 1, 1), num_init_features=8, init_cfg=None)
     model.neck.update(in_channels=[12, 10, 9], out_channels=8)

@@ -286,7 +286,7 @@ def test_the_full_size_keeps_crops_and_batches(tool, root, without_data, tmp_pat
         tool, tmp_path, [root / "configs/focalmix/focalmix_luna16_100.py"], "--device", "cuda"
     )
     assert one.cfg.train_dataloader.batch_size == 16
-    assert one.cfg.model.test_cfg.window_size == 160
+    assert one.cfg.model.test_cfg.patch_size == 160
     assert one.cfg.train_dataloader.dataset.datasets[0].pipeline[0].size == 160
     assert one.cfg.optim_wrapper.optimizer.lr == 0.001
 

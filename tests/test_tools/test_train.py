@@ -262,4 +262,4 @@ def test_annotation_file_without_images(phantom_store, tmp_path, stop):
 def test_decaying_rate_is_named(phantom_store, tmp_path, stop):
     words = options(phantom_store, **{"param_scheduler.0.end_factor": 0.0001})
     errors = stop("tools/train.py", CONFIG, "--work-dir", tmp_path, *words)
-    assert errors[-1].startswith("error: LinearLR lowers the learning rate")
+    assert errors[-1].startswith("error: the learning rate falls from")

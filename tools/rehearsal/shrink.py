@@ -182,10 +182,10 @@ def _use_scans(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[s
                     if sentence not in changes:
                         changes.append(sentence)
                     transform.update(size=crop, border=border)
-        # A multiple of the largest stride, about a third of the window.
+        # A multiple of the largest stride, about a third of the patch.
         overlap = max(crop // 48, crop // 32 > 0) * 16
-        cfg.model.test_cfg.update(window_size=crop, overlap=overlap)
-        changes.append(f"tested in windows of {crop} that overlap by {overlap}")
+        cfg.model.test_cfg.update(patch_size=crop, patch_overlap=overlap)
+        changes.append(f"tested in patches of {crop} that overlap by {overlap}")
         changes.append(f"scans cropped to {edge} voxels around a nodule")
     loader, sampler = cfg.train_dataloader, cfg.train_dataloader.sampler
     share = 1.0

@@ -12,7 +12,7 @@ model = dict(
         bgr_to_rgb=False,
     ),
     backbone=dict(
-        type="DenseNet121",
+        type="SliceDenseNet",
         num_slices=9,
         fusion="grouped",
         norm_cfg=dict(type="BN", requires_grad=True),

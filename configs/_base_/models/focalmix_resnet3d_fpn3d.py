@@ -1,4 +1,4 @@
-# 3D FPN over a residual network of 20 basic blocks: strides 2, 4, 8, 16, one cubic anchor a location.
+# 3D FPN over a residual network of 20 basic blocks: strides 2, 4, 8, 16, one cubic anchor per location.
 model = dict(
     type="FocalMix",
     data_preprocessor=dict(type="VolumeDataPreprocessor", size_divisor=16),
@@ -29,20 +29,20 @@ model = dict(
             type="MaxIoUAssigner",
             pos_iou_thr=0.3,
             neg_iou_thr=0.1,
-            # Every box keeps its best anchor, unless it touches none.
+            # Every box is assigned its best anchor if they overlap at all.
             min_pos_iou=0.001,
             match_low_quality=True,
             iou_calculator=dict(type="BboxOverlaps3D"),
         ),
     ),
     test_cfg=dict(
-        window_size=160,
-        overlap=64,
-        window_batch=2,
+        patch_size=160,
+        patch_overlap=64,
+        patch_batch_size=2,
         score_thr=0.01,
         nms_pre=1000,
         # Nodules do not overlap.
-        iou_thr=0.1,
-        max_per_volume=100,
+        nms=dict(type="nms3d", iou_threshold=0.1),
+        max_per_img=100,
     ),
 )

@@ -1,7 +1,9 @@
-"""What truncated DenseNet-121s have in common, and the blocks that they are built from."""
+"""Base class of truncated DenseNets, and their blocks."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Callable, Iterator, Optional, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -11,31 +13,38 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from ...errors import InputError
 from .densenet_weights import load_densenet_weights
 
 
 class TruncatedDenseNet(BaseModule):
-    """Stem, dense blocks 1-3 and their transitions, with torchvision's names; no forward.
+    """Base class with the stem, dense blocks 1 to 3 and their transitions; no forward.
+
+    The modules have torchvision's names.
 
     Args:
-        stem_channels: channels that the stem reads.
-        growth_rate: channels that a dense layer adds.
-        block_config: dense layers of the three blocks.
-        num_init_features: channels of the stem.
-        bn_size: a layer's bottleneck has ``bn_size * growth_rate`` channels.
-        norm_cfg: norm layers, as in mmdet.
-        norm_eval: keep batch norms in eval mode in training (running statistics stay).
-        frozen_stages: -1 nothing, 0 the stem, k the stem and the first k blocks with their
-            transitions.
-        with_cp: recompute each dense layer in the backward pass instead of keeping its
-            activations. Results and running statistics are the same.
-        init_cfg: as in mmengine; He initialisation of the convolutions without it.
+        stem_channels: Input channels of the stem.
+        growth_rate: Channels that a dense layer adds.
+        block_config: Number of dense layers of the three blocks.
+        num_init_features: Channels of the stem.
+        bn_size: The bottleneck of a dense layer has ``bn_size * growth_rate`` channels.
+        norm_cfg: Config of the norm layers.
+        norm_eval: Whether batch norms stay in evaluation mode during training, so that their
+            running statistics do not change.
+        frozen_stages: Stages without training: -1 none, 0 the stem, k the stem and the first k
+            blocks with their transitions.
+        with_cp: Whether to recompute each dense layer in the backward pass to save memory.
+            Results and running statistics are the same.
+        init_cfg: Initialization config; by default Kaiming for all convolutions.
             ``dict(type='Pretrained', checkpoint=PATH_OR_URL)`` loads torchvision's ``densenet121``
-            files, with ``prefix`` the backbone of a checkpoint of our own.
-        conv_layer: makes the convolutions of the dense layers.
+            files, with ``prefix`` the backbone of one of our checkpoints.
+        conv_layer: Factory of the convolutions of the dense layers.
+
+    Raises:
+        InputError: ``block_config`` or ``frozen_stages`` is invalid.
     """
 
-    #: Names of modules and parameters that ImageNet's files need not have.
+    #: Names of modules and parameters that pretrained files may lack.
     own_names: tuple[str, ...] = ()
 
     def __init__(
@@ -45,18 +54,18 @@ class TruncatedDenseNet(BaseModule):
         block_config: Sequence[int],
         num_init_features: int,
         bn_size: int,
-        norm_cfg: Optional[dict],
+        norm_cfg: dict | None,
         norm_eval: bool,
         frozen_stages: int,
         with_cp: bool,
-        init_cfg: Union[dict, list[dict], None],
+        init_cfg: dict | list[dict] | None,
         conv_layer: Callable[..., nn.Conv2d] = nn.Conv2d,
     ) -> None:
-        # mmengine looks at a class and its direct bases.
+        # mmengine compares the name of a layer's class and of its direct bases.
         layers = ["Conv2d", "SliceConv"]
         super().__init__(init_cfg or dict(type="Kaiming", layer=layers))
         if len(block_config) != 3 or not -1 <= frozen_stages <= 3:
-            raise ValueError(
+            raise InputError(
                 f"{type(self).__name__}: block_config={tuple(block_config)} and frozen_stages="
                 f"{frozen_stages}, expected three blocks and a value from -1 to 3"
             )
@@ -75,14 +84,14 @@ class TruncatedDenseNet(BaseModule):
             self.add_module(f"denseblock{stage}", block)
             channels += num_layers * growth_rate
             self.out_channels.append(channels)
-            # The last transition is cut after its ReLU.
+            # The last transition ends after its ReLU.
             reduced = channels // 2 if stage < len(block_config) else None
             self.add_module(f"transition{stage}", Transition(channels, reduced, norm_cfg))
             channels = reduced
         self._freeze_stages()
 
     def init_weights(self) -> None:
-        """Initialise; pretrained weights are loaded here, since mmengine would skip misfits."""
+        """Initialize the weights; unlike mmengine, reject pretrained weights that do not fit."""
         init_cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
         pretrained = [cfg for cfg in init_cfgs if cfg["type"] == "Pretrained"]
         first_time = not self.is_init
@@ -100,7 +109,7 @@ class TruncatedDenseNet(BaseModule):
                 )
 
     def adapt_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor:
-        """Fit a loaded weight to the own one where shapes differ on purpose."""
+        """Convert a loaded weight to the shape of the own one where they may differ."""
         return value
 
     def stem(self, images: Tensor) -> Tensor:
@@ -108,8 +117,8 @@ class TruncatedDenseNet(BaseModule):
         x = F.relu(self.norm0(self.conv0(images)), inplace=True)
         return F.max_pool2d(x, 3, stride=2, padding=1)
 
-    def train(self, mode: bool = True) -> "TruncatedDenseNet":
-        """Set the mode; frozen stages, and with ``norm_eval`` all batch norms, stay in eval."""
+    def train(self, mode: bool = True) -> TruncatedDenseNet:
+        """Set the mode; frozen stages, and with ``norm_eval`` batch norms, stay in eval mode."""
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
@@ -130,10 +139,10 @@ class TruncatedDenseNet(BaseModule):
 
 
 class DenseBlock(nn.Module):
-    """Layers that each read the outputs of all before them.
+    """Dense block: each layer reads the outputs of all layers before it.
 
     Input (N, C, H, W), output (N, C + num_layers * growth_rate, H, W). ``with_cp`` recomputes
-    each layer in the backward pass. ``context`` goes on to the layers' convolutions.
+    each layer in the backward pass. ``context`` is passed to the convolutions of the layers.
     """
 
     def __init__(
@@ -155,27 +164,27 @@ class DenseBlock(nn.Module):
             self.add_module(f"denselayer{i + 1}", layer)
 
     def forward(self, x: Tensor, *context: Tensor) -> Tensor:
-        """Append the layers' outputs to the channels of ``x``."""
+        """Append the outputs of the layers to the channels of ``x``."""
         maps = [x]
         for layer in self.children():
-            run = self._recomputed if self._saves else DenseLayer.__call__
+            run = self._checkpoint if self._recomputes else DenseLayer.__call__
             maps.append(run(layer, maps, *context))
         return torch.cat(maps, 1)
 
     @property
-    def _saves(self) -> bool:
+    def _recomputes(self) -> bool:
         return self.with_cp and torch.is_grad_enabled()
 
     @staticmethod
-    def _recomputed(layer: nn.Module, maps: list[Tensor], *context: Tensor) -> Tensor:
+    def _checkpoint(layer: nn.Module, maps: list[Tensor], *context: Tensor) -> Tensor:
         return checkpoint(
             layer,
-            # A copy, as the list goes on growing before the layer is run again.
+            # A copy, since the list grows before the layer is run again.
             list(maps),
             *context,
             use_reentrant=False,
             preserve_rng_state=False,
-            context_fn=lambda: (nullcontext(), _running_statistics_kept(layer)),
+            context_fn=lambda: (nullcontext(), _frozen_running_statistics(layer)),
         )
 
 
@@ -210,28 +219,28 @@ class DenseLayer(nn.Module):
 class Transition(nn.Module):
     """Norm and ReLU (``activate``), then a 1x1 convolution and average pooling (``reduce``).
 
-    ``out_channels=None`` is a transition cut after its ReLU.
+    With ``out_channels=None`` the transition ends after its ReLU.
     """
 
-    def __init__(self, in_channels: int, out_channels: Optional[int], norm_cfg: dict) -> None:
+    def __init__(self, in_channels: int, out_channels: int | None, norm_cfg: dict) -> None:
         super().__init__()
         self.norm = build_norm_layer(norm_cfg, in_channels)[1]
         if out_channels is not None:
             self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
 
     def activate(self, x: Tensor) -> Tensor:
-        """Norm and ReLU; the map that a backbone gives away."""
+        """Apply norm and ReLU; the result is a feature map of the backbone."""
         return F.relu(self.norm(x), inplace=True)
 
     def reduce(self, x: Tensor) -> Tensor:
         """Convolve and halve the size, (N, C, H, W) to (N, out_channels, H // 2, W // 2)."""
-        # Pooling commutes with a 1x1 convolution and leaves it a quarter of the work.
+        # Pooling commutes with a 1x1 convolution; pooling first saves three quarters of the work.
         return self.conv(F.avg_pool2d(x, 2))
 
 
 @contextmanager
-def _running_statistics_kept(layer: nn.Module) -> Iterator[None]:
-    """Keep batch norms from counting a recomputed batch a second time."""
+def _frozen_running_statistics(layer: nn.Module) -> Iterator[None]:
+    """Prevent batch norms from counting a recomputed batch a second time."""
     norms = [m for m in layer.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:

@@ -1,7 +1,9 @@
-"""Objectness and six offsets for every anchor of a volume, trained with soft targets."""
+"""Dense head of FocalMix: objectness and box offsets of every anchor of a volume."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Sequence, Union
 
 import torch
 from mmcv.cnn import ConvModule
@@ -14,49 +16,49 @@ from torch import Tensor, nn
 
 @dataclass
 class AnchorTargets:
-    """What the A anchors of each of N patches are trained towards.
+    """Training targets of the A anchors of each of N patches.
 
     Args:
-        scores: (N, A) float32 in 0..1.
-        used: (N, A) bool; the others have no classification loss.
-        positives: (P, 2) int64 patch and anchor of those that a box is regressed for.
-        boxes: (P, 6) their boxes.
+        scores: Classification targets in 0..1, shape (N, A), float32.
+        used: Whether an anchor has a classification loss, shape (N, A), bool.
+        positives: Patch and anchor indices of the P anchors with a box loss, shape (P, 2), int64.
+        bboxes: Ground-truth boxes of these anchors, shape (P, 6).
     """
 
     scores: Tensor
     used: Tensor
     positives: Tensor
-    boxes: Tensor
+    bboxes: Tensor
 
 
 @MODELS.register_module()
 class FocalMixHead(BaseModule):
-    """Two towers of convolutions, shared by all levels: objectness, and offsets of the box.
+    """Anchor-based head for volumes with one classification and one box branch for all levels.
 
-    Anchors of all levels come in one row: level by level from fine to coarse, each in the order
-    of its flattened (D, H, W) map.
+    The anchors of all levels are concatenated from fine to coarse, each level in the order of its
+    flattened (D, H, W) map.
 
-    The losses of all anchors are summed and divided by the number of positive anchors of the
-    labelled patches (at least 1), the classification's of both halves by the same number, so that
-    an anchor weighs the same wherever it lies.
+    The losses are sums over all anchors divided by the number of positive anchors of the labeled
+    patches (at least 1). The classification losses of labeled and unlabeled patches have the same
+    divisor, so that all anchors have the same weight.
 
     Args:
-        in_channels: channels of the levels.
-        feat_channels: channels of the towers.
-        stacked_convs: convolutions of each tower before the last one.
-        norm_cfg: norm layers of the towers; none without it.
-        anchor_generator: one anchor a location.
-        bbox_coder: with six values a box.
-        loss_cls: from logits, with soft targets.
-        loss_bbox: on offsets.
-        prior_prob: objectness of every anchor at the start, so that the many negatives do not
-            drown the first steps.
-        train_cfg: ``assigner``.
-        init_cfg: as in mmengine; without it He's, and for the last layers normal of
-            standard deviation 0.01.
+        in_channels: Channels of the levels.
+        anchor_generator: Config of the anchor generator, with one anchor per location.
+        bbox_coder: Config of the box coder, with six values per box.
+        loss_cls: Config of a classification loss on logits and soft targets.
+        loss_bbox: Config of a box loss on offsets.
+        feat_channels: Channels of the hidden layers of both branches.
+        stacked_convs: Number of hidden layers of each branch.
+        norm_cfg: Config of the norm layers of the branches; by default there are none.
+        prior_prob: Initial objectness of every anchor, which keeps the loss of the many negatives
+            small in the first iterations.
+        train_cfg: Training settings: ``assigner``.
+        init_cfg: Initialization config; by default Kaiming, and normal with a standard deviation
+            of 0.01 for the last layers.
 
-    Source: FocalMix (Wang et al., 2020), section 4.1; RetinaNet (Lin et al., 2017) for the towers
-    and the prior.
+    Source: FocalMix (Wang et al., 2020), section 4.1; RetinaNet (Lin et al., 2017) for the
+    branches and the prior.
     """
 
     def __init__(
@@ -68,10 +70,10 @@ class FocalMixHead(BaseModule):
         loss_bbox: dict,
         feat_channels: int = 64,
         stacked_convs: int = 1,
-        norm_cfg: Optional[dict] = None,
+        norm_cfg: dict | None = None,
         prior_prob: float = 0.01,
-        train_cfg: Optional[dict] = None,
-        init_cfg: Union[dict, list[dict], None] = None,
+        train_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(
             init_cfg
@@ -97,7 +99,7 @@ class FocalMixHead(BaseModule):
         if train_cfg is not None:
             self.assigner = TASK_UTILS.build(train_cfg["assigner"])
 
-        def tower() -> nn.Sequential:
+        def branch() -> nn.Sequential:
             layers = [
                 ConvModule(
                     in_channels if i == 0 else feat_channels,
@@ -112,120 +114,157 @@ class FocalMixHead(BaseModule):
             return nn.Sequential(*layers)
 
         width = feat_channels if stacked_convs else in_channels
-        self.cls_tower, self.bbox_tower = tower(), tower()
+        self.cls_tower, self.bbox_tower = branch(), branch()
         self.objectness = nn.Conv3d(width, 1, 3, padding=1)
         self.offsets = nn.Conv3d(width, self.bbox_coder.encode_size, 3, padding=1)
 
-    def forward(self, feats: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, x: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Predict on all levels.
 
         Args:
-            feats: (N, in_channels, D, H, W) of each level.
+            x: Feature maps of the levels, each (N, in_channels, D, H, W).
 
         Returns:
-            Logits (N, 1, D, H, W) and offsets (N, 6, D, H, W) of each level.
+            Classification logits (N, 1, D, H, W) and box offsets (N, 6, D, H, W) of each level.
         """
-        return self.predict_logits(feats), self.predict_offsets(feats)
+        return self.forward_cls(x), self.forward_bbox(x)
 
-    def predict_logits(self, feats: Sequence[Tensor]) -> list[Tensor]:
-        """(N, 1, D, H, W) of each level."""
-        return [self.objectness(self.cls_tower(x)) for x in feats]
+    def forward_cls(self, x: Sequence[Tensor]) -> list[Tensor]:
+        """Predict the classification logits (N, 1, D, H, W) of each level."""
+        return [self.objectness(self.cls_tower(level)) for level in x]
 
-    def predict_offsets(self, feats: Sequence[Tensor]) -> list[Tensor]:
-        """(N, 6, D, H, W) of each level."""
-        return [self.offsets(self.bbox_tower(x)) for x in feats]
+    def forward_bbox(self, x: Sequence[Tensor]) -> list[Tensor]:
+        """Predict the box offsets (N, 6, D, H, W) of each level."""
+        return [self.offsets(self.bbox_tower(level)) for level in x]
 
     @staticmethod
     def flatten(maps: Sequence[Tensor]) -> Tensor:
-        """Levels (N, C, D, H, W) as one row of anchors (N, A, C), float32."""
-        return torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1).float()
+        """Concatenate the maps (N, C, D, H, W) of all levels to (N, A, C), float32."""
+        return torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1).float()
 
-    def anchors(self, size: Sequence[int], device: Union[torch.device, str] = "cpu") -> Tensor:
-        """(A, 6) anchors of a volume of size (D, H, W)."""
+    def get_anchors(self, size: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Return the anchors (A, 6) of a volume of size (D, H, W)."""
         strides = self.anchor_generator.strides
         sizes = [[edge // stride for edge in size] for stride in strides]
         return torch.cat(self.anchor_generator.grid_priors(sizes, device))
 
-    def assign(self, anchors: Tensor, gt_instances: Sequence[Optional[InstanceData]]):
-        """Targets of patches from their boxes.
+    def get_targets(
+        self, anchors: Tensor, batch_gt_instances: Sequence[InstanceData | None]
+    ) -> AnchorTargets:
+        """Compute the targets of patches from their ground truth.
 
         Args:
-            anchors: (A, 6).
-            gt_instances: ``bboxes`` (n, 6) and ``labels`` (n,) of each patch, or None where they
-                are not known: such a patch has no target above 0 and no positive.
+            anchors: Anchors of a patch, shape (A, 6).
+            batch_gt_instances: ``bboxes`` (n, 6) and ``labels`` (n,) of each patch, or None for
+                unlabeled patches, whose classification targets are 0 and which have no positives.
 
         Returns:
-            :class:`AnchorTargets` with scores of 0 and 1.
+            Targets with scores of 0 and 1.
         """
-        scores = anchors.new_zeros(len(gt_instances), len(anchors))
+        scores = anchors.new_zeros(len(batch_gt_instances), len(anchors))
         used = torch.ones_like(scores, dtype=torch.bool)
-        positives, boxes = [], []
-        for index, instances in enumerate(gt_instances):
+        positives, bboxes = [], []
+        for index, instances in enumerate(batch_gt_instances):
             if instances is None:
                 continue
-            found = self.assigner.assign(InstanceData(priors=anchors), instances).gt_inds
-            positive = (found > 0).nonzero().flatten()
+            gt_inds = self.assigner.assign(InstanceData(priors=anchors), instances).gt_inds
+            positive = (gt_inds > 0).nonzero().flatten()
             scores[index, positive] = 1
-            used[index] = found >= 0
+            used[index] = gt_inds >= 0
             positives.append(torch.stack((torch.full_like(positive, index), positive), dim=1))
-            boxes.append(instances.bboxes[found[positive] - 1].float())
+            bboxes.append(instances.bboxes[gt_inds[positive] - 1].float())
         if not positives:
-            nothing = torch.zeros(0, 2, dtype=torch.long, device=anchors.device)
-            return AnchorTargets(scores, used, nothing, anchors[:0])
-        return AnchorTargets(scores, used, torch.cat(positives), torch.cat(boxes))
+            no_positives = torch.zeros(0, 2, dtype=torch.long, device=anchors.device)
+            return AnchorTargets(scores, used, no_positives, anchors[:0])
+        return AnchorTargets(scores, used, torch.cat(positives), torch.cat(bboxes))
 
     def loss(
-        self, feats: Sequence[Tensor], anchors: Tensor, targets: AnchorTargets, labeled: Tensor
+        self, x: Sequence[Tensor], anchors: Tensor, targets: AnchorTargets, labeled: Tensor
     ) -> dict[str, Tensor]:
-        """Losses of both halves of a batch.
+        """Predict on feature maps and compute the losses.
 
         Args:
-            feats: levels of N patches.
-            anchors: (A, 6).
-            targets: of the N patches.
-            labeled: (N,) bool.
+            x: Feature maps of N patches.
+            anchors: As for :meth:`loss_by_feat`.
+            targets: As for :meth:`loss_by_feat`.
+            labeled: As for :meth:`loss_by_feat`.
+        """
+        return self.loss_by_feat(*self(x), anchors, targets, labeled)
+
+    def loss_by_feat(
+        self,
+        cls_scores: Sequence[Tensor],
+        bbox_preds: Sequence[Tensor],
+        anchors: Tensor,
+        targets: AnchorTargets,
+        labeled: Tensor,
+    ) -> dict[str, Tensor]:
+        """Compute the losses of predictions.
+
+        Args:
+            cls_scores: Classification logits of each level, (N, 1, D, H, W).
+            bbox_preds: Box offsets of each level, (N, 6, D, H, W).
+            anchors: Anchors of a patch, shape (A, 6).
+            targets: Targets of the N patches.
+            labeled: Whether each patch is labeled, shape (N,), bool.
 
         Returns:
-            ``loss_cls`` and ``loss_bbox`` of the labelled patches and, where there are others,
-            ``loss_cls_unlabeled``.
+            ``loss_cls`` and ``loss_bbox`` of the labeled patches and, if there are unlabeled
+            patches, their ``loss_cls_unlabeled``.
         """
-        logit_maps, offset_maps = self(feats)
-        logits = self.flatten(logit_maps).squeeze(-1)
+        logits = self.flatten(cls_scores).squeeze(-1)
         patch, anchor = targets.positives.unbind(dim=1)
-        positives = reduce_mean(logits.new_tensor(float(len(anchor)))).clamp(min=1).item()
+        num_pos = reduce_mean(logits.new_tensor(float(len(anchor)))).clamp(min=1).item()
         losses = {}
         for name, half in (("loss_cls", labeled), ("loss_cls_unlabeled", ~labeled)):
             if half.any() or name == "loss_cls":
                 losses[name] = self.loss_cls(
-                    logits[half], targets.scores[half], targets.used[half].float(), positives
+                    logits[half], targets.scores[half], targets.used[half].float(), num_pos
                 )
-        predicted = self.flatten(offset_maps)[patch, anchor]
-        wanted = self.bbox_coder.encode(anchors[anchor], targets.boxes)
-        losses["loss_bbox"] = self.loss_bbox(predicted, wanted, avg_factor=positives)
+        offsets = self.flatten(bbox_preds)[patch, anchor]
+        offset_targets = self.bbox_coder.encode(anchors[anchor], targets.bboxes)
+        losses["loss_bbox"] = self.loss_bbox(offsets, offset_targets, avg_factor=num_pos)
         return losses
 
-    def candidates(
+    def predict_by_feat(
         self,
-        logit_maps: Sequence[Tensor],
-        offset_maps: Sequence[Tensor],
-        core: Sequence[slice],
-        num: int,
-        score_thr: float,
-    ) -> tuple[Tensor, Tensor]:
-        """The best boxes of a patch whose anchors lie in a part of it.
+        cls_scores: Sequence[Tensor],
+        bbox_preds: Sequence[Tensor],
+        batch_cores: Sequence[Sequence[slice]],
+        cfg: dict,
+    ) -> list[InstanceData]:
+        """Decode the best boxes of patches, before non-maximum suppression.
 
         Args:
-            logit_maps: (1, D, H, W) of each level.
-            offset_maps: (6, D, H, W) of each level.
-            core: slices (z, y, x) of the part, in voxels; the largest stride divides them.
-            num: number of boxes at most.
-            score_thr: lowest score.
+            cls_scores: Classification logits of each level, (N, 1, D, H, W).
+            bbox_preds: Box offsets of each level, (N, 6, D, H, W).
+            batch_cores: Slices (z, y, x) of each patch, in voxels, whose anchors are used;
+                multiples of the largest stride.
+            cfg: ``nms_pre``, the largest number of boxes of a patch, and ``score_thr``.
 
         Returns:
-            Boxes (n, 6) in voxels of the patch, and scores (n,).
+            ``bboxes`` (n, 6) in voxels of the patch, ``scores`` (n,) in descending order, and
+            ``labels`` (n,), int64 zeros, of each patch.
         """
+        return [
+            self._predict_by_feat_single(
+                [level[index] for level in cls_scores],
+                [level[index] for level in bbox_preds],
+                core,
+                cfg,
+            )
+            for index, core in enumerate(batch_cores)
+        ]
+
+    def _predict_by_feat_single(
+        self,
+        cls_scores: Sequence[Tensor],
+        bbox_preds: Sequence[Tensor],
+        core: Sequence[slice],
+        cfg: dict,
+    ) -> InstanceData:
         logits, offsets, anchors = [], [], []
-        for level, (logit, offset) in enumerate(zip(logit_maps, offset_maps)):
+        for level, (logit, offset) in enumerate(zip(cls_scores, bbox_preds)):
             stride = self.anchor_generator.strides[level]
             part = tuple(slice(axis.start // stride, axis.stop // stride) for axis in core)
             size = logit.shape[1:]
@@ -234,7 +273,11 @@ class FocalMixHead(BaseModule):
             offsets.append(offset[(slice(None), *part)].flatten(1).t())
             anchors.append(priors.view(*size, 6)[part].flatten(0, 2))
         scores = torch.cat(logits).float().sigmoid()
-        scores, index = scores.topk(min(num, len(scores)))
-        index = index[scores >= score_thr]
-        boxes = self.bbox_coder.decode(torch.cat(anchors)[index], torch.cat(offsets)[index].float())
-        return boxes, scores[: len(index)]
+        scores, index = scores.topk(min(cfg["nms_pre"], len(scores)))
+        index = index[scores >= cfg["score_thr"]]
+        bboxes = self.bbox_coder.decode(
+            torch.cat(anchors)[index], torch.cat(offsets)[index].float()
+        )
+        return InstanceData(
+            bboxes=bboxes, scores=scores[: len(index)], labels=torch.zeros_like(index)
+        )

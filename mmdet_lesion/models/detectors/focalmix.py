@@ -1,6 +1,8 @@
-"""A one-stage detector for volumes that also learns from unlabelled ones."""
+"""One-stage detector for volumes that learns from labeled and unlabeled patches."""
 
-from typing import Optional, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -19,54 +21,65 @@ from ..semi_supervised import (
     guess_targets,
     sharpen,
 )
-from .sliding_window import sliding_windows
+from .sliding_patches import sliding_patches
 from .volume_detector import Progress, VolumeReader
 
 _GUESS_MODES = ("batch", "eval", "ema")
+_TEST_KEYS = (
+    "patch_size",
+    "patch_overlap",
+    "patch_batch_size",
+    "score_thr",
+    "nms_pre",
+    "nms",
+    "max_per_img",
+)
 
 
 @MODELS.register_module()
 class FocalMix(BaseDetector):
     """Anchor-based detector for volumes, supervised or semi-supervised.
 
-    A batch may mix labelled and unlabelled patches (``labeled`` in their metainfo; labelled
-    without it). Anchors of labelled patches get assigned targets. For unlabelled ones a model
-    (``guess_mode``), without gradient, predicts every anchor's probability under ``num_guesses``
-    symmetries of the cube; the average is sharpened. Then ``batch_pipeline`` runs over the whole
-    batch. Without unlabelled patches and without ``batch_pipeline`` it is a plain
-    supervised detector.
+    A batch may hold labeled and unlabeled patches (``labeled`` in their metainfo, True by
+    default). Anchors of labeled patches have assigned targets. For unlabeled patches a model
+    (``guess_mode``) predicts the probability of every anchor under ``num_guesses`` symmetries of
+    the cube without gradient; their average is sharpened. Then ``batch_pipeline`` transforms the
+    whole batch. Without unlabeled patches and ``batch_pipeline`` this is a plain supervised
+    detector.
 
-    Whole volumes are predicted in overlapping windows, merged by non-maximum suppression.
+    Whole volumes are predicted in overlapping patches, whose boxes are merged by non-maximum
+    suppression.
 
     Args:
-        backbone: gives maps of several strides.
-        neck: merges them.
-        bbox_head: :class:`FocalMixHead`.
-        test_cfg: ``window_size`` and ``overlap``, each one number or (D, H, W), in voxels;
-            ``window_batch``, windows computed at once, which bounds the memory and leaves the
-            result as it is; ``score_thr``; ``nms_pre``, boxes before suppression; ``iou_thr`` of
-            the suppression; ``max_per_volume``.
-        train_cfg: ``assigner``.
-        batch_pipeline: transforms of a batch, a dict with ``inputs`` (N, 1, D, H, W), ``targets``
-            (N, A), ``used`` (N, A) and ``objects``, N tensors (n, 6); see ``ImageLevelMixUp`` and
-            ``ObjectLevelMixUp``.
-        num_guesses: K, different symmetries drawn for a batch, 1 to 48.
-        temperature: T of the sharpening.
-        object_score_thr: probability from which on a predicted box in an unlabelled patch is an
-            object.
-        guess_mode: what guesses the targets. ``'batch'``: the current model with batch norms that
-            use the statistics of the unlabelled patches and leave the running ones alone, as in
-            MixMatch. ``'eval'``: the current model in evaluation mode, whose running statistics
-            are far from the truth in the first iterations. ``'ema'``: the averaged model of a
-            ``TeacherEMAHook`` in evaluation mode.
-        max_candidates: boxes of an unlabelled patch that enter the suppression under each
-            symmetry, and of all symmetries together; the best ones are taken.
-        max_objects: objects of an unlabelled patch after the suppression.
-        data_preprocessor: as in mmdet.
-        init_cfg: as in mmdet.
+        backbone: Config of the backbone.
+        neck: Config of the neck.
+        bbox_head: Config of the head, a :class:`FocalMixHead`.
+        test_cfg: Test settings: ``patch_size`` and ``patch_overlap`` in voxels, each one number or
+            (D, H, W); ``patch_batch_size``, the patches that are computed at once, which limits
+            the memory and does not change the result; ``score_thr``; ``nms_pre``, the largest
+            number of boxes before the suppression; ``nms``, ``dict(type='nms3d',
+            iou_threshold=...)``; ``max_per_img``, the largest number of boxes of a volume.
+        train_cfg: Training settings: ``assigner``.
+        batch_pipeline: Configs of batch transforms. They transform a dict with ``inputs``
+            (N, 1, D, H, W), ``targets`` (N, A), ``used`` (N, A) and ``objects``, N tensors
+            (n, 6); see :class:`ImageLevelMixUp` and :class:`ObjectLevelMixUp`.
+        num_guesses: K, the number of different symmetries that are drawn for a batch, 1 to 48.
+        temperature: T, the temperature of the sharpening.
+        object_score_thr: Lowest probability of a predicted box that counts as an object of an
+            unlabeled patch.
+        guess_mode: The model that guesses targets. ``'batch'``: the current model; its batch
+            norms use the statistics of the unlabeled patches and leave the running statistics
+            unchanged, as in MixMatch. ``'eval'``: the current model in evaluation mode, whose
+            running statistics are inaccurate in the first iterations. ``'ema'``: the averaged
+            model of a ``TeacherEMAHook`` in evaluation mode.
+        max_candidates: Largest number of boxes of an unlabeled patch that enter the suppression,
+            under each symmetry and in total; the best are taken.
+        max_objects: Largest number of objects of an unlabeled patch after the suppression.
+        data_preprocessor: Config of the data preprocessor.
+        init_cfg: Initialization config.
 
     Raises:
-        InputError: an argument is not as described.
+        InputError: An argument is invalid.
 
     Source: FocalMix (Wang et al., 2020).
     """
@@ -77,7 +90,7 @@ class FocalMix(BaseDetector):
         neck: dict,
         bbox_head: dict,
         test_cfg: dict,
-        train_cfg: Optional[dict] = None,
+        train_cfg: dict | None = None,
         batch_pipeline: Sequence[dict] = (),
         num_guesses: int = 4,
         temperature: float = 0.7,
@@ -85,8 +98,8 @@ class FocalMix(BaseDetector):
         guess_mode: str = "batch",
         max_candidates: int = 1000,
         max_objects: int = 32,
-        data_preprocessor: Optional[dict] = None,
-        init_cfg: Optional[dict] = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if not 1 <= num_guesses <= 48:
@@ -114,76 +127,90 @@ class FocalMix(BaseDetector):
         self.max_objects = max_objects
         self._teacher: tuple[FocalMix, ...] = ()
         self.stride = self.bbox_head.anchor_generator.strides[-1]
-        self.test_cfg = self._checked(test_cfg)
+        self.test_cfg = self._check_test_cfg(test_cfg)
 
-    def _checked(self, test_cfg: dict) -> dict:
-        """Windows as triples, checked before the training rather than at the first validation."""
+    def _check_test_cfg(self, test_cfg: dict) -> dict:
+        """Return the test settings with sizes as triples; raise InputError if one is invalid."""
         cfg = dict(test_cfg)
-        for key in ("window_size", "overlap"):
+        if sorted(cfg) != sorted(_TEST_KEYS):
+            raise InputError(
+                f"FocalMix: test_cfg has the keys {', '.join(sorted(cfg))}, expected "
+                f"{', '.join(_TEST_KEYS)}"
+            )
+        for key in ("patch_size", "patch_overlap"):
             cfg[key] = (cfg[key],) * 3 if isinstance(cfg[key], int) else tuple(cfg[key])
         try:
-            sliding_windows(cfg["window_size"], cfg["window_size"], cfg["overlap"], self.stride)
-        except ValueError as error:
+            sliding_patches(cfg["patch_size"], cfg["patch_size"], cfg["patch_overlap"], self.stride)
+        except InputError as error:
             raise InputError(f"FocalMix: test_cfg: {error}") from None
-        if cfg["window_batch"] < 1:
+        if cfg["patch_batch_size"] < 1:
             raise InputError(
-                f"FocalMix: test_cfg.window_batch={cfg['window_batch']}, expected at least 1"
+                f"FocalMix: test_cfg.patch_batch_size={cfg['patch_batch_size']}, expected at "
+                "least 1"
+            )
+        if cfg["nms"].get("type") != "nms3d" or "iou_threshold" not in cfg["nms"]:
+            raise InputError(
+                f"FocalMix: test_cfg.nms={dict(cfg['nms'])}, expected dict(type='nms3d', "
+                "iou_threshold=...)"
             )
         return cfg
 
-    def set_teacher(self, teacher: "FocalMix") -> None:
-        """Set the averaged model, which ``TeacherEMAHook`` does before training."""
-        # In a tuple, so that the teacher is no submodule and in no state dict.
+    def set_teacher(self, teacher: FocalMix) -> None:
+        """Set the averaged model; ``TeacherEMAHook`` calls this before training."""
+        # In a tuple, the teacher is no submodule and not part of the state dict.
         self._teacher = (teacher,)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, ...]:
-        """Levels of (N, 1, D, H, W) volumes.
+        """Compute the feature maps of volumes (N, 1, D, H, W).
 
         Raises:
-            InputError: an edge is not divisible by the largest stride.
+            InputError: An edge is not a multiple of the largest stride.
         """
         if any(edge % self.stride for edge in batch_inputs.shape[2:]):
             raise InputError(
                 f"FocalMix: patches of size {tuple(batch_inputs.shape[2:])} (D, H, W), expected "
-                f"edges divisible by the largest stride, {self.stride}, so that anchors map onto "
-                "anchors"
+                f"edges divisible by the largest stride, {self.stride}, so that symmetries map "
+                "anchors onto anchors"
             )
         return self.neck(self.backbone(batch_inputs))
 
     def _forward(
-        self, batch_inputs: Tensor, batch_data_samples: Optional[SampleList] = None
+        self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Logits and offsets of each level."""
+        """Predict the classification logits and box offsets of each level."""
         return self.bbox_head(self.extract_feat(batch_inputs))
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """Losses of a batch of patches, labelled and unlabelled ones together.
+        """Compute the losses of a batch of labeled and unlabeled patches.
 
         Args:
-            batch_inputs: (N, 1, D, H, W).
-            batch_data_samples: N samples with ``gt_instances``; those of unlabelled patches
-                (``labeled`` False) are not looked at.
+            batch_inputs: Patches (N, 1, D, H, W).
+            batch_data_samples: N data samples with ``gt_instances``; those of unlabeled patches
+                (``labeled`` is False) are not used.
 
         Returns:
-            ``loss_cls``, ``loss_bbox`` and ``num_pos``, positive anchors per labelled patch. With
-            unlabelled patches also ``loss_cls_unlabeled``; ``guessed_pos``, their anchors of a
-            target above 0.5 per patch; ``target_entropy``, the mean over their anchors, in nats;
-            and ``guessed_objects`` per patch.
+            ``loss_cls``, ``loss_bbox``, and ``num_pos``, the positive anchors per labeled patch.
+            With unlabeled patches also ``loss_cls_unlabeled``; ``guessed_pos``, their anchors
+            with a target above 0.5 per patch; ``target_entropy``, the mean over their anchors in
+            nats; and ``guessed_objects`` per patch.
         """
         head = self.bbox_head
         labeled = torch.tensor(
             [bool(sample.metainfo.get("labeled", True)) for sample in batch_data_samples],
             device=batch_inputs.device,
         )
-        known = [
+        batch_gt_instances = [
             sample.gt_instances if is_labeled else None
             for sample, is_labeled in zip(batch_data_samples, labeled.tolist())
         ]
         log = {}
-        anchors = head.anchors(batch_inputs.shape[2:], batch_inputs.device)
-        targets = head.assign(anchors, known)
+        anchors = head.get_anchors(batch_inputs.shape[2:], batch_inputs.device)
+        targets = head.get_targets(anchors, batch_gt_instances)
         log["num_pos"] = targets.scores.sum() / labeled.sum().clamp(min=1)
-        objects = [anchors[:0] if one is None else one.bboxes.float() for one in known]
+        objects = [
+            anchors[:0] if instances is None else instances.bboxes.float()
+            for instances in batch_gt_instances
+        ]
         if not labeled.all():
             guess = self.guess_targets(batch_inputs[~labeled], anchors)
             guessed = sharpen(guess.scores, self.temperature)
@@ -199,14 +226,14 @@ class FocalMix(BaseDetector):
         for transform in self.batch_pipeline:
             batch = transform(batch)
         targets.scores, targets.used = batch["targets"], batch["used"]
-        feats = self.extract_feat(batch["inputs"])
-        return {**head.loss(feats, anchors, targets, labeled), **log}
+        x = self.extract_feat(batch["inputs"])
+        return {**head.loss(x, anchors, targets, labeled), **log}
 
     def guess_targets(
         self,
         patches: Tensor,
         anchors: Tensor,
-        symmetries: Optional[Sequence[CubeSymmetry]] = None,
+        symmetries: Sequence[CubeSymmetry] | None = None,
     ) -> GuessedTargets:
         """Guess the targets of unlabeled patches with the model that ``guess_mode`` names.
 
@@ -229,7 +256,7 @@ class FocalMix(BaseDetector):
             anchors,
             symmetries or draw_symmetries(self.num_guesses),
             object_score_thr=self.object_score_thr,
-            nms_iou_thr=self.test_cfg["iou_thr"],
+            nms_iou_thr=self.test_cfg["nms"]["iou_threshold"],
             max_candidates=self.max_candidates,
             max_objects=self.max_objects,
             batch_statistics=self.guess_mode == "batch",
@@ -241,19 +268,20 @@ class FocalMix(BaseDetector):
         """Predict boxes in whole volumes.
 
         Args:
-            batch_inputs: (N, 1, D, H, W), padded behind the last voxels; edges divisible by the
-                largest stride.
-            batch_data_samples: N samples; ``img_shape`` (D, H, W) is the size without padding.
-            rescale: without meaning; boxes are in voxels of the input.
+            batch_inputs: Volumes (N, 1, D, H, W), padded behind the last voxels; edges divisible
+                by the largest stride.
+            batch_data_samples: N data samples; ``img_shape`` (D, H, W) is the size without
+                padding.
+            rescale: Not used; boxes are in voxels of the input.
 
         Returns:
-            The samples with ``pred_instances``: ``bboxes`` (n, 6), ``scores`` (n,) falling,
-            ``labels`` (n,) int64 zeros.
+            The data samples with ``pred_instances``: ``bboxes`` (n, 6), ``scores`` (n,) in
+            descending order, and ``labels`` (n,), int64 zeros.
         """
         results = []
         for volume, sample in zip(batch_inputs, batch_data_samples):
             size = sample.metainfo.get("img_shape", volume.shape[1:])
-            # What was padded to fit another volume of the batch is not looked at.
+            # Remove the padding to the size of other volumes of the batch.
             padded = [-(-edge // self.stride) * self.stride for edge in size]
             volume = volume[:, : padded[0], : padded[1], : padded[2]]
             results.append(self.predict_patches(volume, size))
@@ -265,9 +293,9 @@ class FocalMix(BaseDetector):
         depth: int,
         *,
         score_thr: float = 0.0,
-        batch_size: Optional[int] = None,
-        linker: Optional[dict] = None,
-        progress: Optional[Progress] = None,
+        batch_size: int | None = None,
+        linker: dict | None = None,
+        progress: Progress | None = None,
     ) -> InstanceData:
         """Detect lesions in the overlapping patches of a volume, which is read as a whole.
 
@@ -281,59 +309,53 @@ class FocalMix(BaseDetector):
         if progress is not None:
             progress(depth, depth)
         instances = instances[instances.scores >= score_thr]
-        boxes = instances.bboxes.double()
+        bboxes = instances.bboxes.double()
         # Slice k fills the half-open interval [k, k + 1).
-        key_slices = (boxes[:, 2] + boxes[:, 5]) / 2 - 0.5
+        key_slices = (bboxes[:, 2] + bboxes[:, 5]) / 2 - 0.5
         return InstanceData(
-            bboxes=boxes,
+            bboxes=bboxes,
             scores=instances.scores.double(),
             labels=instances.labels,
             key_slices=key_slices,
         )
 
     def predict_patches(
-        self, volume: Tensor, size: Sequence[int], batch_size: Optional[int] = None
+        self, volume: Tensor, size: Sequence[int], batch_size: int | None = None
     ) -> InstanceData:
         """Predict boxes in the overlapping patches of a volume and merge them.
 
         Args:
             volume: Volume (1, D, H, W), edges divisible by the largest stride.
             size: Size (D, H, W) without padding; boxes with a center beyond it are dropped.
-            batch_size: Replaces ``test_cfg.window_batch``.
+            batch_size: Replaces ``test_cfg.patch_batch_size``.
 
         Returns:
             ``bboxes`` (n, 6), ``scores`` (n,) in descending order, and ``labels`` (n,).
         """
-        cfg, head = self.test_cfg, self.bbox_head
-        windows = sliding_windows(volume.shape[1:], cfg["window_size"], cfg["overlap"], self.stride)
-        boxes, scores = [volume.new_zeros(0, 6)], [volume.new_zeros(0)]
-        batch_size = batch_size or cfg["window_batch"]
-        for first in range(0, len(windows), batch_size):
-            chunk = windows[first : first + batch_size]
-            patches = torch.stack([volume[(slice(None), *window.place)] for window in chunk])
-            logits, offsets = self._forward(patches)
-            for index, window in enumerate(chunk):
-                found, score = head.candidates(
-                    [m[index] for m in logits],
-                    [m[index] for m in offsets],
-                    window.core,
-                    cfg["nms_pre"],
-                    cfg["score_thr"],
-                )
-                # Places run (z, y, x), boxes (x, y, z).
-                shift = found.new_tensor([axis.start for axis in window.place[::-1]] * 2)
-                boxes.append(found + shift)
-                scores.append(score)
-        box, score = torch.cat(boxes), torch.cat(scores)
-        inside = _centres_within(box, size)
-        box, score = box[inside], score[inside]
-        score, order = score.topk(min(cfg["nms_pre"], len(score)))
-        box = box[order]
-        kept = nms3d(box, score, cfg["iou_thr"])[: cfg["max_per_volume"]]
-        labels = torch.zeros(len(kept), dtype=torch.long, device=box.device)
-        return InstanceData(bboxes=box[kept], scores=score[kept], labels=labels)
+        cfg = self.test_cfg
+        places = sliding_patches(
+            volume.shape[1:], cfg["patch_size"], cfg["patch_overlap"], self.stride
+        )
+        batch_size = batch_size or cfg["patch_batch_size"]
+        results = []
+        for first in range(0, len(places), batch_size):
+            chunk = places[first : first + batch_size]
+            patches = torch.stack([volume[(slice(None), *patch.place)] for patch in chunk])
+            cores = [patch.core for patch in chunk]
+            found = self.bbox_head.predict_by_feat(*self._forward(patches), cores, cfg)
+            for patch, instances in zip(chunk, found):
+                # Slices are in the order (z, y, x), boxes (x, y, z).
+                offset = [axis.start for axis in patch.place[::-1]] * 2
+                instances.bboxes = instances.bboxes + instances.bboxes.new_tensor(offset)
+                results.append(instances)
+        instances = InstanceData.cat(results)
+        instances = instances[_centers_within(instances.bboxes, size)]
+        _, order = instances.scores.topk(min(cfg["nms_pre"], len(instances)))
+        instances = instances[order]
+        kept = nms3d(instances.bboxes, instances.scores, cfg["nms"]["iou_threshold"])
+        return instances[kept[: cfg["max_per_img"]]]
 
 
-def _centres_within(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    centres = (boxes[:, :3] + boxes[:, 3:]) / 2
-    return ((centres >= 0) & (centres <= centres.new_tensor(size[::-1]))).all(dim=1)
+def _centers_within(boxes: Tensor, size: Sequence[int]) -> Tensor:
+    centers = (boxes[:, :3] + boxes[:, 3:]) / 2
+    return ((centers >= 0) & (centers <= centers.new_tensor(size[::-1]))).all(dim=1)

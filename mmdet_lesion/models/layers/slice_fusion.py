@@ -1,4 +1,4 @@
-"""3D context by a 1x1 convolution over the maps of neighbouring images."""
+"""3D context by a 1x1 convolution over the maps of neighboring images."""
 
 import torch
 from mmengine.model import BaseModule
@@ -6,16 +6,16 @@ from torch import Tensor, nn
 
 
 class SliceFusion(BaseModule):
-    """Fuse the maps of a window's images into the centre image's map.
+    """Fuse the maps of the images of a slice stack into the map of its center image.
 
-    The images of one window lie side by side in the batch (batch index ``window * num_groups +
-    group``), so that putting their channels in one row is a view and no copy. The convolution
-    starts as a pass-through of the centre, which leaves pretrained features as they are; the
-    neighbours' weights start at zero and grow by their gradient.
+    The images of a stack are consecutive in the batch (index ``stack * num_groups + group``), so
+    that concatenating their channels is a view. The convolution is initialized as the identity of
+    the center image, which preserves pretrained features; the weights of its neighbors are
+    initialized with zero.
 
     Args:
-        channels: channels of one image's map, and of the result.
-        num_groups: images in a window; odd, so that one is the centre.
+        channels: Channels of the map of one image, and of the result.
+        num_groups: Images of a stack; odd, so that one is the center.
 
     Source: 3DCE (Yan et al., 2018) fuses neighbouring images' maps; MULAN (Yan et al., 2019)
     does it by a 1x1 convolution in the middle of the network.
@@ -25,33 +25,33 @@ class SliceFusion(BaseModule):
         super().__init__()
         self.channels = channels
         self.num_groups = num_groups
-        # No bias: what comes before or after has one.
+        # Without a bias, since the adjacent layers have one.
         self.conv = nn.Conv2d(num_groups * channels, channels, 1, bias=False)
-        self.reset_to_centre()
+        self.reset_to_center()
 
     @property
-    def centre(self) -> int:
-        """Index of the centre image in its window."""
+    def center(self) -> int:
+        """Index of the center image in its stack."""
         return self.num_groups // 2
 
     def init_weights(self) -> None:
-        """Keep the pass-through, whatever initialiser the surrounding module applies."""
-        self.reset_to_centre()
+        """Keep the identity, whatever initialization the surrounding module applies."""
+        self.reset_to_center()
 
     @torch.no_grad()
-    def reset_to_centre(self) -> None:
-        """Let the convolution return the centre image's map unchanged."""
+    def reset_to_center(self) -> None:
+        """Set the weights so that the map of the center image is returned unchanged."""
         weight = self.conv.weight.view(self.channels, self.num_groups, self.channels)
         weight.zero_()
-        nn.init.eye_(weight[:, self.centre])
+        nn.init.eye_(weight[:, self.center])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fuse.
+        """Fuse the maps.
 
         Args:
-            x: (N * num_groups, channels, H, W), a window's images next to each other.
+            x: Maps (N * num_groups, channels, H, W); the images of a stack are consecutive.
 
         Returns:
-            (N, channels, H, W) maps of the centre images.
+            Maps of the center images (N, channels, H, W).
         """
         return self.conv(x.reshape(-1, self.num_groups * self.channels, *x.shape[-2:]))

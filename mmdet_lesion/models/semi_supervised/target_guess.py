@@ -74,13 +74,13 @@ def guess_targets(
         for symmetry in symmetries:
             inverse = symmetry.inverse
             feats = model.extract_feat(symmetry.apply(patches))
-            logits = [inverse.apply(level) for level in head.predict_logits(feats)]
+            logits = [inverse.apply(level) for level in head.forward_cls(feats)]
             scores = head.flatten(logits).squeeze(-1).sigmoid()
             total = total + scores
             row, column = _confident_anchors(scores, object_score_thr, max_candidates)
             # The regression branch only runs if there is a confident anchor.
             if len(row):
-                offsets = [inverse.apply(level) for level in head.predict_offsets(feats)]
+                offsets = [inverse.apply(level) for level in head.forward_bbox(feats)]
                 deltas = head.flatten(offsets)[row, column]
                 # Offsets refer to the transformed patch: decode there, then transform back.
                 transformed = head.bbox_coder.decode(

@@ -18,7 +18,7 @@ LAYOUT = dict(growth=4, blocks=(2, 1, 2, 1), stem=8, bottleneck=2, classes=3)
 
 def build(checkpoint, **kwargs):
     init_cfg = dict(type="Pretrained", checkpoint=str(checkpoint), **kwargs.pop("init", {}))
-    model = MODELS.build(dict(type="DenseNet121", init_cfg=init_cfg, **NARROW, **kwargs))
+    model = MODELS.build(dict(type="SliceDenseNet", init_cfg=init_cfg, **NARROW, **kwargs))
     model.init_weights()
     return model.eval()
 
@@ -57,7 +57,7 @@ def test_three_slices_give_what_the_classifier_gives(weights, save, variant):
 def test_full_layout_is_accounted_for_key_by_key():
     weights = to_old_names(make_state_dict())
     renamed, dropped = rename_torchvision_keys(weights)
-    model = MODELS.build(dict(type="DenseNet121", num_slices=3))
+    model = MODELS.build(dict(type="SliceDenseNet", num_slices=3))
     own = {k for k in model.state_dict() if not k.endswith("num_batches_tracked")}
     assert renamed.keys() == own
     assert len(renamed) + len(dropped) == len(weights)
@@ -113,7 +113,7 @@ def test_backbone_of_an_own_checkpoint_keeps_its_fusion(weights, save):
 )
 def test_keys_that_fit_nowhere_are_named_with_the_file(weights, save, damage, complaint):
     damage(weights)
-    with pytest.raises(InputError, match=rf"densenet121.pth .*DenseNet121: keys {complaint}$"):
+    with pytest.raises(InputError, match=rf"densenet121.pth .*SliceDenseNet: keys {complaint}$"):
         build(save(weights), num_slices=3)
 
 

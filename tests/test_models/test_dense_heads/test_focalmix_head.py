@@ -57,8 +57,8 @@ def test_levels_and_prior():
 
 def test_flattened_maps_are_in_the_order_of_the_anchors():
     head = build(strides=(2, 4), sizes=(4, 8))
-    anchors = head.anchors((4, 8, 4))
-    # Maps that hold their location's centre must flatten to the centres of the anchors.
+    anchors = head.get_anchors((4, 8, 4))
+    # Maps that hold their location's center must flatten to the centers of the anchors.
     maps = []
     for stride in (2, 4):
         z, y, x = torch.meshgrid(
@@ -66,45 +66,47 @@ def test_flattened_maps_are_in_the_order_of_the_anchors():
             indexing="ij",
         )
         maps.append(torch.stack((x, y, z))[None])
-    centres = (anchors[:, :3] + anchors[:, 3:]) / 2
-    assert torch.equal(head.flatten(maps)[0], centres)
+    centers = (anchors[:, :3] + anchors[:, 3:]) / 2
+    assert torch.equal(head.flatten(maps)[0], centers)
 
 
 def test_targets_of_a_mixed_batch_by_hand():
-    """Eight cubes of 4 in a patch of 8: one labelled patch, one unlabelled, one without boxes."""
+    """Eight cubes of 4 in a patch of 8: one labeled patch, one unlabeled, one without boxes."""
     head = build()
-    anchors = head.anchors((8, 8, 8))
+    anchors = head.get_anchors((8, 8, 8))
     assert len(anchors) == 8
     # The box covers anchor 0 (x, y, z all low) shifted by 1 in x: IoU 48 / 80 = 0.6 with it, and
-    # 16 / 112 = 0.14 with anchor 1, its neighbour in x: unused.
-    targets = head.assign(anchors, [truth([1, 0, 0, 5, 4, 4]), None, truth()])
+    # 16 / 112 = 0.14 with anchor 1, its neighbor in x: unused.
+    targets = head.get_targets(anchors, [truth([1, 0, 0, 5, 4, 4]), None, truth()])
     assert targets.scores.tolist() == [[1, 0, 0, 0, 0, 0, 0, 0], [0] * 8, [0] * 8]
     assert targets.used[0].tolist() == [True, False, *[True] * 6]
     assert targets.used[1:].all()
     assert targets.positives.tolist() == [[0, 0]]
-    assert targets.boxes.tolist() == [[1, 0, 0, 5, 4, 4]]
+    assert targets.bboxes.tolist() == [[1, 0, 0, 5, 4, 4]]
 
 
 def test_two_boxes_keep_their_own_anchors():
     head = build()
     boxes = [[0.0, 0, 0, 4, 4, 4], [4.5, 4.5, 4.5, 5.5, 5.5, 5.5]]
-    targets = head.assign(head.anchors((8, 8, 8)), [truth(), truth(*boxes)])
+    targets = head.get_targets(head.get_anchors((8, 8, 8)), [truth(), truth(*boxes)])
     # The second box, of one voxel, lies in the last anchor: IoU 1 / 64, but its best.
     assert targets.positives.tolist() == [[1, 0], [1, 7]]
-    assert targets.boxes.tolist() == boxes
+    assert targets.bboxes.tolist() == boxes
 
 
-def test_no_labelled_patch_has_no_positives():
+def test_no_labeled_patch_has_no_positives():
     head = build()
-    targets = head.assign(head.anchors((8, 8, 8)), [None, None])
+    targets = head.get_targets(head.get_anchors((8, 8, 8)), [None, None])
     assert targets.positives.shape == (0, 2)
-    assert targets.boxes.shape == (0, 6)
+    assert targets.bboxes.shape == (0, 6)
 
 
 def test_loss_by_hand():
     head, x = build(), feats(3)
-    anchors = head.anchors((8, 8, 8))
-    targets = head.assign(anchors, [truth([1, 0, 0, 5, 4, 4]), truth([0, 0, 0, 4, 4, 4]), None])
+    anchors = head.get_anchors((8, 8, 8))
+    targets = head.get_targets(
+        anchors, [truth([1, 0, 0, 5, 4, 4]), truth([0, 0, 0, 4, 4, 4]), None]
+    )
     targets.scores[2] = 0.3
     labeled = torch.tensor([True, True, False])
     losses = head.loss(x, anchors, targets, labeled)
@@ -119,10 +121,10 @@ def test_loss_by_hand():
     torch.testing.assert_close(losses["loss_bbox"], smooth.sum() / 2)
 
 
-def test_without_unlabelled_patches_and_positives():
+def test_without_unlabeled_patches_and_positives():
     head, x = build(), feats(1)
-    anchors = head.anchors((8, 8, 8))
-    losses = head.loss(x, anchors, head.assign(anchors, [truth()]), torch.tensor([True]))
+    anchors = head.get_anchors((8, 8, 8))
+    losses = head.loss(x, anchors, head.get_targets(anchors, [truth()]), torch.tensor([True]))
     assert losses.keys() == {"loss_cls", "loss_bbox"}
     assert losses["loss_bbox"] == 0
     sum(losses.values()).backward()
@@ -130,22 +132,28 @@ def test_without_unlabelled_patches_and_positives():
     assert all(parameter.grad is not None for parameter in head.parameters())
 
 
-def test_candidates_are_the_best_of_the_core():
+def test_predictions_are_the_best_boxes_of_the_core():
     head = build(strides=(4, 8), sizes=(4, 8))
-    logits = [torch.full((1, 2, 2, 4), -5.0), torch.full((1, 1, 1, 2), -5.0)]
-    offsets = [torch.zeros(6, 2, 2, 4), torch.zeros(6, 1, 1, 2)]
-    logits[0][0, 0, 1, 0] = 3.0  # left half
-    logits[0][0, 1, 0, 3] = 2.0
-    logits[1][0, 0, 0, 1] = 1.0
-    offsets[0][0, 1, 0, 3] = 0.5
-    core = (slice(0, 8), slice(0, 8), slice(8, 16))
-    boxes, scores = head.candidates(logits, offsets, core, num=5, score_thr=0.5)
-    torch.testing.assert_close(scores, torch.tensor([2.0, 1.0]).sigmoid())
+    logits = [torch.full((1, 1, 2, 2, 4), -5.0), torch.full((1, 1, 1, 1, 2), -5.0)]
+    offsets = [torch.zeros(1, 6, 2, 2, 4), torch.zeros(1, 6, 1, 1, 2)]
+    logits[0][0, 0, 0, 1, 0] = 3.0  # left half
+    logits[0][0, 0, 1, 0, 3] = 2.0
+    logits[1][0, 0, 0, 0, 1] = 1.0
+    offsets[0][0, 0, 1, 0, 3] = 0.5
+
+    def predict(core, nms_pre=5, score_thr=0.5):
+        cfg = dict(nms_pre=nms_pre, score_thr=score_thr)
+        (instances,) = head.predict_by_feat(logits, offsets, [core], cfg)
+        return instances
+
+    right = (slice(0, 8), slice(0, 8), slice(8, 16))
+    instances = predict(right)
+    torch.testing.assert_close(instances.scores, torch.tensor([2.0, 1.0]).sigmoid())
     # Location (z 1, y 0, x 3) of stride 4, shifted by half its edge in x; then the coarse one.
-    assert boxes.tolist() == [[14, 0, 4, 18, 4, 8], [8, 0, 0, 16, 8, 8]]
+    assert instances.bboxes.tolist() == [[14, 0, 4, 18, 4, 8], [8, 0, 0, 16, 8, 8]]
+    assert instances.labels.tolist() == [0, 0]
     whole = (slice(0, 8), slice(0, 8), slice(0, 16))
-    boxes, _ = head.candidates(logits, offsets, whole, num=1, score_thr=0.5)
-    assert boxes.tolist() == [[0, 4, 0, 4, 8, 4]]
-    boxes, scores = head.candidates(logits, offsets, core, num=5, score_thr=0.99)
-    assert boxes.shape == (0, 6)
-    assert scores.shape == (0,)
+    assert predict(whole, nms_pre=1).bboxes.tolist() == [[0, 4, 0, 4, 8, 4]]
+    instances = predict(right, score_thr=0.99)
+    assert instances.bboxes.shape == (0, 6)
+    assert instances.scores.shape == (0,)

@@ -1,4 +1,4 @@
-"""FocalMix: losses of mixed batches, guessed targets, and prediction in windows."""
+"""FocalMix: losses of mixed batches, guessed targets, and prediction in patches."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def tiny_config(**kwargs):
     cfg.neck.update(in_channels=(4, 6), out_channels=4)
     cfg.bbox_head.update(in_channels=4, feat_channels=4)
     cfg.bbox_head.anchor_generator.update(strides=(2, 4), sizes=(4, 8))
-    cfg.test_cfg.update(window_size=32, overlap=16, score_thr=0.0, nms_pre=200)
+    cfg.test_cfg.update(patch_size=32, patch_overlap=16, score_thr=0.0, nms_pre=200)
     cfg.update(kwargs)
     return cfg
 
@@ -86,29 +86,29 @@ def test_losses_and_counts_of_a_mixed_batch(pipeline):
     assert torch.isfinite(total)
     total.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-    # Nodule of 5 voxels: its anchors are counted per labelled patch, of which there are two.
-    anchors = model.bbox_head.anchors((16, 16, 16))
-    positives = model.bbox_head.assign(anchors, [sample(BOX).gt_instances]).scores.sum()
+    # Nodule of 5 voxels: its anchors are counted per labeled patch, of which there are two.
+    anchors = model.bbox_head.get_anchors((16, 16, 16))
+    positives = model.bbox_head.get_targets(anchors, [sample(BOX).gt_instances]).scores.sum()
     assert positives > 0
     assert losses["num_pos"] == positives / 2
 
 
-def test_without_unlabelled_patches_it_is_a_plain_detector():
+def test_without_unlabeled_patches_it_is_a_plain_detector():
     model = build().train()
     data = batch((True, True))
     losses = losses_of(model, data)
     assert losses.keys() == {"loss_cls", "loss_bbox", "num_pos"}
     head = model.bbox_head
     inputs = torch.stack(data["inputs"])
-    anchors = head.anchors((16, 16, 16))
-    targets = head.assign(anchors, [one.gt_instances for one in data["data_samples"]])
+    anchors = head.get_anchors((16, 16, 16))
+    targets = head.get_targets(anchors, [one.gt_instances for one in data["data_samples"]])
     feats = model.neck(model.backbone(inputs))
     expected = head.loss(feats, anchors, targets, torch.tensor([True, True]))
     torch.testing.assert_close(losses["loss_cls"], expected["loss_cls"])
     torch.testing.assert_close(losses["loss_bbox"], expected["loss_bbox"])
 
 
-def test_samples_that_do_not_say_are_labelled():
+def test_samples_that_do_not_say_are_labeled():
     model = build().train()
     data = batch((True, True))
     expected = losses_of(model, data)
@@ -123,7 +123,7 @@ def test_mixup_serves_supervised_training_too():
     assert losses["loss_cls"] != losses_of(build().train(), batch((True,) * 4))["loss_cls"]
 
 
-def test_the_boxes_of_unlabelled_patches_are_not_looked_at():
+def test_the_boxes_of_unlabeled_patches_are_not_looked_at():
     data = batch()
     expected = losses_of(build().train(), data)
     data["data_samples"][2].gt_instances = sample(BOX).gt_instances
@@ -139,7 +139,7 @@ def norms_of(model):
 def test_guessing_leaves_the_statistics_of_batch_norm_alone(guess_mode):
     model = build(guess_mode=guess_mode).train()
     before = [{k: v.clone() for k, v in norm.state_dict().items()} for norm in norms_of(model)]
-    model.guess_targets(torch.rand(2, 1, 16, 16, 16), model.bbox_head.anchors((16, 16, 16)))
+    model.guess_targets(torch.rand(2, 1, 16, 16, 16), model.bbox_head.get_anchors((16, 16, 16)))
     for norm, state in zip(norms_of(model), before):
         for name, value in norm.state_dict().items():
             assert torch.equal(value, state[name]), name
@@ -151,7 +151,7 @@ def test_targets_are_guessed_with_the_statistics_of_the_patches():
     patches = torch.rand(2, 1, 16, 16, 16)
     identity = CUBE_SYMMETRIES[:1]
     model = build().train()
-    anchors = model.bbox_head.anchors((16, 16, 16))
+    anchors = model.bbox_head.get_anchors((16, 16, 16))
     guessed = model.guess_targets(patches, anchors, identity).scores
     with torch.no_grad():
         trained = model.bbox_head.flatten(model.train()(patches)[0]).squeeze(-1).sigmoid()
@@ -170,7 +170,7 @@ def test_norms_that_are_frozen_stay_so_while_guessing():
     model = build().train()
     for norm in norms_of(model):
         norm.eval()
-    patches, anchors = torch.rand(1, 1, 16, 16, 16), model.bbox_head.anchors((16, 16, 16))
+    patches, anchors = torch.rand(1, 1, 16, 16, 16), model.bbox_head.get_anchors((16, 16, 16))
     frozen = model.guess_targets(patches, anchors, CUBE_SYMMETRIES[:1]).scores
     expected = model.eval().guess_targets(patches, anchors, CUBE_SYMMETRIES[:1]).scores
     torch.testing.assert_close(frozen, expected)
@@ -193,7 +193,7 @@ def guessed_shares(steps, **changes):
             if len(one.gt_instances):
                 patch[:, 4:9, 4:9, 4:9] += 0.8
         log = model.train().train_step(data, wrapper)
-        shares.append(float(log["guessed_pos"]) / len(model.bbox_head.anchors((32, 32, 32))))
+        shares.append(float(log["guessed_pos"]) / len(model.bbox_head.get_anchors((32, 32, 32))))
     return shares
 
 
@@ -213,14 +213,16 @@ def test_the_averaged_model_guesses_where_the_config_says_so(tmp_path):
     model.set_teacher(teacher)
     assert model.state_dict().keys() == teacher.state_dict().keys()
     nn.init.constant_(teacher.bbox_head.objectness.bias, 20.0)
-    guess = model.guess_targets(torch.rand(1, 1, 16, 16, 16), model.bbox_head.anchors((16, 16, 16)))
+    guess = model.guess_targets(
+        torch.rand(1, 1, 16, 16, 16), model.bbox_head.get_anchors((16, 16, 16))
+    )
     assert guess.scores.min() > 0.99
 
 
 def test_candidates_and_objects_are_bounded():
     patches = torch.rand(2, 1, 32, 32, 32)
     model = build(object_score_thr=0.0, max_objects=5)
-    anchors = model.bbox_head.anchors((32, 32, 32))
+    anchors = model.bbox_head.get_anchors((32, 32, 32))
     assert [len(one) for one in model.guess_targets(patches, anchors).objects] == [5, 5]
     best = model.guess_targets(patches, anchors, CUBE_SYMMETRIES[:1]).objects
     # The objects are the best ones, so a tenth of the candidates gives the same.
@@ -234,7 +236,7 @@ def test_candidates_and_objects_are_bounded():
 
 def test_guessed_scores_are_mapped_back_exactly():
     model = build()
-    anchors = model.bbox_head.anchors((16, 16, 16))
+    anchors = model.bbox_head.get_anchors((16, 16, 16))
     x = torch.rand(2, 1, 16, 16, 16)
     with torch.no_grad():
         plain = model.bbox_head.flatten(model(x)[0]).squeeze(-1).sigmoid()
@@ -242,18 +244,18 @@ def test_guessed_scores_are_mapped_back_exactly():
     for symmetry in CUBE_SYMMETRIES[1::6]:
         # The model meets x itself where it is given what the inverse makes of it.
         moved = model.guess_targets(symmetry.inverse.apply(x), anchors, [symmetry]).scores
-        centres = (anchors[:, :3] + anchors[:, 3:]) / 2
-        target = symmetry.inverse.apply_points(centres, (16, 16, 16))
+        centers = (anchors[:, :3] + anchors[:, 3:]) / 2
+        target = symmetry.inverse.apply_points(centers, (16, 16, 16))
         size = (anchors[:, 3] - anchors[:, 0])[:, None]
-        # Find each anchor's image by its centre and size.
-        keys = {tuple(key): i for i, key in enumerate(torch.cat((centres, size), 1).tolist())}
+        # Find each anchor's image by its center and size.
+        keys = {tuple(key): i for i, key in enumerate(torch.cat((centers, size), 1).tolist())}
         index = [keys[tuple(key)] for key in torch.cat((target, size), 1).tolist()]
         torch.testing.assert_close(moved[:, index], plain)
 
 
 def test_the_average_over_all_symmetries_of_a_symmetric_patch_is_symmetric():
     model = build()
-    anchors = model.bbox_head.anchors((16, 16, 16))
+    anchors = model.bbox_head.get_anchors((16, 16, 16))
     torch.manual_seed(2)
     x = torch.rand(1, 1, 16, 16, 16)
     x = torch.stack([symmetry.apply(x) for symmetry in CUBE_SYMMETRIES]).mean(dim=0)
@@ -269,7 +271,7 @@ def test_the_average_over_all_symmetries_of_a_symmetric_patch_is_symmetric():
 
 def test_confident_boxes_come_back_in_the_patch():
     model = build(object_score_thr=0.5, max_objects=1000)
-    anchors = model.bbox_head.anchors((16, 16, 16))
+    anchors = model.bbox_head.get_anchors((16, 16, 16))
     x = torch.rand(2, 1, 16, 16, 16)
     plain = model.guess_targets(x, anchors, CUBE_SYMMETRIES[:1])
     with torch.no_grad():
@@ -277,7 +279,7 @@ def test_confident_boxes_come_back_in_the_patch():
     boxes = model.bbox_head.bbox_coder.decode(anchors, offsets[1])
     scores = logits[1, :, 0].sigmoid()
     sure = scores >= 0.5
-    kept = nms3d(boxes[sure], scores[sure], model.test_cfg["iou_thr"])
+    kept = nms3d(boxes[sure], scores[sure], model.test_cfg["nms"]["iou_threshold"])
     assert len(kept) > 1
     torch.testing.assert_close(plain.objects[1], boxes[sure][kept])
     # The same boxes, moved, where the model meets the same patch through a symmetry.
@@ -289,7 +291,7 @@ def test_confident_boxes_come_back_in_the_patch():
 
 def test_a_box_is_confident_by_the_average():
     model = build(object_score_thr=0.5)
-    anchors = model.bbox_head.anchors((16, 16, 16))
+    anchors = model.bbox_head.get_anchors((16, 16, 16))
     guess = model.guess_targets(torch.rand(1, 1, 16, 16, 16), anchors, CUBE_SYMMETRIES[::12])
     model.object_score_thr = float(guess.scores.max()) + 1e-6
     again = model.guess_targets(torch.rand(1, 1, 16, 16, 16), anchors, CUBE_SYMMETRIES[::12])
@@ -298,32 +300,31 @@ def test_a_box_is_confident_by_the_average():
 
 
 def predict(model, volume, shape=None, **test_cfg):
-    model.test_cfg = model._checked({**model.test_cfg, **test_cfg})
+    model.test_cfg = model._check_test_cfg({**model.test_cfg, **test_cfg})
     data = dict(inputs=[volume], data_samples=[sample(shape=shape or tuple(volume.shape[1:]))])
     with torch.no_grad():
         return model.test_step(data)[0].pred_instances
 
 
-def test_sliding_windows_equal_the_whole_volume():
+def test_overlapping_patches_equal_the_whole_volume():
     model = build()
     torch.manual_seed(3)
     volume = torch.rand(1, 72, 20, 88)
     # Statistics that are not those of the start, so that padding is not the same as zeros.
     for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm3d)):
         nn.init.uniform_(norm.running_mean, -0.5, 0.5)
-    whole = predict(model, volume, window_size=96, overlap=56)
+    whole = predict(model, volume, patch_size=96, patch_overlap=56)
     assert len(whole) > 20
-    for window, overlap, window_batch in ((64, 56, 1), ((68, 20, 72), (56, 16, 60), 3)):
-        windows = predict(
-            model, volume, window_size=window, overlap=overlap, window_batch=window_batch
-        )
-        torch.testing.assert_close(windows.scores, whole.scores)
+    for patch_size, overlap, batch_size in ((64, 56, 1), ((68, 20, 72), (56, 16, 60), 3)):
+        settings = dict(patch_size=patch_size, patch_overlap=overlap, patch_batch_size=batch_size)
+        patches = predict(model, volume, **settings)
+        torch.testing.assert_close(patches.scores, whole.scores)
         # Boxes of almost the same score may change places.
-        distance, twin = torch.cdist(whole.bboxes, windows.bboxes, p=torch.inf).min(dim=1)
+        distance, twin = torch.cdist(whole.bboxes, patches.bboxes, p=torch.inf).min(dim=1)
         assert distance.max() < 1e-3
         assert len(twin.unique()) == len(whole)
-    # Without overlap the borders of the windows show.
-    apart = predict(model, volume, window_size=20, overlap=0)
+    # Without overlap the borders of the patches show.
+    apart = predict(model, volume, patch_size=20, patch_overlap=0)
     assert len(apart) != len(whole) or not torch.allclose(apart.scores, whole.scores)
 
 
@@ -343,15 +344,15 @@ def test_a_volume_in_a_batch_is_as_alone():
 def test_predictions_are_sorted_bounded_and_within_the_volume():
     model = build()
     volume = torch.rand(1, 30, 20, 41)
-    result = predict(model, volume, max_per_volume=9, score_thr=0.1, iou_thr=0.2)
+    result = predict(model, volume, max_per_img=9, score_thr=0.1)
     assert len(result) == 9
     assert result.bboxes.shape == (9, 6)
     assert result.labels.tolist() == [0] * 9
     assert (result.scores.diff() <= 0).all()
     assert result.scores.min() >= 0.1
-    centres = (result.bboxes[:, :3] + result.bboxes[:, 3:]) / 2
-    assert (centres >= 0).all()
-    assert (centres <= torch.tensor([41, 20, 30])).all()
+    centers = (result.bboxes[:, :3] + result.bboxes[:, 3:]) / 2
+    assert (centers >= 0).all()
+    assert (centers <= torch.tensor([41, 20, 30])).all()
     nothing = predict(model, volume, score_thr=1.0)
     assert nothing.bboxes.shape == (0, 6)
     assert nothing.labels.dtype == torch.long
@@ -381,12 +382,14 @@ def test_bad_arguments(kwargs, message):
 @pytest.mark.parametrize(
     ("test_cfg", "message"),
     [
-        (dict(window_size=30), "window is .* multiples of 4"),
-        (dict(overlap=32), "less than the window"),
-        (dict(window_batch=0), "window_batch=0"),
+        (dict(patch_size=30), "patch_size is .* multiples of 4"),
+        (dict(patch_overlap=32), "patch_overlap < patch_size"),
+        (dict(patch_batch_size=0), "patch_batch_size=0"),
+        (dict(nms=dict(type="nms", iou_threshold=0.1)), "expected dict.type='nms3d'"),
+        (dict(max_per_volume=9), "test_cfg has the keys .*max_per_volume.*, expected patch_size"),
     ],
 )
-def test_bad_windows_are_told_when_the_model_is_built(test_cfg, message):
+def test_invalid_test_cfg(test_cfg, message):
     cfg = tiny_config()
     cfg.test_cfg.update(test_cfg)
     with pytest.raises(InputError, match=message):
@@ -444,9 +447,9 @@ def test_mixed_precision_changes_little():
 def test_guesses_are_the_same_on_every_device(device):
     model = build(object_score_thr=0.5)
     x, symmetries = torch.rand(2, 1, 16, 16, 16), CUBE_SYMMETRIES[::12]
-    expected = model.guess_targets(x, model.bbox_head.anchors((16, 16, 16)), symmetries)
+    expected = model.guess_targets(x, model.bbox_head.get_anchors((16, 16, 16)), symmetries)
     model.to(device)
-    anchors = model.bbox_head.anchors((16, 16, 16), device)
+    anchors = model.bbox_head.get_anchors((16, 16, 16), device)
     found = model.guess_targets(x.to(device), anchors, symmetries)
     assert found.scores.device.type == device
     torch.testing.assert_close(found.scores.cpu(), expected.scores, rtol=1e-4, atol=1e-5)

@@ -5,14 +5,14 @@ from collections import Counter
 import pytest
 import torch
 
-from mmdet_lesion.models import DenseNet121, TopDownPathway
+from mmdet_lesion.models import SliceDenseNet, TopDownPathway
 from mmdet_lesion.models.detectors.shared_images import SharedImages
 
 
 @pytest.fixture(params=[9, 15], ids=["three images", "five images"])
 def network(request):
     torch.manual_seed(0)
-    backbone = DenseNet121(
+    backbone = SliceDenseNet(
         num_slices=request.param, growth_rate=4, block_config=(1, 2, 1), num_init_features=8
     )
     neck = TopDownPathway(backbone.out_channels, 6, num_groups=backbone.num_groups)

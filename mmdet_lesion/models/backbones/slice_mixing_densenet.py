@@ -1,12 +1,15 @@
-"""Truncated DenseNet-121 whose 2D convolutions act on mixtures of CT slices."""
+"""Truncated DenseNet that mixes neighboring CT slices in every layer."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import partial
-from typing import Optional, Sequence, Union
 
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from ...errors import InputError
 from ..layers import A3DConv, AlignShiftConv, DepthReduction
 from .truncated_densenet import Transition, TruncatedDenseNet
 
@@ -14,34 +17,38 @@ CONVOLUTIONS = {"a3d": A3DConv, "align_shift": AlignShiftConv}
 
 
 @MODELS.register_module()
-class DenseNet3D(TruncatedDenseNet):
-    """Stem and dense blocks 1-3 of DenseNet-121 on each slice, with slices mixed in every layer.
+class SliceMixingDenseNet(TruncatedDenseNet):
+    """Stem and dense blocks 1 to 3 of a DenseNet on each slice, with slices mixed in every layer.
 
-    The kernels are 1xkxk, pools and strides 1x2x2, so depth stays as it is. In front of both
-    convolutions of each dense layer the slices are mixed (not in the stem and the transitions).
-    The map of each block, taken as in :class:`DenseNet121` after the transition's norm and ReLU,
-    loses its depth by a (D x 1 x 1) convolution; what follows is a 2D detector on the key slice.
+    The kernels are 1xkxk and the strides 1x2x2, so the depth does not change. The slices are mixed
+    in front of both convolutions of each dense layer, but not in the stem and the transitions. A
+    (D x 1 x 1) convolution reduces the map of each block, taken as in :class:`SliceDenseNet`, to
+    one slice; a 2D detector on the key slice follows. The default sizes are DenseNet-121's.
 
     ``init_cfg=dict(type='Pretrained', checkpoint=PATH_OR_URL)`` loads torchvision's ``densenet121``
-    files into the 2D kernels, the stem taking the weights of the middle channel, G. A key that
-    fits nowhere is an error.
+    files into the 2D kernels; the stem takes the weights of the middle channel (green). Unexpected
+    and missing keys are errors.
 
     Args:
         conv: ``'a3d'`` (:class:`A3DConv`) or ``'align_shift'`` (:class:`AlignShiftConv`).
-        num_slices: slices in a window, odd.
-        growth_rate: channels that a dense layer adds.
-        block_config: dense layers of the three blocks.
-        num_init_features: channels of the stem.
-        bn_size: a layer's bottleneck has ``bn_size * growth_rate`` channels.
-        norm_cfg: norm layers, as in mmdet; statistics are taken over all slices.
-        norm_eval: keep batch norms in eval mode in training (running statistics stay).
-        frozen_stages: -1 nothing, 0 the stem, k the stem and the first k blocks with their
-            transitions. The depth reductions are never frozen.
-        with_cp: recompute each dense layer in the backward pass instead of keeping its
-            activations. Results and running statistics are the same.
-        init_cfg: as in mmengine; He initialisation of the convolutions without it.
+        num_slices: Slices of a stack, odd.
+        growth_rate: Channels that a dense layer adds.
+        block_config: Number of dense layers of the three blocks.
+        num_init_features: Channels of the stem.
+        bn_size: The bottleneck of a dense layer has ``bn_size * growth_rate`` channels.
+        norm_cfg: Config of the norm layers; batch statistics cover all slices.
+        norm_eval: Whether batch norms stay in evaluation mode during training, so that their
+            running statistics do not change.
+        frozen_stages: Stages without training: -1 none, 0 the stem, k the stem and the first k
+            blocks with their transitions. The depth reductions are never frozen.
+        with_cp: Whether to recompute each dense layer in the backward pass to save memory.
+            Results and running statistics are the same.
+        init_cfg: Initialization config; by default Kaiming for all convolutions.
 
-    Sources: A3D and AlignShift (Yang et al., 2021 and 2020).
+    Raises:
+        InputError: ``conv``, ``num_slices``, ``block_config`` or ``frozen_stages`` is invalid.
+
+    Source: A3D and AlignShift (Yang et al., 2021 and 2020).
     """
 
     own_names = ("mixing", "reduction1", "reduction2", "reduction3")
@@ -55,16 +62,18 @@ class DenseNet3D(TruncatedDenseNet):
         block_config: Sequence[int] = (6, 12, 24),
         num_init_features: int = 64,
         bn_size: int = 4,
-        norm_cfg: Optional[dict] = None,
+        norm_cfg: dict | None = None,
         norm_eval: bool = False,
         frozen_stages: int = -1,
         with_cp: bool = False,
-        init_cfg: Union[dict, list[dict], None] = None,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
         if conv not in CONVOLUTIONS:
-            raise ValueError(f"DenseNet3D: conv={conv!r}, expected 'a3d' or 'align_shift'")
+            raise InputError(f"SliceMixingDenseNet: conv={conv!r}, expected 'a3d' or 'align_shift'")
         if num_slices < 1 or num_slices % 2 == 0:
-            raise ValueError(f"DenseNet3D: num_slices={num_slices}, expected an odd number")
+            raise InputError(
+                f"SliceMixingDenseNet: num_slices={num_slices}, expected an odd number"
+            )
         super().__init__(
             1,
             growth_rate,
@@ -89,25 +98,24 @@ class DenseNet3D(TruncatedDenseNet):
             return value[:, 1:2]
         return value
 
-    def forward(
-        self, x: Tensor, thickness: Optional[Tensor] = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the maps of windows of slices.
+    def forward(self, x: Tensor, thickness: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the feature maps of slice stacks.
 
         Args:
-            x: (N, num_slices, H, W) normalised windows.
-            thickness: (N,) mm between the slices of each window; ``'align_shift'`` needs it.
+            x: Normalized slice stacks (N, num_slices, H, W).
+            thickness: Distance of the slices of each stack in mm, shape (N,); required by
+                ``conv='align_shift'``.
 
         Returns:
             Maps of strides 4, 8 and 16, each (N, C, h, w).
         """
         if x.dim() != 4 or x.shape[1] != self.num_slices:
             raise ValueError(
-                f"DenseNet3D: input of shape {tuple(x.shape)}, expected (N, {self.num_slices}, "
-                "H, W)"
+                f"SliceMixingDenseNet: input of shape {tuple(x.shape)}, expected "
+                f"(N, {self.num_slices}, H, W)"
             )
         slices = self.stem(x.reshape(-1, 1, *x.shape[-2:])).unflatten(0, (-1, self.num_slices))
-        # The slices of a window under each other: (N, C, D * h, w).
+        # Stack the slices below each other: (N, C, D * h, w).
         x = slices.transpose(1, 2).flatten(2, 3)
         context = (thickness,) if self.uses_thickness else ()
         maps = []
@@ -120,7 +128,7 @@ class DenseNet3D(TruncatedDenseNet):
         return tuple(maps)
 
     def _halve(self, x: Tensor, transition: Transition) -> Tensor:
-        """Convolve and pool as the transition does's convolution and pooling, slice by slice."""
+        """Pool and convolve as the transition does, slice by slice."""
         slices = x.unflatten(2, (self.num_slices, -1))
         pooled = F.avg_pool2d(slices.flatten(1, 2), 2).unflatten(1, slices.shape[1:3])
         return transition.conv(pooled.flatten(2, 3))

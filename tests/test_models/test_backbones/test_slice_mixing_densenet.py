@@ -1,4 +1,4 @@
-"""DenseNet3D: shapes, what reaches what, ImageNet's weights, checkpointing."""
+"""SliceMixingDenseNet: shapes, what reaches what, ImageNet's weights, checkpointing."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ INF = float("inf")
 
 
 def build(**kwargs):
-    return MODELS.build(dict(type="DenseNet3D", **{**NARROW, **kwargs}))
+    return MODELS.build(dict(type="SliceMixingDenseNet", **{**NARROW, **kwargs}))
 
 
 def without_mixing(model):
@@ -30,8 +30,8 @@ def without_mixing(model):
 
 @pytest.mark.parametrize("conv, own", [("a3d", 49), ("align_shift", 0)])
 def test_parameter_count_is_the_2d_networks_and_what_depth_adds(conv, own):
-    flat = MODELS.build(dict(type="DenseNet121", num_slices=3))
-    model = MODELS.build(dict(type="DenseNet3D", conv=conv))
+    flat = MODELS.build(dict(type="SliceDenseNet", num_slices=3))
+    model = MODELS.build(dict(type="SliceMixingDenseNet", conv=conv))
     widths = [64 + 32 * i for i in range(6)]
     widths += [128 + 32 * i for i in range(12)] + [256 + 32 * i for i in range(24)]
     mixing = own * sum(width + 128 for width in widths)
@@ -64,7 +64,7 @@ def test_slices_mix_in_the_dense_layers_alone():
 
 @pytest.mark.parametrize("size", [(32, 32), (40, 56)])
 def test_without_mixing_the_middle_slice_goes_through_the_2d_network(size):
-    flat = MODELS.build(dict(type="DenseNet121", num_slices=1, fusion="early", **NARROW)).eval()
+    flat = MODELS.build(dict(type="SliceDenseNet", num_slices=1, fusion="early", **NARROW)).eval()
     model = without_mixing(build()).eval()
     model.load_state_dict(flat.state_dict(), strict=False)
     x = torch.randn(2, 7, *size)
@@ -156,7 +156,7 @@ def test_pooling_keeps_slices_apart_where_heights_are_odd():
     "settings, found", [(dict(conv="tsm"), "conv='tsm'"), (dict(num_slices=4), "num_slices=4")]
 )
 def test_wrong_settings_are_named(settings, found):
-    with pytest.raises(ValueError, match=f"DenseNet3D: {found}"):
+    with pytest.raises(InputError, match=f"SliceMixingDenseNet: {found}"):
         build(**settings)
 
 

@@ -1,4 +1,4 @@
-"""DenseNet121: shapes, fusion, modes, checkpointing."""
+"""SliceDenseNet: shapes, fusion, modes, checkpointing."""
 
 import pytest
 import torch
@@ -8,11 +8,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 def build(**kwargs):
     settings = dict(growth_rate=4, block_config=(2, 2, 1), num_init_features=8, bn_size=2)
-    return MODELS.build(dict(type="DenseNet121", **{**settings, **kwargs}))
+    return MODELS.build(dict(type="SliceDenseNet", **{**settings, **kwargs}))
 
 
 def test_parameter_count_is_that_of_densenet121_less_its_end():
-    model = MODELS.build(dict(type="DenseNet121", num_slices=3))
+    model = MODELS.build(dict(type="SliceDenseNet", num_slices=3))
     block4 = sum(
         2 * c + 128 * c + 2 * 128 + 32 * 128 * 9 for c in (512 + 32 * i for i in range(16))
     )
@@ -20,7 +20,7 @@ def test_parameter_count_is_that_of_densenet121_less_its_end():
     expected = 6_953_856 - block4 - 2 * 1024 - 1024 * 512
     assert sum(p.numel() for p in model.parameters()) == expected
     assert model.out_channels == [256, 512, 1024]
-    fused = MODELS.build(dict(type="DenseNet121"))
+    fused = MODELS.build(dict(type="SliceDenseNet"))
     assert sum(p.numel() for p in fused.parameters()) == expected + 3 * 256 * 256
 
 

@@ -1,0 +1,153 @@
+"""Truncated DenseNet for stacks of CT slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor
+
+from ...errors import InputError
+from ..layers import SliceFusion
+from .densenet_weights import inflate_stem
+from .truncated_densenet import TruncatedDenseNet
+
+
+@MODELS.register_module()
+class SliceDenseNet(TruncatedDenseNet):
+    """Stem and dense blocks 1 to 3 of a DenseNet for a slice stack; by default DenseNet-121's.
+
+    Block 4 is removed. The feature maps are taken after the norm and ReLU of the transition that
+    follows each block, since the output of a dense block is a pre-activation. The convolution of
+    the third transition, which only fed block 4, is removed too.
+
+    ``fusion='grouped'``: The slice stack is split into ``num_slices / 3`` three-channel images
+    (nine slices: z-4...z-2, z-1...z+1, z+2...z+4) that go through one shared 2D network. After
+    transition 2 a 1x1 convolution over all images computes the map of the center image; the maps
+    of its neighbors do not change. The feature maps keep all images in the batch dimension, at
+    index ``stack * num_groups + group``; the neck fuses them.
+
+    ``fusion='early'``: The slice stack is one image of ``num_slices`` channels, and the weights of
+    a pretrained stem are repeated.
+
+    ``init_cfg=dict(type='Pretrained', checkpoint=PATH_OR_URL)`` loads torchvision's
+    ``densenet121`` files, old and new, with or without ``features.``; with ``prefix`` it loads the
+    backbone of one of our checkpoints. Unexpected and missing keys are errors.
+
+    Args:
+        num_slices: Slices of a stack; with ``fusion='grouped'`` an odd multiple of 3, otherwise at
+            least 1 (at least 3 with pretrained weights).
+        fusion: ``'grouped'`` or ``'early'``.
+        growth_rate: Channels that a dense layer adds.
+        block_config: Number of dense layers of the three blocks.
+        num_init_features: Channels of the stem.
+        bn_size: The bottleneck of a dense layer has ``bn_size * growth_rate`` channels.
+        norm_cfg: Config of the norm layers.
+        norm_eval: Whether batch norms stay in evaluation mode during training, so that their
+            running statistics do not change.
+        frozen_stages: Stages without training: -1 none, 0 the stem, k the stem and the first k
+            blocks with their transitions. The fusion convolution is never frozen.
+        with_cp: Whether to recompute each dense layer in the backward pass to save memory.
+            Results and running statistics are the same.
+        init_cfg: Initialization config; by default Kaiming for all convolutions.
+
+    Raises:
+        InputError: ``fusion``, ``num_slices``, ``block_config`` or ``frozen_stages`` is invalid.
+
+    Source: DenseNet (Huang et al., 2017); MULAN (Yan et al., 2019) for the truncation and the
+    fusion; 3DCE (Yan et al., 2018) for the nine slices.
+    """
+
+    own_names = ("fusion",)
+
+    def __init__(
+        self,
+        num_slices: int = 9,
+        fusion: str = "grouped",
+        growth_rate: int = 32,
+        block_config: Sequence[int] = (6, 12, 24),
+        num_init_features: int = 64,
+        bn_size: int = 4,
+        norm_cfg: dict | None = None,
+        norm_eval: bool = False,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        if fusion not in ("grouped", "early"):
+            raise InputError(f"SliceDenseNet: fusion={fusion!r}, expected 'grouped' or 'early'")
+        if fusion == "grouped" and num_slices % 6 != 3:
+            raise InputError(
+                f"SliceDenseNet: num_slices={num_slices}, expected an odd multiple of 3 with "
+                "fusion='grouped', so that one three-channel image is the center"
+            )
+        num_groups = num_slices // 3 if fusion == "grouped" else 1
+        super().__init__(
+            num_slices // num_groups,
+            growth_rate,
+            block_config,
+            num_init_features,
+            bn_size,
+            norm_cfg,
+            norm_eval,
+            frozen_stages,
+            with_cp,
+            init_cfg,
+        )
+        self.num_slices = num_slices
+        self.num_groups = num_groups
+        if num_groups > 1:
+            self.fusion = SliceFusion(self.out_channels[1] // 2, num_groups)
+
+    def adapt_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor:
+        """Repeat the weights of an RGB stem if the own stem has more channels."""
+        if name == "conv0.weight" and value.shape[1] == 3 < own.shape[1]:
+            return inflate_stem(value, own.shape[1])
+        return value
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the feature maps of slice stacks.
+
+        Args:
+            x: Normalized slice stacks (N, num_slices, H, W).
+
+        Returns:
+            Maps of strides 4, 8 and 16, each (N * num_groups, C, h, w); the images of a stack are
+            consecutive.
+        """
+        if x.dim() != 4 or x.shape[1] != self.num_slices:
+            raise ValueError(
+                f"SliceDenseNet: input of shape {tuple(x.shape)}, expected (N, {self.num_slices}, "
+                "H, W)"
+            )
+        images = x.reshape(-1, self.num_slices // self.num_groups, *x.shape[-2:])
+        stride4, stride8, x = self.forward_images(images)
+        if self.num_groups > 1:
+            x = self.fuse(x)
+        return stride4, stride8, self.forward_block3(x)
+
+    def forward_images(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the layers up to transition 2, image by image.
+
+        Args:
+            images: Images (M, 3, H, W); with ``fusion='early'`` (M, num_slices, H, W).
+
+        Returns:
+            Maps of strides 4 and 8, and the input of the fusion, which has stride 16.
+        """
+        stride4 = self.transition1.activate(self.denseblock1(self.stem(images)))
+        x = self.transition1.reduce(stride4)
+        stride8 = self.transition2.activate(self.denseblock2(x))
+        return stride4, stride8, self.transition2.reduce(stride8)
+
+    def fuse(self, x: Tensor) -> Tensor:
+        """Replace the maps of the center images; (N * num_groups, C, h, w) to the same shape."""
+        images = x.unflatten(0, (-1, self.num_groups))
+        center = self.fusion.center
+        fused = self.fusion(x).unsqueeze(1)
+        return torch.cat([images[:, :center], fused, images[:, center + 1 :]], 1).flatten(0, 1)
+
+    def forward_block3(self, x: Tensor) -> Tensor:
+        """Compute the map of stride 16 from the output of transition 2, image by image."""
+        return self.transition3.activate(self.denseblock3(x))

@@ -1,0 +1,77 @@
+"""Overlapping patches that cover a volume."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ...errors import InputError
+
+__all__ = ["PatchPlace", "sliding_patches"]
+
+
+@dataclass(frozen=True)
+class PatchPlace:
+    """Place of a patch in a volume.
+
+    Args:
+        place: Slices ``(z, y, x)`` of the volume that the patch covers.
+        core: Slices ``(z, y, x)`` of the patch whose anchors are used. The cores of all patches
+            tile the volume.
+    """
+
+    place: tuple[slice, slice, slice]
+    core: tuple[slice, slice, slice]
+
+
+def sliding_patches(
+    size: Sequence[int], patch_size: Sequence[int], patch_overlap: Sequence[int], stride: int
+) -> list[PatchPlace]:
+    """Cover a volume with overlapping patches.
+
+    The cores of neighboring patches meet in the middle of their overlap, so that no anchor is
+    used closer than about half the overlap to a border of its patch, except at the border of the
+    volume. An axis shorter than the patch has one patch of its own length.
+
+    Args:
+        size: Size ``(D, H, W)`` of the volume; multiples of ``stride``.
+        patch_size: Size ``(D, H, W)`` of a patch; multiples of ``stride``.
+        patch_overlap: Smallest overlap of neighboring patches in voxels, smaller than
+            ``patch_size``; multiples of ``stride``.
+        stride: Largest stride of the detector.
+
+    Returns:
+        The places of the patches, which all have the same size.
+
+    Raises:
+        InputError: A number is not a multiple of ``stride``, or the overlap is not smaller than
+            the patch.
+    """
+    named = dict(patch_size=patch_size, patch_overlap=patch_overlap, size=size)
+    for name, values in named.items():
+        if any(value % stride for value in values):
+            raise InputError(f"{name} is {tuple(values)}; expected multiples of {stride}")
+    if any(not 0 <= less < more for less, more in zip(patch_overlap, patch_size, strict=True)):
+        raise InputError(
+            f"patch_overlap is {tuple(patch_overlap)} and patch_size {tuple(patch_size)}; expected "
+            "0 <= patch_overlap < patch_size"
+        )
+    axes = [_spans(*axis, stride) for axis in zip(size, patch_size, patch_overlap, strict=True)]
+    return [PatchPlace(*zip(*spans, strict=True)) for spans in itertools.product(*axes)]
+
+
+def _spans(size: int, patch_size: int, overlap: int, stride: int) -> list[tuple[slice, slice]]:
+    if size <= patch_size:
+        return [(slice(0, size), slice(0, size))]
+    last = size - patch_size
+    starts = [*range(0, last, patch_size - overlap), last]
+    # Cores meet at multiples of the largest stride, where anchors of no level are cut.
+    seams = [
+        (second + first + patch_size) // 2 // stride * stride
+        for first, second in itertools.pairwise(starts)
+    ]
+    return [
+        (slice(start, start + patch_size), slice(low - start, high - start))
+        for start, low, high in zip(starts, [0, *seams], [*seams, size], strict=True)
+    ]

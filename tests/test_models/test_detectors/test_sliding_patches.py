@@ -1,0 +1,61 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from mmdet_lesion import InputError
+from mmdet_lesion.models.detectors.sliding_patches import PatchPlace, sliding_patches
+
+
+def test_places_along_one_axis():
+    # Patches of 32 with an overlap of at least 16 in 72 voxels start at 0, 16, 32 and 40.
+    patches = sliding_patches((8, 8, 72), (8, 8, 32), (0, 0, 16), 8)
+    places = [patch.place[2] for patch in patches]
+    assert places == [slice(0, 32), slice(16, 48), slice(32, 64), slice(40, 72)]
+    # Overlaps are 16-32, 32-48 and 40-64: cores meet at 24, 40 and 52, rounded down to 48.
+    cores = [
+        (p.place[2].start + p.core[2].start, p.place[2].start + p.core[2].stop) for p in patches
+    ]
+    assert cores == [(0, 24), (24, 40), (40, 48), (48, 72)]
+
+
+def test_small_volume_has_one_patch():
+    whole = (slice(0, 16), slice(0, 32), slice(0, 8))
+    assert sliding_patches((16, 32, 8), (32, 32, 32), (8, 8, 8), 8) == [PatchPlace(whole, whole)]
+
+
+@pytest.mark.parametrize(
+    ("size", "overlap"), [((64, 40, 48), (16, 8, 8)), ((72, 72, 72), (0, 8, 24))]
+)
+def test_cores_tile_the_volume(size, overlap):
+    seen = np.zeros(size, dtype=int)
+    patches = sliding_patches(size, (32, 40, 32), overlap, 8)
+    for patch in patches:
+        part = tuple(
+            slice(p.start + c.start, p.start + c.stop)
+            for p, c in zip(patch.place, patch.core, strict=True)
+        )
+        seen[part] += 1
+        for p, c, edge, shared in zip(patch.place, patch.core, size, overlap, strict=True):
+            # Half the overlap, rounded down to the stride, lies around the core.
+            margin = shared // 2 // 8 * 8
+            assert p.start == 0 or c.start >= margin
+            assert p.stop == edge or p.stop - p.start - c.stop >= margin
+            assert 0 <= p.start < p.stop <= edge
+    assert (seen == 1).all()
+    sizes = [tuple(p.stop - p.start for p in patch.place) for patch in patches]
+    assert all(a == b for a, b in itertools.pairwise(sizes))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (((60, 64, 64), (32,) * 3, (8,) * 3), "size is"),
+        (((64,) * 3, (36,) * 3, (8,) * 3), "patch_size is"),
+        (((64,) * 3, (32,) * 3, (12,) * 3), "patch_overlap is .* multiples of 8"),
+        (((64,) * 3, (32,) * 3, (32,) * 3), "patch_overlap < patch_size"),
+    ],
+)
+def test_invalid_arguments(arguments, message):
+    with pytest.raises(InputError, match=message):
+        sliding_patches(*arguments, 8)
