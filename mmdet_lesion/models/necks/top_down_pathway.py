@@ -64,7 +64,8 @@ class TopDownPathway(BaseModule):
                 f"{len(self.laterals)} maps of a multiple of {self.num_groups} images"
             )
         rows = [x.reshape(-1, self.num_groups * x.shape[1], *x.shape[-2:]) for x in inputs]
-        return (self.merge(rows, self.fused_laterals()),)
+        # mmcv's RoIAlign ignores the memory format and reads the map as contiguous.
+        return (self.merge(rows, self.fused_laterals()).contiguous(),)
 
     def fused_laterals(self) -> list[tuple[Tensor, Tensor]]:
         """Weight (out_channels, num_groups * C_i, 1, 1) and bias of each map's lateral, fused."""
