@@ -98,8 +98,8 @@ def test_a_list_in_which_some_fail_and_going_on(tool, model, scan, tmp_path, cap
     ("words", "expected"),
     [
         (["--export", "json,pdf"], "'pdf' is no export"),
-        (["--score-thr", "7"], "the score threshold is 7.0; expected 0 to 1"),
-        (["--batch", "0"], "the batch size is 0"),
+        (["--score-thr", "7"], "score_thr is 7.0; expected 0 to 1"),
+        (["--batch", "0"], "batch_size is 0"),
         (["--checkpoint", "nothing.pth"], "nothing.pth is not there"),
         (["--config", "nothing.py"], "nothing.py is not there"),
         (["--device", "abacus"], "the device 'abacus' cannot be used here"),

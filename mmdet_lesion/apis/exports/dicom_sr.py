@@ -122,7 +122,7 @@ def _group(
 def _contours(
     lesion: Lesion, scan: Scan, slices: dict[Path, pydicom.Dataset]
 ) -> list[sr.ImageRegion]:
-    """The box's outline on every slice of a file whose centre lies in it, or on the nearest."""
+    """The box's outline on every slice of a file whose center lies in it, or on the nearest."""
     from highdicom import sr
 
     x1, y1, z1, x2, y2, z2 = lesion.box_voxels

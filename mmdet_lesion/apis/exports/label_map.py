@@ -16,7 +16,7 @@ __all__ = ["label_array", "write_label_map"]
 
 
 def label_array(result: ScanResult, shape: tuple[int, int, int]) -> np.ndarray:
-    """Voxels whose centre lies in a box hold the lesion's id; the higher score wins.
+    """Voxels whose center lies in a box hold the lesion's id; the higher score wins.
 
     Args:
         result: At most 255 lesions.
@@ -29,7 +29,7 @@ def label_array(result: ScanResult, shape: tuple[int, int, int]) -> np.ndarray:
     for lesion in reversed(result.lesions):
         box = np.reshape(lesion.box_voxels, (2, 3))[:, ::-1]
         low, high = np.ceil(box - 0.5).astype(int)
-        # A box between centres still shows where the lesion is.
+        # A box between centers still shows where the lesion is.
         low = np.minimum(low, np.array(shape) - 1)
         high = np.maximum(high, low + 1)
         labels[tuple(slice(a, b) for a, b in zip(low, high))] = lesion.id
