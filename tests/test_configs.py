@@ -39,7 +39,7 @@ def short(path, phantom_store, work_dir):
     cfg.train_dataloader.batch_size = 2
     cfg.train_cfg.max_iters = 2
     cfg.train_cfg.val_interval = 2
-    # Few proposals are enough, and files without the optimiser.
+    # Few proposals are enough, and files without the optimizer.
     cfg.default_hooks.checkpoint.update(interval=2, save_optimizer=False)
     cfg.model.test_cfg.rpn.max_per_img = 40
     # Weights from the network have a test of their own; one volume is enough to validate on.
@@ -149,6 +149,20 @@ def test_the_ablations_differ_in_what_they_are_named_after():
     assert decay.custom_hooks[0].allow_lr_decay
     assert decay.param_scheduler[1].milestones == [20000]
     assert decay.train_cfg.max_iters == 40000
+
+
+@pytest.mark.parametrize("folder", ["uld", "partial_label", "focalmix"])
+def test_runtime_is_that_of_mmdetection(folder):
+    """Parts for CPUs and for exact resuming are not in the configs for GPUs."""
+    for path in sorted((ROOT / "configs" / folder).glob("*.py")):
+        cfg = Config.fromfile(path)
+        assert cfg.train_cfg.type in ("IterBasedTrainLoop", "EpochBasedTrainLoop")
+        assert "model_wrapper_cfg" not in cfg
+        hooks = [hook.type for hook in (*cfg.default_hooks.values(), *cfg.get("custom_hooks", []))]
+        assert "ExactResumeHook" not in hooks
+        for name, part in cfg.model.get("roi_head", {}).items():
+            if name.endswith("roi_extractor"):
+                assert part.type == "SingleRoIExtractor"
 
 
 def test_threshold_is_one_option_on_the_command_line():

@@ -14,7 +14,7 @@ default_hooks = dict(
         rule="greater",
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
-    exact_resume=dict(type="ExactResumeHook"),
+    checkpoint_check=dict(type="CheckpointCheckHook"),
     visualization=dict(type="LesionVisualizationHook"),
 )
 
@@ -23,7 +23,6 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),
 )
-model_wrapper_cfg = dict(type="AnyDeviceDistributedDataParallel")
 randomness = dict(seed=0)
 
 visualizer = dict(

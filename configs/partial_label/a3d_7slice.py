@@ -8,7 +8,7 @@ model = dict(
         type="SliceMixingDenseNet",
         conv="a3d",
         num_slices=7,
-        # Not ImageNet's statistics: one grey channel is not the sum of three.
+        # Not ImageNet's statistics: one gray channel is not the sum of three.
         norm_cfg=dict(type="BN", requires_grad=True),
         norm_eval=False,
         with_cp=True,

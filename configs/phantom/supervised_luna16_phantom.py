@@ -42,7 +42,7 @@ test_dataloader = dict(
 
 inference = dict(spacing=(2.0, 2.0, 2.0))
 
-# Two processes with four labelled patches each.
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+# Two processes with four labeled patches each.
+train_cfg = dict(type="ResumableIterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=False, T_max=max_iters, eta_min=0)]
 default_hooks = dict(checkpoint=dict(interval=max_iters))

@@ -1,4 +1,4 @@
-"""What a user calls from Python, above everything else."""
+"""Python interface: inference, pictures of predictions, and selection of unlabeled scans."""
 
 from .browse import detected_overlays, mined_overlays
 from .browse_volumes import mixup_overlays, volume_overlays

@@ -12,14 +12,14 @@ from torch import Tensor
 from ..errors import InputError
 from ..visualization import draw_lesion_overlay
 
-#: Voxels that are shown on each side of a nodule's centre.
+#: Voxels that are shown on each side of a nodule's center.
 _SURROUNDINGS = 12
 
 
 def mixup_overlays(
     config: str, num: int = 3, patches: int = 48, seed: int = 0
 ) -> dict[str, list[np.ndarray]]:
-    """Paint labelled training patches before and after both levels of MixUp.
+    """Paint labeled training patches before and after both levels of MixUp.
 
     Of a batch of ``patches`` those are shown that were mixed the most; the beta distribution
     leaves most of them almost as they were.
@@ -151,7 +151,7 @@ def _painted(
 ) -> np.ndarray:
     """The slice of a (1, D, H, W) volume of 0..1 through the middle of a box, or a part of it."""
     z = _middle(box)
-    grey = (volume[0, z].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    gray = (volume[0, z].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     found = {}
     if detected is not None:
         here = _on_slice(detected, z)
@@ -162,6 +162,6 @@ def _painted(
     scale = 4
     if half is not None:
         x, y = (max(0, int((box[axis] + box[axis + 3]) / 2) - half) for axis in (0, 1))
-        grey = np.ascontiguousarray(grey[y : y + 2 * half, x : x + 2 * half])
+        gray = np.ascontiguousarray(gray[y : y + 2 * half, x : x + 2 * half])
         truth, scale = truth - (x, y, x, y), 8
-    return draw_lesion_overlay(grey, marked=truth, title=f"{title} z{z}", scale=scale, **found)
+    return draw_lesion_overlay(gray, marked=truth, title=f"{title} z{z}", scale=scale, **found)

@@ -14,6 +14,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from ..engine import cpu_settings
 from ..errors import InputError
 
 __all__ = ["Detector", "load_detector"]
@@ -86,6 +87,8 @@ def load_detector(
     path = Path(checkpoint)
     state = _read_state(path)
     init_default_scope(cfg.get("default_scope", "mmdet"))
+    if torch_device.type == "cpu":
+        cfg.merge_from_dict(cpu_settings(cfg))
     if "backbone" in cfg.model:
         cfg.model.backbone.init_cfg = None
     model = revert_sync_batchnorm(MODELS.build(cfg.model))

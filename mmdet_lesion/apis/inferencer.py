@@ -1,4 +1,4 @@
-"""From scans to lesions in the world: read, turn, resample, detect, carry back, write."""
+"""Inference on scans: read, reorient, resample, detect, transform back, and write."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ Progress = Callable[[str, float], None]
 
 @dataclass
 class ScanOutcome:
-    """How it went with one scan.
+    """Outcome of the inference on one scan.
 
     Args:
-        source: The scan that was asked for.
+        source: The requested scan.
         result: Its lesions, or None if it failed.
-        error: One sentence that says why it failed, or ``''``.
-        folder: Where its files lie, or None if none were written.
-        reused: The result is that of an earlier run with the same input and settings.
+        error: Reason of the failure in one sentence, or ``''``.
+        folder: Folder of its files, or None if none were written.
+        reused: Whether the result is that of an earlier run with the same input and settings.
     """
 
     source: ScanSource
@@ -54,7 +54,7 @@ class ScanOutcome:
 
 
 class LesionInferencer:
-    """Detects lesions in CT scans of any kind and geometry.
+    """Detect lesions in CT scans of any file format and geometry.
 
     Example::
 
@@ -63,9 +63,9 @@ class LesionInferencer:
         for lesion in outcome["lesions"]:
             print(lesion["center_world"], lesion["score"])
 
-    The scan's axes are turned (whole axes, no rotation) to the patient's and its voxels resampled
-    to the spacing that the detector was trained at; boxes are carried back to voxels of the
-    original array and to world millimetres (LPS).
+    The axes of a scan are permuted and flipped to those of the patient, and the voxels are
+    resampled to the spacing that the detector was trained at. Boxes are transformed back to voxels
+    of the original array and to world millimeters (LPS).
 
     Args:
         model: Config file or config.
@@ -101,11 +101,12 @@ class LesionInferencer:
     ) -> dict[str, list[Any]]:
         """Detect lesions in scans; one that fails does not stop the others.
 
-        A failure that is nobody's mistake but the program's leaves its traceback in ``error.txt``.
+        Unexpected exceptions are written to ``error.txt``.
 
         Args:
             inputs: What :func:`~mmdet_lesion.io.scans.find_scans` takes: paths of scans and lists.
-            batch_size: Windows or patches that are computed at once; by default the model's.
+            batch_size: Number of slice stacks or patches that are computed at once; by default
+                that of the config.
             out_dir: Folder for exports and reports; nothing is written without it. One scan writes
                 into it, each of several into a folder of its own. Scans that an earlier call
                 finished with the same settings are not computed again.
@@ -170,9 +171,9 @@ class LesionInferencer:
             An outcome for every scan.
         """
         if not 0 <= score_thr <= 1:
-            raise InputError(f"the score threshold is {score_thr}; expected 0 to 1")
+            raise InputError(f"score_thr is {score_thr}; expected 0 to 1")
         if batch_size is not None and batch_size < 1:
-            raise InputError(f"the batch size is {batch_size}; expected at least 1")
+            raise InputError(f"batch_size is {batch_size}; expected at least 1")
         check_exports(exports)
         settings = dict(score_thr=score_thr, series=series, png_spacing=png_spacing)
         folders = _folders(sources, out_dir)
@@ -212,7 +213,7 @@ class LesionInferencer:
         Args:
             scan: From :func:`~mmdet_lesion.io.scans.read_scan`.
             score_thr: Lowest score of a lesion.
-            batch_size: Windows or patches at once.
+            batch_size: Number of slice stacks or patches that are computed at once.
             progress: Called with what is being done, and the share of the scan that is done.
 
         Returns:
@@ -298,7 +299,7 @@ class LesionInferencer:
         outcome.result = result
 
     def _fingerprint(self, source: ScanSource, settings: dict[str, Any]) -> str:
-        """Hash of all that a result depends on; files count by size and time."""
+        """Compute a hash of inputs and settings; files are identified by size and time."""
         files = source.files or (source.path,)
         if source.path.is_dir() and not source.files:
             files = sorted(path for path in source.path.rglob("*") if path.is_file())

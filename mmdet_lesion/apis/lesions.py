@@ -1,4 +1,4 @@
-"""Lesions of a scan, in voxels of the original array and in the world."""
+"""Detected lesions in voxels of the original array and in world coordinates."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Lesion:
 
 @dataclass
 class ScanResult:
-    """What a detector found in a scan, and where it came from.
+    """Detected lesions of a scan, and how they were computed.
 
     Args:
         scan: ``path``, ``kind``, ``series_uid``, ``shape`` (D, H, W), ``spacing``, ``origin``,
@@ -59,9 +59,9 @@ class ScanResult:
         model: ``config``, ``checkpoint``, ``sha256``, ``spacing``, ``score_thr``.
         software: ``name``, ``version``.
         created: UTC, ISO 8601.
-        fingerprint: Of the input and the settings; a run with the same need not be done again.
+        fingerprint: Hash of inputs and settings; a matching result is reused.
         lesions: By falling score.
-        warnings: What was odd.
+        warnings: Warnings about the scan and its results.
     """
 
     scan: dict[str, Any]

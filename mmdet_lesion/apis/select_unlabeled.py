@@ -1,4 +1,4 @@
-"""Which scans of an unlabelled pool are worth training on."""
+"""Which scans of an unlabeled pool are worth training on."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Run mmdet's own train and test scripts, on CPUs too and with errors in one sentence."""
+"""Launcher of mmdet's train and test scripts, on GPUs and CPUs."""
+
+from __future__ import annotations
 
 import logging
 import os
@@ -14,61 +16,98 @@ from typing import NoReturn
 
 import mmdet
 import torch
+from mmengine import Config
 from torch import distributed
 
 from ..errors import InputError
 
 
 def run_mmdet_tool(name: str) -> None:
-    """Run ``mmdet/.mim/tools/{name}.py`` as if it was called with this process's arguments.
+    """Run ``mmdet/.mim/tools/{name}.py`` with the arguments of this process.
 
-    Without CUDA the process group is started with gloo first, which mmengine leaves alone; its
-    own launcher asks for a GPU.
+    Without CUDA, the settings of :func:`cpu_settings` are added to the config, and the process
+    group is started with gloo, since mmengine's launcher needs a GPU.
 
     Args:
         name: ``'train'`` or ``'test'``.
 
     Raises:
-        SystemExit: with status 1, after one sentence on standard error, where a file or a setting
-            is wrong. Every other exception keeps its traceback.
+        SystemExit: With status 1 for invalid user input, after one sentence on standard error. All
+            other exceptions keep their traceback.
     """
     script = Path(mmdet.__file__).parent / ".mim" / "tools" / f"{name}.py"
     if not script.is_file():
         sys.exit(f"error: {script} is missing: install mmdet as a wheel (pip install mmdet==3.3.0)")
     launcher = _option(sys.argv[1:], "--launcher", "none")
     try:
-        if launcher != "none" and not torch.cuda.is_available():
-            start_gloo(launcher)
+        if not torch.cuda.is_available():
+            _add_cpu_settings(sys.argv)
+            if launcher != "none":
+                start_gloo(launcher)
         runpy.run_path(str(script), run_name="__main__")
     except (InputError, FileNotFoundError) as error:
-        _stop(str(error))
+        _exit_with_error(str(error))
     except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
         if not _raised_by_torch_load(error):
             raise
         files = [word for word in sys.argv[1:] if word.endswith(".pth")] or ["the checkpoint"]
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        _stop(f"{files[-1]} cannot be loaded, it is damaged or no checkpoint: {reason}")
+        _exit_with_error(f"{files[-1]} cannot be loaded, it is damaged or no checkpoint: {reason}")
     if distributed.is_initialized():
         backend = distributed.get_backend()
         distributed.destroy_process_group()
         if backend == "gloo":
-            _leave()
+            _exit_without_teardown()
 
 
-def _stop(sentence: str) -> NoReturn:
+def cpu_settings(cfg: Config) -> dict[str, str]:
+    """Return the settings that a config needs on a machine without a GPU.
+
+    They replace mmcv's single-threaded RoIAlign, and mmengine's model wrapper, which needs a GPU.
+
+    Args:
+        cfg: The config.
+
+    Returns:
+        Values by dotted keys, as for ``Config.merge_from_dict``.
+    """
+    settings = {}
+    extractor = cfg.get("model", {}).get("roi_head", {}).get("bbox_roi_extractor", {})
+    if extractor.get("type") == "SingleRoIExtractor":
+        settings["model.roi_head.bbox_roi_extractor.type"] = "SparseRoIExtractor"
+    if cfg.get("model_wrapper_cfg") is None:
+        settings["model_wrapper_cfg.type"] = "AnyDeviceDistributedDataParallel"
+    return settings
+
+
+def _add_cpu_settings(arguments: list[str]) -> None:
+    """Insert :func:`cpu_settings` before the user's ``--cfg-options``, which take precedence."""
+    configs = [word for word in arguments[1:] if word.endswith(".py") and os.path.isfile(word)]
+    if not configs:
+        # The script reports the missing file.
+        return
+    options = [f"{key}={value}" for key, value in cpu_settings(Config.fromfile(configs[0])).items()]
+    if "--cfg-options" not in arguments:
+        arguments.append("--cfg-options")
+    # argparse uses the last one.
+    place = len(arguments) - arguments[::-1].index("--cfg-options")
+    arguments[place:place] = options
+
+
+def _exit_with_error(sentence: str) -> NoReturn:
     """End this process with one sentence on standard error."""
     if os.environ.get("RANK", "0") != "0":
-        # Where all fail alike, torchrun ends this process before it repeats the first's words.
+        # If all processes fail, torchrun ends this one before it prints the sentence again.
         time.sleep(5)
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     sys.exit(1)
 
 
-def _leave() -> NoReturn:
-    """End this process, whose work is done and written, without the interpreter's teardown.
+def _exit_without_teardown() -> NoReturn:
+    """End this process without the interpreter's teardown, after all work is done.
 
-    There gloo's thread sometimes (once in about 150 runs) outlives its owner, and the run would
-    end with SIGABRT ("terminate called without an active exception").
+    During the teardown gloo's thread sometimes (in about 1 of 150 runs) outlives its owner, and
+    the process ends with SIGABRT ("terminate called without an active exception").
     """
     logging.shutdown()
     sys.stdout.flush()
@@ -82,19 +121,22 @@ def _raised_by_torch_load(error: BaseException) -> bool:
 
 
 def start_gloo(launcher: str) -> None:
-    """Start the process group on CPUs.
+    """Start the gloo process group on CPUs.
 
     Args:
-        launcher: ``'pytorch'`` (torchrun's environment) or ``'slurm'`` (srun's; ``MASTER_ADDR``
-            and ``MASTER_PORT`` default to the job's first node and 29500).
+        launcher: ``'pytorch'``, which reads torchrun's environment variables, or ``'slurm'``,
+            which reads srun's; there ``MASTER_ADDR`` and ``MASTER_PORT`` default to the first node
+            of the job and 29500.
 
     Raises:
-        InputError: another launcher, or its environment is incomplete.
+        InputError: The launcher is not supported, or its environment variables are missing.
     """
     if launcher == "slurm":
         _slurm_environment()
     elif launcher != "pytorch":
-        raise InputError(f"--launcher {launcher} needs a GPU; without one use pytorch or slurm")
+        raise InputError(
+            f"--launcher {launcher} needs a GPU; expected pytorch or slurm without one"
+        )
     missing = [
         name
         for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

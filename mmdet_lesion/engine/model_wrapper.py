@@ -1,6 +1,9 @@
-"""Distributed data parallel on GPUs and on CPUs alike."""
+"""Distributed data parallel on GPUs and CPUs."""
 
-from typing import Any, Optional, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import MODEL_WRAPPERS
@@ -9,19 +12,20 @@ from torch import nn
 
 @MODEL_WRAPPERS.register_module()
 class AnyDeviceDistributedDataParallel(MMDistributedDataParallel):
-    """mmengine's wrapper, which names a GPU to the process even where the model is on the CPU.
+    """``MMDistributedDataParallel`` for models on any device; mmengine's own needs a GPU.
 
     Args:
-        module: the model, on its device.
-        device_ids: the GPU of this process; dropped for a model on the CPU.
-        broadcast_buffers: as mmengine's default; ``ExactResumeHook`` keeps batch norm equal.
-        **kwargs: arguments of ``MMDistributedDataParallel``, such as ``find_unused_parameters``.
+        module: The model, on its device.
+        device_ids: The GPU of this process; ignored for a model on the CPU.
+        broadcast_buffers: Whether to broadcast buffers in each forward pass.
+        **kwargs: Other arguments of ``MMDistributedDataParallel``, such as
+            ``find_unused_parameters``.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        device_ids: Optional[Sequence[int]] = None,
+        device_ids: Sequence[int] | None = None,
         broadcast_buffers: bool = False,
         **kwargs: Any,
     ) -> None:

@@ -1,4 +1,4 @@
-"""Networks, and the parts that they are built from."""
+"""Detectors and their parts."""
 
 from . import task_modules
 from .backbones import ResNet3D, SliceDenseNet, SliceMixingDenseNet

@@ -238,8 +238,8 @@ def test_detector_without_predict_volume(blob_checkpoint):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (dict(score_thr=1.5), "the score threshold is 1.5; expected 0 to 1"),
-        (dict(batch_size=0), "the batch size is 0"),
+        (dict(score_thr=1.5), "score_thr is 1.5; expected 0 to 1"),
+        (dict(batch_size=0), "batch_size is 0"),
         (dict(exports=("json", "pdf")), "'pdf' is no export; expected some of json, csv, slicer"),
     ],
 )

@@ -1,10 +1,11 @@
 import os
 
 import pytest
+from mmengine import Config
 from torch import distributed
 
 from mmdet_lesion import InputError
-from mmdet_lesion.engine.launch import _option, start_gloo
+from mmdet_lesion.engine.launch import _add_cpu_settings, _option, cpu_settings, start_gloo
 
 
 @pytest.fixture
@@ -51,3 +52,31 @@ def test_option_in_both_spellings():
     assert _option(["a", "--launcher", "pytorch"], "--launcher", "none") == "pytorch"
     assert _option(["--launcher=slurm"], "--launcher", "none") == "slurm"
     assert _option(["a"], "--launcher", "none") == "none"
+
+
+def test_cpu_settings_of_the_configs(root):
+    extractor = {"model.roi_head.bbox_roi_extractor.type": "SparseRoIExtractor"}
+    wrapper = {"model_wrapper_cfg.type": "AnyDeviceDistributedDataParallel"}
+    for name, expected in (
+        ("uld/mean_teacher_deeplesion", {**extractor, **wrapper}),
+        ("focalmix/focalmix_luna16_100", wrapper),
+    ):
+        cfg = Config.fromfile(root / "configs" / f"{name}.py")
+        assert cpu_settings(cfg) == expected
+        cfg.merge_from_dict(expected)
+        assert cpu_settings(cfg) == {}
+
+
+def test_cpu_settings_come_before_the_options_of_the_user(root):
+    config = str(root / "configs/focalmix/focalmix_luna16_100.py")
+    added = "model_wrapper_cfg.type=AnyDeviceDistributedDataParallel"
+    for words, expected in (
+        (["train.py", config], ["train.py", config, "--cfg-options", added]),
+        (
+            ["train.py", config, "--cfg-options", "a=1", "--amp"],
+            ["train.py", config, "--cfg-options", added, "a=1", "--amp"],
+        ),
+        (["train.py", "missing.py"], ["train.py", "missing.py"]),
+    ):
+        _add_cpu_settings(words)
+        assert words == expected

@@ -43,7 +43,7 @@ class ToyDetector(BaseModel):
 
 @DATASETS.register_module()
 class ToyDataset(Dataset):
-    """Noise images with one labelled box, seen flipped by the student."""
+    """Noise images with one labeled box, seen flipped by the student."""
 
     metainfo = dict(classes=("lesion",))
 
@@ -70,7 +70,7 @@ class ToyDataset(Dataset):
 
 
 def toy_runner(work_dir, hooks, iters=4, **overrides):
-    """Build a runner with our loop over the toy dataset."""
+    """Build a runner with a resumable loop over the toy dataset."""
     settings = dict(
         model=dict(type="ToyDetector"),
         work_dir=str(work_dir),
@@ -87,7 +87,7 @@ def toy_runner(work_dir, hooks, iters=4, **overrides):
         default_hooks=dict(
             checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=2),
             logger=None,
-            exact_resume=dict(type="ExactResumeHook"),
+            checkpoint_check=dict(type="CheckpointCheckHook"),
         ),
         custom_hooks=hooks,
         randomness=dict(seed=3),

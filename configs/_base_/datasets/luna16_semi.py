@@ -1,4 +1,4 @@
-# Eight labelled patches and as many unlabelled ones in a batch.
+# Eight labeled patches and as many unlabeled ones in a batch.
 _base_ = "luna16.py"
 
 labeled_scans = _base_.labeled_scans

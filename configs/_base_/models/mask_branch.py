@@ -2,7 +2,7 @@
 mask_branch = dict(
     type="MaskTrainedRoIHead",
     mask_roi_extractor=dict(
-        type="SparseRoIExtractor",
+        type="SingleRoIExtractor",
         roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=2),
         out_channels=512,
         featmap_strides=[4],

@@ -1,5 +1,6 @@
-# 800 epochs of 100 labelled scans with 8 of their patches a batch: 800 * 100 / 8 iterations.
-train_cfg = dict(type="ResumableIterBasedTrainLoop", max_iters=10000, val_interval=10000)
+# 800 epochs of 100 labeled scans with 8 of their patches per batch: 800 * 100 / 8 iterations.
+# With type="ResumableIterBasedTrainLoop" a resumed run equals one without interruption.
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=10000, val_interval=10000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
@@ -8,7 +9,7 @@ param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=False, T_max=10000, e
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="Adam", lr=0.001),
-    # One outlying gradient would enlarge Adam's second moment, and so stop the training, for a
-    # thousand steps.
+    # An outlier of the gradient would increase Adam's second moment, and so slow down the
+    # training, for a thousand iterations.
     clip_grad=dict(max_norm=35),
 )

@@ -1,8 +1,9 @@
-train_cfg = dict(type="ResumableIterBasedTrainLoop", max_iters=80000, val_interval=4000)
+# With type="ResumableIterBasedTrainLoop" a resumed run equals one without interruption.
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=80000, val_interval=4000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
-# A linear warm-up, then constant: a decaying rate would make the mean teacher poorer.
+# Linear warm-up, then constant: the mean teacher is worse with a decaying rate.
 param_scheduler = [dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=500)]
 
 optim_wrapper = dict(

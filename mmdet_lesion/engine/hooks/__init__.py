@@ -1,7 +1,8 @@
 """Hooks."""
 
+from .checkpoint_check_hook import CheckpointCheckHook
 from .exact_resume_hook import ExactResumeHook
 from .mean_teacher_mining_hook import MeanTeacherMiningHook
 from .teacher_ema_hook import TeacherEMAHook
 
-__all__ = ["ExactResumeHook", "MeanTeacherMiningHook", "TeacherEMAHook"]
+__all__ = ["CheckpointCheckHook", "ExactResumeHook", "MeanTeacherMiningHook", "TeacherEMAHook"]

@@ -1,6 +1,6 @@
-"""mmengine's EMA of a model's weights, made fit to teach and to resume."""
+"""Exponential moving average of a model, usable as a teacher and resumable."""
 
-from typing import Optional
+from __future__ import annotations
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import EMAHook
@@ -10,17 +10,18 @@ from mmengine.runner.checkpoint import weights_to_cpu
 
 @HOOKS.register_module()
 class TeacherEMAHook(EMAHook):
-    """An ``EMAHook`` whose average is the student's equal at the start and predicts in eval mode.
+    """``EMAHook`` whose averaged model is a teacher that predicts in evaluation mode.
 
-    The average steps with the optimiser under gradient accumulation, an exception during
-    validation does not leave the two models swapped, and checkpoints hold CPU tensors. The teacher
-    is what is validated and saved as ``state_dict``; the student is in ``ema_state_dict``. A model
-    with a method ``set_teacher`` is given the averaged model before training.
+    The EMA model is initialized from the student's weights and updated when the optimizer steps,
+    also with gradient accumulation. An exception during validation does not leave the two models
+    swapped, and checkpoints hold CPU tensors. The teacher is validated and saved as
+    ``state_dict``; the student is saved as ``ema_state_dict``. If the model has a method
+    ``set_teacher``, it is called with the EMA model before training.
 
     Args:
-        momentum: the student's weight in the average; the paper's 0.999 is ``0.001`` here.
-        ema_type: a model of mmengine's registry that averages.
-        **kwargs: further arguments of ``EMAHook`` and of the averaged model.
+        momentum: Weight of the student in the average; the paper's 0.999 is ``0.001`` here.
+        ema_type: Type of the averaged model in mmengine's registry.
+        **kwargs: Further arguments of ``EMAHook`` and of the averaged model.
     """
 
     def __init__(
@@ -31,11 +32,11 @@ class TeacherEMAHook(EMAHook):
         self._swapped = False
 
     def before_train(self, runner: Runner) -> None:
-        """Make the teacher the student's equal, unless a checkpoint brought it."""
+        """Initialize the teacher from the student, unless a checkpoint was resumed."""
         super().before_train(runner)
         self.ema_model.eval()
         if not self._restored:
-            # mmengine copies the model before its weights are initialised, and again at the first
+            # mmengine copies the model before its weights are initialized, and again at the first
             # update; the copy made here is that one.
             self.ema_model.module.load_state_dict(self.src_model.state_dict())
             self.ema_model.steps.fill_(1)
@@ -43,30 +44,30 @@ class TeacherEMAHook(EMAHook):
             self.src_model.set_teacher(self.ema_model.module)
 
     def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Optional[dict] = None
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Undo a swap that an exception during validation has left."""
+        """Undo the swap that is left after an exception during validation."""
         self._unswap()
 
     def after_train_iter(
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
     ) -> None:
-        """Average where the optimiser stepped."""
+        """Update the average if the optimizer stepped."""
         if runner.optim_wrapper.should_update():
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Validate the teacher: its weights trade places with the student's."""
+        """Swap the weights so that the teacher is validated."""
         self._unswap()
         super().before_val_epoch(runner)
         self._swapped = True
 
-    def after_val_epoch(self, runner: Runner, metrics: Optional[dict] = None) -> None:
-        """Put the student's weights back."""
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Swap the weights back."""
         self._unswap()
 
     def _unswap(self) -> None:
@@ -81,9 +82,9 @@ class TeacherEMAHook(EMAHook):
             checkpoint[key] = weights_to_cpu(checkpoint[key])
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take the teacher from the checkpoint when resuming."""
+        """Load the teacher from the checkpoint when resuming."""
         self._restored = runner._resume and "ema_state_dict" in checkpoint
         if "state_dict" not in checkpoint:
-            # Bare weights to begin with, as mmengine accepts them.
+            # A checkpoint of weights only, as mmengine accepts it.
             checkpoint = {"state_dict": checkpoint}
         super().after_load_checkpoint(runner, checkpoint)

@@ -1,4 +1,5 @@
-from .resumable_epoch_loop import ResumableEpochBasedTrainLoop
-from .resumable_loop import ResumableIterBasedTrainLoop
+"""Training loops."""
+
+from .resumable_loops import ResumableEpochBasedTrainLoop, ResumableIterBasedTrainLoop
 
 __all__ = ["ResumableEpochBasedTrainLoop", "ResumableIterBasedTrainLoop"]

@@ -1,7 +1,10 @@
-"""A data loader that can begin at any batch, with augmentation that depends on the draw alone."""
+"""A data loader that can start at any batch, with random augmentation that depends on the draw."""
+
+from __future__ import annotations
 
 import random
-from typing import Any, Iterator, NamedTuple, Union
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,11 +12,28 @@ from mmengine.dist import get_rank
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
-from ..random import seed_generators
+from ...errors import InputError
+
+
+def seed_generators(stream: str, entropy: Sequence[int], cuda: bool) -> None:
+    """Seed Python, NumPy and torch from a tuple of numbers.
+
+    Args:
+        stream: Name of the purpose; the same numbers give other seeds for another purpose.
+        entropy: Non-negative integers, always the same number of them for one purpose.
+        cuda: Whether to seed the generators of the GPUs, which the model draws from.
+    """
+    sequence = np.random.SeedSequence((*stream.encode(), *entropy))
+    seeds = [int(seed) for seed in sequence.generate_state(3)]
+    random.seed(seeds[0])
+    np.random.seed(seeds[1])
+    torch.default_generator.manual_seed(seeds[2])
+    if cuda and torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seeds[2])
 
 
 class Draw(NamedTuple):
-    """An index into the dataset, and which draw of the training it is."""
+    """An index into the dataset, and the number of its batch and position in the training."""
 
     index: int
     batch: int
@@ -21,10 +41,11 @@ class Draw(NamedTuple):
 
 
 class ResumableBatchSampler:
-    """Repeats a batch sampler for ever, numbers the draws, and can skip the first batches.
+    """Repeat a batch sampler forever, number the draws, and optionally skip the first batches.
 
     Args:
-        batch_sampler: yields lists of indices; one that ends is begun anew as the next epoch.
+        batch_sampler: Yields lists of indices; when it ends, it is iterated again as the next
+            epoch.
     """
 
     def __init__(self, batch_sampler: Any) -> None:
@@ -34,7 +55,7 @@ class ResumableBatchSampler:
         self.skip = 0
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Yield lists of draws, without reading any data for the batches that are skipped."""
+        """Yield lists of draws; no data is read for skipped batches."""
         number = 0
         for epoch in range(2**62):
             if hasattr(self.sampler, "set_epoch"):
@@ -45,7 +66,7 @@ class ResumableBatchSampler:
                     yield [Draw(index, number, at) for at, index in enumerate(batch)]
                 number += 1
             if number == first:
-                raise ValueError("the training dataset yields no batch: it is empty")
+                raise InputError("the training dataset is empty; expected at least one sample")
 
     def __len__(self) -> int:
         """Number of batches in one epoch."""
@@ -53,20 +74,20 @@ class ResumableBatchSampler:
 
 
 class DrawSeededDataset(Dataset):
-    """Seeds the random generators for each draw, and puts them back afterwards.
+    """Seed the random generators for each draw, and restore their states afterwards.
 
-    A sample's augmentation is then a function of (seed, process, draw), whatever the number of
-    workers and wherever a run was resumed. Everything else is the wrapped dataset's.
+    The augmentation of a sample is then a function of (seed, rank, draw), whatever the number of
+    workers and wherever a run was resumed. All other attributes are those of the wrapped dataset.
 
     Args:
-        dataset: a map-style dataset.
-        seed: the runner's seed.
+        dataset: A map-style dataset.
+        seed: The runner's seed.
     """
 
     _OWN = ("dataset", "seed", "rank")
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
-        # The rank here, as spawned workers have no process group.
+        # Read the rank here, since spawned workers have no process group.
         self.__dict__.update(dataset=dataset, seed=seed, rank=get_rank())
 
     def __getitem__(self, draw: Draw) -> Any:
@@ -97,26 +118,26 @@ class DrawSeededDataset(Dataset):
 
 
 class ResumableDataLoader(DataLoader):
-    """A data loader whose iterators start only when the first batch is asked for."""
+    """A data loader that can start at any batch."""
 
     def set_start(self, batch: int, seed: int) -> None:
-        """Let the first iterator begin at ``batch``, with a seed that resuming may have changed."""
+        """Set the first batch of the next iterator, and the seed, which resuming may change."""
         self.batch_sampler.skip = batch
         self.dataset.__dict__["seed"] = seed
         if hasattr(self.batch_sampler.sampler, "seed"):
             self.batch_sampler.sampler.seed = seed
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield batches from the start on; workers start with the first one asked for."""
+        """Yield batches; workers start when the first batch is requested."""
         yield from super().__iter__()
 
 
 def resumable(loader: DataLoader, seed: int) -> ResumableDataLoader:
-    """Rebuild a data loader as one that can begin at any batch.
+    """Rebuild a data loader as one that can start at any batch.
 
     Args:
-        loader: as built by ``Runner.build_dataloader``.
-        seed: the runner's seed.
+        loader: A data loader as ``Runner.build_dataloader`` builds it.
+        seed: The runner's seed.
     """
     return ResumableDataLoader(
         DrawSeededDataset(loader.dataset, seed),
@@ -131,8 +152,8 @@ def resumable(loader: DataLoader, seed: int) -> ResumableDataLoader:
     )
 
 
-def build_resumable(runner: Runner, dataloader: Union[DataLoader, dict]) -> ResumableDataLoader:
-    """Build a runner's training loader, from its config where it is one, as a resumable one."""
+def build_resumable(runner: Runner, dataloader: DataLoader | dict) -> ResumableDataLoader:
+    """Build a runner's resumable training loader from a data loader or its config."""
     if isinstance(dataloader, dict):
         different = runner._randomness_cfg.get("diff_rank_seed", False)
         dataloader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=different)

@@ -1,4 +1,4 @@
-"""Backbones that read stacks of CT slices, and volumes."""
+"""Backbones for slice stacks and volumes."""
 
 from .resnet3d import ResNet3D
 from .slice_densenet import SliceDenseNet

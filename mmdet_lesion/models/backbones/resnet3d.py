@@ -9,6 +9,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ...errors import InputError
+
 
 class BasicBlock3D(nn.Module):
     """Two 3x3x3 convolutions and a shortcut.
@@ -47,7 +49,7 @@ class ResNet3D(BaseModule):
     """Residual network with maps of strides 2, 4, 8, 16, ...
 
     The stem's kernel is even and stages begin with a pooling of 2, so that location ``i`` of a map
-    of stride s is centred at voxel edge ``(i + 0.5) * s``, where anchors are, and a flipped input
+    of stride s is centered at voxel edge ``(i + 0.5) * s``, where anchors are, and a flipped input
     meets flipped kernels. Kernels of 3 with stride 2 would shift each map by half a voxel.
 
     Args:
@@ -61,7 +63,7 @@ class ResNet3D(BaseModule):
         zero_init_residual: start every block as its shortcut (the last norm of a block has the
             weight 0), as in mmdet's ``ResNet``. Otherwise 20 blocks add up to features that make
             an untrained head sure of anchors.
-        init_cfg: as in mmengine; He's initialisation without it.
+        init_cfg: as in mmengine; He's initialization without it.
 
     Source: FocalMix (Wang et al., 2020), section 4.1, for the 20 basic blocks and the strides.
     """
@@ -84,7 +86,7 @@ class ResNet3D(BaseModule):
             ]
         )
         if len(channels) != len(stage_blocks) or min(*channels, *stage_blocks) < 1:
-            raise ValueError(
+            raise InputError(
                 f"ResNet3D: channels={channels} and stage_blocks={stage_blocks}, expected equally "
                 "many positive numbers"
             )

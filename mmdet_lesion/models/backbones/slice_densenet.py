@@ -117,7 +117,7 @@ class SliceDenseNet(TruncatedDenseNet):
             consecutive.
         """
         if x.dim() != 4 or x.shape[1] != self.num_slices:
-            raise ValueError(
+            raise InputError(
                 f"SliceDenseNet: input of shape {tuple(x.shape)}, expected (N, {self.num_slices}, "
                 "H, W)"
             )

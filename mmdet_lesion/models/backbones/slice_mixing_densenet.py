@@ -110,7 +110,7 @@ class SliceMixingDenseNet(TruncatedDenseNet):
             Maps of strides 4, 8 and 16, each (N, C, h, w).
         """
         if x.dim() != 4 or x.shape[1] != self.num_slices:
-            raise ValueError(
+            raise InputError(
                 f"SliceMixingDenseNet: input of shape {tuple(x.shape)}, expected "
                 f"(N, {self.num_slices}, H, W)"
             )

@@ -1,4 +1,4 @@
-"""What makes a batch of samples."""
+"""Data preprocessors."""
 
 from .volume_data_preprocessor import VolumeDataPreprocessor
 

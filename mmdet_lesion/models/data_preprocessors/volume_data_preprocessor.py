@@ -15,13 +15,13 @@ from ...errors import InputError
 class VolumeDataPreprocessor(BaseDataPreprocessor):
     """Stacks volumes into a batch on the model's device.
 
-    Training crops, labelled and unlabelled ones together, must have one size. Test volumes are
+    Training crops, labeled and unlabeled ones together, must have one size. Test volumes are
     padded behind their last voxels, to one size that ``size_divisor`` divides; boxes keep their
     coordinates.
 
     Args:
         size_divisor: the largest stride of the detector.
-        pad_value: grey value of what is padded, after windowing: 0 is air.
+        pad_value: gray value of what is padded, after windowing: 0 is air.
         non_blocking: as in mmengine.
     """
 

@@ -1,4 +1,4 @@
-"""Heads that predict at every location."""
+"""Dense heads."""
 
 from .focalmix_head import AnchorTargets, FocalMixHead
 from .negative_mask_rpn_head import NegativeMaskRPNHead

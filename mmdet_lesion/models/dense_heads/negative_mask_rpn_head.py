@@ -9,6 +9,8 @@ from mmdet.registry import MODELS
 from mmengine.dist import get_rank
 from torch import Tensor
 
+from ...errors import InputError
+
 
 @MODELS.register_module()
 class NegativeMaskRPNHead(RPNHead):
@@ -20,7 +22,7 @@ class NegativeMaskRPNHead(RPNHead):
         L = -Σ [y log p + λ m (1 - y) log(1 - p)] / (number of sampled anchors)
 
     with m = 1 where n ~ N(0, 1) exceeds the threshold, one draw for each negative and step. The
-    normaliser stays the number of anchors as sampled, and the box loss as it is.
+    normalizer stays the number of anchors as sampled, and the box loss as it is.
 
     The draws follow torch's seed without drawing from torch's generators, so that everything else
     of a training (samplers, augmentation) is the same with and without the mask. Where the seed is
@@ -50,7 +52,7 @@ class NegativeMaskRPNHead(RPNHead):
     ) -> None:
         super().__init__(*args, **kwargs)
         if not (neg_weight >= 0 and math.isfinite(neg_weight)) or math.isnan(mask_threshold):
-            raise ValueError(
+            raise InputError(
                 f"NegativeMaskRPNHead: neg_weight={neg_weight} and mask_threshold="
                 f"{mask_threshold}, expected a finite weight of at least 0 and a number"
             )

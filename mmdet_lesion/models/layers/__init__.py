@@ -1,4 +1,4 @@
-"""Layers that several networks share."""
+"""Layers."""
 
 from .a3d_conv import A3DConv
 from .align_shift_conv import AlignShiftConv

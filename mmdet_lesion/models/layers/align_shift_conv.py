@@ -6,19 +6,20 @@ import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from ...errors import InputError
 from .slice_conv import SliceConv
 
 
 @MODELS.register_module()
 class AlignShiftConv(SliceConv):
-    """A 2D convolution of slices of which two groups of channels come from the neighbours.
+    """A 2D convolution of slices of which two groups of channels come from the neighbors.
 
     With α = 1 - clamp(r / t, 0, 1) for a thickness t, and F = in_channels // num_folds:
 
         channels [0, F):   α x[d] + (1 - α) x[d + 1]
         channels [F, 2F):  α x[d] + (1 - α) x[d - 1]
 
-    The others pass, and so do those of the first or last slice that has no neighbour. So slices
+    The others pass, and so do those of the first or last slice that has no neighbor. So slices
     of thickness r and more shift by r mm, thinner ones by one whole slice, and infinitely thick
     ones do not shift. Nothing here is learned.
 
@@ -49,7 +50,7 @@ class AlignShiftConv(SliceConv):
         """
         if thickness is None or thickness.shape != slices.shape[:1]:
             found = None if thickness is None else tuple(thickness.shape)
-            raise ValueError(
+            raise InputError(
                 f"AlignShiftConv: thickness of shape {found} for {len(slices)} windows, expected "
                 "one in mm for each"
             )

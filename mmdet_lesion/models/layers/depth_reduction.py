@@ -26,7 +26,7 @@ class DepthReduction(BaseModule):
         self.reset_to_middle()
 
     def init_weights(self) -> None:
-        """Keep the pass-through, whatever initialiser the surrounding module applies."""
+        """Keep the pass-through, whatever initializer the surrounding module applies."""
         self.reset_to_middle()
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ class SliceFusion(BaseModule):
         channels: Channels of the map of one image, and of the result.
         num_groups: Images of a stack; odd, so that one is the center.
 
-    Source: 3DCE (Yan et al., 2018) fuses neighbouring images' maps; MULAN (Yan et al., 2019)
+    Source: 3DCE (Yan et al., 2018) fuses neighboring images' maps; MULAN (Yan et al., 2019)
     does it by a 1x1 convolution in the middle of the network.
     """
 

@@ -8,6 +8,8 @@ from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from ...errors import InputError
+
 
 def soft_focal_loss(
     pred: Tensor,
@@ -77,7 +79,7 @@ class SoftFocalLoss(nn.Module):
     ) -> None:
         super().__init__()
         if len(alpha) != 2 or min(alpha) < 0 or gamma < 0:
-            raise ValueError(
+            raise InputError(
                 f"SoftFocalLoss: alpha={alpha} and gamma={gamma}, expected two weights and an "
                 "exponent that are not negative"
             )
@@ -109,10 +111,10 @@ class SoftFocalLoss(nn.Module):
             A scalar, or the shape of ``pred_logits`` without reduction.
 
         Raises:
-            ValueError: the shapes differ.
+            InputError: the shapes differ.
         """
         if pred_logits.shape != target.shape:
-            raise ValueError(
+            raise InputError(
                 f"SoftFocalLoss: logits {tuple(pred_logits.shape)} and targets "
                 f"{tuple(target.shape)}, expected one shape"
             )

@@ -1,4 +1,4 @@
-"""Necks: from a backbone's maps to those that detection runs on."""
+"""Necks."""
 
 from .fpn3d import FPN3D
 from .top_down_pathway import TopDownPathway

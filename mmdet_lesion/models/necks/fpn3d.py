@@ -7,6 +7,8 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ...errors import InputError
+
 
 @MODELS.register_module()
 class FPN3D(BaseModule):
@@ -15,7 +17,7 @@ class FPN3D(BaseModule):
     Args:
         in_channels: channels of the maps, from fine to coarse.
         out_channels: channels of every level.
-        init_cfg: as in mmengine; Xavier's initialisation without it.
+        init_cfg: as in mmengine; Xavier's initialization without it.
 
     Source: FPN (Lin et al., 2017).
     """
@@ -42,10 +44,10 @@ class FPN3D(BaseModule):
             Maps (N, out_channels, D_i, H_i, W_i), from fine to coarse.
 
         Raises:
-            ValueError: another number of maps.
+            InputError: another number of maps.
         """
         if len(inputs) != len(self.laterals):
-            raise ValueError(f"FPN3D: {len(inputs)} maps, expected {len(self.laterals)}")
+            raise InputError(f"FPN3D: {len(inputs)} maps, expected {len(self.laterals)}")
         merged, levels = None, []
         for lateral, output, x in zip(
             reversed(self.laterals), reversed(self.outputs), reversed(inputs)

@@ -8,26 +8,27 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ...errors import InputError
 from ..layers import SliceFusion
 
 
 @MODELS.register_module()
 class TopDownPathway(BaseModule):
-    """Merge a backbone's maps into its finest one, and a window's images into the centre image.
+    """Merge a backbone's maps into its finest one, and a window's images into the center image.
 
     Coarse maps are upsampled (nearest) and added to the 1x1 lateral of the next finer one; then,
-    with several images in a window, a :class:`SliceFusion` writes the centre image's map.
+    with several images in a window, a :class:`SliceFusion` writes the center image's map.
 
     All of this is linear, and a 1x1 convolution commutes with nearest upsampling. So the fusion's
     weights are multiplied into the laterals' first (a small matrix product), and no map of
-    ``out_channels`` is made for the neighbours: the same function and gradients with less than
+    ``out_channels`` is made for the neighbors: the same function and gradients with less than
     half of the multiply-adds and a third of the memory.
 
     Args:
         in_channels: channels of the maps, from fine to coarse.
         out_channels: channels of the result.
         num_groups: images in a window, as the backbone's ``num_groups``; odd.
-        init_cfg: as in mmengine; Xavier's initialisation without it.
+        init_cfg: as in mmengine; Xavier's initialization without it.
 
     Source: MULAN (Yan et al., 2019), after FPN (Lin et al., 2017).
     """
@@ -41,7 +42,7 @@ class TopDownPathway(BaseModule):
     ) -> None:
         super().__init__(init_cfg or dict(type="Xavier", layer="Conv2d", distribution="uniform"))
         if num_groups % 2 != 1:
-            raise ValueError(f"TopDownPathway: num_groups={num_groups}, expected an odd number")
+            raise InputError(f"TopDownPathway: num_groups={num_groups}, expected an odd number")
         self.out_channels = out_channels
         self.num_groups = num_groups
         self.laterals = nn.ModuleList(nn.Conv2d(c, out_channels, 1) for c in in_channels)
@@ -59,12 +60,13 @@ class TopDownPathway(BaseModule):
             One map (N, out_channels, h_0, w_0) in a tuple.
         """
         if len(inputs) != len(self.laterals) or len(inputs[0]) % self.num_groups:
-            raise ValueError(
+            raise InputError(
                 f"TopDownPathway: {len(inputs)} maps of {len(inputs[0])} images, expected "
                 f"{len(self.laterals)} maps of a multiple of {self.num_groups} images"
             )
         rows = [x.reshape(-1, self.num_groups * x.shape[1], *x.shape[-2:]) for x in inputs]
-        return (self.merge(rows, self.fused_laterals()),)
+        # mmcv's RoIAlign ignores the memory format and reads the map as contiguous.
+        return (self.merge(rows, self.fused_laterals()).contiguous(),)
 
     def fused_laterals(self) -> list[tuple[Tensor, Tensor]]:
         """Weight (out_channels, num_groups * C_i, 1, 1) and bias of each map's lateral, fused."""

@@ -1,4 +1,4 @@
-"""What detectors and metrics are configured with: anchors, coder, assigner, linker."""
+"""Task modules: anchor generator, IoU calculator, box coder, assigner and linker."""
 
 from .anchor_generator3d import AnchorGenerator3D
 from .bbox_overlaps3d import BboxOverlaps3D

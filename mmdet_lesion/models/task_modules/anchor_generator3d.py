@@ -6,12 +6,14 @@ import torch
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
+from ...errors import InputError
+
 
 @TASK_UTILS.register_module()
 class AnchorGenerator3D:
     """One cubic anchor at every location of every level.
 
-    Location ``i`` of a level of stride s has its anchor's centre at ``(i + 0.5) * s``. So the
+    Location ``i`` of a level of stride s has its anchor's center at ``(i + 0.5) * s``. So the
     symmetries of a volume whose edges s divides map anchors onto anchors.
 
     Args:
@@ -25,12 +27,12 @@ class AnchorGenerator3D:
         self, strides: Sequence[int] = (2, 4, 8, 16), sizes: Sequence[float] = (4, 8, 16, 32)
     ) -> None:
         if len(strides) != len(sizes) or not len(strides) or min(*strides, *sizes) <= 0:
-            raise ValueError(
+            raise InputError(
                 f"AnchorGenerator3D: strides={strides} and sizes={sizes}, expected equally many "
                 "positive numbers"
             )
         if any(large % small for small, large in zip(strides, strides[1:])):
-            raise ValueError(
+            raise InputError(
                 f"AnchorGenerator3D: strides={strides}, expected each to divide the next"
             )
         self.strides = tuple(strides)
@@ -54,10 +56,10 @@ class AnchorGenerator3D:
             (D * H * W, 6) float32 boxes of each level, in the order of the flattened map.
 
         Raises:
-            ValueError: another number of levels.
+            InputError: another number of levels.
         """
         if len(featmap_sizes) != self.num_levels:
-            raise ValueError(
+            raise InputError(
                 f"AnchorGenerator3D: {len(featmap_sizes)} maps, expected {self.num_levels}"
             )
         return [
@@ -73,8 +75,8 @@ class AnchorGenerator3D:
         z, y, x = torch.meshgrid(
             *((torch.arange(n, device=device) + 0.5) * stride for n in size), indexing="ij"
         )
-        centres = torch.stack((x, y, z), dim=-1).reshape(-1, 3)
-        return torch.cat((centres - half, centres + half), dim=1)
+        centers = torch.stack((x, y, z), dim=-1).reshape(-1, 3)
+        return torch.cat((centers - half, centers + half), dim=1)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(strides={self.strides}, sizes={self.sizes})"

@@ -3,6 +3,7 @@
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
+from ...errors import InputError
 from ...structures import box_iou3d
 
 
@@ -22,10 +23,10 @@ class BboxOverlaps3D:
             (N, M) in 0..1.
 
         Raises:
-            ValueError: another mode, or boxes without six columns.
+            InputError: another mode, or boxes without six columns.
         """
         if mode != "iou":
-            raise ValueError(f"BboxOverlaps3D: mode={mode!r}, expected 'iou'")
+            raise InputError(f"BboxOverlaps3D: mode={mode!r}, expected 'iou'")
         return box_iou3d(bboxes1, bboxes2)
 
     def __repr__(self) -> str:

@@ -8,6 +8,8 @@ from mmdet.models.task_modules.coders import BaseBBoxCoder
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
 
+from ...errors import InputError
+
 # As mmdet's: a predicted edge is at most 1000 / 16 times the anchor's.
 _MAX_LOG_RATIO = math.log(1000 / 16)
 
@@ -16,8 +18,8 @@ _MAX_LOG_RATIO = math.log(1000 / 16)
 class DeltaXYZWHDBBoxCoder(BaseBBoxCoder):
     """``DeltaXYWHBBoxCoder`` with a third axis.
 
-    A box of centre c and edges e is coded against an anchor of centre a and edges s as
-    ``((c - a) / s, log(e / s))``, in the order x, y, z, w, h, d, then normalised.
+    A box of center c and edges e is coded against an anchor of center a and edges s as
+    ``((c - a) / s, log(e / s))``, in the order x, y, z, w, h, d, then normalized.
 
     Args:
         target_means: six means that are taken off.
@@ -35,7 +37,7 @@ class DeltaXYZWHDBBoxCoder(BaseBBoxCoder):
     ) -> None:
         super().__init__()
         if len(target_means) != 6 or len(target_stds) != 6:
-            raise ValueError(
+            raise InputError(
                 f"DeltaXYZWHDBBoxCoder: {len(target_means)} means and {len(target_stds)} standard "
                 "deviations, expected 6 of each"
             )
@@ -52,9 +54,9 @@ class DeltaXYZWHDBBoxCoder(BaseBBoxCoder):
         Returns:
             (N, 6).
         """
-        centres, edges = _centres_and_edges(bboxes)
-        gt_centres, gt_edges = _centres_and_edges(gt_bboxes)
-        deltas = torch.cat(((gt_centres - centres) / edges, (gt_edges / edges).log()), dim=-1)
+        centers, edges = _centers_and_edges(bboxes)
+        gt_centers, gt_edges = _centers_and_edges(gt_bboxes)
+        deltas = torch.cat(((gt_centers - centers) / edges, (gt_edges / edges).log()), dim=-1)
         return (deltas - deltas.new_tensor(self.means)) / deltas.new_tensor(self.stds)
 
     def decode(self, bboxes: Tensor, pred_bboxes: Tensor) -> Tensor:
@@ -70,12 +72,12 @@ class DeltaXYZWHDBBoxCoder(BaseBBoxCoder):
         deltas = pred_bboxes * pred_bboxes.new_tensor(self.stds) + pred_bboxes.new_tensor(
             self.means
         )
-        centres, edges = _centres_and_edges(bboxes)
-        centres = centres + deltas[..., :3] * edges
+        centers, edges = _centers_and_edges(bboxes)
+        centers = centers + deltas[..., :3] * edges
         half = edges * deltas[..., 3:].clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO).exp() / 2
-        return torch.cat((centres - half, centres + half), dim=-1)
+        return torch.cat((centers - half, centers + half), dim=-1)
 
 
-def _centres_and_edges(boxes: Tensor) -> tuple[Tensor, Tensor]:
+def _centers_and_edges(boxes: Tensor) -> tuple[Tensor, Tensor]:
     low, high = boxes[..., :3], boxes[..., 3:]
     return (low + high) / 2, high - low

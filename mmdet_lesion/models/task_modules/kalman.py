@@ -18,14 +18,14 @@ _MIN_SIDE = 1e-3
 class KalmanState:
     """Constant-velocity filters of ``T`` boxes, as in SORT, DeepSORT and mmdet's ``KalmanFilter``.
 
-    A box is its centre, aspect ratio and height; noise is relative to the height. Motion couples a
+    A box is its center, aspect ratio and height; noise is relative to the height. Motion couples a
     coordinate with its own velocity alone and all noise is diagonal, so the ``8 x 8`` covariance of
     the published filter falls apart into four ``2 x 2`` blocks, kept here as three entries each:
     equal figures without a matrix product per box. Source: Wojke et al., "Simple online and
     realtime tracking with a deep association metric", ICIP 2017.
 
     Args:
-        mean: ``(T, 4)`` centre x, centre y, width / height, height.
+        mean: ``(T, 4)`` center x, center y, width / height, height.
         velocity: ``(T, 4)`` their change per slice.
         var_mean: ``(T, 4)`` variance of ``mean``.
         covar: ``(T, 4)`` covariance of a coordinate and its velocity.
@@ -99,8 +99,8 @@ class KalmanState:
 
 def _measure(boxes: np.ndarray) -> np.ndarray:
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], _MIN_SIDE)
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return np.column_stack((centre, sides[:, 0] / sides[:, 1], sides[:, 1]))
+    center = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return np.column_stack((center, sides[:, 0] / sides[:, 1], sides[:, 1]))
 
 
 def _variance(mean: np.ndarray, relative: float, aspect: float) -> np.ndarray:

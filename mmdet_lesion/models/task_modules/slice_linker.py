@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from mmdet_lesion.structures.tracklets import Tracklets
 
+from ...errors import InputError
 from .kalman import KalmanState
 
 __all__ = ["SliceLinker"]
@@ -29,12 +30,12 @@ class SliceLinker:
         iou_thr: IoU of prediction and box from which on they may belong together, above 0.
 
     Raises:
-        ValueError: An argument is out of its range.
+        InputError: An argument is out of its range.
     """
 
     def __init__(self, max_gap: int = 1, min_length: int = 1, iou_thr: float = 0.3) -> None:
         if max_gap < 0 or min_length < 1 or not 0 < iou_thr <= 1:
-            raise ValueError(
+            raise InputError(
                 f"SliceLinker got max_gap={max_gap}, min_length={min_length}, iou_thr={iou_thr}; "
                 "expected max_gap >= 0, min_length >= 1 and 0 < iou_thr <= 1"
             )

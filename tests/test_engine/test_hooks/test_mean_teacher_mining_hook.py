@@ -7,7 +7,7 @@ from mmdet_lesion import InputError
 from ..toy import ToyDetector, toy_runner
 
 HOOK = dict(type="MeanTeacherMiningHook", momentum=0.1, log_interval=1)
-# In the teacher's view: the hidden lesion, the labelled one (flipped: x 4…10), an unsure one.
+# In the teacher's view: the hidden lesion, the labeled one (flipped: x 4…10), an unsure one.
 BOXES = torch.tensor([[0.0, 0, 4, 4], [4, 10, 10, 16], [12, 0, 18, 6]])
 SCORES = torch.tensor([0.95, 0.99, 0.5])
 
@@ -31,7 +31,7 @@ def test_mined_boxes_reach_the_student_in_its_view(tmp_path, predictions):
     for sample in model.seen[0]:
         boxes = sample.gt_instances.bboxes
         assert isinstance(boxes, HorizontalBoxes)
-        # The flip carries x 0…4 to 16…20; the labelled lesion is not mined again.
+        # The flip carries x 0…4 to 16…20; the labeled lesion is not mined again.
         assert boxes.tensor.tolist() == [[10, 10, 16, 16], [16, 0, 20, 4]]
         assert sample.gt_instances.labels.tolist() == [0, 0]
     scalars = runner.message_hub.log_scalars

@@ -20,7 +20,6 @@ def runner(work_dir, epochs, **overrides):
         default_hooks=dict(
             checkpoint=dict(type="CheckpointHook", interval=1),
             logger=None,
-            exact_resume=dict(type="ExactResumeHook"),
         ),
         param_scheduler=dict(type="MultiStepLR", by_epoch=True, milestones=[1], gamma=0.1),
         **overrides,

@@ -6,7 +6,8 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
-from mmdet_lesion.engine.runner.resumable_loader import resumable
+from mmdet_lesion import InputError
+from mmdet_lesion.engine.runner.resumable_loader import resumable, seed_generators
 
 
 class Noise(Dataset):
@@ -93,5 +94,25 @@ def test_attributes_are_the_datasets():
 
 def test_empty_dataset_is_told():
     made = resumable(DataLoader([], batch_sampler=[]), 0)
-    with pytest.raises(ValueError, match="empty"):
+    with pytest.raises(InputError, match="empty"):
         take(made, 1)
+
+
+def draws():
+    return random.random(), np.random.rand(), np.random.randn(), torch.rand(1).item()
+
+
+def test_seeds_are_a_function_of_the_numbers():
+    seed_generators("a", (1, 2, 3), cuda=True)
+    first = draws()
+    seed_generators("a", (1, 2, 3), cuda=True)
+    assert draws() == first
+
+
+def test_seeds_depend_on_every_number_and_the_stream():
+    seen = set()
+    for entropy in ((1, 2, 3), (1, 2, 4), (1, 3, 3), (2, 2, 3), (0, 0, 0)):
+        for stream in ("iteration", "sample"):
+            seed_generators(stream, entropy, cuda=True)
+            seen.update(draws())
+    assert len(seen) == 40

@@ -76,10 +76,10 @@ def test_grouped_starts_as_the_2d_network_on_each_image(weights, save):
 @pytest.mark.parametrize("num_slices", [3, 7, 9])
 def test_inflated_stem_answers_a_constant_stack_as_before(weights, save, num_slices):
     model = build(save(weights), num_slices=num_slices, fusion="early")
-    grey = torch.randn(2, 1, 32, 32)
+    gray = torch.randn(2, 1, 32, 32)
     torch.testing.assert_close(
-        list(model(grey.expand(-1, num_slices, -1, -1))),
-        forward(weights, grey.expand(-1, 3, -1, -1)),
+        list(model(gray.expand(-1, num_slices, -1, -1))),
+        forward(weights, gray.expand(-1, 3, -1, -1)),
         atol=1e-4,
         rtol=1e-4,
     )

@@ -136,7 +136,7 @@ def test_initialisation_keeps_mixture_and_reduction():
     assert torch.equal(model.denseblock1.denselayer1.conv1.mixing, mixing)
     x = torch.randn(1, 16, 7, 2, 2)
     assert torch.equal(model.reduction1(x.flatten(2, 3)), x[:, :, 3])
-    # He initialisation reaches subclasses of Conv2d, too.
+    # He initialization reaches subclasses of Conv2d, too.
     wide = build(growth_rate=64, bn_size=4)
     wide.init_weights()
     std = wide.denseblock1.denselayer1.conv1.weight.std().item()

@@ -12,7 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 import mmdet_lesion.models  # noqa: F401
-from mmdet_lesion.engine.random import seed_generators
+from mmdet_lesion.engine.runner.resumable_loader import seed_generators
 
 SIZE, STRIDE = 32, 4
 META = dict(img_shape=(SIZE, SIZE), ori_shape=(SIZE, SIZE), pad_shape=(SIZE, SIZE))
@@ -36,7 +36,7 @@ def instances(*boxes):
     return InstanceData(bboxes=bboxes, labels=torch.zeros(len(bboxes), dtype=torch.long))
 
 
-# An anchor of the map: centre at 8, side 8. With it 1 anchor is positive, 4 others overlap enough
+# An anchor of the map: center at 8, side 8. With it 1 anchor is positive, 4 others overlap enough
 # (IoU 1/3 with a shift by 4 pixels) to be neither, and 59 are negative.
 LESION = [4.0, 4.0, 12.0, 12.0]
 POSITIVE, NEITHER = 2 * 8 + 2, [8 + 2, 16 + 1, 16 + 3, 24 + 2]

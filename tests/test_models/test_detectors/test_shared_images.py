@@ -18,7 +18,7 @@ def network(request):
     neck = TopDownPathway(backbone.out_channels, 6, num_groups=backbone.num_groups)
     for module in (backbone, neck):
         module.init_weights()
-        # As initialised the fusion ignores the neighbours.
+        # As initialized the fusion ignores the neighbors.
         torch.nn.init.normal_(module.fusion.conv.weight, std=0.1)
         module.eval()
     return backbone, neck

@@ -96,7 +96,7 @@ def test_volume_equals_each_slice_alone(fusion):
     model = build(fusion=fusion)
     for module in model.modules():
         if isinstance(module, SliceFusion):
-            # As initialised, it ignores the neighbours.
+            # As initialized, it ignores the neighbors.
             torch.nn.init.normal_(module.conv.weight, std=0.1)
     volume = image(depth=11)
     slice_inds = [0, 3, 5, 10]

@@ -10,10 +10,10 @@ from mmdet_lesion.models.layers import sparse_roi_align
 def random_rois(num, images, side, seed=0):
     """Centres up to a tenth outside of the image, sides from 2 pixels to all of it."""
     generator = torch.Generator().manual_seed(seed)
-    centre = (1.2 * torch.rand(num, 2, generator=generator) - 0.1) * side
+    center = (1.2 * torch.rand(num, 2, generator=generator) - 0.1) * side
     half = torch.exp(torch.rand(num, 2, generator=generator) * 4) / 54 * side / 2 + 1
     image = torch.randint(0, images, (num, 1), generator=generator).float()
-    return torch.cat([image, centre - half, centre + half], 1)
+    return torch.cat([image, center - half, center + half], 1)
 
 
 @pytest.mark.parametrize("output_size", [(7, 7), (2, 5)])

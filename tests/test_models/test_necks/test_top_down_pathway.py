@@ -55,8 +55,8 @@ def test_initialised_neck_returns_the_centre_images_map():
     alone = TopDownPathway(IN_CHANNELS, out_channels=4, num_groups=1)
     alone.laterals.load_state_dict(neck.laterals.state_dict())
     inputs = maps(6, dtype=torch.float32)
-    centres = [level[[1, 4]] for level in inputs]
-    torch.testing.assert_close(neck(inputs), alone(centres))
+    centers = [level[[1, 4]] for level in inputs]
+    torch.testing.assert_close(neck(inputs), alone(centers))
 
 
 def test_is_built_from_a_config():

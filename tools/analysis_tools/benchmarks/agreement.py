@@ -26,7 +26,7 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def deduplicate_part(dataset: Dataset) -> dict:
+def first_samples(dataset: Dataset) -> dict:
     """A batch of the first sample of a dataset, or of each part of a concatenated one."""
     parts = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
     seed_all(0)

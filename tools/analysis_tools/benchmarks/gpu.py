@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 
 import mmdet_lesion  # noqa: F401
 
-from .agreement import compare_with_cpu, estimate_norm_statistics, one_of_each_part, seed_all
+from .agreement import compare_with_cpu, estimate_norm_statistics, first_samples, seed_all
 from .common import ROOT
 from .phantom_data import FULL_PATCH, FULL_SIZE, training_parts, use_phantoms
 
@@ -90,7 +90,7 @@ class StepStart(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Give batch norms the statistics of a batch, before a mean teacher copies them."""
-        estimate_norm_statistics(runner.model, one_of_each_part(runner.train_dataloader.dataset))
+        estimate_norm_statistics(runner.model, first_samples(runner.train_dataloader.dataset))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None) -> None:
         """Start the clock."""
@@ -238,7 +238,7 @@ def measure_agreement(cfg: Config, device: str, patch: int) -> dict[str, Any]:
             if step.type == "LoadVolumeCrop":
                 step.update(size=patch, positive=1.0)
     dataset: Dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    batch = one_of_each_part(dataset)
+    batch = first_samples(dataset)
     seed_all(0)
     model = MODELS.build(cfg.model)
     model.init_weights()

@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from mmdet_lesion import InputError
+
+from ..toy import toy_runner
+
+TEACHER = dict(type="TeacherEMAHook", momentum=0.1)
+
+
+def test_teacher_checkpoint_is_not_resumed_without_its_hook(tmp_path):
+    toy_runner(tmp_path, [TEACHER], iters=2).train()
+    with pytest.raises(InputError, match="iter_2.pth: its state_dict is the averaged teacher"):
+        toy_runner(tmp_path, [], iters=4, resume=True).train()
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path):
+    other = {"state_dict": {"conv.weight": torch.zeros(2, 2), "head.bias": torch.zeros(3)}}
+    other["meta"] = {}
+    torch.save(other, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="other.pth: a checkpoint of another model: 7 of"):
+        toy_runner(tmp_path, [], load_from=str(tmp_path / "other.pth")).train()
+
+
+def test_fine_tuning_from_a_part_is_allowed(tmp_path):
+    part = {"state_dict": {"norm.weight": torch.full((4,), 0.5)}, "meta": {}}
+    torch.save(part, tmp_path / "part.pth")
+    toy_runner(tmp_path, [], iters=1, load_from=str(tmp_path / "part.pth")).train()
+
+
+def test_first_start_with_resume_finds_no_checkpoint(tmp_path):
+    toy_runner(tmp_path, [TEACHER], iters=2, resume=True).train()
+    assert (tmp_path / "iter_2.pth").is_file()
