@@ -1,4 +1,4 @@
-"""What a set of phantoms looks like, with the checks on it."""
+"""Settings of phantoms in DeepLesion's layout."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class PhantomConfig:
 
     @property
     def box_padding(self) -> float:
-        """Padding of a box around its RECIST mark in pixels.
+        """Padding of a box around its RECIST diameters in pixels.
 
         Published boxes have 5 pixels at 512 × 512; a smaller image keeps the same share of its
         width, as 5 pixels would swamp its lesions.

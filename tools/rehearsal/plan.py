@@ -1,4 +1,4 @@
-"""From a config and the command line to one rehearsal and its result."""
+"""Planning and execution of a rehearsal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DECISIVE = (
 
 @dataclass
 class Rehearsal:
-    """One config at the scale of a rehearsal.
+    """A config at the scale of a rehearsal.
 
     Args:
         name: Path of the config within ``configs``, or its file's name.
@@ -54,7 +54,7 @@ class Rehearsal:
 
 
 def plan(config: Path, seed: int, args: argparse.Namespace) -> Rehearsal:
-    """Bring a config to the scale of a rehearsal and cut its samples out of the data."""
+    """Reduce a config to the scale of a rehearsal and crop its samples."""
     cfg = Config.fromfile(config)
     small, volumes = args.device == "cpu", _on_volumes(cfg)
     crop = args.crop or ((32 if volumes else 96) if small else None)
@@ -108,7 +108,7 @@ def _on_volumes(cfg: Any) -> bool:
 
 
 def _anchors(cfg: Any) -> int:
-    """Anchors of a patch: one a location of each level."""
+    """Return the number of anchors of a patch, one per location of each level."""
     (size,) = {
         transform["size"]
         for dataset in cfg.train_dataloader.dataset.get("datasets", [cfg.train_dataloader.dataset])

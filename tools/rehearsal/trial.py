@@ -1,4 +1,4 @@
-"""One rehearsal: a short training with a recorder, and its own test."""
+"""A short training with a recorder, and its test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CALIBRATION = 8
 
 
 class Recorder(Hook):
-    """Record what a rehearsal is judged by, iteration by iteration.
+    """Hook that records the evaluated values at every iteration.
 
     Args:
         thaw: Iterations during which frozen batch norms take their statistics from the batches.
@@ -81,7 +81,7 @@ class Recorder(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-        """Thaw or freeze the norms, and start the clock."""
+        """Unfreeze or freeze the norm layers and start the timer."""
         if runner.iter < self.thaw:
             for norm in self._norms:
                 norm.training = True
@@ -115,7 +115,7 @@ class Recorder(Hook):
 
     @torch.no_grad()
     def _calibrate(self, runner: Runner) -> None:
-        """Give the norms the statistics of several batches, and freeze them."""
+        """Estimate the statistics of the norm layers on several batches and freeze them."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         momenta = [norm.momentum for norm in self._norms]
         for norm in self._norms:
@@ -182,7 +182,7 @@ def _peak_memory() -> float:
 
 
 def summarize(result: dict[str, Any], anchors: int | None = None) -> dict[str, float]:
-    """The figures that are compared with the bounds.
+    """Return the figures that are compared with the bounds.
 
     Args:
         result: Of :func:`run_trial`.
