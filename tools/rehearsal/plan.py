@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 
 import mmdet_lesion  # noqa: F401
 
-from .report import judge, plot_rows
+from .report import evaluate, plot_rows
 from .shrink import Scale, rehearsal_config
 from .trial import run_trial, summarize
 
@@ -92,7 +92,7 @@ def rehearse(one: Rehearsal) -> None:
         figures=figures,
         final_loss=median(row["loss"] for row in late) if rows else None,
         step_time=median(row["time"] for row in rows) if rows else None,
-        broken=judge(figures, trial["failure"]),
+        broken=evaluate(figures, trial["failure"]),
     )
     if rows:
         plot_rows(rows, f"{one.name}, seed {one.seed}", out / "curves.png")

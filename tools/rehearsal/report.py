@@ -14,7 +14,7 @@ import numpy as np
 
 from mmdet_lesion.io import read_json
 
-__all__ = ["BOUNDS", "judge", "plot_rows", "table_of"]
+__all__ = ["BOUNDS", "evaluate", "plot_rows", "table_of"]
 
 BOUNDS: dict[str, dict] = read_json(Path(__file__).with_name("bounds.json"))
 
@@ -31,7 +31,7 @@ _COLUMNS = {
 }
 
 
-def judge(figures: dict[str, float], failure: str | None) -> list[str]:
+def evaluate(figures: dict[str, float], failure: str | None) -> list[str]:
     """Compare figures with the bounds; returns a message for each violation.
 
     Args:
