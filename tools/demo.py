@@ -1,4 +1,4 @@
-"""The main job on phantoms: supervised against mean teacher with missing labels, on CPUs.
+"""Demo of the mean teacher on phantoms with missing annotations, on CPUs.
 
 For each seed: phantoms → converted store → three trainings by ``tools/dist_train.sh`` with two
 processes → tests of four models → a table, the FROC plot, pictures of mined and detected lesions.
@@ -57,7 +57,7 @@ IGNORE_ROW = {"mean teacher, ignoring": ("mean_teacher_ignore", "teacher")}
 
 
 def call(*command: object, log: Path | None = None, **variables: str) -> None:
-    """Run a command of the tool box and stop the demo where it fails.
+    """Run a tool; the demo ends if it fails.
 
     Args:
         *command: The words.
@@ -72,7 +72,7 @@ def call(*command: object, log: Path | None = None, **variables: str) -> None:
 
 
 def make_data(out: Path, seed: int) -> list[str]:
-    """Write and convert phantoms; returns the words of ``--cfg-options`` that train on them."""
+    """Write and convert phantoms; returns the ``--cfg-options`` to train on them."""
     raw, data = out / "raw", out / "data"
     python = sys.executable
     call(python, "tools/make_phantoms.py", "deeplesion", raw, *PHANTOMS, "--seed", seed,
@@ -94,7 +94,7 @@ def train(out: Path, run: str, config: str, options: list[str]) -> None:
 
 
 def run_seed(out: Path, seed: int, ignore: bool = False) -> dict:
-    """Do everything for one seed; returns row → figures."""
+    """Run the demo for one seed; returns row → figures."""
     options = make_data(out, seed)
     runs = {**RUNS, **IGNORE_RUN} if ignore else RUNS
     rows = {**ROWS, **IGNORE_ROW} if ignore else ROWS
@@ -121,7 +121,7 @@ def run_seed(out: Path, seed: int, ignore: bool = False) -> dict:
 
 
 def print_gains(out: Path, seeds: list[int], ignore: bool = False) -> None:
-    """Print what each row gains over the supervised EMA, with its band over seeds and scans."""
+    """Print each row's gain over the supervised EMA, with its confidence interval."""
     _, baseline, *others = {**ROWS, **(IGNORE_ROW if ignore else {})}
     results = {row: [] for row in (baseline, *others)}
     over = f"over {len(seeds)} seeds and their volumes" if seeds[1:] else "over volumes, one seed:"
@@ -154,7 +154,7 @@ def figures_of(result) -> dict:
 
 
 def late_entries(work_dir: Path, key: str) -> list[dict]:
-    """Return the last quarter of those entries of a training's log that have the key."""
+    """Return the last quarter of a training's log entries that have a key."""
     log = max(work_dir.glob("*/vis_data/scalars.json"))
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     entries = [entry for entry in entries if key in entry]

@@ -1,4 +1,4 @@
-"""FocalMix on phantoms: supervised against semi-supervised with few labeled scans, on CPUs.
+"""Demo of FocalMix on phantoms with few labeled scans, on CPUs.
 
 For each seed: chest phantoms in LUNA16's layout → converted store → two trainings by
 ``tools/dist_train.sh`` with two processes → tests → a table, the FROC plot, pictures of both MixUps
@@ -37,7 +37,7 @@ ROWS = {"supervised": "supervised_luna16_phantom", "FocalMix": "focalmix_phantom
 
 
 def run_seed(out: Path, seed: int) -> dict:
-    """Do everything for one seed; returns row → figures."""
+    """Run the demo for one seed; returns row → figures."""
     raw, data = out / "raw", out / "data"
     python = sys.executable
     call(python, "tools/make_phantoms.py", "luna16", raw, *PHANTOMS, "--seed", seed,
@@ -66,7 +66,7 @@ def run_seed(out: Path, seed: int) -> dict:
 
 
 def options_of(config: str, data: Path, seed: int) -> list[str]:
-    """Return what the trainings and tests of a config are told on the command line."""
+    """Return the arguments of the trainings and tests of a config."""
     train = ["train_dataloader.dataset"]
     if config == ROWS["FocalMix"]:
         train = [f"train_dataloader.dataset.datasets.{index}" for index in (0, 1)]
@@ -90,7 +90,7 @@ def evaluate(raw: Path, data: Path, submission: Path):
 
 
 def guess_figures(work_dir: Path) -> dict:
-    """Return what was guessed per unlabeled patch over the last quarter of the training."""
+    """Return guessed targets per unlabeled patch over the last quarter of the training."""
     late = late_entries(work_dir, "guessed_pos")
     return {
         name: float(np.mean([entry[key] for entry in late]))

@@ -1,4 +1,4 @@
-"""Plain against masked and weighted negatives on phantoms with missing labels, on CPUs.
+"""Demo of the negative-anchor mask and factor on phantoms, on CPUs.
 
 For each seed: phantoms → converted store → six trainings (three detectors, each without and with
 the negative mask and factor; two at a time, one process and one thread each) → tests on the marked
@@ -83,7 +83,7 @@ def figures_of(metrics: dict[str, dict]) -> dict[str, float]:
 
 
 def run_seed(out: Path, seed: int) -> dict:
-    """Do everything for one seed; returns row → figures."""
+    """Run the demo for one seed; returns row → figures."""
     options = make_data(out, seed)
     with ThreadPoolExecutor(2) as pool:
         # The longest ones first, so that no core waits long for the other at the end.

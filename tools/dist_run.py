@@ -1,4 +1,4 @@
-"""Start GPUS processes of a script by torchrun; ``dist_train.sh`` and ``dist_test.sh`` call it.
+"""Start several processes of a script with torchrun, for ``dist_train.sh`` and ``dist_test.sh``.
 
 Usage: ``python tools/dist_run.py GPUS SCRIPT [arguments of the script]``. One node takes a free
 port; for several, ``NNODES``, ``NODE_RANK``, ``MASTER_ADDR`` and ``PORT`` stand in the environment.

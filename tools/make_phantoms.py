@@ -169,11 +169,11 @@ def _make_deeplesion(args: argparse.Namespace) -> None:
     config = _config(PhantomConfig, args)
     summary = make_deeplesion(args.out, config, workers=args.workers, overwrite=args.overwrite)
     for split, numbers in summary.items():
-        unmarked = numbers["lesions"] - numbers["marked"]
+        missing = numbers["lesions"] - numbers["annotated"]
         print(
             f"{split:5s}  {numbers['volumes']:4d} volumes ({numbers['patients']} patients, "
             f"{numbers['slices']} slices)  {numbers['lesions']:4d} lesions: "
-            f"{numbers['marked']} annotated, {unmarked} not annotated"
+            f"{numbers['annotated']} annotated, {missing} not annotated"
         )
 
 

@@ -1,4 +1,4 @@
-"""The standard patient's trunk, from the shoulders to the pubis.
+"""Trunk of the standard patient, from the shoulders to the pubis.
 
 Everything is in nominal mm: x to the patient's left (the right of the image), y backwards, z
 towards the feet; the outline is about 340 mm wide and 224 mm deep. All random numbers of a

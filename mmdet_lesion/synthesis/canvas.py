@@ -1,4 +1,4 @@
-"""A CT volume to paint on: soft-edged shapes in HU with a tissue label at every voxel."""
+"""Canvas of a CT volume, on which soft-edged shapes are painted in HU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Curve = float | Callable[[np.ndarray], np.ndarray]
 
 
 class Tissue(IntEnum):
-    """What a voxel shows; lesions are placed by it and texture depends on it."""
+    """Tissue of a voxel, which decides on its texture and on the lesions in it."""
 
     AIR = 0
     TABLE = 1
@@ -43,7 +43,7 @@ CAVITY = (Tissue.MEDIASTINUM, Tissue.ABDOMEN, Tissue.PELVIS)
 def curve(
     z: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Smooth monotone interpolation through ``values`` at ``z``, constant outside."""
+    """Return a monotone interpolation through ``values`` at ``z``, constant outside."""
     interpolate = PchipInterpolator(z, values)
     return lambda at: interpolate(np.clip(at, z[0], z[-1]))
 
@@ -98,7 +98,7 @@ class Canvas:
     def region(
         self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float]
     ) -> tuple[slice, slice, slice] | None:
-        """Index ranges that hold a nominal box wherever the warp may put it; None if outside."""
+        """Return index ranges that hold a nominal box after any warp; None if it is outside."""
         margin = self.reach + self.pixel
         ranges = []
         for axis, (low, high), more in ((self.z, z, 0.0), (self.y, y, margin), (self.x, x, margin)):

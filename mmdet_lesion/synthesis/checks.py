@@ -1,4 +1,4 @@
-"""Checks that the settings of all phantoms have in common."""
+"""Checks of settings that all kinds of phantoms share."""
 
 from __future__ import annotations
 

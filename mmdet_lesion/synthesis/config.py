@@ -1,4 +1,4 @@
-"""What a set of phantoms looks like, with the checks on it."""
+"""Settings of phantoms in DeepLesion's layout."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ TYPE_LEVELS = {
 
 @dataclass(frozen=True)
 class PhantomConfig:
-    """Settings of a phantom data set; ranges are (lowest, highest), both included.
+    """Settings of a phantom dataset; ranges are (lowest, highest), both included.
 
     Attributes:
         volumes: Number of sub-volumes.
-        seed: Same seed and settings, same bytes.
-        missing: Probability that a lesion carries no mark. Every volume keeps at least one mark,
-            as the published table knows only volumes that have one.
+        seed: Random seed; the same seed and settings give the same files.
+        missing: Probability that a lesion has no annotation. Every volume keeps at least one, since
+            the published table holds only volumes that have one.
         size: Rows and columns of a slice.
-        slices: Slices a volume.
+        slices: Slices per volume.
         intervals: Slice intervals in mm; one is drawn for every series.
-        lesions: Lesions a volume.
+        lesions: Lesions per volume.
         lesion_types: The DeepLesion types (1–8) that are drawn.
         diameter: Long diameter in mm, drawn log-uniformly.
         contrast: Absolute difference in HU between a lesion and the tissue around it. Lesions in
             fat or lung are soft tissue plus this contrast.
-        hypodense: Share of the lesions of solid organs, muscle and bone that are darker.
-        subsolid: Share of the lung's lesions that are ground glass, black in soft-tissue windows.
+        hypodense: Fraction of the lesions in solid organs, muscle and bone that are darker.
+        subsolid: Fraction of the lung lesions that are ground glass.
         noise: Standard deviation of the image noise in HU.
         vessels: Vessels that wander through all slices, as distractors.
         enhancement: Contrast agent, drawn for every patient: brightness of vessels, kidneys, spleen
@@ -89,7 +89,7 @@ class PhantomConfig:
 
     @property
     def box_padding(self) -> float:
-        """Padding of a box around its RECIST mark in pixels.
+        """Padding of a box around its RECIST diameters in pixels.
 
         Published boxes have 5 pixels at 512 × 512; a smaller image keeps the same share of its
         width, as 5 pixels would swamp its lesions.

@@ -1,19 +1,20 @@
 """Phantoms in DeepLesion's published layout.
 
 ``OUT/Images_png/{patient}_{study}_{series}/{slice}.png`` hold HU + 32768 in 16 bits,
-``OUT/DL_info.csv`` the marks of all three splits, and ``OUT/harvester/`` the complete truth in
-Lesion Harvester's format:
+``OUT/DL_info.csv`` the annotations of all three splits, and ``OUT/harvester/`` the complete ground
+truth in Lesion Harvester's format:
 
 - ``Revised-Train100.pkl`` (validation volumes) and ``Revised-Test1071.pkl`` (test volumes) hold
   every lesion once, on its central slice, because the evaluation counts every row as a lesion.
-- ``Full-Train.pkl`` (training volumes) holds every lesion on every slice where it can be seen, so
+- ``Full-Train.pkl`` (training volumes) holds every lesion on every slice where it is visible, so
   that for any key slice all lesions on it are known.
 
-The marks follow the published ones: one row a mark (rows of one key slice repeat its name),
-coordinates from 1, boxes that hold the RECIST diameters with padding, 5 pixels at 512 × 512 and
-proportionally less in smaller images, the type only in validation and test rows (−1 in training),
-``Slice_range`` the sub-volume's slices. ``Possibly_noisy`` is set on a small share of the marks,
-never on the only one of a volume; the coordinates of those are right all the same.
+The table follows the published one: a row per annotation (rows of the same key slice repeat its
+name), coordinates from 1, boxes that hold the RECIST diameters with a padding of 5 pixels at
+512 × 512 and proportionally less in smaller images, the lesion type only in validation and test
+rows (−1 in training), and the slices of the sub-volume as ``Slice_range``. ``Possibly_noisy`` is
+set on a small fraction of the annotations, never on the only one of a volume; the coordinates of
+these are correct as well.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ class RenderedVolume:
     Attributes:
         hu: (D, H, W) int16.
         lesions: Its lesions.
-        marked: For each lesion whether it carries a mark.
-        noisy: For each lesion whether its mark is flagged as possibly noisy.
+        annotated: For each lesion whether it has an annotation.
+        noisy: For each lesion whether its annotation is flagged as possibly noisy.
         locations: (n, 3) positions of the lesions in the body (x, y, z), relative, 0…1.
     """
 
     hu: np.ndarray
     lesions: list[Lesion]
-    marked: np.ndarray
+    annotated: np.ndarray
     noisy: np.ndarray
     locations: np.ndarray
 
@@ -81,18 +82,18 @@ def render_volume(plan: VolumePlan, config: PhantomConfig) -> RenderedVolume:
     paint_body(canvas, body, config.vessels, config.enhancement)
     rng = np.random.default_rng(plan.seed)
     lesions = place_lesions(canvas, config, rng)
-    marked = rng.random(len(lesions)) >= config.missing
-    if not marked.any():
-        marked[rng.integers(len(lesions))] = True
-    noisy = marked & (rng.random(len(lesions)) < _NOISY)
-    if not (marked & ~noisy).any():
+    annotated = rng.random(len(lesions)) >= config.missing
+    if not annotated.any():
+        annotated[rng.integers(len(lesions))] = True
+    noisy = annotated & (rng.random(len(lesions)) < _NOISY)
+    if not (annotated & ~noisy).any():
         noisy[:] = False
     nominal = np.array([lesion.center for lesion in lesions]) / body.scale
     locations = nominal / (WIDTH, DEPTH, LAST_LEVEL) + (0.5, 0.5, 0.0)
     # The published z runs from the crown to the feet's side of the pelvis, the head included.
     locations[:, 2] = 0.28 + 0.64 * locations[:, 2]
     return RenderedVolume(
-        finish(canvas, config.noise, rng), lesions, marked, noisy, np.clip(locations, 0.0, 1.0)
+        finish(canvas, config.noise, rng), lesions, annotated, noisy, np.clip(locations, 0.0, 1.0)
     )
 
 
@@ -103,7 +104,7 @@ def make_deeplesion(
     overwrite: bool = False,
     progress: bool = True,
 ) -> dict[str, dict[str, int]]:
-    """Write a phantom data set in DeepLesion's layout.
+    """Write a phantom dataset in DeepLesion's layout.
 
     The folder appears under its name when it is complete. The bytes depend on the settings alone,
     not on ``workers``.
@@ -112,12 +113,12 @@ def make_deeplesion(
         out: The folder to write.
         config: The settings, which are kept in ``phantoms.json``.
         workers: Number of processes.
-        overwrite: Whether an earlier phantom data set in ``out`` may be replaced.
+        overwrite: Whether an earlier phantom dataset in ``out`` may be replaced.
         progress: Whether to show a progress bar.
 
     Returns:
         For each split the numbers of ``patients``, ``volumes``, ``slices``, ``lesions`` and
-        ``marked`` lesions.
+        ``annotated`` lesions.
 
     Raises:
         InputError: if ``out`` holds something else, or the settings leave no room for lesions.
@@ -128,8 +129,8 @@ def make_deeplesion(
     with new_folder(out, overwrite) as building:
         (building / "Images_png").mkdir()
         render = partial(_write_volume, config=config, folder=building / "Images_png")
-        for marks, boxes in render_all(render, plans, workers, progress):
-            rows += marks
+        for annotations, boxes in render_all(render, plans, workers, progress):
+            rows += annotations
             lesions.append(boxes)
         write_dl_info(building / "DL_info.csv", rows)
         for split, name in TRUTH_FILES.items():
@@ -166,7 +167,7 @@ def _write_volume(
     rows, boxes = [], []
     for index, lesion in enumerate(rendered.lesions):
         boxes.append((lesion.key_slice, {z: _box(e, config) for z, e in lesion.sections.items()}))
-        if rendered.marked[index]:
+        if rendered.annotated[index]:
             location, noisy = rendered.locations[index], bool(rendered.noisy[index])
             rows.append(_row(plan, config, lesion, location, noisy))
     return sorted(rows, key=lambda row: row.key_slice), boxes
@@ -233,6 +234,6 @@ def _summary(
             "volumes": len(mine),
             "slices": sum(plan.slices for plan, _ in mine),
             "lesions": sum(len(boxes) for _, boxes in mine),
-            "marked": sum(row.split == split for row in rows),
+            "annotated": sum(row.split == split for row in rows),
         }
     return summary

@@ -1,4 +1,4 @@
-"""From a painted body to a scan: texture of the tissues, image noise, whole HU."""
+"""Tissue texture, image noise and rounding of painted volumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lesions of DeepLesion's eight types: shape, place, gray value and measurement."""
+"""Lesions of DeepLesion's eight types: shape, position, HU and measurement."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Lesion:
 
 
 def place_lesions(canvas: Canvas, config: PhantomConfig, rng: np.random.Generator) -> list[Lesion]:
-    """Put lesions where their types belong and paint them.
+    """Place and paint lesions in tissue that fits their types.
 
     Args:
         canvas: A painted body.

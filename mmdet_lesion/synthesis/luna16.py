@@ -107,7 +107,7 @@ def _to_world(findings: Iterable[Finding], shift: np.ndarray) -> list[Finding]:
 
 
 def _place(hu: np.ndarray, canvas: Canvas, shift: np.ndarray, flips: list[bool]) -> Volume:
-    """A volume at its place in the world, its axes flipped as ``flips`` (x, y, z) says."""
+    """Return a volume in world coordinates, with axes flipped as in ``flips`` (x, y, z)."""
     array = hu[::-1]
     ends = [
         (canvas.x_mm[[0, -1]] + shift[0]),

@@ -1,4 +1,4 @@
-"""What a set of chest phantoms looks like, with the checks on it."""
+"""Settings of phantoms in LUNA16's layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nodules of the lung, and findings that look like them."""
+"""Lung nodules and irrelevant findings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FINDING_WEIGHTS = (0.4, 0.25, 0.15, 0.2)
 
 @dataclass(frozen=True)
 class Finding:
-    """Something round in a lung.
+    """A nodule or an irrelevant finding.
 
     Attributes:
         kind: ``solid``, ``part_solid`` or ``juxtapleural`` for a nodule; ``micronodule``,
@@ -38,7 +38,7 @@ class Finding:
 
 
 class LungSpace:
-    """Where in the lungs there is room.
+    """Free space in the lungs.
 
     Args:
         canvas: A painted body.
@@ -72,7 +72,7 @@ class LungSpace:
         radius: float,
         others: list[Finding],
     ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Draw a place.
+        """Draw a position.
 
         Args:
             rng: The generator.
@@ -112,7 +112,7 @@ class LungSpace:
 
 
 def _rotation(rng: np.random.Generator, first: np.ndarray | None = None) -> np.ndarray:
-    """Random orthonormal rows; the first of them is given or random."""
+    """Draw orthonormal rows, the first of which may be given."""
     rows = rng.normal(size=(3, 3))
     if first is not None:
         rows[0] = first
@@ -151,7 +151,7 @@ def _nodule_shape(rng: np.random.Generator, diameter: float) -> LesionShape:
 def place_nodules(
     canvas: Canvas, space: LungSpace, config: Luna16PhantomConfig, rng: np.random.Generator
 ) -> list[Finding]:
-    """Put nodules into the lungs and paint them.
+    """Place and paint nodules in the lungs.
 
     Args:
         canvas: A painted body.
@@ -211,7 +211,7 @@ def place_findings(
     config: Luna16PhantomConfig,
     rng: np.random.Generator,
 ) -> list[Finding]:
-    """Put irrelevant findings beside the nodules and paint them.
+    """Place and paint irrelevant findings next to the nodules.
 
     Args:
         canvas: A body with its nodules.

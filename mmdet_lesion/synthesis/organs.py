@@ -1,4 +1,4 @@
-"""The standard patient's organs, in nominal mm as in :mod:`.anatomy`."""
+"""Organs of the standard patient, in nominal mm as in :mod:`.anatomy`."""
 
 from __future__ import annotations
 

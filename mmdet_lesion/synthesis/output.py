@@ -1,4 +1,4 @@
-"""Writing a set of phantoms: in parallel, whole or not at all, and never over anything else."""
+"""Parallel and atomic output of phantom datasets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def new_folder(out: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
-    """Write a folder that appears under its name when it is complete.
+    """Context manager for a folder that gets its name when it is complete.
 
     Args:
         out: The folder to write.
@@ -54,7 +54,7 @@ def new_folder(out: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
 def render_all(
     render: Callable[[Plan], Result], plans: Sequence[Plan], workers: int, progress: bool
 ) -> Iterator[Result]:
-    """Call ``render`` on every plan, in processes, and yield the results in the plans' order.
+    """Call ``render`` on every plan in worker processes; yields results in order.
 
     Raises:
         InputError: ``workers`` is below 1.

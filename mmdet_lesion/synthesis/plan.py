@@ -1,4 +1,4 @@
-"""Who is scanned where: patients, studies, series, sub-volumes and splits of a phantom data set."""
+"""Patients, studies, series, sub-volumes and splits of a phantom dataset."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GAP, _TRIES = 5, 20
 
 @dataclass(frozen=True)
 class VolumePlan:
-    """One sub-volume, all that its rendering needs.
+    """Settings that determine the rendering of one sub-volume.
 
     Attributes:
         patient: Patient index from 1; with ``study`` and ``series`` it names the folder.
@@ -67,7 +67,7 @@ class VolumePlan:
 
 
 def plan_volumes(config: PhantomConfig) -> list[VolumePlan]:
-    """Lay out a data set.
+    """Plan the sub-volumes of a dataset.
 
     Patients do not cross splits. Some series hold two sub-volumes with a gap in the numbers of
     their slices, some patients have two studies.
@@ -117,7 +117,7 @@ def plan_volumes(config: PhantomConfig) -> list[VolumePlan]:
 
 
 def _patients(rng: np.random.Generator, volumes: int) -> list[list[int]]:
-    """Distribute volumes over patients: a list of studies each, every study a number of volumes."""
+    """Distribute volumes over patients; returns the volumes of each study of each patient."""
     patients: list[list[int]] = []
     for index in range(volumes):
         draw = rng.random()

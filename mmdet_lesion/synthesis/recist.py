@@ -1,4 +1,4 @@
-"""RECIST diameters of a mask: the longest, and the longest one perpendicular to it."""
+"""RECIST diameters of a mask."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SAMPLES = 129
 
 
 def recist_axes(mask: np.ndarray) -> np.ndarray | None:
-    """Measure a mask as a reader does on a slice.
+    """Measure the longest diameter of a mask and the longest one perpendicular to it.
 
     The long axis joins the two points of the outline that lie farthest apart; the short axis is
     the longest chord of the convex hull at a right angle to it.

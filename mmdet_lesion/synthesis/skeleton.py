@@ -1,4 +1,4 @@
-"""The standard patient's bones: spine, ribs, sternum, shoulder blades, pelvis, femoral heads."""
+"""Bones of the standard patient."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _paint_spine(canvas: Canvas) -> None:
 
 
 def _paint_ribs(canvas: Canvas) -> None:
-    """Ribs run obliquely in the chest wall, so an axial slice cuts each of them once a side."""
+    """Paint ribs, which run obliquely: an axial slice cuts each of them once per side."""
     first, spacing, drop, count = -45.0, 22.0, 135.0, 12
     half = canvas.region((-150, 150), (-105, 105), (0.0, 325.0))
     if half is None:

@@ -1,4 +1,4 @@
-"""The standard patient's vessels: great vessels, trees in the organs, and wandering distractors."""
+"""Vessels of the standard patient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SOFT = (*CAVITY, Tissue.BOWEL, Tissue.LUNG, Tissue.VESSEL, Tissue.AIRWAY)
 
 
 def paint_trunks(canvas: Canvas, rng: np.random.Generator, enhancement: float) -> None:
-    """Aorta and its arch, caval veins, pulmonary trunk, iliac vessels."""
+    """Paint aorta, caval veins, pulmonary trunk and iliac vessels."""
     artery, vein = 45.0 + 140.0 * enhancement, 45.0 + 95.0 * enhancement
     wide = float(rng.uniform(0.9, 1.25))
     within = (*_SOFT, Tissue.HEART)
@@ -51,7 +51,7 @@ def paint_trunks(canvas: Canvas, rng: np.random.Generator, enhancement: float) -
 
 
 def paint_lung_vessels(canvas: Canvas, rng: np.random.Generator, generations: int = 4) -> None:
-    """A tree of pulmonary vessels from each hilum, whose branches divide at each generation."""
+    """Paint a tree of pulmonary vessels from each hilum that divides at each generation."""
     for side in (-1.0, 1.0):
         hilum = np.array((side * 38.0, 6.0, 120.0))
         directions = np.array(
@@ -63,7 +63,7 @@ def paint_lung_vessels(canvas: Canvas, rng: np.random.Generator, generations: in
 
 
 def paint_organ_vessels(canvas: Canvas, rng: np.random.Generator, enhancement: float) -> None:
-    """Portal and hepatic veins in the liver, the splenic and the mesenteric vein."""
+    """Paint portal, hepatic, splenic and mesenteric veins."""
     vein = 60.0 + 110.0 * enhancement
     liver = (Tissue.LIVER,)
     for direction in ((-1, -0.1, -0.3), (-0.9, 0.5, 0.3), (0.2, -0.9, -0.4)):
@@ -81,7 +81,7 @@ def paint_organ_vessels(canvas: Canvas, rng: np.random.Generator, enhancement: f
 def paint_wanderers(
     canvas: Canvas, rng: np.random.Generator, number: tuple[int, int], enhancement: float
 ) -> None:
-    """Vessels that wander through all slices between the organs: what a lesion is mistaken for.
+    """Paint vessels between the organs that resemble lesions on a single slice.
 
     A single slice of them is a round enhanced spot; only the neighboring slices tell.
     """

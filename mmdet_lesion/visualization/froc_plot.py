@@ -1,4 +1,4 @@
-"""FROC curves, overlaid."""
+"""Plot of FROC curves."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def plot_froc(
 
 
 def _within(result: FROCResult, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """The part of a curve that a logarithmic axis shows, entered at its left edge."""
+    """Return the part of a curve inside a logarithmic axis, starting at its left edge."""
     fps, sensitivity = result.curve.fps, result.curve.sensitivity
     if not len(fps):
         return np.array([low, high]), np.zeros(2)

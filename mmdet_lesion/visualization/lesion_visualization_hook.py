@@ -1,4 +1,4 @@
-"""Painted slices of test volumes, also for mmdet's own ``test.py --show-dir``."""
+"""Hook that draws slices of test volumes, also for mmdet's ``test.py --show-dir``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .overlay import SOFT_TISSUE, window_to_uint8
 
 
 def _on_slice(instances: InstanceData, index: int | None) -> InstanceData:
-    """The instances of one slice as plain tensors; all of them if ``index`` is None."""
+    """Return the instances of one slice as plain tensors; all of them if ``index`` is None."""
     boxes = get_box_tensor(instances.bboxes).cpu()
     chosen = InstanceData(bboxes=boxes, labels=instances.labels.cpu())
     if "scores" in instances:
@@ -41,14 +41,14 @@ def _is_3d(instances: InstanceData) -> bool:
 
 
 def _slice_inds(instances: InstanceData) -> np.ndarray:
-    """The slice of each instance: for a box in 3D the one through its middle."""
+    """Return the slice of each instance; the middle slice of a 3D box."""
     if not _is_3d(instances):
         return instances.slice_inds.cpu().numpy()
     return ((instances.bboxes[:, 2] + instances.bboxes[:, 5]) / 2).long().cpu().numpy()
 
 
 def _stored_position(sample: DetDataSample, index: int) -> float:
-    """Where a slice of the array that was predicted on lies among the stored slices."""
+    """Return the position of a slice of the predicted array among the stored slices."""
     meta = sample.metainfo
     if "slice_inds" not in meta or "published_geometry" not in meta:
         return index
@@ -58,7 +58,7 @@ def _stored_position(sample: DetDataSample, index: int) -> float:
 
 @HOOKS.register_module()
 class LesionVisualizationHook(DetVisualizationHook):
-    """``DetVisualizationHook`` for CT: paints windowed slices read from the volume store.
+    """``DetVisualizationHook`` that draws slices from the volume store in an HU window.
 
     Boxes may lie on slices or be boxes in 3D, of which cuts are painted. Of a volume it paints
     the slices with the highest scores above ``score_thr``; if there is none, those with ground
@@ -99,7 +99,7 @@ class LesionVisualizationHook(DetVisualizationHook):
         data_batch: dict,
         outputs: Sequence[DetDataSample],
     ) -> None:
-        """Paint the first volume's best slice every ``interval`` iterations."""
+        """Draw the best slice of the first volume every ``interval`` iterations."""
         step = runner.iter + batch_idx
         if self.draw and step % self.interval == 0:
             _, image, sample = next(self._painted_slices(outputs[0]))
@@ -120,7 +120,7 @@ class LesionVisualizationHook(DetVisualizationHook):
         data_batch: dict,
         outputs: Sequence[DetDataSample],
     ) -> None:
-        """Paint the slices of every volume."""
+        """Draw the slices of every volume."""
         if not self.draw:
             return
         for volume_sample in outputs:
@@ -162,7 +162,7 @@ class LesionVisualizationHook(DetVisualizationHook):
     def _painted_slices(
         self, sample: DetDataSample
     ) -> Iterator[tuple[str, np.ndarray, DetDataSample]]:
-        """Name, ``(H, W, 3)`` uint8 image and boxes of each slice to paint."""
+        """Yield name, ``(H, W, 3)`` uint8 image and boxes of each slice to draw."""
         whole = "slice_inds" in sample.pred_instances or _is_3d(sample.pred_instances)
         volume = open_volume(sample.img_path)
         for index in self._choose_slices(sample) if whole else [sample.slice_index]:

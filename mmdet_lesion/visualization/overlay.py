@@ -1,4 +1,4 @@
-"""Slices with the boxes of lesions painted on them."""
+"""Slices with boxes drawn on them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STRIP = 20  # height of the strips with title and legend, which leave the slice
 
 
 def window_to_uint8(hu: np.ndarray, window: tuple[float, float] = SOFT_TISSUE) -> np.ndarray:
-    """Hounsfield units as 8-bit gray values.
+    """Convert HU to 8-bit gray values.
 
     Args:
         hu: Any shape.
@@ -82,7 +82,7 @@ def draw_lesion_overlay(
     title: str = "",
     scale: int = 4,
 ) -> np.ndarray:
-    """Paint boxes on an enlarged slice, with a title above and a legend below.
+    """Draw boxes on an enlarged slice, with a title above and a legend below.
 
     Args:
         image: ``(H, W)`` uint8 gray values, see :func:`window_to_uint8`.

@@ -103,7 +103,7 @@ def test_table_has_the_published_form(tiny_phantoms):
     assert rows and not problems
 
 
-def test_marks_agree_with_each_other(tiny_phantoms, tiny_config):
+def test_annotations_agree_with_each_other(tiny_phantoms, tiny_config):
     raw, _ = tiny_phantoms
     rows, _ = read_dl_info(raw / "DL_info.csv")
     for row in rows:
@@ -121,7 +121,7 @@ def test_marks_agree_with_each_other(tiny_phantoms, tiny_config):
 
 
 def test_boxes_lie_on_the_lesions(tiny_config):
-    """The middle of a mark shows the lesion's gray value, up to its texture."""
+    """The middle of an annotation shows the lesion's gray value, up to its texture."""
     config = replace(tiny_config, volumes=3, split=(1, 1, 1), size=160, slices=(6, 6), noise=0.0)
     for plan in plan_volumes(config):
         rendered = render_volume(plan, config)
@@ -147,7 +147,7 @@ def test_complete_truth_holds_every_lesion(tiny_phantoms, tiny_config):
             assert len(slices.get(z, ())) == len(cut)
 
 
-def test_marks_stand_in_the_complete_truth(tiny_phantoms):
+def test_annotations_stand_in_the_complete_truth(tiny_phantoms):
     raw, summary = tiny_phantoms
     complete = {name: slices for truth in truths(raw).values() for name, slices in truth.items()}
     rows, _ = read_dl_info(raw / "DL_info.csv")
@@ -156,19 +156,19 @@ def test_marks_stand_in_the_complete_truth(tiny_phantoms):
         assert (boxes == np.array(row.box)).all(1).any()
     assert {volume_of(row) for row in rows} == set(complete)
     for split, name in ((1, "train"), (2, "val"), (3, "test")):
-        assert summary[name]["marked"] == sum(row.split == split for row in rows)
+        assert summary[name]["annotated"] == sum(row.split == split for row in rows)
 
 
-def test_missing_share_and_at_least_one_mark(tiny_config):
-    marked, sizes = [], []
+def test_missing_share_and_at_least_one_annotation(tiny_config):
+    annotated, sizes = [], []
     config = replace(tiny_config, volumes=40, size=48, slices=(6, 6), split=(40, 0, 0))
     for plan in plan_volumes(config):
         rendered = render_volume(plan, config)
-        marked.append(int(rendered.marked.sum()))
+        annotated.append(int(rendered.annotated.sum()))
         sizes.append(len(rendered.lesions))
-    assert min(marked) >= 1
-    # Half of the lesions are unmarked, less those that keep a volume its only mark.
-    assert 0.35 < 1 - sum(marked) / sum(sizes) < 0.55
+    assert min(annotated) >= 1
+    # Half of the lesions are unannotated, less those that keep a volume its only annotation.
+    assert 0.35 < 1 - sum(annotated) / sum(sizes) < 0.55
 
 
 @pytest.mark.parametrize(("missing", "share"), [(0.0, "all"), (1.0, "one")])
@@ -176,7 +176,7 @@ def test_extremes_of_missing(tiny_config, missing, share):
     config = replace(tiny_config, volumes=3, split=(1, 1, 1), missing=missing)
     for plan in plan_volumes(config):
         rendered = render_volume(plan, config)
-        assert rendered.marked.sum() == (len(rendered.lesions) if share == "all" else 1)
+        assert rendered.annotated.sum() == (len(rendered.lesions) if share == "all" else 1)
 
 
 def test_refuses_what_is_no_phantom_and_redoes_what_is(tiny_config, tmp_path):

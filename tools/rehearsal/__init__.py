@@ -1,1 +1,1 @@
-"""The parts of ``tools/rehearse.py``."""
+"""Modules of ``tools/rehearse.py``."""

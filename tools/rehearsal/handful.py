@@ -1,4 +1,4 @@
-"""A handful of completely labeled samples, cut from a data set or from phantoms."""
+"""A few completely labeled samples, cropped from a dataset or from phantoms."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _VOLUMES, _SCANS = 16, 8
 
 @dataclass(frozen=True)
 class Handful:
-    """Where the samples are.
+    """Paths of the samples.
 
     Args:
         data_root: Folder with ``volumes/``.
@@ -53,7 +53,7 @@ class Handful:
 
 
 def phantom_slices(out: Path) -> tuple[Path, dict[str, Path]]:
-    """Make and convert slices with one lesion a volume, nothing unmarked.
+    """Make and convert phantoms with one annotated lesion per volume.
 
     Args:
         out: Folder for data that further rehearsals use again.
@@ -129,7 +129,7 @@ def phantom_scans(out: Path) -> tuple[Path, Path, Path]:
 
 
 def _is_made(folder: Path, settings: Any) -> bool:
-    """Whether the phantoms are there; otherwise the folder is emptied and ready to be filled."""
+    """Return whether the phantoms exist; empties the folder if they do not."""
     path = folder / _RECORD
     if folder.exists():
         if not path.is_file():
@@ -157,7 +157,7 @@ def crop_slices(
     seed: int,
     whole: bool,
 ) -> Handful:
-    """Cut lesions and what surrounds them out of a store of slices.
+    """Crop lesions and their surroundings from a store of sub-volumes.
 
     Args:
         ann_file: Annotation file of the converter.
@@ -299,7 +299,7 @@ def crop_scans(
     size: int | None,
     seed: int,
 ) -> Handful:
-    """Cut nodules and what surrounds them out of a store of scans.
+    """Crop nodules and their surroundings from a store of scans.
 
     Args:
         ann_file: List of labeled scans.

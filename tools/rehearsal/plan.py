@@ -1,4 +1,4 @@
-"""From a config and the command line to one rehearsal and its result."""
+"""Planning and execution of a rehearsal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 
 import mmdet_lesion  # noqa: F401
 
-from .report import judge, plot_rows
+from .report import evaluate, plot_rows
 from .shrink import Scale, rehearsal_config
 from .trial import run_trial, summarize
 
@@ -32,7 +32,7 @@ _DECISIVE = (
 
 @dataclass
 class Rehearsal:
-    """One config at the scale of a rehearsal.
+    """A config at the scale of a rehearsal.
 
     Args:
         name: Path of the config within ``configs``, or its file's name.
@@ -52,7 +52,7 @@ class Rehearsal:
 
 
 def plan(config: Path, seed: int, args: argparse.Namespace) -> Rehearsal:
-    """Bring a config to the scale of a rehearsal and cut its samples out of the data."""
+    """Reduce a config to the scale of a rehearsal and crop its samples."""
     cfg = Config.fromfile(config)
     small, volumes = args.device == "cpu", _on_volumes(cfg)
     crop = args.crop or ((32 if volumes else 96) if small else None)
@@ -92,7 +92,7 @@ def rehearse(one: Rehearsal) -> None:
         figures=figures,
         final_loss=median(row["loss"] for row in late) if rows else None,
         step_time=median(row["time"] for row in rows) if rows else None,
-        broken=judge(figures, trial["failure"]),
+        broken=evaluate(figures, trial["failure"]),
     )
     if rows:
         plot_rows(rows, f"{one.name}, seed {one.seed}", out / "curves.png")
@@ -108,7 +108,7 @@ def _on_volumes(cfg: Any) -> bool:
 
 
 def _anchors(cfg: Any) -> int:
-    """Anchors of a patch: one a location of each level."""
+    """Return the number of anchors of a patch, one per location of each level."""
     (size,) = {
         transform["size"]
         for dataset in cfg.train_dataloader.dataset.get("datasets", [cfg.train_dataloader.dataset])

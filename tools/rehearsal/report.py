@@ -1,4 +1,4 @@
-"""Verdict, table and plots of rehearsals."""
+"""Evaluation, table and plots of rehearsals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from mmdet_lesion.io import read_json
 
-__all__ = ["BOUNDS", "judge", "plot_rows", "table_of"]
+__all__ = ["BOUNDS", "evaluate", "plot_rows", "table_of"]
 
 BOUNDS: dict[str, dict] = read_json(Path(__file__).with_name("bounds.json"))
 
@@ -31,8 +31,8 @@ _COLUMNS = {
 }
 
 
-def judge(figures: dict[str, float], failure: str | None) -> list[str]:
-    """Compare figures with the bounds.
+def evaluate(figures: dict[str, float], failure: str | None) -> list[str]:
+    """Compare figures with the bounds; returns a message for each violation.
 
     Args:
         figures: Name in ``bounds.json`` → figure.
@@ -53,7 +53,7 @@ def judge(figures: dict[str, float], failure: str | None) -> list[str]:
 
 
 def table_of(results: list[dict[str, Any]]) -> str:
-    """Markdown table of results, one row each, and what each one made smaller."""
+    """Return a Markdown table of results, with the changes to each config."""
     names = [name for name in _COLUMNS if any(name in r["figures"] for r in results)]
     head = [
         "config",
@@ -97,7 +97,7 @@ def _number(value: float | None) -> str:
 
 
 def plot_rows(rows: list[dict[str, float]], title: str, path: Path) -> None:
-    """Plot what was recorded against the iterations.
+    """Plot the recorded values over the iterations.
 
     Args:
         rows: One dict an iteration.

@@ -1,4 +1,4 @@
-"""A config at the scale of a rehearsal: its own network and objective, less of the rest."""
+"""Reduction of a config to the scale of a rehearsal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SLICES = "DeepLesionDataset"
 
 
 class Scale:
-    """How large a rehearsal is.
+    """Scale of a rehearsal.
 
     Args:
         iters: Training iterations.
@@ -42,8 +42,15 @@ class Scale:
         self.seed = seed
 
 
+<<<<<<< HEAD
 def rehearsal_config(cfg: Config, scale: Scale, out: Path, data: Path) -> tuple[Config, list[str]]:
     """Bring a config to the scale of a rehearsal.
+=======
+def rehearsal_config(
+    cfg: Config, scale: Scale, out: Path, data: Path
+) -> tuple[Config, list[str], bool]:
+    """Reduce a config to the scale of a rehearsal.
+>>>>>>> h-pack
 
     Width, depth, losses, norms, samplers of anchors and proposals, the objective and the optimizer
     stay as they are.
@@ -82,21 +89,21 @@ def rehearsal_config(cfg: Config, scale: Scale, out: Path, data: Path) -> tuple[
 
 
 def _datasets(dataset: ConfigDict) -> list[ConfigDict]:
-    """The data sets of a training, without wrappers."""
+    """Return the datasets of a training, without wrappers."""
     if "datasets" in dataset:
         return [one for inner in dataset.datasets for one in _datasets(inner)]
     return _datasets(dataset.dataset) if "dataset" in dataset else [dataset]
 
 
 def _paths(dataset: ConfigDict) -> tuple[Path, Path]:
-    """Annotation file and folder of volumes."""
+    """Return the annotation file and the folder of volumes of a dataset."""
     root = Path(dataset.get("data_root") or "")
     prefix = dataset.get("data_prefix", dict(volume="volumes/"))
     return root / dataset.ann_file, root / prefix["volume"]
 
 
 def _slice_paths(cfg: Config) -> tuple[Path, Path]:
-    """Annotation file and volumes that the samples of a config on slices are cut from."""
+    """Return the annotation file and volumes from which samples of slices are cropped."""
     # Volumes are tested with complete truth, which the training set does not have.
     if cfg.test_dataloader.dataset.get("sample", "slice") == "volume":
         return _paths(cfg.val_dataloader.dataset)
@@ -104,7 +111,7 @@ def _slice_paths(cfg: Config) -> tuple[Path, Path]:
 
 
 def lacks_data(cfg: Config) -> bool:
-    """Whether annotation files of a config are missing, so that phantoms stand in."""
+    """Return whether annotation files of a config are missing, so that phantoms are used."""
     datasets = _datasets(cfg.train_dataloader.dataset)
     if datasets[0]["type"] == _SLICES:
         return not _slice_paths(cfg)[0].is_file()

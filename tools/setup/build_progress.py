@@ -1,4 +1,4 @@
-"""Turn the compiler's flood on standard input into one progress line a file, and keep the rest.
+"""Filter compiler output from standard input: one progress line per file.
 
 ``pip install -v mmcv 2>&1 | python tools/setup/build_progress.py`` shows ninja's ``[12/77]`` steps
 and pip's own lines, and keeps everything in ``build/mmcv_build.log``.

@@ -1,4 +1,4 @@
-"""Pack what a GPU machine without a network lacks into one archive.
+"""Pack wheels and sources for a GPU machine without a network into one archive.
 
 Fetches the wheels that the package needs beside torch, for a given Python and platform, and mmcv's
 source, which is compiled there. Wheels are packed again without their own compression: xz then
@@ -62,20 +62,20 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
 
 
 def requirements() -> list[str]:
-    """What the package needs at run time, pinned as in the Makefile."""
+    """Return the runtime requirements, pinned as in the Makefile."""
     lines = (ROOT / "requirements" / "runtime.txt").read_text().split()
     pinned = {canonical(line) for line in PINS}
     return PINS + [line for line in lines if canonical(line) not in pinned | NEVER]
 
 
 def canonical(requirement: str) -> str:
-    """The normalized name in a requirement or in a wheel's file name."""
+    """Return the normalized name in a requirement or in a wheel's file name."""
     name = re.match(r"[A-Za-z0-9._]+(?:-(?!\d)[A-Za-z0-9._]+)*", requirement)[0]
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def download(folder: Path, options: argparse.Namespace) -> None:
-    """Fetch wheels for the other machine, and mmcv's source."""
+    """Download wheels for the other machine and mmcv's source."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-q"]
     tags = [f"manylinux_2_{n}_{options.machine}" for n in GLIBC]
     tags += [f"manylinux{alias}_{options.machine}" for alias in ALIASES.values()]
@@ -94,7 +94,7 @@ def download(folder: Path, options: argparse.Namespace) -> None:
 
 
 def uncompressed(wheel: Path) -> bytes:
-    """The same wheel without compression inside."""
+    """Return the wheel without compression."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(buffer, "w") as new:
         for item in old.infolist():
@@ -117,7 +117,7 @@ def pack(files: list[Path], out: Path) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Download, pack and tell what travels."""
+    """Download, pack and print the contents."""
     options = parse_args(args)
     have = {canonical(name) for name in options.have} | NEVER
     have -= {canonical(name) for name in options.add}

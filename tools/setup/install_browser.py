@@ -1,4 +1,4 @@
-"""Get a headless Chromium for the tests of the report: playwright's own, or the system's.
+"""Install a headless Chromium for the tests of the HTML report.
 
 Ends with status 0 in any case: without a browser those tests are skipped and say so.
 """
@@ -13,7 +13,7 @@ SECONDS = 300
 
 
 def has_browser() -> bool:
-    """Whether playwright's Chromium or one of the system is there."""
+    """Return whether playwright's Chromium or one of the system is installed."""
     if any(map(shutil.which, NAMES)):
         return True
     from playwright.sync_api import sync_playwright
@@ -23,7 +23,7 @@ def has_browser() -> bool:
 
 
 def tried(*command: str) -> bool:
-    """Run a command quietly; whether it succeeded."""
+    """Run a command without output; returns whether it succeeded."""
     try:
         done = subprocess.run(command, capture_output=True, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired):
@@ -32,7 +32,7 @@ def tried(*command: str) -> bool:
 
 
 def main() -> None:
-    """Try the ways one after the other."""
+    """Try one source after the other."""
     if has_browser():
         return
     print("== a headless Chromium for the tests of the report", flush=True)

@@ -1,1 +1,1 @@
-"""What ``tools/sweep.py`` does: runs, their commands and results, tables."""
+"""Modules of ``tools/sweep.py``."""

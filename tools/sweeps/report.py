@@ -1,4 +1,4 @@
-"""What the runs of a sweep measured: a Markdown table, a CSV and a plot."""
+"""Results of a sweep as a Markdown table, a CSV file and a plot."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def headline_metrics(results: Results, wanted: Sequence[str] | None = None) -> l
 
 
 def _groups(results: Results) -> list[tuple[Run, list[dict[str, float]]]]:
-    """The first run of each combination of values, and the metrics of all its seeds."""
+    """Return the first run of each combination of values with the metrics of all seeds."""
     groups: dict[tuple, tuple[Run, list]] = {}
     for run, metrics in results:
         key = (str(run.config), *map(value_text, run.values.values()))
@@ -48,7 +48,7 @@ def _groups(results: Results) -> list[tuple[Run, list[dict[str, float]]]]:
 
 
 def _mean_and_spread(found: Sequence[dict[str, float]], name: str) -> tuple[float, float]:
-    """Mean and standard deviation over the seeds, in percent."""
+    """Return mean and standard deviation over the seeds, in percent."""
     values = [100 * metrics[name] for metrics in found if name in metrics]
     if not values:
         return float("nan"), 0.0
@@ -80,7 +80,7 @@ def markdown(results: Results, names: Sequence[str]) -> str:
 
 
 def write_csv(path: Path, results: Results) -> None:
-    """Write one row for each finished run with everything that it measured, as fractions."""
+    """Write one row with all metrics, as fractions, for each finished run."""
     keys = next((list(run.values) for run, _ in results if run.values), [])
     names = list(dict.fromkeys(name for _, metrics in results for name in metrics))
     with atomic_write(path) as temporary, open(temporary, "w", newline="") as file:

@@ -1,4 +1,4 @@
-"""The runs of a sweep: which there are, their commands, and what they left."""
+"""Runs of a sweep: their settings, commands and results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOOLS = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Launch:
-    """How the runs are started.
+    """Launch options of the runs.
 
     Args:
         gpus: Processes of a training or test.
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The best checkpoint, or the last one where none was chosen as the best."""
+        """The best checkpoint, or the last one if none was selected as best."""
         best = sorted(self.folder.glob("best_*.pth"), key=lambda path: path.stat().st_mtime)
         if best:
             return best[-1]
@@ -72,19 +72,19 @@ class Run:
             return None
 
     def train_command(self) -> list[str]:
-        """Return the words that train, or go on with a training that was stopped."""
+        """Return the command that trains, or resumes an interrupted training."""
         # Without a checkpoint --resume would only discard the config's load_from.
         resume = ["--resume"] if (self.folder / "last_checkpoint").is_file() else []
         words = ["--work-dir", str(self.folder), *resume, *self.launch.train_words]
         return self._command("train", [str(self.config)], words)
 
     def test_command(self, checkpoint: str) -> list[str]:
-        """Return the words that test a checkpoint."""
+        """Return the command that tests a checkpoint."""
         words = ["--work-dir", str(self.folder / "test")]
         return self._command("test", [str(self.config), checkpoint], words)
 
     def shell_command(self) -> str:
-        """Return one line for a shell: the training, then the test of its checkpoint."""
+        """Return a shell command line that trains and then tests."""
         folder = shlex.quote(str(self.folder))
         # Which file it is will be known after the training.
         checkpoint = f'"$(ls {folder}/best_*.pth 2>/dev/null || cat {folder}/last_checkpoint)"'
@@ -102,7 +102,7 @@ class Run:
         return [*command, *words, *(("--cfg-options", *self.options) if self.options else ())]
 
     def metrics(self) -> dict[str, float] | None:
-        """Return what the test measured; None where it has not finished.
+        """Return the metrics of the test; None if it has not finished.
 
         This is the file that mmengine's ``LoggerHook`` writes at the end of a test, whatever the
         evaluator: ``{work_dir}/{time}/{time}.json``.
@@ -210,7 +210,7 @@ def plan_runs(
 def _settings(
     path: Path, options: Sequence[str], values: Mapping[str, Any], seed: int | None
 ) -> str:
-    """Return the whole config of a run as text that is the same for the same settings."""
+    """Return the full config of a run as canonical text."""
     if not path.is_file():
         raise InputError(f"{path} is not there; expected a config")
     cfg = Config.fromfile(path)
@@ -231,7 +231,7 @@ def _settings(
 
 
 def _check_key(path: Path, content: dict, key: str) -> None:
-    """Refuse a key that the config lacks, with those that are written like it."""
+    """Raise an error that names similar keys if the config lacks a key."""
     known = list(_keys(content))
     if key in known:
         return
@@ -243,7 +243,7 @@ def _check_key(path: Path, content: dict, key: str) -> None:
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:
-    """All settings of a config, with dots and list indices."""
+    """Yield the keys of all settings, with dots and list indices."""
     if isinstance(node, dict):
         items = [(str(key), value) for key, value in node.items()]
     elif isinstance(node, list):
@@ -256,7 +256,7 @@ def _keys(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Return as many of each key's last parts as tell the keys apart."""
+    """Return the shortest distinct suffixes of the keys."""
     names = {}
     for key in keys:
         parts = key.split(".")

@@ -1,4 +1,4 @@
-"""Files that other programs read, one kind a module.
+"""Writers of results in formats that other programs read, one module per format.
 
 Every writer takes ``(path, scan, result)``, writes one file atomically and returns warnings.
 """
@@ -44,7 +44,7 @@ _WRITERS: dict[str, Callable[[Path, Scan, ScanResult], list[str]]] = {
 
 
 def check_exports(kinds: Sequence[str]) -> None:
-    """Check the kinds before the work begins.
+    """Check that the kinds of export are known and their packages are installed.
 
     Raises:
         InputError: A kind is unknown, or what it needs is not installed.
@@ -57,7 +57,7 @@ def check_exports(kinds: Sequence[str]) -> None:
 
 
 def write_exports(folder: Path, scan: Scan, result: ScanResult, kinds: Sequence[str]) -> list[str]:
-    """Write the exports but ``lesions.json``, which comes last and says that the scan is done.
+    """Write all exports except ``lesions.json``, which is written last to mark completion.
 
     Returns:
         Warnings: ``"{kind} was left out: …"`` where the scan does not allow an export.
@@ -70,7 +70,7 @@ def write_exports(folder: Path, scan: Scan, result: ScanResult, kinds: Sequence[
 
 
 def read_result(folder: Path | None, fingerprint: str, kinds: Sequence[str]) -> ScanResult | None:
-    """The result of an earlier run with the same fingerprint and at least these exports."""
+    """Return the result of an earlier run with the same fingerprint and at least these exports."""
     if folder is None:
         return None
     result = read_json_file(folder / FILES["json"])

@@ -1,4 +1,4 @@
-"""``lesions.csv``: one row a lesion, for spreadsheets and pandas."""
+"""Export of ``lesions.csv``, with one row per lesion."""
 
 from __future__ import annotations
 

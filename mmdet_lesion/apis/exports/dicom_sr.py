@@ -1,4 +1,4 @@
-"""``lesions.dcm``: a DICOM Structured Report by template TID 1500, through highdicom."""
+"""Export of ``lesions.dcm``, a DICOM Structured Report (TID 1500), with highdicom."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def _group(
 def _contours(
     lesion: Lesion, scan: Scan, slices: dict[Path, pydicom.Dataset]
 ) -> list[sr.ImageRegion]:
-    """The box's outline on every slice of a file whose center lies in it, or on the nearest."""
+    """Return the outline of the box on every slice whose center it holds, or on the nearest."""
     from highdicom import sr
 
     x1, y1, z1, x2, y2, z2 = lesion.box_voxels

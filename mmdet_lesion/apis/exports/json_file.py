@@ -1,4 +1,4 @@
-"""``lesions.json``, checked against its schema when it is written and when it is read."""
+"""Export of ``lesions.json``, which is validated when it is written and read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["load_schema", "read_json_file", "write_json_file"]
 
 @cache
 def load_schema() -> dict:
-    """The JSON Schema (2020-12) of ``lesions.json``."""
+    """Return the JSON Schema (2020-12) of ``lesions.json``."""
     return json.loads(Path(__file__).with_name("lesions.schema.json").read_text(encoding="utf-8"))
 
 
@@ -33,7 +33,7 @@ def write_json_file(path: Path, result: ScanResult) -> None:
 
 
 def read_json_file(path: Path) -> ScanResult | None:
-    """The result in a file, or None where there is no such file or it is of another format."""
+    """Read a result; returns None if the file is missing or has another format."""
     try:
         content = read_json(path)
         jsonschema.validate(content, load_schema())

@@ -1,4 +1,4 @@
-"""``lesions.nii.gz``: the lesions' boxes as numbered voxels on the grid of the scan."""
+"""Export of ``lesions.nii.gz``, a label map with the boxes in the geometry of the scan."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ __all__ = ["label_array", "write_label_map"]
 
 
 def label_array(result: ScanResult, shape: tuple[int, int, int]) -> np.ndarray:
-    """Voxels whose center lies in a box hold the lesion's id; the higher score wins.
+    """Return a label map in which the voxels of a box hold the lesion's id.
+
+    A voxel belongs to a box if its center does; where boxes overlap, the higher score wins.
 
     Args:
         result: At most 255 lesions.

@@ -1,4 +1,4 @@
-"""``lesions.mrk.json``: a box (ROI) for every lesion in 3D Slicer's Markups format."""
+"""Export of ``lesions.mrk.json``, boxes (ROI) in 3D Slicer's Markups format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SCHEMA = (
 
 
 def write_slicer(path: Path, scan: Scan, result: ScanResult) -> list[str]:
-    """Write the boxes as they lie in the world, turned like the scan."""
+    """Write the boxes in world coordinates, oriented like the scan."""
     axes = _orthogonal_axes(scan.volume)
     markups = [_roi(lesion, scan.volume, axes) for lesion in result.lesions]
     write_json(path, {"@schema": _SCHEMA, "markups": markups}, indent=1)

@@ -1,4 +1,4 @@
-"""``report.html``: lesions of a scan to look at, in one file that needs no network."""
+"""HTML report of the lesions of a scan, in one file that needs no network."""
 
 from .page import write_report
 

@@ -1,4 +1,4 @@
-"""The report's page, filled into its template."""
+"""Page of the HTML report."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def write_report(path: str | os.PathLike, volume: Volume, content: dict[str, Any
 
 
 def _levels(volume: Volume) -> np.ndarray:
-    """``(D,)`` world z in mm of the centers of the slices."""
+    """Return world z in mm of the slice centers, ``(D,)``."""
     depth, rows, columns = volume.shape
     points = np.zeros((depth, 3))
     points[:] = (columns / 2, rows / 2, 0.5)
@@ -89,6 +89,6 @@ def _levels(volume: Volume) -> np.ndarray:
 
 
 def _place(center: list[float]) -> list[tuple[str, str]]:
-    """World coordinates as readers say them: right or left, anterior or posterior, and so on."""
+    """Format world coordinates with their anatomical directions."""
     signs = (("R", "L"), ("A", "P"), ("I", "S"))
     return [(sign[value >= 0], f"{abs(value):.0f}") for sign, value in zip(signs, center)]

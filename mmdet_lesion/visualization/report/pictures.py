@@ -1,4 +1,4 @@
-"""The pictures of a report: slices, crops around lesions, projections."""
+"""Images of the HTML report: slices, crops around lesions, projections."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _STEP = 3.0
 
 
 def _fitted(width: float, height: float, side: int) -> tuple[int, int]:
-    """Pixels of a picture whose longer side is ``side``, given its size in mm."""
+    """Return the pixels of an image whose longer side is ``side``, given its size in mm."""
     scale = side / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def viewer_slices(volume: Volume, wanted: set[int]) -> dict[str, Any]:
-    """Axial slices for the viewer.
+    """Render the axial slices for the viewer.
 
     Args:
         volume: Turned to the patient's axes.
@@ -51,7 +51,7 @@ def viewer_slices(volume: Volume, wanted: set[int]) -> dict[str, Any]:
 
 
 def lesion_pictures(volume: Volume, box: np.ndarray, key: int) -> dict[str, Any]:
-    """The pictures of one lesion.
+    """Render the images of one lesion.
 
     Args:
         volume: Turned to the patient's axes.
@@ -112,7 +112,7 @@ def _around(box: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cut(plane: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The part of a rectangle that lies on the slice, at least one pixel."""
+    """Return the part of a rectangle inside the slice, at least one pixel."""
     bounds = np.array(plane.shape[::-1])
     a = np.clip(low, 0, bounds - 1).astype(int)
     b = np.clip(high, a + 1, bounds).astype(int)
@@ -120,7 +120,7 @@ def _cut(plane: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def _padded(plane: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """A rectangle of a slice, with air beyond its edges."""
+    """Return a rectangle of a slice, padded with air."""
     bounds = np.array(plane.shape[::-1])
     a, b = np.clip(low, 0, bounds), np.clip(high, 0, bounds)
     result = np.full((high - low)[::-1], _AIR, dtype=plane.dtype)
@@ -131,7 +131,7 @@ def _padded(plane: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def projections(volume: Volume, boxes: np.ndarray) -> list[dict[str, Any]]:
-    """Mean projections along the three axes, with the boxes' rectangles.
+    """Render mean projections along the three axes, with the outlines of the boxes.
 
     Args:
         volume: Turned to the patient's axes.

@@ -1,4 +1,4 @@
-"""Gray values for reports: windows that fit a lesion, and HU squeezed into eight bits."""
+"""HU windows and 8-bit encoding of images in the HTML report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CORTEX = 250
 
 
 def choose_window(surroundings: np.ndarray, inside: np.ndarray) -> str:
-    """The window in which a lesion shows.
+    """Choose the HU window in which a lesion is visible.
 
     Args:
         surroundings: HU in and around the lesion's box on its key slice.
@@ -47,12 +47,12 @@ def choose_window(surroundings: np.ndarray, inside: np.ndarray) -> str:
 
 
 def squeeze(hu: np.ndarray) -> np.ndarray:
-    """HU as uint8 along :data:`KNOTS`, any shape."""
+    """Compress HU of any shape to uint8 along :data:`KNOTS`."""
     return np.rint(np.interp(hu, *KNOTS)).astype(np.uint8)
 
 
 def encode_gray(hu: np.ndarray, size: tuple[int, int], window: tuple[float, float] | None) -> str:
-    """A plane as a gray JPEG in base64.
+    """Encode a plane as a gray JPEG in base64.
 
     Args:
         hu: ``(H, W)``.
