@@ -42,15 +42,8 @@ class Scale:
         self.seed = seed
 
 
-<<<<<<< HEAD
 def rehearsal_config(cfg: Config, scale: Scale, out: Path, data: Path) -> tuple[Config, list[str]]:
-    """Bring a config to the scale of a rehearsal.
-=======
-def rehearsal_config(
-    cfg: Config, scale: Scale, out: Path, data: Path
-) -> tuple[Config, list[str], bool]:
     """Reduce a config to the scale of a rehearsal.
->>>>>>> h-pack
 
     Width, depth, losses, norms, samplers of anchors and proposals, the objective and the optimizer
     stay as they are.

@@ -25,17 +25,7 @@ _LOGITS = ("rpn_cls", "objectness", "fc_cls", "retina_cls", "conv_cls")
 
 
 class Recorder(Hook):
-<<<<<<< HEAD
     """Record what a rehearsal is evaluated by, iteration by iteration."""
-=======
-    """Hook that records the evaluated values at every iteration.
-
-    Args:
-        thaw: Iterations during which frozen batch norms take their statistics from the batches.
-            Weights that start at random change so much in their first iterations that statistics
-            from before would no longer fit, and activations would grow from layer to layer.
-    """
->>>>>>> h-pack
 
     priority = "HIGHEST"
 
@@ -74,16 +64,7 @@ class Recorder(Hook):
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
-<<<<<<< HEAD
         """Start the clock."""
-=======
-        """Unfreeze or freeze the norm layers and start the timer."""
-        if runner.iter < self.thaw:
-            for norm in self._norms:
-                norm.training = True
-        elif runner.iter == self.thaw:
-            self._calibrate(runner)
->>>>>>> h-pack
         self._logit_std = self._guess_time = 0.0
         _synchronize()
         self._start = time.perf_counter()
@@ -110,28 +91,6 @@ class Recorder(Hook):
             row["guess_time"] = self._guess_time
         self.rows.append(row)
 
-<<<<<<< HEAD
-=======
-    @torch.no_grad()
-    def _calibrate(self, runner: Runner) -> None:
-        """Estimate the statistics of the norm layers on several batches and freeze them."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        momenta = [norm.momentum for norm in self._norms]
-        for norm in self._norms:
-            norm.reset_running_stats()
-            # None averages over all passes.
-            norm.training, norm.momentum = True, None
-        # Not by the loader: an infinite sampler that is left early has come to its end.
-        loader = runner.train_dataloader
-        data, size = loader.dataset, loader.batch_size
-        for step in range(_CALIBRATION if self._norms else 0):
-            indices = [(step * size + i) % len(data) for i in range(size)]
-            batch = loader.collate_fn([data[index] for index in indices])
-            model(**model.data_preprocessor(batch, True), mode="loss")
-        for norm, momentum in zip(self._norms, momenta):
-            norm.training, norm.momentum = False, momentum
-
->>>>>>> h-pack
 
 def _synchronize() -> None:
     if torch.cuda.is_available():
