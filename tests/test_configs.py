@@ -113,8 +113,8 @@ def test_the_papers_numbers():
     assert cfg.optim_wrapper.optimizer.momentum == 0.9
     assert cfg.train_dataloader.batch_size == 4
     pipeline = {step["type"]: step for step in cfg.train_dataloader.dataset.pipeline}
-    assert pipeline["LoadSliceWindow"]["num_slices"] == 9
-    assert pipeline["LoadSliceWindow"]["window"] == (-1024, 3071)
+    assert pipeline["LoadSliceStack"]["num_slices"] == 9
+    assert pipeline["LoadSliceStack"]["hu_window"] == (-1024, 3071)
     assert pipeline["RandomRescale"]["ratio_range"] == (0.8, 1.2)
     assert cfg.default_hooks.checkpoint.save_best == "froc/mean_sensitivity"
     assert cfg.val_dataloader.dataset.ann_file == "annotations/harvester_val.json"

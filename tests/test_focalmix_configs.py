@@ -64,7 +64,7 @@ def short(path, store, work_dir):
             dataset.data_root = f"{store}/"
             name = Path(dataset.ann_file).stem
             dataset.ann_file = f"annotations/{LISTS[name]}.json"
-            if dataset.pipeline[0].type == "LoadVolumeCrop":
+            if dataset.pipeline[0].type == "LoadPatch":
                 dataset.pipeline[0].update(size=32, positive=1.0)
     semi = len(parts(cfg.train_dataloader)) == 2
     cfg.train_dataloader.batch_size = 4 if semi else 2

@@ -141,16 +141,16 @@ def test_the_papers_numbers():
         cfg = merged(name)
         train, test = cfg.train_dataloader, cfg.test_dataloader
         pipeline = {step["type"]: step for step in train.dataset.pipeline}
-        assert pipeline["LoadSliceWindow"]["num_slices"] == int(name[name.index("slice") - 1])
+        assert pipeline["LoadSliceStack"]["num_slices"] == int(name[name.index("slice") - 1])
         assert cfg.model.backbone.num_slices == int(name[name.index("slice") - 1])
-        assert pipeline["LoadSliceWindow"]["window"] == (-1024, 3071)
+        assert pipeline["LoadSliceStack"]["hu_window"] == (-1024, 3071)
         # Interpolated to 2 mm, but for AlignShift on thick slices.
-        assert pipeline["LoadSliceWindow"].get("slice_spacing", 2.0) == 2.0
-        thick = pipeline["LoadSliceWindow"].get("keep_thick", False)
+        assert pipeline["LoadSliceStack"].get("slice_spacing", 2.0) == 2.0
+        thick = pipeline["LoadSliceStack"].get("keep_thick", False)
         assert thick == cfg.inference.get("keep_thick", False) == ("align_shift" in name)
         for loader in (cfg.val_dataloader, test):
             assert loader.dataset.sample == "slice"
-            assert loader.dataset.pipeline[0] == pipeline["LoadSliceWindow"]
+            assert loader.dataset.pipeline[0] == pipeline["LoadSliceStack"]
         assert pipeline["ResizeSlices"]["scale"] == (512, 512)
         flip = pipeline["RandomFlip"]
         assert (flip["prob"], flip.get("direction", "horizontal")) == (0.5, "horizontal")

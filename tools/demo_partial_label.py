@@ -36,9 +36,9 @@ def volume_config(config: Path, out: Path) -> Path:
     """Write a config of key slices as one of whole volumes; returns its path."""
     cfg = Config.fromfile(config)
     load, *rest = cfg.test_dataloader.dataset.pipeline
-    # LoadVolume takes the same arguments but for the number of slices.
+    # LoadVolumeSlices takes the same arguments but for the number of slices.
     load = {key: value for key, value in load.items() if key != "num_slices"}
-    pipeline = [{**load, "type": "LoadVolume"}, *rest]
+    pipeline = [{**load, "type": "LoadVolumeSlices"}, *rest]
     for step in pipeline:
         if step["type"] == "LoadAnnotations":
             step["type"] = "LoadLesionAnnotations"

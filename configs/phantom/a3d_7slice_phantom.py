@@ -13,7 +13,7 @@ model = dict(
     )
 )
 
-load_slices = dict(type="LoadSliceWindow", num_slices=7, window=_base_.window)
+load_slices = dict(type="LoadSliceStack", num_slices=7, hu_window=_base_.hu_window)
 train_pipeline = [load_slices, *_base_.train_pipeline[1:]]
 test_pipeline = [load_slices, *_base_.test_pipeline[1:]]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

@@ -7,7 +7,7 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type="LoadSliceWindow", num_slices=3, window=_base_.window),
+    dict(type="LoadSliceStack", num_slices=3, hu_window=_base_.hu_window),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackLesionInputs"),

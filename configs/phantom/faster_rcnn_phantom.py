@@ -4,7 +4,7 @@ _base_ = "../uld/faster_rcnn_deeplesion.py"
 data_root = "data/phantom/"
 # Unmarked lesions are known here, but hidden from the training: they judge what was mined.
 train_ann_file = "annotations/train_full.json"
-window = (-200, 300)
+hu_window = (-200, 300)
 
 model = dict(
     data_preprocessor=dict(mean=[90.0], std=[60.0], pad_value=-1.5),
@@ -38,7 +38,7 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type="LoadSliceWindow", num_slices=9, window=window),
+    dict(type="LoadSliceStack", num_slices=9, hu_window=hu_window),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="KeepTeacherView"),
     dict(type="RandomRescale", ratio_range=(0.8, 1.2)),
@@ -46,7 +46,7 @@ train_pipeline = [
     dict(type="PackLesionInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadVolume", window=window),
+    dict(type="LoadVolumeSlices", hu_window=hu_window),
     dict(type="LoadLesionAnnotations", with_bbox=True),
     dict(type="PackLesionInputs"),
 ]

@@ -21,7 +21,7 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type="LoadVolumeCrop", size=48, positive=0.5, border=8, window=(-1000, 400)),
+    dict(type="LoadPatch", size=48, positive=0.5, border=8, hu_window=(-1000, 400)),
     dict(type="RandomCubeSymmetry"),
     dict(type="PackVolumeInputs"),
 ]

@@ -130,7 +130,7 @@ def _thresholds(cfg: Config) -> tuple[float, float]:
 
 
 def _window(cfg: Config) -> tuple[float, float]:
-    return tuple(cfg.test_dataloader.dataset.pipeline[0]["window"])
+    return tuple(cfg.test_dataloader.dataset.pipeline[0]["hu_window"])
 
 
 def _slice(path: str, position: float, window: tuple[float, float]) -> np.ndarray:

@@ -68,10 +68,10 @@ def predict_boxes(
 def _pipeline(detector: Detector) -> Compose:
     """Build the config's test pipeline for a volume that is stored at the detector's spacing."""
     loader, *rest = detector.cfg.test_dataloader.dataset.pipeline
-    if loader["type"] in ("LoadSliceWindow", "LoadVolume"):
+    if loader["type"] in ("LoadSliceStack", "LoadVolumeSlices"):
         # Configs load single key slices, or interpolate slices; here all stored ones are loaded.
-        window = {key: loader[key] for key in ("window",) if key in loader}
-        loader = dict(type="LoadVolume", slice_spacing=0, **window)
+        hu_window = {key: loader[key] for key in ("hu_window",) if key in loader}
+        loader = dict(type="LoadVolumeSlices", slice_spacing=0, **hu_window)
     return Compose([loader, *rest])
 
 

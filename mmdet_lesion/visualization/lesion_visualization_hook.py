@@ -15,7 +15,7 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from mmdet_lesion.datasets.transforms.windowing import check_window
+from mmdet_lesion.datasets.transforms.hu_window import check_hu_window
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.volume_store import open_volume
 from mmdet_lesion.structures import Geometry
@@ -68,7 +68,7 @@ class LesionVisualizationHook(DetVisualizationHook):
     process paints.
 
     Args:
-        window: HU values that become black and white.
+        hu_window: HU values that become black and white.
         max_slices: Largest number of slices painted for a volume.
         min_size: Slices are enlarged by the smallest whole number that makes their longer side
             at least as long as this, so that text does not hide lesions.
@@ -78,7 +78,7 @@ class LesionVisualizationHook(DetVisualizationHook):
     def __init__(
         self,
         *,
-        window: tuple[float, float] = SOFT_TISSUE,
+        hu_window: tuple[float, float] = SOFT_TISSUE,
         max_slices: int = 3,
         min_size: int = 512,
         **kwargs,
@@ -88,7 +88,7 @@ class LesionVisualizationHook(DetVisualizationHook):
             raise InputError(
                 f"LesionVisualizationHook has max_slices={max_slices}; expected at least 1"
             )
-        self.window = check_window("LesionVisualizationHook", window)
+        self.hu_window = check_hu_window("LesionVisualizationHook", hu_window)
         self.max_slices = max_slices
         self.min_size = min_size
 
@@ -167,7 +167,7 @@ class LesionVisualizationHook(DetVisualizationHook):
         volume = open_volume(sample.img_path)
         for index in self._choose_slices(sample) if whole else [sample.slice_index]:
             (hu,) = volume.interpolate_slices([_stored_position(sample, index)])
-            gray = window_to_uint8(hu, self.window)
+            gray = window_to_uint8(hu, self.hu_window)
             factor = max(1, math.ceil(self.min_size / max(gray.shape)))
             size = (gray.shape[1] * factor, gray.shape[0] * factor)
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_CUBIC)

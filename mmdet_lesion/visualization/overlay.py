@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmdet_lesion.datasets.transforms import apply_window
+from mmdet_lesion.datasets.transforms import apply_hu_window
 from mmdet_lesion.io.atomic import atomic_write
 
 __all__ = ["SOFT_TISSUE", "draw_lesion_overlay", "save_montage", "window_to_uint8"]
@@ -39,7 +39,7 @@ def window_to_uint8(hu: np.ndarray, window: tuple[float, float] = SOFT_TISSUE) -
     Returns:
         uint8 of the same shape.
     """
-    return np.rint(apply_window(hu, window)).astype(np.uint8)
+    return np.rint(apply_hu_window(hu, window)).astype(np.uint8)
 
 
 def _draw_boxes(

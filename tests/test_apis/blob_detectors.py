@@ -74,7 +74,7 @@ class BlobSlices(SliceFasterRCNN):
 def blob_config(model, spacing=(1.0, 1.0, 1.0)):
     """A config whose pipeline is that of real ones."""
     pipeline = [
-        dict(type="LoadVolume", window=(-1000, 1000)),
+        dict(type="LoadVolumeSlices", hu_window=(-1000, 1000)),
         dict(type="LoadLesionAnnotations", with_bbox=True),
         dict(type="PackLesionInputs"),
     ]

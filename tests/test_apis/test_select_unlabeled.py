@@ -14,7 +14,7 @@ CONFIG = """
 model = dict(type="LoudestVoxel", backbone=dict(),
              data_preprocessor=dict(type="VolumeDataPreprocessor"))
 test_dataloader = dict(dataset=dict(type="Luna16Dataset", ann_file="none.json", pipeline=[
-    dict(type="LoadVolume3D", window=(-1000, 400)), dict(type="PackVolumeInputs")]))
+    dict(type="LoadVolume3D", hu_window=(-1000, 400)), dict(type="PackVolumeInputs")]))
 """
 
 

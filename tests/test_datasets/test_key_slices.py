@@ -13,7 +13,7 @@ from mmdet_lesion.converters.annotation_rows import Annotation, select_annotatio
 from mmdet_lesion.converters.annotations import VolumeIndex, key_slice_file
 from mmdet_lesion.converters.series import volume_name
 from mmdet_lesion.datasets import DeepLesionDataset
-from mmdet_lesion.datasets.transforms import LoadSliceWindow, LoadVolume, apply_window
+from mmdet_lesion.datasets.transforms import LoadSliceStack, LoadVolumeSlices, apply_hu_window
 from mmdet_lesion.io import open_volume, read_dl_info
 from mmdet_lesion.models import AlignShiftConv
 from mmdet_lesion.structures import Geometry
@@ -64,11 +64,11 @@ def effective_shift(packed, at):
 @pytest.mark.parametrize("keep", [True, False], ids=["thick slices stay", "interpolated"])
 def test_align_shift_shifts_by_2_mm_at_every_interval(ramp, keep):
     root, interval = ramp
-    options = dict(window=WINDOW, keep_thick=keep)
+    options = dict(hu_window=WINDOW, keep_thick=keep)
     slices = DeepLesionDataset(
         "annotations/test.json",
         data_root=str(root),
-        pipeline=pipeline("LoadSliceWindow", num_slices=3, **options),
+        pipeline=pipeline("LoadSliceStack", num_slices=3, **options),
     )
     assert effective_shift(slices[0], 1) == pytest.approx([2.0, -2.0], abs=1e-3)
     volumes = DeepLesionDataset(
@@ -76,7 +76,7 @@ def test_align_shift_shifts_by_2_mm_at_every_interval(ramp, keep):
         data_root=str(root),
         sample="volume",
         test_mode=True,
-        pipeline=pipeline("LoadVolume", "LoadLesionAnnotations", **options),
+        pipeline=pipeline("LoadVolumeSlices", "LoadLesionAnnotations", **options),
     )
     packed = volumes[0]
     # A slice whose neighbors are neither clipped by the window nor beyond the end.
@@ -99,18 +99,18 @@ def test_a_key_slice_off_the_grid_of_the_volume_is_itself(tmp_path):
         for z in range(5)
     ]
     for info in dataset:
-        image = LoadSliceWindow(3)(dict(info))["img"]
+        image = LoadSliceStack(3)(dict(info))["img"]
         z = info["slice_index"]
-        np.testing.assert_array_equal(image[:, :, 1], apply_window(pngs[z], (-1024, 3071)))
+        np.testing.assert_array_equal(image[:, :, 1], apply_hu_window(pngs[z], (-1024, 3071)))
         # 2 mm are four fifths of the way to the next slice.
         for channel, neighbor in ((0, max(z - 1, 0)), (2, min(z + 1, 4))):
-            expected = apply_window(0.2 * pngs[z] + 0.8 * pngs[neighbor], (-1024, 3071))
+            expected = apply_hu_window(0.2 * pngs[z] + 0.8 * pngs[neighbor], (-1024, 3071))
             np.testing.assert_allclose(image[:, :, channel], expected, atol=1e-3)
     # What is detected on the slices of a volume finds its way back to the published ones.
     volumes = DeepLesionDataset(
         "annotations/train.json", data_root=str(tmp_path / "out"), sample="volume"
     )
-    loaded = LoadVolume()(volumes[0])
+    loaded = LoadVolumeSlices()(volumes[0])
     assert [one["slice_index"] for one in loaded["instances"]] == [0, 1, 2, 4, 5]
     geometry, published = (
         Geometry.from_dict(loaded[key]) for key in ("geometry", "published_geometry")
@@ -140,9 +140,9 @@ def test_published_key_slices_are_trained_on_as_they_are(lesion_data, tmp_path):
         stored = open_volume(info["img_path"])
         (middle,) = stored.interpolate_slices([info["slice_index"]])
         np.testing.assert_array_equal(middle, hu)
-        results = LoadSliceWindow(7)(dict(info))
+        results = LoadSliceStack(7)(dict(info))
         np.testing.assert_array_equal(
-            results["img"][:, :, 3], apply_window(hu, (-1024, 3071)), err_msg=info["volume"]
+            results["img"][:, :, 3], apply_hu_window(hu, (-1024, 3071)), err_msg=info["volume"]
         )
         (x1, y1, x2, y2) = info["instances"][0]["bbox"]
         np.testing.assert_allclose(

@@ -109,7 +109,7 @@ def test_crops_and_symmetries(root, tmp_path):
     np.random.seed(1)
     size = 40
     pipeline = [
-        dict(type="mmdet.LoadVolumeCrop", size=size, positive=1.0, border=8),
+        dict(type="mmdet.LoadPatch", size=size, positive=1.0, border=8),
         dict(type="mmdet.RandomCubeSymmetry"),
         dict(type="mmdet.PackVolumeInputs"),
     ]

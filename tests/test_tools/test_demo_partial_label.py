@@ -59,5 +59,5 @@ def test_every_arm_is_trained_and_tested_by_both_protocols(demo, tmp_path, monke
         assert volumes.ann_file == "annotations/harvester_test.json"
         first, second, *rest = volumes.pipeline
         expected = {k: v for k, v in slices.pipeline[0].items() if k != "num_slices"}
-        assert first == {**expected, "type": "LoadVolume"}
+        assert first == {**expected, "type": "LoadVolumeSlices"}
         assert second.type == "LoadLesionAnnotations" and rest == slices.pipeline[2:]

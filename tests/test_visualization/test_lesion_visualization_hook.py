@@ -88,7 +88,7 @@ def test_slices_between_stored_ones_are_painted_as_they_were_predicted_on(runner
     geometry = Geometry((9, 64, 96), (0.8, 0.8, 2.0)).to_dict()
     published = Geometry((4, 64, 96), (0.7, 0.7, 5.0)).to_dict()
     sample.set_metainfo(dict(geometry=geometry, published_geometry=published))
-    ((_, image, _),) = LesionVisualizationHook(window=(-100, 200))._painted_slices(sample)
+    ((_, image, _),) = LesionVisualizationHook(hu_window=(-100, 200))._painted_slices(sample)
     # 6 mm: a fifth of the way from the second to the third slice, 20 HU.
     assert (image == round(255 * 120 / 300)).all()
 
@@ -153,7 +153,7 @@ def test_show_dir_of_mmdets_test_script_turns_it_on():
     assert hook.draw and hook.test_out_dir == "painted"
 
 
-@pytest.mark.parametrize("kwargs", [dict(max_slices=0), dict(window=(5, 5))])
+@pytest.mark.parametrize("kwargs", [dict(max_slices=0), dict(hu_window=(5, 5))])
 def test_bad_arguments(kwargs):
     with pytest.raises(InputError, match="LesionVisualizationHook has"):
         LesionVisualizationHook(**kwargs)

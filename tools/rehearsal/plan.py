@@ -113,7 +113,7 @@ def _anchors(cfg: Any) -> int:
         transform["size"]
         for dataset in cfg.train_dataloader.dataset.get("datasets", [cfg.train_dataloader.dataset])
         for transform in dataset.pipeline
-        if transform["type"] == "LoadVolumeCrop"
+        if transform["type"] == "LoadPatch"
     }
     return sum((size // s) ** 3 for s in cfg.model.bbox_head.anchor_generator.strides)
 

@@ -161,7 +161,7 @@ def _use_scans(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[s
         folder, ann_file, phantom_pool = phantom_scans(data)
         pool, pool_folder = (phantom_pool, folder) if unlabeled else (None, None)
     crop = scale.crop
-    # A third larger than a patch, so that patches are drawn and windows slide.
+    # A third larger than a patch, so that patches are drawn in training and slide in tests.
     edge = math.ceil(crop * 4 / 3 / 16) * 16 if crop else None
     handful = crop_scans(
         ann_file, pool, (folder, pool_folder), out / "data", scale.samples, edge, scale.seed
@@ -173,7 +173,7 @@ def _use_scans(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[s
     if crop:
         for one in datasets:
             for transform in one.pipeline:
-                if transform["type"] == "LoadVolumeCrop":
+                if transform["type"] == "LoadPatch":
                     # As much of a patch may lie beyond the scan as in the config.
                     own = transform.get("border", 16)
                     border = round(own * crop / transform["size"])

@@ -2,14 +2,14 @@ dataset_type = "DeepLesionDataset"
 data_root = "data/deeplesion/"
 
 train_pipeline = [
-    dict(type="LoadSliceWindow", num_slices=9, window=(-1024, 3071)),
+    dict(type="LoadSliceStack", num_slices=9, hu_window=(-1024, 3071)),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="KeepTeacherView"),
     dict(type="RandomRescale", ratio_range=(0.8, 1.2)),
     dict(type="PackLesionInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadVolume", window=(-1024, 3071)),
+    dict(type="LoadVolumeSlices", hu_window=(-1024, 3071)),
     dict(type="LoadLesionAnnotations", with_bbox=True),
     dict(type="PackLesionInputs"),
 ]

@@ -1,10 +1,10 @@
 # The official split, key slices for training and testing: in-plane as published, neighbors at 2 mm.
 _base_ = "deeplesion.py"
 data_root = "data/deeplesion_512/"
-window = (-1024, 3071)
+hu_window = (-1024, 3071)
 
 train_pipeline = [
-    dict(type="LoadSliceWindow", num_slices=3, window=window),
+    dict(type="LoadSliceStack", num_slices=3, hu_window=hu_window),
     dict(type="LoadAnnotations", with_bbox=True),
     # A few of the slices are published in another size.
     dict(type="ResizeSlices", scale=(512, 512)),

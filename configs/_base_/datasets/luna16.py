@@ -2,12 +2,12 @@ dataset_type = "Luna16Dataset"
 data_root = "data/luna16/"
 
 train_pipeline = [
-    dict(type="LoadVolumeCrop", size=160, positive=0.5, window=(-1000, 400)),
+    dict(type="LoadPatch", size=160, positive=0.5, hu_window=(-1000, 400)),
     dict(type="RandomCubeSymmetry"),
     dict(type="PackVolumeInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadVolume3D", window=(-1000, 400)),
+    dict(type="LoadVolume3D", hu_window=(-1000, 400)),
     dict(type="PackVolumeInputs"),
 ]
 

@@ -1,33 +1,33 @@
 """Transforms of CT slices and volumes, registered in mmdet's ``TRANSFORMS``."""
 
+from .hu_window import apply_hu_window
 from .image_level_mixup import ImageLevelMixUp
 from .keep_teacher_view import KeepTeacherView
 from .load_lesion_annotations import LoadLesionAnnotations
-from .load_slice_window import LoadSliceWindow
-from .load_volume import LoadVolume
+from .load_patch import LoadPatch
+from .load_slice_stack import LoadSliceStack
 from .load_volume3d import LoadVolume3D
-from .load_volume_crop import LoadVolumeCrop
+from .load_volume_slices import LoadVolumeSlices
 from .object_level_mixup import ObjectLevelMixUp
 from .pack_lesion_inputs import PackLesionInputs
 from .pack_volume_inputs import PackVolumeInputs
 from .random_cube_symmetry import RandomCubeSymmetry
 from .random_rescale import RandomRescale
 from .resize_slices import ResizeSlices
-from .windowing import apply_window
 
 __all__ = [
     "ImageLevelMixUp",
     "KeepTeacherView",
     "LoadLesionAnnotations",
-    "LoadSliceWindow",
-    "LoadVolume",
+    "LoadSliceStack",
+    "LoadVolumeSlices",
     "LoadVolume3D",
-    "LoadVolumeCrop",
+    "LoadPatch",
     "ObjectLevelMixUp",
     "PackLesionInputs",
     "PackVolumeInputs",
     "RandomCubeSymmetry",
     "RandomRescale",
     "ResizeSlices",
-    "apply_window",
+    "apply_hu_window",
 ]

@@ -6,8 +6,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
+from .hu_window import apply_hu_window, check_hu_window
 from .stored_volume import open_stored_volume
-from .windowing import apply_window, check_window
 
 
 @TRANSFORMS.register_module()
@@ -20,11 +20,11 @@ class LoadVolume3D(BaseTransform):
     z), ``gt_bboxes`` ``(n, 6)`` float32 in voxels, ``gt_bboxes_labels`` ``(n,)`` int64.
 
     Args:
-        window: HU values that become 0 and 1.
+        hu_window: HU values that become 0 and 1.
     """
 
-    def __init__(self, window: tuple[float, float] = (-1000.0, 400.0)) -> None:
-        self.window = check_window("LoadVolume3D", window)
+    def __init__(self, hu_window: tuple[float, float] = (-1000.0, 400.0)) -> None:
+        self.hu_window = check_hu_window("LoadVolume3D", hu_window)
 
     def transform(self, results: dict) -> dict:
         """Load the volume."""
@@ -32,7 +32,7 @@ class LoadVolume3D(BaseTransform):
         hu = volume.read_crop((0, 0, 0), volume.shape)
         instances = results["instances"]
         boxes = np.array([one["bbox_3d"] for one in instances], dtype=np.float32)
-        results["img"] = apply_window(hu, self.window, maximum=1.0)
+        results["img"] = apply_hu_window(hu, self.hu_window, maximum=1.0)
         results["img_shape"] = hu.shape
         results["crop_offset"] = (0, 0, 0)
         results["gt_bboxes"] = boxes.reshape(-1, 6)
@@ -42,4 +42,4 @@ class LoadVolume3D(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(window={self.window})"
+        return f"{type(self).__name__}(hu_window={self.hu_window})"

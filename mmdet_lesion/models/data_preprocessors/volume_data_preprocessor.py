@@ -21,7 +21,7 @@ class VolumeDataPreprocessor(BaseDataPreprocessor):
 
     Args:
         size_divisor: the largest stride of the detector.
-        pad_value: gray value of what is padded, after windowing: 0 is air.
+        pad_value: gray value of what is padded, after the HU window: 0 is air.
         non_blocking: as in mmengine.
     """
 

@@ -9,14 +9,14 @@ __all__ = ["SharedImages"]
 
 
 class SharedImages:
-    """The maps of a volume's windows, for a backbone that reads a window as several images.
+    """Maps of a volume's slice stacks, for a backbone that reads a stack as several images.
 
-    The window around slice z holds the images around z - 3, z and z + 3 (three slices each), so the
-    image around z is a part of three windows. What depends on that image alone is computed once
-    and kept until no later window can ask for it: everything before the fusion, and block 3 of an
-    image as a neighbor. Block 3 of the center, which the fusion wrote, is the window's own.
+    The slice stack around slice z holds the images around z - 3, z and z + 3 (three slices each),
+    so the image around z is a part of three stacks. What depends on that image alone is computed
+    once and kept until no later stack can ask for it: everything before the fusion, and block 3 of
+    an image as a neighbor. Block 3 of the center image, which the fusion wrote, is not shared.
 
-    Images at the ends of the volume repeat its first or last slice, as windows do.
+    Images at the ends of the volume repeat its first or last slice, as slice stacks do.
 
     Args:
         backbone: :class:`SliceDenseNet` with ``fusion='grouped'``, or alike; in eval mode.
@@ -38,13 +38,13 @@ class SharedImages:
         self._neighbors: dict[int, tuple[Tensor, ...]] = {}
 
     def __call__(self, slice_inds: list[int]) -> Tensor:
-        """Compute the maps of the windows around slices.
+        """Compute the maps of the slice stacks around slices.
 
         Args:
             slice_inds: n center slices. Calls in ascending order share the most.
 
         Returns:
-            (n, C, h, w), as the neck's map of the backbone's maps of these windows.
+            (n, C, h, w), as the neck's map of the backbone's maps of these slice stacks.
         """
         groups = [[self._position(z + offset) for z in slice_inds] for offset in self.offsets]
         center = len(groups) // 2

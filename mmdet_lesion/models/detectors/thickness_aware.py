@@ -14,7 +14,7 @@ class ThicknessAware:
 
     A backbone with ``uses_thickness = True`` is called with (N,) thicknesses in mm, the metainfo
     ``thickness`` of the data samples, beside its inputs: the distance of the slices of the input,
-    as ``LoadSliceWindow`` and ``LoadVolume`` made it. Other backbones are called as ever.
+    as ``LoadSliceStack`` and ``LoadVolumeSlices`` made it. Other backbones are called as ever.
     """
 
     _thickness: Tensor | None = None

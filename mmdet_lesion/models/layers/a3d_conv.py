@@ -15,7 +15,7 @@ class A3DConv(SliceConv):
 
         x'[n, c, k] = Σ_d mixing[d, k, c] x[n, c, d]
 
-    No weight is shared over depth, so that a slice's position in the window matters. The mixture
+    No weight is shared over depth, so that a slice's position in the stack matters. The mixture
     starts as the identity with a little noise: the layer is then nearly the 2D one.
 
     Args:

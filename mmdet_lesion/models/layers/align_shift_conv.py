@@ -51,7 +51,7 @@ class AlignShiftConv(SliceConv):
         if thickness is None or thickness.shape != slices.shape[:1]:
             found = None if thickness is None else tuple(thickness.shape)
             raise InputError(
-                f"AlignShiftConv: thickness of shape {found} for {len(slices)} windows, expected "
+                f"AlignShiftConv: thickness of shape {found} for {len(slices)} stacks, expected "
                 "one in mm for each"
             )
         alpha = 1 - (self.reference_thickness / thickness).clamp(0, 1)

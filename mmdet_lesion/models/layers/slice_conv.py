@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class SliceConv(nn.Conv2d):
     """A 2D convolution of each slice, in front of which subclasses mix the slices.
 
-    The slices of a window lie under each other in one tall image, (N, C, D * H, W). So pointwise
+    The slices of a stack lie under each other in one tall image, (N, C, D * H, W). So pointwise
     layers (norms, ReLU, 1x1 convolutions) and the mixing over D are views of one memory layout,
     and nothing is copied between them.
 

@@ -14,10 +14,10 @@ from ..layers import SliceFusion
 
 @MODELS.register_module()
 class TopDownPathway(BaseModule):
-    """Merge a backbone's maps into its finest one, and a window's images into the center image.
+    """Merge a backbone's maps into its finest one, and a stack's images into the center image.
 
     Coarse maps are upsampled (nearest) and added to the 1x1 lateral of the next finer one; then,
-    with several images in a window, a :class:`SliceFusion` writes the center image's map.
+    with several images in a slice stack, a :class:`SliceFusion` writes the center image's map.
 
     All of this is linear, and a 1x1 convolution commutes with nearest upsampling. So the fusion's
     weights are multiplied into the laterals' first (a small matrix product), and no map of
@@ -27,7 +27,7 @@ class TopDownPathway(BaseModule):
     Args:
         in_channels: channels of the maps, from fine to coarse.
         out_channels: channels of the result.
-        num_groups: images in a window, as the backbone's ``num_groups``; odd.
+        num_groups: images in a slice stack, as the backbone's ``num_groups``; odd.
         init_cfg: as in mmengine; Xavier's initialization without it.
 
     Source: MULAN (Yan et al., 2019), after FPN (Lin et al., 2017).
@@ -54,7 +54,7 @@ class TopDownPathway(BaseModule):
 
         Args:
             inputs: maps (N * num_groups, C_i, h_i, w_i) from fine to coarse, the images of a
-                window next to each other.
+                slice stack next to each other.
 
         Returns:
             One map (N, out_channels, h_0, w_0) in a tuple.
@@ -73,7 +73,7 @@ class TopDownPathway(BaseModule):
         return [self._fused(lateral) for lateral in self.laterals]
 
     def merge(self, rows: Sequence[Tensor], laterals: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Merge maps whose windows' images lie side by side in the channels.
+        """Merge maps whose slice stacks' images lie side by side in the channels.
 
         Args:
             rows: maps (N, num_groups * C_i, h_i, w_i) from fine to coarse.

@@ -21,10 +21,12 @@ def test_all_voxels_and_boxes(tmp_path):
     assert results["gt_bboxes_labels"].tolist() == [0]
 
 
-def test_no_boxes_and_another_window(tmp_path):
+def test_no_boxes_and_another_hu_window(tmp_path):
     save_volume(tmp_path / "v.b2nd", Volume(np.full((2, 2, 2), 50, dtype=np.int16)))
-    results = LoadVolume3D(window=(0, 200))(dict(img_path=str(tmp_path / "v.b2nd"), instances=[]))
+    results = LoadVolume3D(hu_window=(0, 200))(
+        dict(img_path=str(tmp_path / "v.b2nd"), instances=[])
+    )
     assert (results["img"] == 0.25).all()
     assert results["gt_bboxes"].shape == (0, 6)
-    with pytest.raises(InputError, match="LoadVolume3D has window"):
-        LoadVolume3D(window=(3, 3))
+    with pytest.raises(InputError, match="LoadVolume3D has hu_window"):
+        LoadVolume3D(hu_window=(3, 3))

@@ -8,7 +8,7 @@ from mmengine.dataset import pseudo_collate
 from mmdet_lesion.datasets import DeepLesionDataset
 
 TRAIN = [
-    dict(type="LoadSliceWindow"),
+    dict(type="LoadSliceStack"),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="KeepTeacherView"),
     dict(type="RandomRescale", ratio_range=(0.8, 1.2)),
@@ -16,7 +16,7 @@ TRAIN = [
     dict(type="PackLesionInputs"),
 ]
 TEST = [
-    dict(type="LoadVolume"),
+    dict(type="LoadVolumeSlices"),
     dict(type="LoadLesionAnnotations", with_bbox=True),
     dict(type="PackLesionInputs"),
 ]

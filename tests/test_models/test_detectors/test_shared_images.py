@@ -1,4 +1,4 @@
-"""SharedImages: the maps of every window on its own, and each image computed once."""
+"""SharedImages: the maps of every slice stack on its own, and each image computed once."""
 
 from collections import Counter
 
@@ -24,26 +24,26 @@ def network(request):
     return backbone, neck
 
 
-def maps_of_windows(network, volume, slice_inds):
+def maps_of_stacks(network, volume, slice_inds):
     backbone, neck = network
     half = backbone.num_slices // 2
     last = len(volume) - 1
-    windows = [
+    stacks = [
         torch.stack([volume[min(max(z + i, 0), last)] for i in range(-half, half + 1)])
         for z in slice_inds
     ]
-    return neck(backbone(torch.stack(windows)))[0]
+    return neck(backbone(torch.stack(stacks)))[0]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 25])
 @pytest.mark.parametrize("chunk", [1, 4, 25])
 @torch.no_grad()
-def test_the_maps_are_those_of_the_windows(network, depth, chunk):
+def test_the_maps_are_those_of_the_stacks(network, depth, chunk):
     volume = torch.randn(depth, 32, 48)
     shared = SharedImages(*network, volume)
     for start in range(0, depth, chunk):
         slice_inds = list(range(start, min(start + chunk, depth)))
-        expected = maps_of_windows(network, volume, slice_inds)
+        expected = maps_of_stacks(network, volume, slice_inds)
         assert expected.std() > 0.1
         torch.testing.assert_close(shared(slice_inds), expected)
 
@@ -53,7 +53,7 @@ def test_scattered_slices_in_any_order(network):
     volume = torch.randn(30, 32, 32)
     shared = SharedImages(*network, volume)
     for slice_inds in ([20, 3], [0], [29, 28, 5]):
-        expected = maps_of_windows(network, volume, slice_inds)
+        expected = maps_of_stacks(network, volume, slice_inds)
         torch.testing.assert_close(shared(slice_inds), expected)
 
 
@@ -80,7 +80,7 @@ def test_every_image_is_computed_once(network, monkeypatch, chunk):
 
 
 @torch.no_grad()
-def test_what_no_window_needs_is_dropped(network):
+def test_what_no_slice_stack_needs_is_dropped(network):
     num_slices = network[0].num_slices
     shared = SharedImages(*network, torch.randn(40, 32, 32))
     for z in range(40):

@@ -1,4 +1,4 @@
-"""SliceFasterRCNN: loss and prediction on windows, and the same boxes on whole volumes."""
+"""SliceFasterRCNN: loss and prediction on stacks, and the same boxes on whole volumes."""
 
 import copy
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_loss_with_and_without_lesions(fusion):
         assert unused == []
 
 
-def test_predict_windows():
+def test_predict_stacks():
     model = build()
     data = dict(inputs=[image(), image(seed=1)], data_samples=[sample(), sample()])
     with torch.no_grad():
@@ -104,9 +104,9 @@ def test_volume_equals_each_slice_alone(fusion):
     assert whole.slice_inds.dtype == whole.labels.dtype == torch.long
     assert whole.slice_inds.tolist() == [z for z in slice_inds for _ in range(7)]
     for z in slice_inds:
-        window = torch.stack([volume[min(max(z + i, 0), 10)] for i in range(-4, 5)])
+        stack = torch.stack([volume[min(max(z + i, 0), 10)] for i in range(-4, 5)])
         with torch.no_grad():
-            alone = model.test_step(dict(inputs=[window], data_samples=[sample()]))
+            alone = model.test_step(dict(inputs=[stack], data_samples=[sample()]))
         mine = whole[whole.slice_inds == z]
         torch.testing.assert_close(mine.bboxes, alone[0].pred_instances.bboxes)
         torch.testing.assert_close(mine.scores, alone[0].pred_instances.scores)

@@ -48,7 +48,7 @@ def test_in_training_each_image_has_its_own():
 
 
 @torch.no_grad()
-def test_in_tests_every_window_of_a_volume_has_its_volumes():
+def test_in_tests_every_slice_stack_of_a_volume_has_its_volumes():
     model = build().eval()
     model.chunk_size = 2
     volume = sample(slice_inds=[0, 2, 4], thickness=2.5)

@@ -235,7 +235,7 @@ def measure_agreement(cfg: Config, device: str, patch: int) -> dict[str, Any]:
     cfg = copy.deepcopy(cfg)
     for part in training_parts(cfg):
         for step in part.pipeline:
-            if step.type == "LoadVolumeCrop":
+            if step.type == "LoadPatch":
                 step.update(size=patch, positive=1.0)
     dataset: Dataset = DATASETS.build(cfg.train_dataloader.dataset)
     batch = first_samples(dataset)

@@ -24,7 +24,7 @@ from mmengine.structures import InstanceData
 from rich.console import Console
 from torch import nn
 
-from mmdet_lesion.datasets.transforms import apply_window
+from mmdet_lesion.datasets.transforms import apply_hu_window
 from mmdet_lesion.structures import Volume
 
 from .common import NINE_SLICES, ROOT, ct_like, seconds, table_of
@@ -60,16 +60,14 @@ def untrained_detector(config: Path, volume: torch.Tensor) -> nn.Module:
     return model.eval()
 
 
-def predict_window_by_window(
-    model: nn.Module, volume: torch.Tensor, chunk_size: int
-) -> InstanceData:
-    """Boxes of all slices by mmdet's Faster R-CNN, each window computed on its own."""
+def predict_stack_by_stack(model: nn.Module, volume: torch.Tensor, chunk_size: int) -> InstanceData:
+    """Boxes of all slices by mmdet's Faster R-CNN, each slice stack computed on its own."""
     results = []
     for chunk in torch.arange(len(volume)).split(chunk_size):
         metainfo = slice_metainfo(volume)
         samples = [DetDataSample(metainfo=metainfo) for _ in chunk]
-        windows = model.slice_stacks(volume, chunk)
-        for index, found in zip(chunk, FasterRCNN.predict(model, windows, samples)):
+        stacks = model.slice_stacks(volume, chunk)
+        for index, found in zip(chunk, FasterRCNN.predict(model, stacks, samples)):
             found.pred_instances.slice_inds = index.repeat(len(found.pred_instances))
             results.append(found.pred_instances)
     return InstanceData.cat(results)
@@ -85,7 +83,7 @@ def slice_metainfo(volume: torch.Tensor) -> dict:
 def measure_inference(
     config: Path, size: int, depth: int, repeats: int, threads: int
 ) -> tuple[float, dict[int, float]]:
-    """Median seconds a slice of a volume whose windows share images, and of windows on their own.
+    """Measure slice stacks that share images, and stacks on their own.
 
     The latter is mmdet's way as it stands, with its own RoI extractor. The ways take turns on the
     same synthetic CT and must find the same boxes.
@@ -98,14 +96,14 @@ def measure_inference(
         threads: Threads of torch.
 
     Returns:
-        Seconds with shared images, and those of windows on their own by the number of windows
-        that are computed at once: the model's ``chunk_size`` and 1.
+        Median seconds a slice with shared images, and those of stacks on their own by the number
+        of stacks that are computed at once: the model's ``chunk_size`` and 1.
 
     Raises:
         RuntimeError: The ways find different boxes.
     """
     torch.set_num_threads(threads)
-    volume = (torch.from_numpy(apply_window(ct_like(depth, size), (-1024, 3071))) - 50) / 50
+    volume = (torch.from_numpy(apply_hu_window(ct_like(depth, size), (-1024, 3071))) - 50) / 50
     model = untrained_detector(config, volume)
     plain = copy.deepcopy(model)
     extractor = model.roi_head.bbox_roi_extractor
@@ -121,11 +119,11 @@ def measure_inference(
         elapsed, shared = seconds(lambda: model.predict_slices(volume, sample))
         shared_times.append(elapsed / depth)
         for chunk, times in alone_times.items():
-            elapsed, alone = seconds(lambda n=chunk: predict_window_by_window(plain, volume, n))
+            elapsed, alone = seconds(lambda n=chunk: predict_stack_by_stack(plain, volume, n))
             times.append(elapsed / depth)
             if not same_boxes(shared, alone):
                 raise RuntimeError(
-                    f"{len(shared)} boxes with shared images and {len(alone)} of windows on their "
+                    f"{len(shared)} boxes with shared images and {len(alone)} of stacks on their "
                     "own differ"
                 )
     medians = {chunk: statistics.median(times) for chunk, times in alone_times.items()}
@@ -147,7 +145,7 @@ def same_boxes(one: InstanceData, other: InstanceData) -> bool:
 
 
 def run_inference(options: argparse.Namespace) -> int:
-    """Compare windows that share images with windows on their own."""
+    """Compare slice stacks that share images with slice stacks on their own."""
     shared, alone = measure_inference(
         options.config, options.size, options.depth, options.repeats, options.threads
     )
@@ -155,7 +153,7 @@ def run_inference(options: argparse.Namespace) -> int:
         f"{options.config.name}, {options.size} x {options.size} x {options.depth}, "
         f"{options.threads} threads, median of {options.repeats}"
     )
-    table = table_of(title, "windows", "ms a slice", "times as long")
+    table = table_of(title, "slice stacks", "ms a slice", "times as long")
     table.add_row("share images", f"{1e3 * shared:.0f}", "1")
     for chunk, time_ in alone.items():
         table.add_row(
@@ -182,7 +180,7 @@ def measure_memory(config: Path, size: int, depth: int, folder: Path) -> int:
     pattern = ct_like(32, size)
     hu = pattern[np.arange(depth) % len(pattern)]
     sitk.WriteImage(Volume(hu, (0.7, 0.7, 1.0)).to_sitk(), str(folder / "scan.mha"))
-    few = (torch.from_numpy(apply_window(pattern[:9, :128, :128], (-1024, 3071))) - 50) / 50
+    few = (torch.from_numpy(apply_hu_window(pattern[:9, :128, :128], (-1024, 3071))) - 50) / 50
     with torch.inference_mode():
         model = untrained_detector(config, few)
     torch.save({"state_dict": model.state_dict()}, folder / "model.pth")
@@ -207,7 +205,7 @@ def run_memory(options: argparse.Namespace) -> int:
 
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the commands to the command line."""
-    inference = commands.add_parser("inference", help="windows that share images, on a CPU")
+    inference = commands.add_parser("inference", help="slice stacks that share images, on a CPU")
     inference.add_argument("--config", type=Path, default=NINE_SLICES, help="a slice detector's")
     inference.add_argument("--size", type=int, default=512, help="rows and columns (default: 512)")
     inference.add_argument("--depth", type=int, default=16, help="slices (default: 16)")

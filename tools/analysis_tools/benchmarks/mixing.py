@@ -31,13 +31,13 @@ def measure_mixing(channels: int, size: int, repeats: int) -> tuple[float, float
     Raises:
         RuntimeError: The two ways differ.
     """
-    depth, windows = 7, 2
+    depth, stacks = 7, 2
     layer = A3DConv(channels, 1, 1, num_slices=depth)
-    slices = torch.randn(windows, channels, depth, size, size, requires_grad=True)
+    slices = torch.randn(stacks, channels, depth, size, size, requires_grad=True)
     batch = slices.detach().transpose(1, 2).flatten(0, 1).contiguous().requires_grad_()
 
     def einsum(x: torch.Tensor) -> torch.Tensor:
-        x = x.unflatten(0, (windows, depth))
+        x = x.unflatten(0, (stacks, depth))
         return torch.einsum("dkc,ndchw->nkchw", layer.mixing, x).flatten(0, 1).contiguous()
 
     def run(mix: Callable, x: torch.Tensor) -> torch.Tensor:
@@ -49,7 +49,7 @@ def measure_mixing(channels: int, size: int, repeats: int) -> tuple[float, float
     for _ in range(repeats):
         fast, ours = seconds(lambda: run(lambda x: layer.mix(x, None), slices))
         slow, theirs = seconds(lambda: run(einsum, batch))
-        theirs = theirs.unflatten(0, (windows, depth)).transpose(1, 2)
+        theirs = theirs.unflatten(0, (stacks, depth)).transpose(1, 2)
         if not torch.allclose(ours, theirs, atol=1e-4):
             raise RuntimeError("the mixing of slices differs between the two layouts")
         times[0].append(fast)
@@ -61,7 +61,7 @@ def run_mixing(options: argparse.Namespace) -> int:
     """Compare A3D's mixing on tall images with einsum on a batch of slices."""
     fast, slow = measure_mixing(options.channels, options.size, options.repeats)
     title = (
-        f"mixing 2 windows of 7 slices, {options.channels} channels of {options.size} x "
+        f"mixing 2 slice stacks of 7 slices, {options.channels} channels of {options.size} x "
         f"{options.size}, forward and backward, median of {options.repeats}"
     )
     table = table_of(title, "way", "ms", "times as long")

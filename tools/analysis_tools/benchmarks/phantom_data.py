@@ -57,7 +57,7 @@ def use_phantoms(cfg: Config, folder: Path, size: int, patch: int) -> None:
         for step in part.pipeline:
             if step.type == "ResizeSlices":
                 step.scale = (size, size)
-            elif step.type == "LoadVolumeCrop":
+            elif step.type == "LoadPatch":
                 step.size = patch
 
 

@@ -16,7 +16,7 @@ import SimpleITK as sitk  # noqa: N813
 from rich.console import Console
 
 from mmdet_lesion.converters.scan import CHUNK
-from mmdet_lesion.datasets.transforms.load_volume_crop import read_padded
+from mmdet_lesion.datasets.transforms.load_patch import read_padded
 from mmdet_lesion.io import load_volume, open_volume, read_metaimage, save_volume, write_metaimage
 from mmdet_lesion.structures import Volume
 

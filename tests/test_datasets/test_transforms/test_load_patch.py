@@ -2,8 +2,8 @@ import blosc2
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.transforms.load_volume_crop import (
-    LoadVolumeCrop,
+from mmdet_lesion.datasets.transforms.load_patch import (
+    LoadPatch,
     boxes_in_crop,
     read_padded,
 )
@@ -46,7 +46,7 @@ def gray(hu):
 
 def test_voxels_are_those_of_the_volume_and_air_beyond(path, array, seeded):
     padded = np.pad(array, 40, constant_values=-1024)
-    transform = LoadVolumeCrop((16, 24, 32), border=9)
+    transform = LoadPatch((16, 24, 32), border=9)
     beyond = 0
     for _ in range(60):
         results = transform(sample(path))
@@ -61,7 +61,7 @@ def test_voxels_are_those_of_the_volume_and_air_beyond(path, array, seeded):
 
 
 def test_boxes_move_with_the_crop(path, seeded):
-    transform = LoadVolumeCrop(32)
+    transform = LoadPatch(32)
     for _ in range(30):
         results = transform(sample(path))
         offset = np.array([*results["crop_offset"]] * 2)
@@ -79,7 +79,7 @@ def test_boxes_move_with_the_crop(path, seeded):
 
 
 def test_with_and_without_a_nodule(path, seeded):
-    held = [LoadVolumeCrop(24, positive=1)(sample(path)) for _ in range(60)]
+    held = [LoadPatch(24, positive=1)(sample(path)) for _ in range(60)]
     assert all(len(one["gt_bboxes"]) >= 1 for one in held)
     # Each of them as a whole, and at places all over the crop.
     whole = np.concatenate([one["gt_bboxes"][:1] for one in held])
@@ -87,14 +87,14 @@ def test_with_and_without_a_nodule(path, seeded):
     assert whole[:, :3].min() < 2 and whole[:, 3:].max() > 22
     # Both nodules are chosen.
     assert len({one["crop_offset"][0] > 20 for one in held}) == 2
-    free = [LoadVolumeCrop(24, positive=0)(sample(path)) for _ in range(60)]
+    free = [LoadPatch(24, positive=0)(sample(path)) for _ in range(60)]
     assert not any(len(one["gt_bboxes"]) for one in free)
-    mixed = [LoadVolumeCrop(24, positive=0.5)(sample(path)) for _ in range(200)]
+    mixed = [LoadPatch(24, positive=0.5)(sample(path)) for _ in range(200)]
     assert 70 < sum(len(one["gt_bboxes"]) > 0 for one in mixed) < 130
 
 
 def test_crops_lie_anywhere(path, seeded):
-    transform = LoadVolumeCrop(20, border=5)
+    transform = LoadPatch(20, border=5)
     offsets = np.array([transform(sample(path, []))["crop_offset"] for _ in range(600)])
     assert offsets.min(axis=0).tolist() == [-5, -5, -5]
     assert offsets.max(axis=0).tolist() == [45, 35, 25]
@@ -103,13 +103,13 @@ def test_crops_lie_anywhere(path, seeded):
 
 def test_a_nodule_larger_than_the_crop_is_centerd(path, seeded):
     big = [[5.0, 5.0, 5.0, 31.0, 31.0, 31.0]]
-    results = LoadVolumeCrop(16, positive=1)(sample(path, big))
+    results = LoadPatch(16, positive=1)(sample(path, big))
     assert results["crop_offset"] == (10, 10, 10)
     np.testing.assert_allclose(results["gt_bboxes"], [[0, 0, 0, 16, 16, 16]])
 
 
 def test_a_volume_smaller_than_the_crop_is_held_as_a_whole(path, array, seeded):
-    transform = LoadVolumeCrop(64, border=0)
+    transform = LoadPatch(64, border=0)
     for _ in range(5):
         results = transform(sample(path))
         x, y, z = (-offset for offset in results["crop_offset"])
@@ -158,14 +158,14 @@ def test_a_box_belongs_to_the_crop_that_holds_its_center():
         (dict(size=(8, 8)), "expected one or three"),
         (dict(size=8, positive=1.2), "positive=1.2"),
         (dict(size=8, border=-1), "border=-1"),
-        (dict(size=8, window=(400, -1000)), "two HU values"),
+        (dict(size=8, hu_window=(400, -1000)), "two HU values"),
     ],
 )
 def test_wrong_settings(settings, message):
     with pytest.raises(InputError, match=message):
-        LoadVolumeCrop(**settings)
+        LoadPatch(**settings)
 
 
 def test_a_missing_volume(tmp_path):
     with pytest.raises(InputError, match="none.b2nd is not there"):
-        LoadVolumeCrop(8)(sample(str(tmp_path / "none.b2nd")))
+        LoadPatch(8)(sample(str(tmp_path / "none.b2nd")))

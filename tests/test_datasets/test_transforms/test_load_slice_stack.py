@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.transforms import LoadSliceWindow, apply_window
+from mmdet_lesion.datasets.transforms import LoadSliceStack, apply_hu_window
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import save_volume
 from mmdet_lesion.structures import Volume
@@ -10,23 +10,23 @@ NAME = "000001_01_01_010-021"
 
 
 @pytest.mark.parametrize("index, slices", [(5, range(1, 10)), (1, [0, 0, 0, 0, 1, 2, 3, 4, 5])])
-def test_window_around_the_key_slice(tiny_root, tiny_arrays, index, slices):
+def test_stack_around_the_key_slice(tiny_root, tiny_arrays, index, slices):
     results = dict(img_path=str(tiny_root / "volumes" / f"{NAME}.b2nd"), slice_index=index)
-    results = LoadSliceWindow()(results)
-    expected = apply_window(tiny_arrays[NAME][list(slices)], (-1024, 3071)).transpose(1, 2, 0)
+    results = LoadSliceStack()(results)
+    expected = apply_hu_window(tiny_arrays[NAME][list(slices)], (-1024, 3071)).transpose(1, 2, 0)
     assert results["img"].dtype == np.float32
     np.testing.assert_array_equal(results["img"], expected)
     assert results["img_shape"] == results["ori_shape"] == (40, 48)
     assert results["scale_factor"] == (1.0, 1.0)
 
 
-def test_end_of_a_volume_shorter_than_the_window(tiny_root, tiny_arrays):
+def test_end_of_a_volume_shorter_than_the_stack(tiny_root, tiny_arrays):
     name = "000002_01_01_001-006"
     path = str(tiny_root / "volumes" / f"{name}.b2nd")
-    image = LoadSliceWindow(num_slices=3, window=(-175, 275))(dict(img_path=path, slice_index=5))
-    expected = apply_window(tiny_arrays[name][[4, 5, 5]], (-175, 275))
+    image = LoadSliceStack(num_slices=3, hu_window=(-175, 275))(dict(img_path=path, slice_index=5))
+    expected = apply_hu_window(tiny_arrays[name][[4, 5, 5]], (-175, 275))
     np.testing.assert_array_equal(image["img"], expected.transpose(1, 2, 0))
-    assert LoadSliceWindow()(dict(img_path=path, slice_index=2))["img"].shape == (32, 32, 9)
+    assert LoadSliceStack()(dict(img_path=path, slice_index=2))["img"].shape == (32, 32, 9)
 
 
 def saved(tmp_path, thickness, depth=40):
@@ -43,14 +43,14 @@ def test_neighbors_lie_at_a_distance_around_the_very_key_slice(tmp_path):
         hu, path = saved(tmp_path, thickness)
         at = np.arange(len(hu)) * thickness
         for index in (0, 39, *rng.integers(0, 40, 4).tolist()):
-            results = LoadSliceWindow(num_slices=7)(dict(img_path=path, slice_index=index))
+            results = LoadSliceStack(num_slices=7)(dict(img_path=path, slice_index=index))
             positions = index * thickness + 2.0 * np.arange(-3, 4)
             # np.interp repeats the ends, too.
             flat = hu.reshape(len(hu), -1).T.astype(float)
             expected = np.array([np.interp(positions, at, voxel) for voxel in flat])
-            expected = apply_window(expected.reshape(4, 5, 7), (-1024, 3071))
+            expected = apply_hu_window(expected.reshape(4, 5, 7), (-1024, 3071))
             np.testing.assert_allclose(results["img"], expected, atol=1e-3)
-            middle = apply_window(hu[index], (-1024, 3071))
+            middle = apply_hu_window(hu[index], (-1024, 3071))
             np.testing.assert_array_equal(results["img"][:, :, 3], middle)
             assert results["thickness"] == 2.0
             assert results["spacing"] == (0.7, 0.8, 2.0)
@@ -60,14 +60,14 @@ def test_thick_slices_may_stay(tmp_path):
     for thickness in (2.5, 5.0):
         hu, path = saved(tmp_path, thickness)
         for options in (dict(keep_thick=True), dict(slice_spacing=0)):
-            load = LoadSliceWindow(num_slices=3, **options)
+            load = LoadSliceStack(num_slices=3, **options)
             results = load(dict(img_path=path, slice_index=7))
-            expected = apply_window(hu[6:9], (-1024, 3071)).transpose(1, 2, 0)
+            expected = apply_hu_window(hu[6:9], (-1024, 3071)).transpose(1, 2, 0)
             np.testing.assert_array_equal(results["img"], expected)
             assert results["thickness"] == results["spacing"][2] == thickness
     hu, path = saved(tmp_path, 1.0)
-    thin = LoadSliceWindow(num_slices=3, keep_thick=True)(dict(img_path=path, slice_index=7))
-    expected = apply_window(hu[5:10:2], (-1024, 3071)).transpose(1, 2, 0)
+    thin = LoadSliceStack(num_slices=3, keep_thick=True)(dict(img_path=path, slice_index=7))
+    expected = apply_hu_window(hu[5:10:2], (-1024, 3071)).transpose(1, 2, 0)
     np.testing.assert_array_equal(thin["img"], expected)
     assert thin["thickness"] == 2.0
 
@@ -76,28 +76,28 @@ def test_what_does_not_fit_the_volume(tmp_path):
     _, path = saved(tmp_path, 2.5)
     for index in (-1, 40):
         with pytest.raises(InputError, match=f"has 40 slices, .*={index}; expected 0 to 39"):
-            LoadSliceWindow()(dict(img_path=path, slice_index=index))
+            LoadSliceStack()(dict(img_path=path, slice_index=index))
     with pytest.raises(InputError, match=r"2\.5\.b2nd has slices every 2.5 mm, .* tell 2 mm"):
-        LoadSliceWindow()(dict(img_path=path, slice_index=3, spacing=(0.7, 0.8, 2.0)))
+        LoadSliceStack()(dict(img_path=path, slice_index=3, spacing=(0.7, 0.8, 2.0)))
     for spacing in (-1.0, float("nan")):
         with pytest.raises(InputError, match=f"slice_spacing={spacing}; expected mm from 0"):
-            LoadSliceWindow(slice_spacing=spacing)
+            LoadSliceStack(slice_spacing=spacing)
 
 
 @pytest.mark.parametrize("num_slices", [0, 4, -1])
 def test_odd_number_of_slices(num_slices):
     with pytest.raises(InputError, match=f"num_slices={num_slices}; expected an odd"):
-        LoadSliceWindow(num_slices=num_slices)
+        LoadSliceStack(num_slices=num_slices)
 
 
 def test_missing_volume(tmp_path):
     path = str(tmp_path / "none.b2nd")
     with pytest.raises(InputError, match=r"none\.b2nd is not there; .*dataset_converters"):
-        LoadSliceWindow()(dict(img_path=path, slice_index=0))
+        LoadSliceStack()(dict(img_path=path, slice_index=0))
 
 
 def test_file_that_is_no_volume(tmp_path):
     path = tmp_path / "broken.b2nd"
     path.write_bytes(b"not a volume at all")
     with pytest.raises(InputError, match=r"broken\.b2nd"):
-        LoadSliceWindow()(dict(img_path=str(path), slice_index=0))
+        LoadSliceStack()(dict(img_path=str(path), slice_index=0))

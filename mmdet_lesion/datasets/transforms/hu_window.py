@@ -8,24 +8,24 @@ import numpy as np
 
 from mmdet_lesion.errors import InputError
 
-__all__ = ["apply_window", "check_window"]
+__all__ = ["apply_hu_window", "check_hu_window"]
 
 
-def check_window(owner: str, window: Sequence[float]) -> tuple[float, float]:
-    """The window as two floats.
+def check_hu_window(owner: str, window: Sequence[float]) -> tuple[float, float]:
+    """Return an HU window as two floats.
 
     Raises:
         InputError: It is not a pair ``low < high``; the message names ``owner``.
     """
     if len(window) != 2 or not window[0] < window[1]:
-        raise InputError(f"{owner} has window={window!r}; expected two HU values (low, high)")
+        raise InputError(f"{owner} has hu_window={window!r}; expected two HU values (low, high)")
     return float(window[0]), float(window[1])
 
 
-def apply_window(
+def apply_hu_window(
     hu: np.ndarray, window: Sequence[float], maximum: float = 255.0, copy: bool = True
 ) -> np.ndarray:
-    """Clip to a window and scale it linearly to 0 … ``maximum``.
+    """Clip to an HU window and scale it linearly to 0 … ``maximum``.
 
     Args:
         hu: Hounsfield units, any shape.

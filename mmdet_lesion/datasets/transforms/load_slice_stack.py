@@ -1,4 +1,4 @@
-"""The window of slices around a key slice."""
+"""Slice stacks around key slices."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from mmdet.registry import TRANSFORMS
 
 from mmdet_lesion.errors import InputError
 
+from .hu_window import apply_hu_window, check_hu_window
 from .stored_volume import SliceStep, open_stored_volume
-from .windowing import apply_window, check_window
 
 
 @TRANSFORMS.register_module()
-class LoadSliceWindow(BaseTransform):
+class LoadSliceStack(BaseTransform):
     """Read a stored slice and its neighbors at a given distance.
 
     The middle slice is the stored slice ``slice_index``, unchanged. Its neighbors lie
@@ -24,15 +24,15 @@ class LoadSliceWindow(BaseTransform):
 
     Optional keys: ``spacing`` (x, y, z in mm), which must agree with the volume's file.
 
-    Modified keys: ``spacing``, which becomes that of the window.
+    Modified keys: ``spacing``, which becomes that of the slice stack.
 
     Added keys: ``img`` ``(H, W, num_slices)`` float32 within 0 … 255, ``img_shape``, ``ori_shape``,
-    ``scale_factor``, ``thickness`` (mm between the slices of the window).
+    ``scale_factor``, ``thickness`` (mm between the slices of the stack).
 
     Args:
         num_slices: Odd number of slices.
-        window: HU values that become 0 and 255.
-        slice_spacing: mm between the slices of the window; 0 takes the stored slices as they are.
+        hu_window: HU values that become 0 and 255.
+        slice_spacing: mm between the slices of the stack; 0 takes the stored slices as they are.
         keep_thick: Take stored slices that are farther apart than ``slice_spacing`` as they are.
             A layer that knows the thickness, such as
             :class:`~mmdet_lesion.models.AlignShiftConv`, needs no interpolation of thick slices.
@@ -44,17 +44,17 @@ class LoadSliceWindow(BaseTransform):
     def __init__(
         self,
         num_slices: int = 9,
-        window: tuple[float, float] = (-1024.0, 3071.0),
+        hu_window: tuple[float, float] = (-1024.0, 3071.0),
         slice_spacing: float = 2.0,
         keep_thick: bool = False,
     ) -> None:
         if num_slices < 1 or num_slices % 2 == 0:
             raise InputError(
-                f"LoadSliceWindow has num_slices={num_slices}; expected an odd, positive number"
+                f"LoadSliceStack has num_slices={num_slices}; expected an odd, positive number"
             )
         self.num_slices = num_slices
-        self.window = check_window("LoadSliceWindow", window)
-        self.step = SliceStep("LoadSliceWindow", slice_spacing, keep_thick)
+        self.hu_window = check_hu_window("LoadSliceStack", hu_window)
+        self.step = SliceStep("LoadSliceStack", slice_spacing, keep_thick)
 
     def transform(self, results: dict) -> dict:
         """Load the image."""
@@ -69,7 +69,7 @@ class LoadSliceWindow(BaseTransform):
         offsets = np.arange(self.num_slices) - self.num_slices // 2
         hu = volume.interpolate_slices(index + offsets * (step / volume.spacing[2]))
         # A view: mmdet's (H, W, C) order outside, contiguous slices inside, as packing needs them.
-        results["img"] = apply_window(hu, self.window, copy=False).transpose(1, 2, 0)
+        results["img"] = apply_hu_window(hu, self.hu_window, copy=False).transpose(1, 2, 0)
         results["img_shape"] = results["ori_shape"] = hu.shape[1:]
         results["scale_factor"] = (1.0, 1.0)
         results["spacing"] = (*volume.spacing[:2], step)
@@ -78,6 +78,6 @@ class LoadSliceWindow(BaseTransform):
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}(num_slices={self.num_slices}, window={self.window}, "
+            f"{type(self).__name__}(num_slices={self.num_slices}, hu_window={self.hu_window}, "
             f"slice_spacing={self.step.slice_spacing:g}, keep_thick={self.step.keep_thick})"
         )

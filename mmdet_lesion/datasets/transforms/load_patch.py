@@ -11,10 +11,10 @@ from mmdet.registry import TRANSFORMS
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.structures import Geometry
 
+from .hu_window import apply_hu_window, check_hu_window
 from .stored_volume import open_stored_volume
-from .windowing import apply_window, check_window
 
-__all__ = ["LoadVolumeCrop", "boxes_in_crop"]
+__all__ = ["LoadPatch", "boxes_in_crop"]
 
 AIR = -1024
 # A box beside the crop is avoided where one of so many places does.
@@ -44,7 +44,7 @@ def boxes_in_crop(
 
 
 @TRANSFORMS.register_module()
-class LoadVolumeCrop(BaseTransform):
+class LoadPatch(BaseTransform):
     """Read a random crop, with or without a nodule; beyond the volume there is air.
 
     A crop with a nodule holds a random one as a whole, at a random place. One without (and any of
@@ -62,7 +62,7 @@ class LoadVolumeCrop(BaseTransform):
         positive: Probability of a crop with a nodule.
         border: How many voxels a crop may reach beyond the volume, more where the volume is
             smaller than the crop; so that nodules at the border are not always at a crop's border.
-        window: HU values that become 0 and 1.
+        hu_window: HU values that become 0 and 1.
     """
 
     def __init__(
@@ -70,20 +70,18 @@ class LoadVolumeCrop(BaseTransform):
         size: int | Sequence[int],
         positive: float = 0.5,
         border: int = 16,
-        window: tuple[float, float] = (-1000.0, 400.0),
+        hu_window: tuple[float, float] = (-1000.0, 400.0),
     ) -> None:
         self.size = (size,) * 3 if isinstance(size, int) else tuple(map(int, size))
         if len(self.size) != 3 or min(self.size) < 1:
-            raise InputError(
-                f"LoadVolumeCrop has size={size}; expected one or three numbers from 1"
-            )
+            raise InputError(f"LoadPatch has size={size}; expected one or three numbers from 1")
         if not 0 <= positive <= 1:
-            raise InputError(f"LoadVolumeCrop has positive={positive}; expected 0 to 1")
+            raise InputError(f"LoadPatch has positive={positive}; expected 0 to 1")
         if border < 0:
-            raise InputError(f"LoadVolumeCrop has border={border}; expected 0 or more voxels")
+            raise InputError(f"LoadPatch has border={border}; expected 0 or more voxels")
         self.positive = positive
         self.border = border
-        self.window = check_window("LoadVolumeCrop", window)
+        self.hu_window = check_hu_window("LoadPatch", hu_window)
 
     def transform(self, results: dict) -> dict:
         """Load a crop and the boxes in it."""
@@ -96,7 +94,7 @@ class LoadVolumeCrop(BaseTransform):
         offset = start[::-1]
         boxes, inside = boxes_in_crop(boxes, offset, self.size)
         hu = read_padded(results["img_path"], start, stop)
-        results["img"] = apply_window(hu, self.window, maximum=1.0)
+        results["img"] = apply_hu_window(hu, self.hu_window, maximum=1.0)
         results["img_shape"] = self.size
         results["crop_offset"] = offset
         results["geometry"] = geometry.crop(offset, self.size).to_dict()
@@ -130,7 +128,7 @@ class LoadVolumeCrop(BaseTransform):
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(size={self.size}, positive={self.positive}, "
-            f"border={self.border}, window={self.window})"
+            f"border={self.border}, hu_window={self.hu_window})"
         )
 
 

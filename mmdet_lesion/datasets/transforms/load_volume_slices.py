@@ -6,12 +6,12 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
+from .hu_window import apply_hu_window, check_hu_window
 from .stored_volume import SliceStep, open_stored_volume
-from .windowing import apply_window, check_window
 
 
 @TRANSFORMS.register_module()
-class LoadVolume(BaseTransform):
+class LoadVolumeSlices(BaseTransform):
     """Read a volume with its slices, resampled in z, as the channels of one image.
 
     The first slice is the first stored one; the others lie ``slice_spacing`` mm apart and are
@@ -34,7 +34,7 @@ class LoadVolume(BaseTransform):
     there are some already.
 
     Args:
-        window: HU values that become 0 and 255.
+        hu_window: HU values that become 0 and 255.
         slice_spacing: mm between the slices of the result; 0 takes the stored slices as they are.
         keep_thick: Take stored slices that are farther apart than ``slice_spacing`` as they are.
 
@@ -44,12 +44,12 @@ class LoadVolume(BaseTransform):
 
     def __init__(
         self,
-        window: tuple[float, float] = (-1024.0, 3071.0),
+        hu_window: tuple[float, float] = (-1024.0, 3071.0),
         slice_spacing: float = 2.0,
         keep_thick: bool = False,
     ) -> None:
-        self.window = check_window("LoadVolume", window)
-        self.step = SliceStep("LoadVolume", slice_spacing, keep_thick)
+        self.hu_window = check_hu_window("LoadVolumeSlices", hu_window)
+        self.step = SliceStep("LoadVolumeSlices", slice_spacing, keep_thick)
 
     def transform(self, results: dict) -> dict:
         """Load the volume."""
@@ -64,7 +64,7 @@ class LoadVolume(BaseTransform):
         positions = geometry.slices_to(stored, np.arange(start, stop).clip(0, depth - 1))
         hu = volume.interpolate_slices(positions)
         # A view, so that packing, which wants (D, H, W), need not copy the volume.
-        results["img"] = apply_window(hu, self.window, copy=False).transpose(1, 2, 0)
+        results["img"] = apply_hu_window(hu, self.hu_window, copy=False).transpose(1, 2, 0)
         results["img_shape"] = results["ori_shape"] = hu.shape[1:]
         results["scale_factor"] = (1.0, 1.0)
         results["geometry"] = geometry.to_dict()
@@ -81,6 +81,6 @@ class LoadVolume(BaseTransform):
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}(window={self.window}, "
+            f"{type(self).__name__}(hu_window={self.hu_window}, "
             f"slice_spacing={self.step.slice_spacing:g}, keep_thick={self.step.keep_thick})"
         )

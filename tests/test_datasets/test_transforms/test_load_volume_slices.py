@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.transforms import LoadVolume, apply_window
+from mmdet_lesion.datasets.transforms import LoadVolumeSlices, apply_hu_window
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import save_volume
 from mmdet_lesion.structures import Geometry, Volume
@@ -11,8 +11,8 @@ WHOLE = (-32768, 32767)
 
 def test_whole_volume(tiny_root, tiny_arrays):
     name = "000002_01_01_001-006"
-    results = LoadVolume()(dict(img_path=str(tiny_root / "volumes" / f"{name}.b2nd")))
-    expected = apply_window(tiny_arrays[name], (-1024, 3071)).transpose(1, 2, 0)
+    results = LoadVolumeSlices()(dict(img_path=str(tiny_root / "volumes" / f"{name}.b2nd")))
+    expected = apply_hu_window(tiny_arrays[name], (-1024, 3071)).transpose(1, 2, 0)
     assert results["img"].shape == (32, 32, 6)
     np.testing.assert_array_equal(results["img"], expected)
     assert results["img_shape"] == results["ori_shape"] == (32, 32)
@@ -23,8 +23,8 @@ def test_whole_volume(tiny_root, tiny_arrays):
 def test_some_slices_with_repeated_ends(tiny_root, tiny_arrays):
     name = "000002_01_01_001-006"
     path = str(tiny_root / "volumes" / f"{name}.b2nd")
-    results = LoadVolume()(dict(img_path=path, slice_range=(-2, 2)))
-    expected = apply_window(tiny_arrays[name][[0, 0, 0, 1]], (-1024, 3071)).transpose(1, 2, 0)
+    results = LoadVolumeSlices()(dict(img_path=path, slice_range=(-2, 2)))
+    expected = apply_hu_window(tiny_arrays[name][[0, 0, 0, 1]], (-1024, 3071)).transpose(1, 2, 0)
     np.testing.assert_array_equal(results["img"], expected)
     assert results["slice_inds"] == [0, 1, 2, 3]
     assert results["geometry"]["shape"] == [6, 32, 32]
@@ -46,7 +46,7 @@ def test_a_volume_is_what_resampling_gives(tmp_path):
         sample = dict(
             img_path=str(tmp_path / "a.b2nd"), published_geometry=published, instances=instances
         )
-        results = LoadVolume(window=WHOLE)(sample)
+        results = LoadVolumeSlices(hu_window=WHOLE)(sample)
         expected = volume.resample((0.7, 0.7, 2.0))
         assert results["img"].shape == (6, 5, expected.shape[0])
         np.testing.assert_allclose(loaded_hu(results), expected.array, atol=0.6)
@@ -65,8 +65,8 @@ def test_thick_slices_may_stay(tmp_path):
     hu = np.random.default_rng(0).integers(-1024, 3071, (7, 6, 5)).astype(np.int16)
     for thickness, kept in ((5.0, 5.0), (1.0, 2.0)):
         save_volume(tmp_path / "a.b2nd", Volume(hu, (0.7, 0.7, thickness)))
-        results = LoadVolume(keep_thick=True)(dict(img_path=str(tmp_path / "a.b2nd")))
-        expected = apply_window(hu[:: int(kept / thickness)], (-1024, 3071)).transpose(1, 2, 0)
+        results = LoadVolumeSlices(keep_thick=True)(dict(img_path=str(tmp_path / "a.b2nd")))
+        expected = apply_hu_window(hu[:: int(kept / thickness)], (-1024, 3071)).transpose(1, 2, 0)
         np.testing.assert_array_equal(results["img"], expected)
         assert results["thickness"] == results["geometry"]["spacing"][2] == kept
 
@@ -75,9 +75,9 @@ def test_chunks_are_parts_of_the_whole(tmp_path):
     hu = np.random.default_rng(0).integers(-1024, 3071, (9, 6, 5)).astype(np.int16)
     save_volume(tmp_path / "a.b2nd", Volume(hu, (0.7, 0.7, 2.5)))
     sample = dict(img_path=str(tmp_path / "a.b2nd"))
-    whole = LoadVolume()(dict(sample))["img"]
+    whole = LoadVolumeSlices()(dict(sample))["img"]
     assert whole.shape[2] == 11
-    part = LoadVolume()(dict(sample, slice_range=(-2, 14), slice_inds=[3, 4]))
+    part = LoadVolumeSlices()(dict(sample, slice_range=(-2, 14), slice_inds=[3, 4]))
     repeated = np.clip(np.arange(-2, 14), 0, 10)
     np.testing.assert_array_equal(part["img"], whole[:, :, repeated])
     assert part["slice_inds"] == [3, 4]
@@ -86,4 +86,4 @@ def test_chunks_are_parts_of_the_whole(tmp_path):
 def test_another_interval_than_that_of_the_file(tmp_path):
     save_volume(tmp_path / "a.b2nd", Volume(np.zeros((3, 4, 4), np.int16), (1, 1, 5)))
     with pytest.raises(InputError, match="has slices every 5 mm, its annotations tell 2 mm"):
-        LoadVolume()(dict(img_path=str(tmp_path / "a.b2nd"), spacing=(1.0, 1.0, 2.0)))
+        LoadVolumeSlices()(dict(img_path=str(tmp_path / "a.b2nd"), spacing=(1.0, 1.0, 2.0)))
