@@ -14,7 +14,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-import mmdet_lesion  # noqa: F401
+from mmdet_lesion.engine import cpu_settings
 
 from .report import evaluate, plot_rows
 from .shrink import Scale, rehearsal_config
@@ -54,6 +54,8 @@ class Rehearsal:
 def plan(config: Path, seed: int, args: argparse.Namespace) -> Rehearsal:
     """Reduce a config to the scale of a rehearsal and crop its samples."""
     cfg = Config.fromfile(config)
+    if args.device == "cpu":
+        cfg.merge_from_dict(cpu_settings(cfg))
     small, volumes = args.device == "cpu", _on_volumes(cfg)
     crop = args.crop or ((32 if volumes else 96) if small else None)
     batch_size = args.batch_size or (2 if small else None)

@@ -270,7 +270,7 @@ def _shorten(cfg: Config, scale: Scale, batch_size: int, changes: list[str]) -> 
     hooks = cfg.default_hooks
     hooks.checkpoint = dict(type="CheckpointHook", interval=-1, save_last=False)
     hooks.logger = dict(type="LoggerHook", interval=20)
-    for name in ("visualization", "exact_resume"):
+    for name in ("visualization", "checkpoint_check"):
         hooks.pop(name, None)
 
 
