@@ -21,7 +21,7 @@ from ..visualization import draw_lesion_overlay, window_to_uint8
 def mined_overlays(
     config: str, checkpoint: str, num: int = 12, device: str = "cpu"
 ) -> list[np.ndarray]:
-    """Paint training slices with marked, unmarked (where known) and mined lesions.
+    """Paint training slices with annotated, hidden (where known) and mined lesions.
 
     Of ``8 * num`` slices spread over the training set those with the most, and most confident,
     mined lesions are shown.
@@ -58,8 +58,8 @@ def mined_overlays(
     return [
         draw_lesion_overlay(
             _slice(info["img_path"], info["slice_index"], window),
-            marked=annotated,
-            unmarked=info.get("hidden_bboxes"),
+            annotated=annotated,
+            hidden=info.get("hidden_bboxes"),
             mined=mined.bboxes.numpy(),
             mined_scores=mined.scores.numpy(),
             title=f"{info['volume']} z{info['slice_index']}",
@@ -95,13 +95,13 @@ def detected_overlays(
             continue
         data = dataset[index]
         sample = data["data_samples"]
-        marked, at = sample.gt_instances, sample.get("slice_index")
+        annotated, at = sample.gt_instances, sample.get("slice_index")
         with torch.no_grad():
             result = model.test_step(pseudo_collate([data]))[0].pred_instances.cpu()
         position = at
         if at is None:
-            at = int(marked.slice_inds[0])
-            marked, result = (found[found.slice_inds == at] for found in (marked, result))
+            at = int(annotated.slice_inds[0])
+            annotated, result = (found[found.slice_inds == at] for found in (annotated, result))
             position = Geometry.from_dict(sample.geometry).slices_to(
                 Geometry.from_dict(sample.published_geometry), at
             )
@@ -111,7 +111,7 @@ def detected_overlays(
         pictures.append(
             draw_lesion_overlay(
                 _slice(sample.img_path, position, window),
-                marked=(get_box_tensor(marked.bboxes) / scale).numpy(),
+                annotated=(get_box_tensor(annotated.bboxes) / scale).numpy(),
                 detected=result.bboxes.numpy(),
                 detected_scores=result.scores.numpy(),
                 title=f"{sample.volume} z{at}",

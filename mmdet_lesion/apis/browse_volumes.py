@@ -143,7 +143,7 @@ def _on_slice(boxes: Tensor, z: int) -> Tensor:
 def _painted(
     volume: Tensor,
     box: Tensor,
-    marked: Tensor,
+    annotated: Tensor,
     title: str,
     detected: Tensor | None = None,
     scores: Tensor | None = None,
@@ -158,10 +158,10 @@ def _painted(
         found = dict(
             detected=detected[here][:, [0, 1, 3, 4]].numpy(), detected_scores=scores[here].numpy()
         )
-    truth = marked[_on_slice(marked, z)][:, [0, 1, 3, 4]].numpy()
+    truth = annotated[_on_slice(annotated, z)][:, [0, 1, 3, 4]].numpy()
     scale = 4
     if half is not None:
         x, y = (max(0, int((box[axis] + box[axis + 3]) / 2) - half) for axis in (0, 1))
         gray = np.ascontiguousarray(gray[y : y + 2 * half, x : x + 2 * half])
         truth, scale = truth - (x, y, x, y), 8
-    return draw_lesion_overlay(gray, marked=truth, title=f"{title} z{z}", scale=scale, **found)
+    return draw_lesion_overlay(gray, annotated=truth, title=f"{title} z{z}", scale=scale, **found)

@@ -18,8 +18,8 @@ __all__ = ["SOFT_TISSUE", "draw_lesion_overlay", "save_montage", "window_to_uint
 SOFT_TISSUE = (-175.0, 275.0)
 
 _COLORS = {
-    "marked": (0, 200, 0),
-    "unmarked": (230, 90, 200),
+    "annotated": (0, 200, 0),
+    "not annotated": (230, 90, 200),
     "mined": (80, 160, 255),
     "detected": (255, 170, 0),
 }
@@ -73,8 +73,8 @@ def _strip(width: int, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> n
 def draw_lesion_overlay(
     image: np.ndarray,
     *,
-    marked: np.ndarray | None = None,
-    unmarked: np.ndarray | None = None,
+    annotated: np.ndarray | None = None,
+    hidden: np.ndarray | None = None,
     mined: np.ndarray | None = None,
     mined_scores: np.ndarray | None = None,
     detected: np.ndarray | None = None,
@@ -86,8 +86,8 @@ def draw_lesion_overlay(
 
     Args:
         image: ``(H, W)`` uint8 gray values, see :func:`window_to_uint8`.
-        marked: ``(N, 4)`` xyxy boxes (edges, in pixels of ``image``) of the ground truth; green.
-        unmarked: ``(N, 4)`` lesions that the training labels lack; pink.
+        annotated: ``(N, 4)`` xyxy boxes (edges, in pixels of ``image``) of the ground truth; green.
+        hidden: ``(N, 4)`` lesions that the training labels lack; pink.
         mined: ``(N, 4)`` boxes that the teacher mined; blue.
         mined_scores: ``(N,)`` their scores.
         detected: ``(N, 4)`` detections; orange.
@@ -102,8 +102,8 @@ def draw_lesion_overlay(
     gray = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
     canvas = cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
     layers = {
-        "marked": (marked, None),
-        "unmarked": (unmarked, None),
+        "annotated": (annotated, None),
+        "not annotated": (hidden, None),
         "mined": (mined, mined_scores),
         "detected": (detected, detected_scores),
     }

@@ -15,8 +15,8 @@ def test_boxes_have_their_colors_and_places():
     image = np.full((32, 40), 100, dtype=np.uint8)
     painted = draw_lesion_overlay(
         image,
-        marked=np.array([[4, 8, 12, 16]]),
-        unmarked=np.zeros((0, 4)),
+        annotated=np.array([[4, 8, 12, 16]]),
+        hidden=np.zeros((0, 4)),
         mined=np.array([[20, 8, 28, 16]]),
         mined_scores=np.array([0.93]),
         detected=np.array([[4, 20, 12, 28.0]]),
@@ -35,7 +35,7 @@ def test_boxes_have_their_colors_and_places():
 
 def test_image_stays_as_it_was():
     image = np.full((16, 16), 7, dtype=np.uint8)
-    draw_lesion_overlay(image, marked=np.array([[1, 1, 9, 9]]), scale=1)
+    draw_lesion_overlay(image, annotated=np.array([[1, 1, 9, 9]]), scale=1)
     assert (image == 7).all()
 
 
