@@ -16,7 +16,7 @@ from .annotation_rows import Annotation, check_box
 
 __all__ = ["VolumeIndex", "key_slice_file", "whole_volume_file"]
 
-# A box of the complete truth that overlaps an annotation by this IoU is the annotated lesion itself.
+# A box of the complete truth with this IoU with an annotation is the annotated lesion itself.
 _SAME_LESION = 0.5
 
 
