@@ -15,6 +15,7 @@ add_import_hooks()
 
 _PACKAGES = (
     "apis",
+    "converters",
     "datasets",
     "engine",
     "evaluation",

@@ -21,7 +21,6 @@ __all__ = ["LOCATIONS", "add_import_hooks"]
 #: Registry of mmdet → modules whose import registers our classes in it.
 LOCATIONS = {
     "DATASETS": ["mmdet_lesion.datasets"],
-    "DATA_SAMPLERS": ["mmdet_lesion.datasets"],
     "HOOKS": ["mmdet_lesion.engine", "mmdet_lesion.visualization.lesion_visualization_hook"],
     "LOOPS": ["mmdet_lesion.engine"],
     "METRICS": ["mmdet_lesion.evaluation.metrics"],

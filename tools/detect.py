@@ -84,8 +84,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=float,
         nargs=3,
         metavar=("X", "Y", "Z"),
-        help="spacing in mm that the detector was trained at, if its config does not name it; 0 "
-        "keeps the spacing of the scan",
+        help="spacing in mm that the detector was trained at, instead of the one that its config "
+        "names; 0 keeps the spacing of the scan",
     )
     parser.add_argument(
         "--png-spacing",

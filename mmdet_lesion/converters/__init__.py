@@ -1,16 +1,17 @@
-"""Published data sets to the volume store."""
+"""Converters of published data sets and of scans to the volume store."""
 
-from .base import ConversionResult
+from .base import ConversionResult, StoreConversion
 from .deeplesion import DeepLesionConversion
 from .luna16 import Luna16Conversion
 from .pool import PoolConversion
 from .report import ConversionReport, StrictError
 
 __all__ = [
-    "DeepLesionConversion",
     "ConversionReport",
     "ConversionResult",
+    "DeepLesionConversion",
     "Luna16Conversion",
     "PoolConversion",
+    "StoreConversion",
     "StrictError",
 ]

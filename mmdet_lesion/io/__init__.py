@@ -22,7 +22,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "dl_info": ["COLUMNS", "LESION_TYPES", "DLInfoRow", "read_dl_info", "write_dl_info"],
         "harvester": [
             "GroundTruth",
-            "read_boxes3d",
             "read_detections",
             "read_ground_truth",
             "write_detections",

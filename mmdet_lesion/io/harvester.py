@@ -24,7 +24,6 @@ from .safe_pickle import load_pickle
 
 __all__ = [
     "GroundTruth",
-    "read_boxes3d",
     "read_detections",
     "read_ground_truth",
     "write_detections",
@@ -105,22 +104,6 @@ def read_ground_truth(path: str | os.PathLike) -> GroundTruth:
             # The fifth and sixth columns repeat z.
             truth[name][_slice_index(z, where)] = _boxes(boxes, (4, 6), where)[:, :4].copy()
     return truth
-
-
-def read_boxes3d(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Read Lesion Harvester's 3D boxes (``3D-Box.pkl``).
-
-    Args:
-        path: The pickle.
-
-    Returns:
-        ``{volume: (n, 6) float64}``, the columns ``x1, y1, x2, y2, z1, z2`` as published.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file is no such pickle; the message names the sub-volume.
-    """
-    return {name: _boxes(boxes, (6,), f"{path}, {name}") for name, boxes in _volumes(path, list)}
 
 
 def read_detections(path: str | os.PathLike) -> dict[str, Tracklets]:

@@ -6,7 +6,6 @@ import pytest
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import (
     load_pickle,
-    read_boxes3d,
     read_detections,
     read_ground_truth,
     write_detections,
@@ -59,7 +58,6 @@ def test_detections_and_back(tmp_path):
      (read_ground_truth, {NAME: {1: [[1, 2, 3]]}}, 'slice 1 holds an array of shape'),
      (read_ground_truth, {NAME: {1: [['a', 2, 3, 4]]}}, 'expected rows of numbers'),
      (read_ground_truth, {NAME: {1: [[1, 2, 3, float('nan')]]}}, 'NaN'),
-     (read_boxes3d, {NAME: [[1, 2, 3, 4]]}, 'expected boxes of 6 numbers'),
      (read_detections, {NAME: [[(1, [1, 2, 3, 4])]]}, 'tracklet 0 holds an array of shape'),
      (read_detections, {NAME: [[1, 2]]}, 'tracklet 0 is not a list'),
      (read_detections, {NAME: [[]]}, f'{NAME}, tracklet 0 has no box')],
@@ -80,11 +78,6 @@ def test_published_truth_is_read_without_loss(lesion_data, name, volumes, boxes)
     truth = read_ground_truth(lesion_data / f"deeplesion/harvester/{name}.pkl")
     assert len(truth) == volumes
     assert sum(len(b) for slices in truth.values() for b in slices.values()) == boxes
-
-
-def test_published_boxes3d_are_read_without_loss(lesion_data):
-    boxes = read_boxes3d(lesion_data / "deeplesion/harvester/3D-Box.pkl")
-    assert (len(boxes), sum(map(len, boxes.values()))) == (272, 874)
 
 
 def test_published_detections_are_read(lesion_data):

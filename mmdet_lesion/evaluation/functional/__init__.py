@@ -1,6 +1,6 @@
 """Published lesion detection protocols as functions of arrays and plain containers.
 
-Imports numpy and scipy alone, so that results of any detector can be evaluated without mmengine.
+Imports numpy and scipy alone: neither torch nor mmengine takes its time.
 """
 
 from .average_precision import average_precision
