@@ -251,7 +251,7 @@ class Geometry:
             shape: ``(D, H, W)`` of the part.
         """
         (origin,) = self.points_to_world(np.asarray(offset, dtype=np.float64) + 0.5)
-        return Geometry(triple(shape), self.spacing, triple(origin), self.direction)
+        return Geometry(triple(shape, "shape"), self.spacing, triple(origin), self.direction)
 
     def permute(self, symmetry: CubeSymmetry) -> Geometry:
         """Geometry of the array after permuting its axes and flipping some of the new ones."""

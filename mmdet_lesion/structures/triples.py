@@ -12,13 +12,17 @@ __all__ = ["triple"]
 T = TypeVar("T")
 
 
-def triple(values: Iterable[T]) -> tuple[T, T, T]:
+def triple(values: Iterable[T], name: str = "the triple") -> tuple[T, T, T]:
     """Convert three values to a tuple.
+
+    Args:
+        values: One for each axis.
+        name: What they are, for the message.
 
     Raises:
         InputError: There are fewer or more than three.
     """
     found = tuple(values)
     if len(found) != 3:
-        raise InputError(f"{found} are {len(found)} values; expected three")
+        raise InputError(f"{name} is {found}; expected three values")
     return found
