@@ -87,7 +87,7 @@ def detected_overlays(
     model = init_detector(cfg, checkpoint, device=device)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     window = _window(cfg)
-    pictures = []
+    pictures: list[np.ndarray] = []
     for index in range(len(dataset)):
         if len(pictures) == num:
             break

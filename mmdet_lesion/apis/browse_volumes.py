@@ -98,7 +98,7 @@ def volume_overlays(
     """
     model = init_detector(config, checkpoint, device=device)
     dataset = DATASETS.build(model.cfg.test_dataloader.dataset)
-    pictures = []
+    pictures: list[np.ndarray] = []
     for index in range(len(dataset)):
         if len(pictures) == num:
             break
@@ -153,7 +153,7 @@ def _painted(
     z = _middle(box)
     gray = (volume[0, z].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     found = {}
-    if detected is not None:
+    if detected is not None and scores is not None:
         here = _on_slice(detected, z)
         found = dict(
             detected=detected[here][:, [0, 1, 3, 4]].numpy(), detected_scores=scores[here].numpy()

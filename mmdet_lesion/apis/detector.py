@@ -80,9 +80,9 @@ def load_detector(
             f"{name} does not say at which spacing the detector works; expected "
             "inference = dict(spacing=(x, y, z)) in it, or --spacing X Y Z in mm"
         )
-    spacing = tuple(float(value) for value in spacing)
-    if len(spacing) != 3 or not all(0 <= value < 100 for value in spacing):
-        raise InputError(f"{name}: the spacing is {spacing}; expected three mm (x, y, z)")
+    values = tuple(float(value) for value in spacing)
+    if len(values) != 3 or not all(0 <= value < 100 for value in values):
+        raise InputError(f"{name}: the spacing is {values}; expected three mm (x, y, z)")
     torch_device = _device(device)
     path = Path(checkpoint)
     state = _read_state(path)
@@ -102,7 +102,7 @@ def load_detector(
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     model = model.to(torch_device).eval()
     keep_thick = bool(inference.get("keep_thick", False))
-    return Detector(model, cfg, name, str(path), digest, spacing, keep_thick)
+    return Detector(model, cfg, name, str(path), digest, values, keep_thick)
 
 
 def _read_config(config: str | os.PathLike | Config) -> Config:

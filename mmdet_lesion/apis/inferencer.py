@@ -138,8 +138,8 @@ class LesionInferencer:
                 predictions.append({"error": outcome.error, "path": str(outcome.source.path)})
             else:
                 predictions.append(outcome.result.to_dict())
-            written = outcome.result is not None and outcome.folder is not None
-            reports.append(str(outcome.folder / "report.html") if written else None)
+            folder = None if outcome.result is None else outcome.folder
+            reports.append(None if folder is None else str(folder / "report.html"))
         return {"predictions": predictions, "visualization": reports}
 
     def run(
@@ -300,7 +300,7 @@ class LesionInferencer:
 
     def _fingerprint(self, source: ScanSource, settings: dict[str, Any]) -> str:
         """Compute a hash of inputs and settings; files are identified by size and time."""
-        files = source.files or (source.path,)
+        files: Sequence[Path] = source.files or (source.path,)
         if source.path.is_dir() and not source.files:
             files = sorted(path for path in source.path.rglob("*") if path.is_file())
         stats = [(str(path), path.stat()) for path in files if path.exists()]
@@ -339,7 +339,7 @@ def _folders(sources: Sequence[ScanSource], out_dir: str | os.PathLike | None) -
     if len(sources) == 1:
         return [Path(out_dir)]
     taken: dict[str, int] = {}
-    folders = []
+    folders: list[Path | None] = []
     for source in sources:
         count = taken[source.name] = taken.get(source.name, 0) + 1
         folders.append(Path(out_dir) / (source.name if count == 1 else f"{source.name}-{count}"))

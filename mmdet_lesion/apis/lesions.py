@@ -83,11 +83,15 @@ class ScanResult:
     def from_dict(cls, content: dict[str, Any]) -> ScanResult:
         """The inverse of :meth:`to_dict`, for content that its schema accepts."""
         values = {key: value for key, value in content.items() if key != "format"}
-        values["lesions"] = [
-            Lesion(**{k: tuple(v) if isinstance(v, list) else v for k, v in lesion.items()})
-            for lesion in content["lesions"]
-        ]
+        values["lesions"] = [_lesion(lesion) for lesion in content["lesions"]]
         return cls(**values)
+
+
+def _lesion(content: dict[str, Any]) -> Lesion:
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+    }
+    return Lesion(**values)
 
 
 def locate_lesions(
@@ -153,6 +157,7 @@ def _rounded(values: np.ndarray | tuple) -> tuple[float, ...]:
 
 
 def _file_name(scan: Scan, axis: int, index: int) -> str | None:
-    if not scan.slice_files or axis != 2 or scan.slice_files[index] is None:
+    if not scan.slice_files or axis != 2:
         return None
-    return scan.slice_files[index].name
+    file = scan.slice_files[index]
+    return None if file is None else file.name

@@ -78,7 +78,7 @@ class StoreConversion:
 
     def __init__(self, out: str | os.PathLike, spacing: Sequence[float], strict: bool) -> None:
         self.out = Path(out)
-        self.spacing = tuple(float(s) for s in spacing)
+        self.spacing: tuple[float, ...] = tuple(float(s) for s in spacing)
         zero = self._zero_keeps_published
         axes = self._spacing_axes
         if len(self.spacing) != len(axes) or not all(
@@ -131,7 +131,7 @@ class StoreConversion:
         self.report.add(Problem(**problem) for problem in record["problems"])
 
     def _convert(
-        self, tasks: list[Task], workers: int, progress: bool
+        self, tasks: Sequence[Task], workers: int, progress: bool
     ) -> tuple[dict[str, Record], int]:
         """Convert what is not there yet.
 
@@ -172,7 +172,7 @@ class StoreConversion:
                     self._note(record)
         return records, failed
 
-    def _with_stale(self, tasks: list[Task]) -> list[Task]:
+    def _with_stale(self, tasks: Sequence[Task]) -> list[Task]:
         """Tell every task which files an unfinished run has left of it."""
         stale: dict[str, list[Path]] = defaultdict(list)
         folder = self.out / "volumes"

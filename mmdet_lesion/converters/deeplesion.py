@@ -196,6 +196,7 @@ class DeepLesionConversion(StoreConversion):
             annotations[annotation.row.folder].append(annotation)
         folders = sorted(p.name for p in (self.raw / IMAGES).iterdir() if p.is_dir())
         tasks = []
+        x, y = self.spacing
         for folder in folders:
             slices, others = list_slices(self.raw / IMAGES / folder)
             if folder not in annotations:
@@ -209,7 +210,7 @@ class DeepLesionConversion(StoreConversion):
                     folder,
                     self.raw,
                     self.out,
-                    self.spacing,
+                    (x, y),
                     tuple(slices),
                     tuple(others),
                     tuple(annotations[folder]),
@@ -246,11 +247,13 @@ class DeepLesionConversion(StoreConversion):
         for name, rows in splits.items():
             builders[name], problems = key_slice_file(f"DeepLesion, official {name}", rows, index)
             self.report.add(problems)
-        rows = self._row_counts
-        rows["annotated"] = sum(builder.counts["annotations"] for builder in builders.values())
-        rows["left_out_of_train"] = sum(excluded.values())
-        rows["skipped"] = rows["read"] - sum(
-            rows[key] for key in ("noisy", "annotated", "left_out_of_train")
+        row_counts = self._row_counts
+        row_counts["annotated"] = sum(
+            builder.counts["annotations"] for builder in builders.values()
+        )
+        row_counts["left_out_of_train"] = sum(excluded.values())
+        row_counts["skipped"] = row_counts["read"] - sum(
+            row_counts[key] for key in ("noisy", "annotated", "left_out_of_train")
         )
         if _FULL_TRAIN in self._truths:
             builders["train_full"], _ = key_slice_file(
@@ -276,7 +279,7 @@ class DeepLesionConversion(StoreConversion):
                 # An empty file would only fail later, in training.
                 path.unlink(missing_ok=True)
         self.report.counts.update(
-            rows=rows,
+            rows=row_counts,
             annotations=counts,
             volumes=len(index),
             series=len(records),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import Field
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import SimpleITK as sitk  # noqa: N813
 
@@ -21,23 +22,33 @@ Record = dict[str, Any]
 
 
 class Task(Protocol):
-    """A piece of work that needs nothing of the others; a frozen dataclass that can be pickled.
+    """A piece of work that needs nothing of the others; a frozen dataclass that can be pickled."""
 
-    Attributes:
-        name: Unique name.
-        where: The file or folder that it converts, for reports.
-        out: The folder to write to.
-        record_path: The file that tells that the task is complete.
-        inputs: All that the result depends on, beside the settings; plain values, for JSON.
-        stale: Files of earlier, unfinished runs, to be removed first.
-    """
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
-    name: str
-    where: str
-    out: Path
-    record_path: Path
-    inputs: dict[str, Any]
-    stale: tuple[Path, ...]
+    @property
+    def name(self) -> str:
+        """Unique name."""
+
+    @property
+    def where(self) -> str:
+        """The file or folder that it converts, for reports."""
+
+    @property
+    def out(self) -> Path:
+        """The folder to write to."""
+
+    @property
+    def record_path(self) -> Path:
+        """The file that tells that the task is complete."""
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """All that the result depends on, beside the settings; plain values, for JSON."""
+
+    @property
+    def stale(self) -> tuple[Path, ...]:
+        """Files of earlier, unfinished runs, to be removed first."""
 
     def convert(self) -> Record:
         """Do the work, write the record and return it."""
@@ -64,7 +75,9 @@ def _guarded(task: Task) -> tuple[Task, Record | None, str]:
         return task, None, f"{type(error).__name__}: {error}"
 
 
-def run_tasks(tasks: list[Task], workers: int) -> Iterator[tuple[Task, Record | None, str]]:
+def run_tasks(
+    tasks: Sequence[Task], workers: int
+) -> Generator[tuple[Task, Record | None, str], None, None]:
     """Do tasks in parallel; trouble with one leaves the others alone.
 
     Args:

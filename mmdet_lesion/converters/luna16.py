@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ import numpy as np
 from ..io import Problem, data_list_file, read_metaimage, scan_entry, write_json
 from ..io.luna16 import FindingRow, read_finding_rows, read_series_rows
 from ..structures import Geometry, Volume
+from ..structures.triples import triple
 from .base import ConversionResult, StoreConversion
 from .execution import Record
 from .luna16_splits import Luna16Splits, ranked
@@ -111,7 +112,7 @@ class Luna16Conversion(StoreConversion):
             )
         return scans
 
-    def _read_series(self) -> dict[str, int | None]:
+    def _read_series(self) -> Mapping[str, int | None]:
         """Line of every scan that counts in the list of scans."""
         path = self.raw / "seriesuids.csv"
         if not path.is_file():
@@ -177,7 +178,7 @@ class Luna16Conversion(StoreConversion):
                 path,
                 _read,
                 self.out,
-                self.spacing,
+                triple(self.spacing),
                 list_files(self.raw, [p for p in (path, path.with_suffix(".raw")) if p.is_file()]),
             )
             for uid, path in sorted(self._scans.items())

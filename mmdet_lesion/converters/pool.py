@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..io import Problem, data_list_file, scan_entry, write_json
 from ..io.scans import ScanSource, find_scans_below, read_scan
 from ..structures import Geometry, Volume
+from ..structures.triples import triple
 from .base import ConversionResult, StoreConversion
 from .execution import Record
 from .luna16_splits import ranked
@@ -105,7 +106,7 @@ class PoolConversion(StoreConversion):
                 scan.path,
                 _read,
                 self.out,
-                self.spacing,
+                triple(self.spacing),
                 list_files(self.raw, [path for path in scan.files if path.is_file()]),
             )
             for scan in self._scans

@@ -16,6 +16,8 @@ _SHIFT = 4
 # What surrounds the box and teaches the background: half a box, at least so many pixels.
 _LEAST_MARGIN = 8
 _WINDOW = (-1024.0, 3071.0)
+# Not read where the seeds are given.
+_NO_RECTANGLE = (0, 0, 0, 0)
 
 
 def pseudo_mask(
@@ -60,8 +62,16 @@ def pseudo_mask(
         # Its clustering draws from OpenCV's generator: the same slice, the same mask.
         cv2.setRNGSeed(0)
         gray = _grey(hu[top:bottom, left:right], window)
-        models = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.grabCut(gray, seeds, None, *models, _ITERATIONS, cv2.GC_INIT_WITH_MASK)
+        background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
+        cv2.grabCut(
+            gray,
+            seeds,
+            _NO_RECTANGLE,
+            background,
+            foreground,
+            _ITERATIONS,
+            cv2.GC_INIT_WITH_MASK,
+        )
     inside = (seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)
     _, parts = cv2.connectedComponents(inside.astype(np.uint8), connectivity=4)
     mask = np.zeros(hu.shape, dtype=bool)

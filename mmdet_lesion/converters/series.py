@@ -122,8 +122,9 @@ def _read_slices(task: SeriesTask, run: list[int]) -> tuple[dict[int, np.ndarray
             slices[number] = read_hu(task.raw / task.png(number))
         except BadSliceError as error:
             skip(number, error.kind, str(error))
-    sizes = Counter(hu.shape for hu in slices.values())
-    usual = sizes.most_common(1)[0][0] if sizes else None
+    if not slices:
+        return slices, problems
+    usual = Counter(hu.shape for hu in slices.values()).most_common(1)[0][0]
     for number in [n for n, hu in slices.items() if hu.shape != usual]:
         height, width = slices.pop(number).shape
         text = f"the slice has {width} x {height} pixels, its neighbors {usual[1]} x {usual[0]}"

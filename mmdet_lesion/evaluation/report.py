@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from rich.table import Table
 
 from ..io import atomic_write
 from .functional import Bootstrap, Comparison, FROCResult
+from .functional.bootstrap import Band, Difference
 
 __all__ = ["Evaluated", "metrics", "table", "write_band_csv", "write_curve_csv"]
+
+Part = TypeVar("Part", Band, Difference)
 
 _COUNTS = (
     "true_positives",
@@ -119,28 +123,38 @@ def _add_figures(grid: Table, label: str, result: FROCResult, bootstrap: Bootstr
     if bootstrap is None:
         return
     percent = f"{100 * bootstrap.confidence:g} %"
-    for attribute, words in (
-        ("mean", "bootstrap mean"),
-        ("low", f"{percent} from"),
-        ("high", f"{percent} to"),
-    ):
-        bands = (bootstrap.sensitivity, bootstrap.mean_sensitivity, bootstrap.ap)
-        points, mean, ap = (band and getattr(band, attribute) for band in bands)
-        grid.add_row("", words, *_cells(points, mean, ap))
+    bands = (bootstrap.sensitivity, bootstrap.mean_sensitivity, bootstrap.ap)
+    figures: tuple[tuple[str, Callable[[Band], np.ndarray]], ...] = (
+        ("bootstrap mean", lambda band: band.mean),
+        (f"{percent} from", lambda band: band.low),
+        (f"{percent} to", lambda band: band.high),
+    )
+    for words, of in figures:
+        grid.add_row("", words, *_cells_of(bands, of))
 
 
 def _add_comparison(grid: Table, label: str, comparison: Comparison) -> None:
     percent = f"{100 * comparison.confidence:g} %"
     parts = (comparison.sensitivity, comparison.mean_sensitivity, comparison.ap)
-    for words, of in (
+    figures: tuple[tuple[str, Callable[[Difference], np.ndarray]], ...] = (
         ("difference", lambda part: part.value),
         (f"{percent} from", lambda part: part.band.low),
         (f"{percent} to", lambda part: part.band.high),
-    ):
-        points, mean, ap = (part and of(part) for part in parts)
-        grid.add_row(label if words == "difference" else "", words, *_cells(points, mean, ap))
-    points, mean, ap = (part and part.p_value for part in parts)
-    grid.add_row("", "p", *_cells(points, mean, ap, factor=1, digits=3))
+    )
+    for words, of in figures:
+        grid.add_row(label if words == "difference" else "", words, *_cells_of(parts, of))
+    grid.add_row("", "p", *_cells_of(parts, lambda part: part.p_value, factor=1, digits=3))
+
+
+def _cells_of(
+    parts: tuple[Part, Part, Part | None],
+    of: Callable[[Part], np.ndarray],
+    factor: float = 100,
+    digits: int = 2,
+) -> list[str]:
+    points, mean, ap = parts
+    last = None if ap is None else float(of(ap))
+    return _cells(of(points), float(of(mean)), last, factor, digits)
 
 
 def _cells(

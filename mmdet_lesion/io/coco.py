@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import InputError
 from ..structures import Geometry, published_to_voxels
@@ -37,8 +38,8 @@ SOURCES = (*LESION_SOURCES, "hard_negative")
 _HINT = "write it with tools/dataset_converters/deeplesion.py RAW --out DATA_ROOT"
 _ID = {"type": ["integer", "string"]}
 _BBOX = {"type": "array", "minItems": 4, "maxItems": 4}
-_NAME = {"name": {"type": "string"}}
-_VOLUMES = objects("id", "name", "file_name", "geometry", **_NAME)
+_STRING = {"type": "string"}
+_VOLUMES = objects("id", "name", "file_name", "geometry", name=_STRING)
 
 
 def _schema(
@@ -49,9 +50,7 @@ def _schema(
     **more,
 ) -> dict[str, Any]:
     """Schema of a file that has these tables and keys, and maybe ``volumes``."""
-    images = objects(
-        *image_keys, min_items=1, id=_ID, volume={"type": "string"}, spacing={"type": "array"}
-    )
+    images = objects(*image_keys, min_items=1, id=_ID, volume=_STRING, spacing={"type": "array"})
     annotations = objects(*annotation_keys, image_id=_ID, bbox=_BBOX, **more)
     properties = {
         "categories": objects("id", "name"),
@@ -67,7 +66,7 @@ _ANNOTATION_KEYS = ("id", "image_id", "category_id", "bbox", "source")
 _TABLES = ("categories", "images", "annotations")
 _SOURCE = {"source": {"enum": list(SOURCES)}}
 _SCHEMAS = {
-    "boxes": _schema(("id",), ("image_id", "bbox"), _TABLES[1:], objects(**_NAME)),
+    "boxes": _schema(("id",), ("image_id", "bbox"), _TABLES[1:], objects(name=_STRING)),
     "slice": _schema(_IMAGE_KEYS, _ANNOTATION_KEYS, _TABLES, **_SOURCE),
     "volume": _schema(
         _IMAGE_KEYS,
@@ -217,9 +216,9 @@ def _check_bbox(where: str, bbox: list, min_size: float) -> None:
         )
 
 
-def _inclusive(boxes: Sequence[Sequence[float]]) -> np.ndarray:
-    boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-    return np.hstack((boxes[:, :2], boxes[:, :2] + boxes[:, 2:] - 1))
+def _inclusive(boxes: ArrayLike) -> np.ndarray:
+    array = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    return np.hstack((array[:, :2], array[:, :2] + array[:, 2:] - 1))
 
 
 @dataclass(frozen=True)

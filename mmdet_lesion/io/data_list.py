@@ -128,7 +128,7 @@ def data_list_file(
         labeled: Whether the truth is known in training. It is left out where it is not, so that
             nothing can be learned from it by mistake.
     """
-    hidden = {} if labeled else {"instances": [], "excluded": []}
+    hidden: dict[str, list] = {} if labeled else {"instances": [], "excluded": []}
     return {
         "info": {"description": description, "coordinates": "store voxels, half-open edges"},
         "metainfo": {"classes": ["lesion"], "spacing": list(spacing)},

@@ -13,6 +13,7 @@ __all__ = ["objects", "read_validated_json"]
 
 _NAMES = {"array": "a list", "object": "an object", "string": "a string", "integer": "an integer",
           "number": "a number", "boolean": "true or false"}  # fmt: skip
+_CONTAINERS: dict[type, str] = {list: "a list", dict: "an object"}
 
 
 def objects(*required: str, min_items: int = 0, **properties: dict) -> dict[str, Any]:
@@ -66,7 +67,7 @@ def _message(path: str | os.PathLike, error: Any, hint: str) -> str:
             return f"{where} has no key '{missing}'; {hint if at_top else keys}"
         case "type":
             kinds = [expected] if isinstance(expected, str) else expected
-            what = {list: "a list", dict: "an object"}.get(type(found), repr(found))
+            what = _CONTAINERS.get(type(found), repr(found))
             return f"{where} is {what}; expected {' or '.join(_NAMES[kind] for kind in kinds)}"
         case "enum":
             return f"{where} is {found!r}; expected one of {', '.join(map(str, expected))}"

@@ -332,4 +332,5 @@ def _parse(file: str, line: int, cells: list[str], columns: list[int], width: in
         if not math.isfinite(value):
             raise ValueError(f"{name} is {cells[column]!r}; expected a finite number")
         values.append(value)
-    return FindingRow(file, line, cells[columns[0]], tuple(values[:3]), values[3])
+    x, y, z, diameter = values
+    return FindingRow(file, line, cells[columns[0]], (x, y, z), diameter)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import InputError
 from ..structures import Geometry, Volume
+from ..structures.triples import triple
 from .atomic import atomic_write
 from .png_slices import contiguous_runs
 
@@ -44,7 +45,7 @@ def _block_shape(chunk: tuple[int, int, int]) -> tuple[int, int, int]:
     while np.prod(block) > _BLOCK_VOXELS:
         axis = int(np.argmax(block))
         block[axis] = -(-block[axis] // 2)
-    return tuple(block)
+    return triple(block)
 
 
 def save_volume(
@@ -66,11 +67,11 @@ def save_volume(
     chunk = (1, *volume.shape[1:]) if chunk_shape is None else tuple(map(int, chunk_shape))
     if len(chunk) != 3 or min(chunk) < 1:
         raise InputError(f"{path}: chunk_shape is {chunk}; expected three positive numbers")
-    chunk = tuple(min(c, n) for c, n in zip(chunk, volume.shape, strict=True))
+    chunks = triple(min(c, n) for c, n in zip(chunk, volume.shape, strict=True))
     stored = blosc2.asarray(
         np.ascontiguousarray(volume.array),
-        chunks=chunk,
-        blocks=_block_shape(chunk),
+        chunks=chunks,
+        blocks=_block_shape(chunks),
         cparams=blosc2.CParams(
             codec=_CODEC,
             clevel=_LEVEL,

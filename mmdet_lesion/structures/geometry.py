@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import InputError
 from .symmetry import CubeSymmetry
+from .triples import triple
 
 __all__ = [
     "Geometry",
@@ -74,11 +75,10 @@ def resampled_shape(
     Returns:
         ``ceil((n - 1) * s / s') + 1`` for each of ``(D, H, W)``.
     """
-    depth, height, width = (
+    return triple(
         math.ceil((n - 1) * old / new - _SIZE_SLACK) + 1
         for n, old, new in zip(shape, spacing[::-1], new_spacing[::-1], strict=True)
     )
-    return depth, height, width
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class Geometry:
     def contains(self, points: ArrayLike) -> np.ndarray:
         """Whether world positions ``(N, 3)`` lie in the volume, ``(N,)`` bool."""
         voxels = self.points_to_voxels(points)
-        return ((voxels >= 0) & (voxels <= self.size)).all(axis=1)
+        return np.all((voxels >= 0) & (voxels <= self.size), axis=1)
 
     # Other samplings of the same space
 
@@ -251,7 +251,7 @@ class Geometry:
             shape: ``(D, H, W)`` of the part.
         """
         (origin,) = self.points_to_world(np.asarray(offset, dtype=np.float64) + 0.5)
-        return Geometry(tuple(shape), self.spacing, tuple(origin), self.direction)
+        return Geometry(triple(shape, "shape"), self.spacing, triple(origin), self.direction)
 
     def permute(self, symmetry: CubeSymmetry) -> Geometry:
         """Geometry of the array after permuting its axes and flipping some of the new ones."""
@@ -264,8 +264,8 @@ class Geometry:
         (origin,) = self.points_to_world(corner)
         return Geometry(
             symmetry.size(self.shape),
-            tuple(self.spacing[column] for column in columns),
-            tuple(origin),
+            triple(self.spacing[column] for column in columns),
+            triple(origin),
             # Without the zero, flipped zeros would be negative ones.
             tuple((self.matrix[:, columns] * signs + 0.0).ravel()),
         )
@@ -283,7 +283,7 @@ class Geometry:
             key=lambda order: sum(abs(matrix[axis, order[axis]]) for axis in range(3)),
         )
         flips = [bool(matrix[axis, columns[axis]] < 0) for axis in range(3)]
-        return CubeSymmetry(tuple(2 - column for column in columns[::-1]), tuple(flips[::-1]))
+        return CubeSymmetry(triple(2 - column for column in columns[::-1]), triple(flips[::-1]))
 
     @property
     def is_axis_aligned(self) -> bool:

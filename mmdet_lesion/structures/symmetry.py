@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from .triples import triple
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -42,8 +44,8 @@ class CubeSymmetry:
 
     def __matmul__(self, first: CubeSymmetry) -> CubeSymmetry:
         """``self @ first``: the symmetry that applies ``first`` and then ``self``."""
-        axes = tuple(first.axes[axis] for axis in self.axes)
-        flips = tuple(
+        axes = triple(first.axes[axis] for axis in self.axes)
+        flips = triple(
             own != first.flips[axis] for own, axis in zip(self.flips, self.axes, strict=True)
         )
         return CubeSymmetry(axes, flips)
@@ -51,13 +53,12 @@ class CubeSymmetry:
     @property
     def inverse(self) -> CubeSymmetry:
         """The symmetry that undoes this one."""
-        back = tuple(self.axes.index(axis) for axis in range(3))
-        return CubeSymmetry(back, tuple(self.flips[axis] for axis in back))
+        back = triple(self.axes.index(axis) for axis in range(3))
+        return CubeSymmetry(back, triple(self.flips[axis] for axis in back))
 
     def size(self, size: Sequence[int]) -> tuple[int, int, int]:
         """Size ``(D, H, W)`` of a volume of that size afterwards."""
-        depth, height, width = (int(size[axis]) for axis in self.axes)
-        return depth, height, width
+        return triple(int(size[axis]) for axis in self.axes)
 
     def apply(self, volume: Array) -> Array:
         """Transform the last three axes of an array.
@@ -68,7 +69,7 @@ class CubeSymmetry:
         Returns:
             The transformed array; it may share memory with the given one.
         """
-        lead = volume.ndim - 3
+        lead: int = volume.ndim - 3
         order = (*range(lead), *(lead + axis for axis in self.axes))
         flipped = [lead + axis for axis in range(3) if self.flips[axis]]
         if isinstance(volume, np.ndarray):
@@ -122,7 +123,7 @@ class CubeSymmetry:
 
 
 CUBE_SYMMETRIES: tuple[CubeSymmetry, ...] = tuple(
-    CubeSymmetry(axes, flips)
+    CubeSymmetry(triple(axes), triple(flips))
     for axes in itertools.permutations(range(3))
     for flips in itertools.product((False, True), repeat=3)
 )

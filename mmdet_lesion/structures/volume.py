@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import InputError
 from .geometry import Geometry
 from .symmetry import CubeSymmetry
+from .triples import triple
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813
@@ -170,8 +171,9 @@ class Volume:
 
         centers = own.corners_to_world([[0.5, 0.5, 0.5, *(own.size - 0.5)]])[0]
         low, high = centers.min(axis=0), centers.max(axis=0)
-        size = [math.ceil((b - a) / s) + 1 for a, b, s in zip(low, high, spacing)]
-        geometry = Geometry(tuple(size[::-1]), tuple(spacing), tuple(low))
+        steps = triple(spacing, "spacing")
+        size = [math.ceil((b - a) / s) + 1 for a, b, s in zip(low, high, steps)]
+        geometry = Geometry(triple(size[::-1]), steps, triple(low))
         resampler = _resampler(sitk, geometry)
         resampler.SetDefaultPixelValue(float(fill))
         resampler.SetOutputOrigin(geometry.origin)

@@ -104,10 +104,11 @@ class LoadPatch(BaseTransform):
 
     def _draw(self, boxes: np.ndarray, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """First voxel (z, y, x)."""
-        size, shape = np.array(self.size), np.array(shape)
+        size = np.array(self.size)
+        spare = np.array(shape) - size
         # A smaller volume lies anywhere in the crop, a larger one holds it but for the border.
-        low = np.minimum(0, shape - size) - self.border
-        high = np.maximum(0, shape - size) + self.border
+        low = np.minimum(0, spare) - self.border
+        high = np.maximum(0, spare) + self.border
         if len(boxes) and np.random.random() < self.positive:
             box = boxes[np.random.randint(len(boxes))]
             first, last = box[2::-1], box[:2:-1]

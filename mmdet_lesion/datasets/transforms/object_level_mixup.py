@@ -59,8 +59,9 @@ class ObjectLevelMixUp(BaseTransform):
         for place, partner, ratio in zip(places, partners.tolist(), ratios, strict=True):
             index, *where = place
             other, *there = places[partner]
-            target = mixed[(index, slice(None), *where)]
-            crop = inputs[(other, slice(None), *there)].float()
+            inside, source = (index, slice(None), *where), (other, slice(None), *there)
+            target = mixed[inside]
+            crop = inputs[source].float()
             crop = F.interpolate(
                 crop[None], size=target.shape[1:], mode="trilinear", align_corners=False
             )[0]

@@ -380,8 +380,8 @@ class _Samples:
         for number in range(rounds):
             drawn = np.bincount(rng.integers(num_groups, size=num_groups), minlength=num_groups)
             weights = drawn[group_of_scan]
-            for i, figures in enumerate(readers):
-                points[i, number], aps[i, number] = figures(weights, rates)
+            for i, read in enumerate(readers):
+                points[i, number], aps[i, number] = read(weights, rates)
         defined = ~np.isnan(points[0, :, 0])
         num_points = len(results[0].fp_rates)
         figures = [

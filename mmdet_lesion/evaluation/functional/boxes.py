@@ -6,17 +6,16 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from .matching import match_detections, pairs_on_same_place
+from .matching import Rows, match_detections, pairs_on_same_place
 from .result import CurveRule, FROCResult, froc_result
 
 __all__ = ["boxes_froc"]
 
 
 def boxes_froc(
-    detections: Mapping[Hashable, ArrayLike],
-    ground_truth: Mapping[Hashable, ArrayLike],
+    detections: Mapping[Hashable, Rows],
+    ground_truth: Mapping[Hashable, Rows],
     *,
     protocol: str,
     sides: int,
@@ -79,7 +78,7 @@ def boxes_froc(
     )
 
 
-def _rows(rows: ArrayLike, width: int, where: str, *, more: bool = False) -> np.ndarray:
+def _rows(rows: Rows, width: int, where: str, *, more: bool = False) -> np.ndarray:
     """Rows of ``width`` numbers, or of more, which are left out."""
     try:
         array = np.asarray(rows)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
-from numpy.typing import ArrayLike
-
 from .boxes import boxes_froc
-from .matching import inclusive_iobb, inclusive_iou
+from .matching import Rows, inclusive_iobb, inclusive_iou
 from .result import FROCResult
 
 __all__ = ["BOX3D_FP_RATES", "box3d_froc"]
@@ -21,8 +19,8 @@ _OVERLAPS = {"iobb": inclusive_iobb, "iou": inclusive_iou}
 
 
 def box3d_froc(
-    detections: Mapping[Hashable, ArrayLike],
-    ground_truth: Mapping[Hashable, ArrayLike],
+    detections: Mapping[Hashable, Rows],
+    ground_truth: Mapping[Hashable, Rows],
     *,
     overlap: str = "iobb",
     iou_thr: float = 0.3,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from ...structures import Tracklets
@@ -125,7 +124,9 @@ def flatten_tracklets(
     )
 
 
-def _numbers(rows: Sequence[ArrayLike], width: int, where: Callable[[int], str]) -> np.ndarray:
+def _numbers(
+    rows: Sequence[Sequence[float]], width: int, where: Callable[[int], str]
+) -> np.ndarray:
     """Rows of numbers as one array in their common precision, or a sentence on what is wrong."""
     if not rows:
         return np.empty((0, width))

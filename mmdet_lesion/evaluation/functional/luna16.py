@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from .matching import match_detections, pairs_on_same_place
+from .matching import Rows, match_detections, pairs_on_same_place
 from .result import CurveRule, FROCResult, froc_result
 
 __all__ = ["LUNA16_FP_RATES", "luna16_froc"]
@@ -24,9 +23,9 @@ _TRUTH_ROW = "x, y, z, diameter"
 
 
 def luna16_froc(
-    detections: Mapping[Hashable, ArrayLike],
-    ground_truth: Mapping[Hashable, ArrayLike],
-    excluded: Mapping[Hashable, ArrayLike] | None = None,
+    detections: Mapping[Hashable, Rows],
+    ground_truth: Mapping[Hashable, Rows],
+    excluded: Mapping[Hashable, Rows] | None = None,
     *,
     series: Collection[Hashable] | None = None,
     max_detections: int | None = 100,
@@ -106,7 +105,7 @@ def luna16_froc(
 
 
 def _flatten(
-    rows_of: Mapping[Hashable, ArrayLike], names: Sequence[Hashable], what: str, row: str
+    rows_of: Mapping[Hashable, Rows], names: Sequence[Hashable], what: str, row: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scan number and row ``(N, 4)`` of everything in the scans that count."""
     arrays = []

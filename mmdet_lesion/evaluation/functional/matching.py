@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 __all__ = [
     "Matches",
+    "Rows",
     "inclusive_iobb",
     "inclusive_iou",
     "match_detections",
     "pairs_on_same_place",
     "select_lesions",
 ]
+
+Rows = np.ndarray | Sequence[Sequence[float]]
+"""Boxes or points, one a row: an array, or a list of lists, which may be empty."""
 
 
 @dataclass(frozen=True, eq=False)

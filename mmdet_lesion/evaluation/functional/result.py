@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -120,7 +120,7 @@ class FROCResult:
         }
 
 
-def json_number(value: float) -> float | None:
+def json_number(value: SupportsFloat) -> float | None:
     """Convert a number for JSON: NaN and infinity become None."""
     return float(value) if math.isfinite(value) else None
 
@@ -201,7 +201,7 @@ def _read(
     """Operating points and AP of a curve."""
     if not num_lesions:
         return fp_rates * np.nan, float("nan") if rule.with_ap else None
-    ap = average_precision(curve.sensitivity, precision) if rule.with_ap else None
+    ap = None if precision is None else average_precision(curve.sensitivity, precision)
     return rule.read(curve.fps, curve.sensitivity, fp_rates), ap
 
 
@@ -252,8 +252,8 @@ def froc_result(
     *,
     protocol: str,
     settings: dict[str, Any],
-    fp_rates: Sequence[float],
-    mean_rates: Sequence[float],
+    fp_rates: ArrayLike,
+    mean_rates: ArrayLike,
     rule: CurveRule,
     scans: Sequence[Hashable],
 ) -> FROCResult:

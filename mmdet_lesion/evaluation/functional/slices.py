@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
-from numpy.typing import ArrayLike
-
 from .boxes import boxes_froc
-from .matching import inclusive_iou
+from .matching import Rows, inclusive_iou
 from .result import FROCResult
 
 __all__ = ["SLICE_FP_RATES", "SLICE_MEAN_RATES", "slice_froc"]
@@ -21,8 +19,8 @@ SLICE_MEAN_RATES = SLICE_FP_RATES[:4]
 
 
 def slice_froc(
-    detections: Mapping[Hashable, ArrayLike],
-    ground_truth: Mapping[Hashable, ArrayLike],
+    detections: Mapping[Hashable, Rows],
+    ground_truth: Mapping[Hashable, Rows],
     *,
     iou_thr: float = 0.5,
     fp_rates: Sequence[float] = SLICE_FP_RATES,

@@ -97,7 +97,7 @@ class LesionFROCMetric(BaseMetric):
             geometry, published = (
                 Geometry.from_dict(sample[key]) for key in ("geometry", "published_geometry")
             )
-            result = dict(truth=truth)
+            result: dict[str, Any] = dict(truth=truth)
             if self.protocol == "p3d":
                 slices = to_numpy(instances["slice_inds"])
                 tracklets = self.linker(boxes, scores, slices).to_published(geometry, published)

@@ -10,6 +10,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from ...errors import InputError
+from ...structures.triples import triple
 
 __all__ = ["SliceHeader", "read_header"]
 
@@ -51,9 +52,9 @@ class SliceHeader:
     modality: str
     instance: int
     acquisition: int
-    origin: tuple[float, ...]
+    origin: tuple[float, float, float]
     orientation: tuple[float, ...]
-    spacing: tuple[float, ...]
+    spacing: tuple[float, float]
     thickness: float
     rows: int
     columns: int
@@ -111,9 +112,12 @@ def read_header(path: Path) -> SliceHeader | None:
                 if len(data.get(tag) or ()) != count:
                     # Localizers and reformatted pictures of a series may lack a position.
                     return None
-        origin = _floats(data.get("ImagePositionPatient")) or (0.0, 0.0, 0.0)
+        # Only pictures that are refused later lack these, or have another number of them.
+        origin = _floats(data.get("ImagePositionPatient"))
         orientation = _floats(data.get("ImageOrientationPatient")) or (1.0, 0, 0, 0, 1.0, 0)
-        spacing = _floats(data.get("PixelSpacing")) or (1.0, 1.0)
+        spacing = _floats(data.get("PixelSpacing"))
+        # DICOM names the distance of rows first.
+        y, x = spacing if len(spacing) == 2 else (1.0, 1.0)
         slope = data.get("RescaleSlope")
         return SliceHeader(
             path=path,
@@ -122,10 +126,9 @@ def read_header(path: Path) -> SliceHeader | None:
             modality=str(data.get("Modality", "an unknown modality")),
             instance=int(data.get("InstanceNumber") or 0),
             acquisition=int(data.get("AcquisitionNumber") or 0),
-            origin=origin,
+            origin=triple(origin) if len(origin) == 3 else (0.0, 0.0, 0.0),
             orientation=orientation,
-            # DICOM names the distance of rows first.
-            spacing=spacing[::-1],
+            spacing=(x, y),
             thickness=float(data.get("SliceThickness") or 0),
             rows=int(data.Rows),
             columns=int(data.Columns),

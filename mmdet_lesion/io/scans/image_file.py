@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+from nibabel.dataobj_images import DataobjImage
 from nibabel.filebasedimages import ImageFileError
 
 from ...errors import InputError
@@ -100,7 +101,10 @@ def _nifti_voxels(path: Path, reader: sitk.ImageFileReader) -> np.ndarray | None
     if sitk.ImageFileReader.GetImageIOFromFileName(str(path)) != "NiftiImageIO":
         return None
     size = [*reader.GetSize()[:3], 1][:3]
-    return np.asanyarray(nibabel.load(path).dataobj).T.reshape(size[::-1])
+    image = nibabel.load(path)
+    if not isinstance(image, DataobjImage):
+        raise ImageFileError("nibabel knows no voxels of it")
+    return np.asanyarray(image.dataobj).T.reshape(size[::-1])
 
 
 def _geometry(reader: sitk.ImageFileReader) -> sitk.Image:
@@ -114,7 +118,7 @@ def _numpy_type(reader: sitk.ImageFileReader) -> type:
     return np.complex64 if reader.GetPixelIDValue() in complex_types else np.float64
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """The last line of SimpleITK's message, which holds the reason, without its place."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[-1] if lines else type(error).__name__

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...structures import Volume
+from ...structures.triples import triple
 from ..dl_info import read_dl_info
 from ..png_slices import BadSliceError, read_hu
 from .scan import Scan
@@ -53,7 +54,7 @@ def read_png_folder(
     warnings = [
         "PNG slices carry no position: world coordinates start at the first voxel, along its axes"
     ]
-    volume = Volume(np.stack(planes), tuple(spacing))
+    volume = Volume(np.stack(planes), triple(spacing, "spacing"))
     return Scan(volume, folder, "png", slice_files=tuple(files), warnings=warnings)
 
 

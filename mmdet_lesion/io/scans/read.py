@@ -38,6 +38,10 @@ def read_scan(
         if source.kind == "dicom":
             scan = read_dicom(source.path, source.files, series)
         elif source.kind == "png":
+            if source.slices is None:
+                raise InputError(
+                    f"{source.path} comes without slices; expected the first and the last one"
+                )
             scan = read_png_folder(source.path, source.slices, png_spacing)
         else:
             scan = read_image_file(source.path)

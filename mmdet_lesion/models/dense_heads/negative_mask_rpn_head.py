@@ -59,8 +59,8 @@ class NegativeMaskRPNHead(RPNHead):
         self.neg_mask = neg_mask
         self.mask_threshold = mask_threshold
         self.neg_weight = neg_weight
-        self._seed = None
-        self._generator = None
+        self._seed: int | None = None
+        self._generator: np.random.Generator | None = None
         self._kept = 0
         self._negatives = 0
 
@@ -98,7 +98,7 @@ class NegativeMaskRPNHead(RPNHead):
     def _draw(self, size: int) -> np.ndarray:
         """Normal numbers from a stream that begins anew whenever torch is seeded anew."""
         seed = torch.initial_seed()
-        if seed != self._seed:
+        if self._generator is None or seed != self._seed:
             self._seed = seed
             # Not the bare seed, with which others may have seeded numpy.
             self._generator = np.random.default_rng((*b"negative mask", get_rank(), seed))
