@@ -12,9 +12,10 @@ class SharedImages:
     """Compute feature maps of slice stacks, and those of shared images only once.
 
     For a backbone that splits a slice stack into several images. The slice stack around slice z
-    holds the images around z - 3, z and z + 3 (three slices each), so each image is part of three stacks. Maps that depend on one image only are cached as long as
-    later stacks need them: all layers before the fusion, and block 3 of an image as a neighbor.
-    Block 3 of the center image follows the fusion and is not shared.
+    holds the images around z - 3, z and z + 3 (three slices each), so each image is part of three
+    stacks. Maps that depend on one image only are cached as long as later stacks need them: all
+    layers before the fusion, and block 3 of an image as a neighbor. Block 3 of the center image
+    follows the fusion and is not shared.
 
     Beyond the ends of the volume the first or last slice is repeated.
 

@@ -23,7 +23,7 @@ class AlignShiftConv(SliceConv):
     of thickness r or more, and one slice for thinner ones. It has no learned parameters.
 
     Args:
-        reference_thickness: r in mm.
+        reference_thickness: Reference thickness r in mm.
         num_folds: Each of the two groups has ``in_channels // num_folds`` channels.
 
     Other arguments are those of :class:`SliceConv`.
