@@ -1,4 +1,4 @@
-"""Argument types and paths that the command-line tools share."""
+"""Argument types and paths shared by the command-line tools."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 __all__ = ["TOOLS", "config_file", "fraction", "positive"]
 
 _MIM = Path(__file__).parent / ".mim"
-#: Scripts of the checkout, or those that the installed package holds.
+#: Folder of the tools, in a checkout or in the installed package.
 TOOLS = (_MIM / "tools").resolve()
 
 
@@ -29,14 +29,14 @@ def fraction(text: str) -> float:
 
 
 def config_file(text: str) -> Path:
-    """Return the path of a config that is given by a path or by its name in this package.
+    """Resolve the path or the name of a config of this package.
 
     Args:
-        text: A path, or a name such as ``uld/mean_teacher_deeplesion``. ``mmdet_lesion::`` or
-            ``configs/`` before it and ``.py`` after it make no difference.
+        text: A path, or a name such as ``uld/mean_teacher_deeplesion``. The prefixes
+            ``mmdet_lesion::`` and ``configs/`` and the suffix ``.py`` are optional.
 
     Returns:
-        The path of an existing file, or ``text`` as a path where there is neither.
+        The path of the config, or ``text`` as a path if there is no such config.
     """
     if not Path(text).is_file():
         name = text.removeprefix("mmdet_lesion::").removeprefix("configs/").removesuffix(".py")

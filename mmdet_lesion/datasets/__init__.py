@@ -1,4 +1,4 @@
-"""Data sets and their transforms."""
+"""Datasets and transforms."""
 
 from . import transforms
 from .deeplesion import DeepLesionDataset

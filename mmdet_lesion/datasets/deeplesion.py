@@ -1,4 +1,4 @@
-"""DeepLesion in the converted form: key slices for training, sub-volumes for evaluation."""
+"""Dataset of key slices or sub-volumes of a converted DeepLesion."""
 
 from __future__ import annotations
 
@@ -19,39 +19,37 @@ _FILTERS = ("filter_empty_gt",)
 
 @DATASETS.register_module()
 class DeepLesionDataset(BaseDetDataset):
-    """Slices or whole sub-volumes of a converted DeepLesion (``tools/dataset_converters``).
+    """Slices or whole sub-volumes of DeepLesion, converted by ``tools/dataset_converters``.
 
-    Boxes are xyxy in store pixels, half-open edges. Slices are stored as published; the transforms
-    that load them interpolate between them. Hard negatives are no lesions and never become
-    instances.
+    Boxes are xyxy in pixels of the stored volume, with half-open edges. The published slices are
+    stored; transforms interpolate between them. Hard negatives are not loaded.
 
-    A slice sample holds ``img_path`` (the volume's file), ``img_id``, ``volume``, ``slice_index``
-    (the published slice, zero-based within the volume), ``height``, ``width``, ``spacing`` (x, y, z
-    in mm of the store) and ``instances``. If the file has lesions of a source that was not asked
-    for, it also holds ``hidden_bboxes``, an ``(n, 4)`` float32 array of them: the truth by which
-    mining is judged. If the file tells them, it also holds what the evaluation needs:
-    ``geometry`` of the store, ``published_geometry`` (both
-    :meth:`mmdet_lesion.structures.Geometry.to_dict`; the file need not hold the latter where they
-    are the same) and ``published_gt``, an ``(n, 5)`` float64 array of rows
-    ``[z, x1, y1, x2, y2]`` in published coordinates.
+    A slice sample has ``img_path`` (the volume's file), ``img_id``, ``volume``, ``slice_index``
+    (zero-based index of the published slice within the volume), ``height``, ``width``, ``spacing``
+    (x, y, z of the stored volume in mm) and ``instances``. If the file has lesions of a source
+    that is not in ``sources``, it also has ``hidden_bboxes``, their boxes as an ``(n, 4)`` float32
+    array, with which mining is evaluated. If the file has published coordinates, it also has
+    ``geometry`` of the stored volume, ``published_geometry`` (both as
+    :meth:`mmdet_lesion.structures.Geometry.to_dict`; equal unless the file has both) and
+    ``published_gt``, an ``(n, 5)`` float64 array of rows ``[z, x1, y1, x2, y2]`` in published
+    coordinates, for evaluation.
 
-    A volume sample holds the same but for ``slice_index`` and ``hidden_bboxes``; its instances have
-    a ``slice_index`` each.
+    A volume sample has the same keys except ``slice_index`` and ``hidden_bboxes``; each of its
+    instances has a ``slice_index``.
 
     Args:
         ann_file: Annotation JSON, relative to ``data_root``.
         data_prefix: ``dict(volume=...)``, the folder of the volumes relative to ``data_root``.
-        sample: ``'slice'`` (one sample for every entry of ``images``) or ``'volume'``.
-        sources: Sources of the boxes that count as ground truth, among ``'recist'``, ``'full'`` and
-            ``'mined'``; None takes all three.
-        masks: Instances have a ``mask`` each (COCO's RLE), which the file must hold, for Mask
-            R-CNN.
-        filter_cfg: ``dict(filter_empty_gt=True)`` leaves out training samples without ground truth.
+        sample: ``'slice'`` (one sample per entry of ``images``) or ``'volume'``.
+        sources: Sources of the boxes that are used as ground truth, among ``'recist'``, ``'full'``
+            and ``'mined'``; by default all of them.
+        masks: Whether instances have a ``mask`` (COCO's RLE), for Mask R-CNN.
+        filter_cfg: ``dict(filter_empty_gt=True)`` drops training samples without ground truth.
         **kwargs: As for :class:`mmdet.datasets.BaseDetDataset`.
 
     Raises:
-        InputError: An argument, the annotation file or the volumes' folder is not as expected, or
-            an earlier version has resampled the store in z.
+        InputError: An argument or the annotation file is invalid, volumes are missing, or an
+            earlier version has resampled them in z.
     """
 
     METAINFO = dict(classes=("lesion",), palette=[(255, 170, 0)])
@@ -96,7 +94,7 @@ class DeepLesionDataset(BaseDetDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Read the annotation file into one dict a sample."""
+        """Load the annotation file as one dict per sample."""
         content = read_annotation_file(self.ann_file, self.sample)
         self._labels = self._read_labels(content["categories"])
         self._geometries = {
@@ -113,7 +111,7 @@ class DeepLesionDataset(BaseDetDataset):
             if annotation["category_id"] in self._labels:
                 annotations[annotation["image_id"]].append(annotation)
         if self.sample == "slice":
-            # A file of RECIST boxes alone does not know the other lesions.
+            # In a file of RECIST boxes only, the other lesions are unknown.
             knows_hidden = any(
                 one["source"] in LESION_SOURCES and one["source"] not in self.sources
                 for one in content["annotations"]
@@ -134,7 +132,7 @@ class DeepLesionDataset(BaseDetDataset):
         return data_list
 
     def filter_data(self) -> list[dict]:
-        """Leave out training samples without ground truth if ``filter_empty_gt`` asks for it."""
+        """Drop training samples without ground truth if ``filter_empty_gt`` is set."""
         if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
             return self.data_list
         kept = [
@@ -169,12 +167,12 @@ class DeepLesionDataset(BaseDetDataset):
             )
 
     def _check_first_volume(self, path: str) -> None:
-        # One look-up tells a wrong folder before a model is built; every file would be slow.
+        # Detects a wrong folder before the model is built; checking every file would be slow.
         if not osp.isfile(path):
             raise InputError(
-                f"{path}, the first volume of {self.ann_file}, is not there; expected data_root "
-                "and data_prefix['volume'] to name the volumes that "
-                "tools/dataset_converters/deeplesion.py wrote"
+                f"{path}, the first volume of {self.ann_file}, does not exist; expected data_root "
+                "and data_prefix['volume'] to point to the output of "
+                "tools/dataset_converters/deeplesion.py"
             )
 
     def _instance(self, annotation: dict) -> dict:
@@ -206,7 +204,7 @@ class DeepLesionDataset(BaseDetDataset):
             hidden = [self._instance(a)["bbox"] for a in lesions if a["source"] not in self.sources]
             truth["hidden_bboxes"] = np.array(hidden, dtype=np.float32).reshape(-1, 4)
         geometries = self._geometries.get(image["volume"])
-        # Own slices to train on need no published coordinates.
+        # Slices of other data may lack published coordinates.
         if geometries and all("published_bbox" in a and "published_slice" in a for a in shown):
             truth.update(**geometries, published_gt=_published(shown))
         return dict(
@@ -246,6 +244,6 @@ class DeepLesionDataset(BaseDetDataset):
 
 
 def _published(annotations: list[dict]) -> np.ndarray:
-    """``(n, 5)`` rows ``[z, x1, y1, x2, y2]`` in published coordinates."""
+    """Return ``(n, 5)`` rows ``[z, x1, y1, x2, y2]`` in published coordinates."""
     rows = [[one["published_slice"], *one["published_bbox"]] for one in annotations]
     return np.array(rows, dtype=np.float64).reshape(-1, 5)

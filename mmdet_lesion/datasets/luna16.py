@@ -1,4 +1,4 @@
-"""LUNA16 in the converted form: scans with their nodules, or without labels."""
+"""Dataset of labeled or unlabeled scans of a converted LUNA16."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _FILTERS = ("filter_empty_gt",)
 
 @DATASETS.register_module()
 class Luna16Dataset(BaseDataset):
-    """Scans of a ``data_list`` (``tools/dataset_converters/luna16.py`` or ``nlst.py``).
+    """Scans of LUNA16 or other scans, converted by ``tools/dataset_converters``.
 
-    A sample holds ``img_path`` (the volume's file), ``img_id``, ``volume``, ``series_uid``,
+    A sample has ``img_path`` (the volume's file), ``img_id``, ``volume``, ``series_uid``,
     ``labeled``, ``geometry`` (:meth:`mmdet_lesion.structures.Geometry.to_dict`) and ``instances``
-    with ``bbox_3d`` in voxels. For evaluation it also holds ``nodules`` and ``excluded``,
+    with ``bbox_3d`` in voxels. For evaluation it also has ``nodules`` and ``excluded``,
     ``(n, 4)`` float64 rows ``x, y, z, diameter`` in world mm.
 
     Args:
-        ann_file: The list, relative to ``data_root``.
+        ann_file: Data list JSON, relative to ``data_root``.
         data_prefix: ``dict(volume=...)``, the folder of the volumes relative to ``data_root``.
-        labeled: Take scans as labeled or not, whatever the list says; scans taken as unlabeled
-            lose their truth. None: as the list says.
-        filter_cfg: ``dict(filter_empty_gt=True)`` leaves out training scans without a nodule.
-        **kwargs: As for :class:`mmengine.dataset.BaseDataset`; ``indices=n`` takes the first
-            ``n`` scans, which are a random choice.
+        labeled: Whether to treat all scans as labeled or unlabeled; annotations of unlabeled scans
+            are dropped. By default the data list decides.
+        filter_cfg: ``dict(filter_empty_gt=True)`` drops training scans without a nodule.
+        **kwargs: As for :class:`mmengine.dataset.BaseDataset`; ``indices=n`` selects the first
+            ``n`` scans, which are in random order.
 
     Raises:
-        InputError: An argument, the list or the volumes' folder is not as expected.
+        InputError: An argument or the data list is invalid, or volumes are missing.
     """
 
     METAINFO = dict(classes=("lesion",), palette=[(255, 170, 0)])
@@ -62,7 +62,7 @@ class Luna16Dataset(BaseDataset):
         )
 
     def load_data_list(self) -> list[dict]:
-        """Read the list into one dict a scan."""
+        """Load the data list as one dict per scan."""
         content = read_data_list(self.ann_file)
         classes = tuple(content["metainfo"]["classes"])
         if classes != tuple(self.metainfo["classes"]):
@@ -70,12 +70,12 @@ class Luna16Dataset(BaseDataset):
                 f"{self.ann_file} has the classes {classes}; expected {self.metainfo['classes']}"
             )
         data_list = [self._info(i, entry) for i, entry in enumerate(content["data_list"])]
-        # One look-up tells a wrong folder before a model is built; every file would be slow.
+        # Detects a wrong folder before the model is built; checking every file would be slow.
         path = data_list[0]["img_path"]
         if not osp.isfile(path):
             raise InputError(
-                f"{path}, the first volume of {self.ann_file}, is not there; expected data_root "
-                "and data_prefix['volume'] to name the volumes that the converter wrote"
+                f"{path}, the first volume of {self.ann_file}, does not exist; expected data_root "
+                "and data_prefix['volume'] to point to the output of the converter"
             )
         return data_list
 
@@ -97,13 +97,13 @@ class Luna16Dataset(BaseDataset):
         )
 
     def filter_data(self) -> list[dict]:
-        """Leave out training scans without a nodule if ``filter_empty_gt`` asks for it."""
+        """Drop training scans without a nodule if ``filter_empty_gt`` is set."""
         if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
             return self.data_list
         kept = [info for info in self.data_list if info["instances"]]
         if not kept:
             raise InputError(
                 f"{self.ann_file}: none of the {len(self.data_list)} scans has a nodule; expected "
-                "at least one (labeled)"
+                "at least one labeled nodule"
             )
         return kept

@@ -1,4 +1,4 @@
-"""Detectors and their parts."""
+"""Detectors and their components."""
 
 from . import task_modules
 from .backbones import ResNet3D, SliceDenseNet, SliceMixingDenseNet

@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-# The settings need none of the imaging libraries that the rendering needs.
+# Lazy, since the settings do not need the imaging libraries that rendering needs.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={

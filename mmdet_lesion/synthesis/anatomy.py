@@ -1,9 +1,8 @@
 """Trunk of the standard patient, from the shoulders to the pubis.
 
-Everything is in nominal mm: x to the patient's left (the right of the image), y backwards, z
-towards the feet; the outline is about 340 mm wide and 224 mm deep. All random numbers of a
-patient are drawn in the same order whatever part is painted, so two sub-volumes of one series show
-the same body.
+Coordinates are in nominal mm: x to the patient's left (the right of the image), y backwards, z
+towards the feet; the outline is about 340 mm wide and 224 mm deep. The random numbers of a patient
+do not depend on the painted part, so that two sub-volumes of one series show the same body.
 """
 
 from __future__ import annotations
@@ -26,18 +25,18 @@ from .vessels import paint_lung_vessels, paint_organ_vessels, paint_trunks, pain
 WIDTH, DEPTH = 340.0, 224.0
 DIAPHRAGM = 205.0
 BRIM = 425.0
-"""Levels in mm that part chest, abdomen and pelvis."""
+"""Levels in mm that separate chest, abdomen and pelvis."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """One patient.
+    """Body of a patient.
 
     Attributes:
-        scale: Actual over nominal size, (x, y, z).
+        scale: Actual divided by nominal size, (x, y, z).
         warp: Parameters of the warp, see :class:`Canvas`.
         fat: Thickness of the subcutaneous fat in mm.
-        seed: The patient's seed, from which everything else that varies is drawn.
+        seed: Seed of the patient for everything else that varies.
     """
 
     scale: tuple[float, float, float]
@@ -47,7 +46,7 @@ class Body:
 
     @classmethod
     def draw(cls, seed: np.random.SeedSequence) -> Body:
-        """Draw a patient."""
+        """Draw a random body."""
         rng = np.random.default_rng(seed)
         width = rng.uniform(0.88, 1.12)
         scale = (width, width * rng.uniform(0.93, 1.07), rng.uniform(0.97, 1.05))
@@ -70,12 +69,12 @@ def paint_body(
     """Paint a patient without lesions, texture or noise.
 
     Args:
-        canvas: The empty volume.
-        body: The patient.
-        vessels: Lowest and highest number of wandering vessels.
-        enhancement: Weakest and strongest effect of the contrast agent, 0 for a native scan.
+        canvas: Empty canvas.
+        body: Body of the patient.
+        vessels: Range of the number of distractor vessels.
+        enhancement: Range of the enhancement by contrast agent; 0 is a scan without it.
     """
-    # `SeedSequence.spawn` counts its children, so a second call would give other ones.
+    # `SeedSequence.spawn` is stateful: a second call would give other seeds.
     seeds = [
         np.random.default_rng(
             np.random.SeedSequence(body.seed.entropy, spawn_key=(*body.seed.spawn_key, index))

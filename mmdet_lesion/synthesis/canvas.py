@@ -1,4 +1,4 @@
-"""Canvas of a CT volume, on which soft-edged shapes are painted in HU."""
+"""Rendering of soft-edged shapes into a CT volume."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 Curve = float | Callable[[np.ndarray], np.ndarray]
-"""A number, or a function of z."""
+"""A constant or a function of z."""
 
 
 class Tissue(IntEnum):
-    """Tissue of a voxel, which decides on its texture and on the lesions in it."""
+    """Tissue of a voxel, which determines its texture and the lesions it may contain."""
 
     AIR = 0
     TABLE = 1
@@ -37,7 +37,7 @@ class Tissue(IntEnum):
 
 
 CAVITY = (Tissue.MEDIASTINUM, Tissue.ABDOMEN, Tissue.PELVIS)
-"""Tissue of the body cavities that organs may replace."""
+"""Tissues of the body cavities, which organs may replace."""
 
 
 def curve(
@@ -49,19 +49,19 @@ def curve(
 
 
 class Canvas:
-    """Volume in HU whose coordinates are those of a standard patient.
+    """Volume in HU with the coordinates of a standard patient.
 
-    Shapes are described in nominal mm of that patient (x to the patient's left, which is the right
-    of the image, y backwards, z towards the feet). The actual patient differs by a scale per axis
-    and a smooth in-plane warp, so that every patient has an own anatomy from one description.
+    Shapes are specified in nominal mm of the standard patient (x to the patient's left, which is
+    the right of the image, y backwards, z towards the feet). The actual patient differs by a scale
+    for each axis and a smooth in-plane warp.
 
     Args:
-        shape: (D, H, W).
-        spacing: (x, y, z) in mm.
+        shape: Shape (D, H, W).
+        spacing: Spacing (x, y, z) in mm.
         top: Position of the first slice below the shoulders in mm.
         scale: Actual divided by nominal size, (x, y, z).
-        warp: (2, 2, 4) parameters of the warp: for x and y two waves each with amplitude (mm),
-            wavelength in plane (mm), wavelength in z (mm) and phase (radians).
+        warp: Parameters of the warp, shape (2, 2, 4): for each of x and y two waves with amplitude
+            (mm), wavelength in plane (mm), wavelength in z (mm) and phase (radians).
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Canvas:
     def region(
         self, x: tuple[float, float], y: tuple[float, float], z: tuple[float, float]
     ) -> tuple[slice, slice, slice] | None:
-        """Return index ranges that hold a nominal box after any warp; None if it is outside."""
+        """Return the indices that contain a nominal box after the warp; None if it is outside."""
         margin = self.reach + self.pixel
         ranges = []
         for axis, (low, high), more in ((self.z, z, 0.0), (self.y, y, margin), (self.x, x, margin)):
@@ -118,10 +118,10 @@ class Canvas:
         within: Sequence[Tissue] = (),
         softness: float = 0.0,
     ) -> None:
-        """Lay ``hu`` over a region where the signed ``distance`` (nominal mm) is negative.
+        """Blend ``hu`` into a region where the signed ``distance`` (nominal mm) is negative.
 
-        The edge is one pixel wide, or ``softness`` mm if that is more; the label changes where more
-        than half of the voxel does. ``within`` limits both to the tissues it names.
+        The edge is one pixel wide, or ``softness`` mm if that is more; the label changes where the
+        coverage exceeds one half. ``within`` restricts both to the given tissues.
         """
         cover = np.clip(0.5 - distance / max(self.pixel, softness), 0.0, 1.0)
         labels = self.labels[where]
@@ -150,8 +150,8 @@ class Canvas:
     ) -> None:
         """Paint an ellipse on every slice of a z range; center and radii are curves over z.
 
-        ``power`` above 2 makes it squarer. ``below`` keeps only what lies in front of that y
-        (an air-fluid level).
+        A ``power`` above 2 gives a superellipse. ``below`` removes the part in front of that y (an
+        air-fluid level).
         """
         levels = self.z[(self.z >= z[0]) & (self.z < z[1])]
         if not len(levels):
@@ -191,7 +191,7 @@ class Canvas:
         dz = (self.z[where[0]] - np.float32(center[2]))[:, None, None]
         unit = np.sqrt((dx / radii[0]) ** 2 + (dy / radii[1]) ** 2 + (dz / radii[2]) ** 2)
         length = np.sqrt(dx**2 + dy**2 + dz**2) + np.float32(1e-3)
-        # Along the ray from the center this distance is exact.
+        # The distance is measured along the ray from the center.
         distance = length - length / np.maximum(unit, 1e-6)
         if below is not None:
             distance = np.maximum(distance, dy + np.float32(center[1] - below))

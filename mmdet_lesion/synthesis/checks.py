@@ -1,4 +1,4 @@
-"""Checks of settings that all kinds of phantoms share."""
+"""Validation of the settings that are common to all phantoms."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["check_settings"]
 
 
 def check_settings(config: Any, shares: Sequence[str], lowest: Mapping[str, float]) -> None:
-    """Check numbers, shares and ranges.
+    """Check numbers, fractions and ranges.
 
     Args:
-        config: Settings with ``volumes``, ``seed``, ``size``, ``noise`` and those named below.
-        shares: Names of settings from 0 to 1.
-        lowest: Name of a range ``(lowest, highest)`` -> the least that it may hold.
+        config: Settings with ``volumes``, ``seed``, ``size``, ``noise`` and the following ones.
+        shares: Names of settings that are fractions from 0 to 1.
+        lowest: Smallest allowed value of each setting that is a range ``(lowest, highest)``.
 
     Raises:
-        InputError: A setting is out of bounds; the message names it.
+        InputError: A setting is out of range.
     """
     if config.volumes < 1:
         raise InputError(f"volumes: expected at least 1, found {config.volumes}")
@@ -29,7 +29,9 @@ def check_settings(config: Any, shares: Sequence[str], lowest: Mapping[str, floa
         raise InputError(f"size: expected at least 32 pixels, found {config.size}")
     for name in shares:
         if not 0 <= getattr(config, name) <= 1:
-            raise InputError(f"{name}: expected a share in [0, 1], found {getattr(config, name)}")
+            raise InputError(
+                f"{name}: expected a fraction in [0, 1], found {getattr(config, name)}"
+            )
     for name, least in lowest.items():
         low, high = getattr(config, name)
         if not least <= low <= high:

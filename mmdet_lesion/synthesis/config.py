@@ -9,7 +9,7 @@ from ..io import LESION_TYPES
 from .checks import check_settings
 
 FIRST_LEVEL, LAST_LEVEL = 15.0, 600.0
-"""Levels in mm below the shoulders between which slices lie; the last is at the pubis."""
+"""Range of the levels of slices, in mm below the shoulders; the last is at the pubis."""
 
 TYPE_LEVELS = {
     1: (FIRST_LEVEL, LAST_LEVEL),
@@ -21,7 +21,7 @@ TYPE_LEVELS = {
     7: (FIRST_LEVEL, LAST_LEVEL),
     8: (440.0, 580.0),
 }
-"""Levels in mm at which there is room for lesions of each type."""
+"""Range of the levels in mm at which lesions of each type fit."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +31,24 @@ class PhantomConfig:
     Attributes:
         volumes: Number of sub-volumes.
         seed: Random seed; the same seed and settings give the same files.
-        missing: Probability that a lesion has no annotation. Every volume keeps at least one, since
-            the published table holds only volumes that have one.
+        missing: Probability that a lesion has no annotation. Every volume has at least one
+            annotation, as in the published table.
         size: Rows and columns of a slice.
         slices: Slices per volume.
         intervals: Slice intervals in mm; one is drawn for every series.
         lesions: Lesions per volume.
         lesion_types: The DeepLesion types (1–8) that are drawn.
         diameter: Long diameter in mm, drawn log-uniformly.
-        contrast: Absolute difference in HU between a lesion and the tissue around it. Lesions in
-            fat or lung are soft tissue plus this contrast.
-        hypodense: Fraction of the lesions in solid organs, muscle and bone that are darker.
+        contrast: Absolute difference in HU between a lesion and the tissue around it. For lesions
+            in fat or lung it is added to the HU of soft tissue.
+        hypodense: Fraction of the lesions in solid organs, muscle and bone that are darker than
+            their surroundings.
         subsolid: Fraction of the lung lesions that are ground glass.
         noise: Standard deviation of the image noise in HU.
-        vessels: Vessels that wander through all slices, as distractors.
-        enhancement: Contrast agent, drawn for every patient: brightness of vessels, kidneys, spleen
-            and heart. 0 is a native scan, 1 a strong venous phase.
-        split: Volumes or fractions for training, validation and test.
+        vessels: Number of vessels that cross all slices, as distractors.
+        enhancement: Enhancement of vessels, kidneys, spleen and heart by contrast agent, drawn for
+            every patient; 0 is a scan without contrast agent, 1 a strong venous phase.
+        split: Numbers or fractions of volumes for training, validation and test.
     """
 
     volumes: int
@@ -91,24 +92,24 @@ class PhantomConfig:
     def box_padding(self) -> float:
         """Padding of a box around its RECIST diameters in pixels.
 
-        Published boxes have 5 pixels at 512 × 512; a smaller image keeps the same share of its
-        width, as 5 pixels would swamp its lesions.
+        Published boxes have a padding of 5 pixels at 512 × 512; it is proportional to the image
+        size, since 5 pixels would be larger than the lesions of small images.
         """
         return 5.0 * self.size / 512.0
 
     @staticmethod
     def most_slices(interval: float) -> int:
-        """Number of slices at ``interval`` mm that fit into the body and into three digits."""
+        """Largest number of slices at ``interval`` mm that fit into the body, at most 999."""
         return min(int((LAST_LEVEL - FIRST_LEVEL - 10.0) / interval), 999)
 
     def split_counts(self) -> tuple[int, int, int]:
-        """Volumes for training, validation and test.
+        """Number of volumes for training, validation and test.
 
-        Fractions are rounded by largest remainder; where volumes suffice, no split with a positive
-        fraction stays empty.
+        Fractions are rounded by the largest remainder. With at least three volumes, no split with
+        a positive fraction is empty.
 
         Raises:
-            InputError: if the numbers are neither fractions that sum to 1 nor counts that sum to
+            InputError: The numbers are neither fractions that sum to 1 nor counts that sum to
                 ``volumes``.
         """
         split, total = self.split, self.volumes

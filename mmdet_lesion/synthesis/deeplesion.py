@@ -1,20 +1,19 @@
 """Phantoms in DeepLesion's published layout.
 
-``OUT/Images_png/{patient}_{study}_{series}/{slice}.png`` hold HU + 32768 in 16 bits,
-``OUT/DL_info.csv`` the annotations of all three splits, and ``OUT/harvester/`` the complete ground
-truth in Lesion Harvester's format:
+``OUT/Images_png/{patient}_{study}_{series}/{slice}.png`` contains HU + 32768 as 16-bit integers,
+``OUT/DL_info.csv`` the annotations of all splits, and ``OUT/harvester/`` the complete ground truth
+in Lesion Harvester's format:
 
-- ``Revised-Train100.pkl`` (validation volumes) and ``Revised-Test1071.pkl`` (test volumes) hold
+- ``Revised-Train100.pkl`` (validation volumes) and ``Revised-Test1071.pkl`` (test volumes) contain
   every lesion once, on its central slice, because the evaluation counts every row as a lesion.
-- ``Full-Train.pkl`` (training volumes) holds every lesion on every slice where it is visible, so
-  that for any key slice all lesions on it are known.
+- ``Full-Train.pkl`` (training volumes) contains every lesion on every slice where it is visible,
+  so that all lesions on any key slice are known.
 
-The table follows the published one: a row per annotation (rows of the same key slice repeat its
-name), coordinates from 1, boxes that hold the RECIST diameters with a padding of 5 pixels at
-512 × 512 and proportionally less in smaller images, the lesion type only in validation and test
-rows (−1 in training), and the slices of the sub-volume as ``Slice_range``. ``Possibly_noisy`` is
-set on a small fraction of the annotations, never on the only one of a volume; the coordinates of
-these are correct as well.
+The table follows the published one: one row per annotation, coordinates from 1, boxes around the
+RECIST diameters with a padding of 5 pixels at 512 × 512 and proportionally less in smaller images,
+the lesion type only in validation and test rows (−1 in training), and the slices of the sub-volume
+as ``Slice_range``. ``Possibly_noisy`` is set on a small fraction of the annotations, never on the
+only one of a volume; their coordinates are correct as well.
 """
 
 from __future__ import annotations
@@ -51,11 +50,11 @@ class RenderedVolume:
     """A rendered phantom.
 
     Attributes:
-        hu: (D, H, W) int16.
-        lesions: Its lesions.
-        annotated: For each lesion whether it has an annotation.
-        noisy: For each lesion whether its annotation is flagged as possibly noisy.
-        locations: (n, 3) positions of the lesions in the body (x, y, z), relative, 0…1.
+        hu: HU, shape (D, H, W), int16.
+        lesions: The n lesions of the volume.
+        annotated: Whether each lesion has an annotation, shape (n,).
+        noisy: Whether the annotation of each lesion is flagged as possibly noisy, shape (n,).
+        locations: Relative positions (x, y, z) of the lesions in the body in 0…1, shape (n, 3).
     """
 
     hu: np.ndarray
@@ -69,7 +68,7 @@ def render_volume(plan: VolumePlan, config: PhantomConfig) -> RenderedVolume:
     """Render one sub-volume; the same plan and settings give the same voxels.
 
     Raises:
-        InputError: if no lesion of the configured kind fits into it.
+        InputError: No lesion of the configured types fits into it.
     """
     body = Body.draw(plan.body_seed)
     canvas = Canvas(
@@ -90,7 +89,7 @@ def render_volume(plan: VolumePlan, config: PhantomConfig) -> RenderedVolume:
         noisy[:] = False
     nominal = np.array([lesion.center for lesion in lesions]) / body.scale
     locations = nominal / (WIDTH, DEPTH, LAST_LEVEL) + (0.5, 0.5, 0.0)
-    # The published z runs from the crown to the feet's side of the pelvis, the head included.
+    # The published z also covers the head.
     locations[:, 2] = 0.28 + 0.64 * locations[:, 2]
     return RenderedVolume(
         finish(canvas, config.noise, rng), lesions, annotated, noisy, np.clip(locations, 0.0, 1.0)
@@ -106,14 +105,14 @@ def make_deeplesion(
 ) -> dict[str, dict[str, int]]:
     """Write a phantom dataset in DeepLesion's layout.
 
-    The folder appears under its name when it is complete. The bytes depend on the settings alone,
-    not on ``workers``.
+    The folder is created when it is complete. The files depend only on the settings, not on
+    ``workers``.
 
     Args:
         out: The folder to write.
-        config: The settings, which are kept in ``phantoms.json``.
+        config: The settings, which are saved in ``phantoms.json``.
         workers: Number of processes.
-        overwrite: Whether an earlier phantom dataset in ``out`` may be replaced.
+        overwrite: Whether to replace existing phantoms in ``out``.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -121,7 +120,7 @@ def make_deeplesion(
         ``annotated`` lesions.
 
     Raises:
-        InputError: if ``out`` holds something else, or the settings leave no room for lesions.
+        InputError: ``out`` holds other files, or the lesions do not fit.
     """
     plans = plan_volumes(config)
     rows: list[DLInfoRow] = []
@@ -150,7 +149,7 @@ def make_deeplesion(
 
 
 _Boxes = tuple[int, dict[int, tuple[float, float, float, float]]]
-"""A lesion: its central slice, and its published box on every slice where it can be seen."""
+"""Central slice of a lesion, and its published box on every slice where it is visible."""
 
 
 def _write_volume(
@@ -179,7 +178,7 @@ def _rounded(values) -> tuple[float, ...]:
 
 
 def _box(ends: np.ndarray, config: PhantomConfig) -> tuple[float, float, float, float]:
-    """Published box of RECIST end points (4, 2) in array pixels."""
+    """Return the published box of RECIST end points (4, 2) in array pixels."""
     points = np.reshape(_rounded(ends + 1.0), (-1, 2))
     low, high = points.min(0) - config.box_padding, points.max(0) + config.box_padding
     x1, y1, x2, y2 = _rounded(np.clip([low, high], 1.0, config.size))

@@ -24,13 +24,13 @@ _TEXTURE = {
     Tissue.CORTEX: 50.0,
     Tissue.LESION: 6.0,
 }
-"""Standard deviation in HU of each tissue's own texture."""
+"""Standard deviation in HU of the texture of each tissue."""
 
 _GRAIN = 2.5
-"""Size of the texture's grains in mm (standard deviation of its blur)."""
+"""Grain size of the texture in mm (standard deviation of its blur)."""
 
 _NOISE_BLUR = 0.7
-"""Correlation of the image noise in pixels, as a reconstruction kernel leaves it."""
+"""Correlation length of the image noise in pixels, as after a reconstruction kernel."""
 
 HU_RANGE = (-1024, 3071)
 
@@ -39,18 +39,18 @@ def finish(canvas: Canvas, noise: float, rng: np.random.Generator) -> np.ndarray
     """Add texture and noise.
 
     Args:
-        canvas: The painted volume, which is changed.
+        canvas: The painted volume, which is modified.
         noise: Standard deviation of the noise in HU.
-        rng: The volume's own generator.
+        rng: Random generator of the volume.
 
     Returns:
-        (D, H, W) int16 HU within ``HU_RANGE``.
+        HU within ``HU_RANGE``, shape (D, H, W), int16.
     """
     amplitude = np.zeros(len(Tissue), np.float32)
     for tissue, value in _TEXTURE.items():
         amplitude[tissue] = value
     grain = max(_GRAIN / canvas.spacing[0], 0.6)
-    # Grains reach over neighboring slices as far as they are wide: a first-order chain in z.
+    # An autoregressive process in z gives grains the same extent along z as in the plane.
     keep = float(np.exp(-canvas.spacing[2] / _GRAIN))
     texture = np.zeros(canvas.hu.shape[1:], np.float32)
     out = np.empty(canvas.hu.shape, np.int16)
@@ -64,7 +64,7 @@ def finish(canvas: Canvas, noise: float, rng: np.random.Generator) -> np.ndarray
 
 
 def _field(rng: np.random.Generator, shape: tuple[int, int], blur: float) -> np.ndarray:
-    """Gaussian field with unit variance, correlated over ``blur`` pixels."""
+    """Draw a Gaussian field with unit variance, correlated over ``blur`` pixels."""
     size = 2 * int(np.ceil(3 * blur)) + 1
     kernel = cv2.getGaussianKernel(size, blur, cv2.CV_32F)
     white = rng.standard_normal(shape, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Lesions of DeepLesion's eight types: shape, position, HU and measurement."""
+"""Synthesis of lesions of DeepLesion's eight types."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SOFT_TISSUE = 25.0
 class _Site:
     home: tuple[Tissue, ...]
     inside: float
-    """Least share of the lesion that must lie in its home."""
+    """Smallest fraction of the lesion that must lie in these tissues."""
     largest: float
-    """Largest diameter in mm that looks right there."""
+    """Largest plausible diameter in mm."""
     weight: float
-    """How often the type is drawn where it fits; less uneven than in DeepLesion."""
+    """Relative frequency of the type where it fits; more balanced than in DeepLesion."""
     hypodense: bool
     """Whether lesions may be darker than the tissue around them."""
 
@@ -40,7 +40,7 @@ _SITES = {
     8: _Site((Tissue.PELVIS,), 0.7, 60.0, 12, False),
 }
 _GRID = 128
-"""Samples across a lesion when its cut is measured."""
+"""Samples across a lesion when a section is measured."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class LesionShape:
 
     Attributes:
         radii: Semi-axes in mm.
-        rotation: (3, 3), rows are the semi-axes' directions in (x, y, z).
-        waves: (n, 3) wave vectors over the direction from the center.
-        phases: (n,) in radians.
-        amplitude: Relative height of each wave.
+        rotation: Matrix (3, 3) whose rows are the directions (x, y, z) of the semi-axes.
+        waves: Wave vectors over the direction from the center, shape (n, 3).
+        phases: Phases in radians, shape (n,).
+        amplitude: Height of each wave relative to the radius.
         softness: Width of the blurred edge in mm.
     """
 
@@ -65,7 +65,7 @@ class LesionShape:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, diameter: float) -> LesionShape:
-        """Draw a shape whose axial cut through the center is ``diameter`` mm long."""
+        """Draw a shape whose axial section through the center has the long axis ``diameter``."""
         radii = 0.5 * diameter * np.array([1.0, rng.uniform(0.6, 1.0), rng.uniform(0.6, 1.1)])
         turn, tilt = rng.uniform(0, np.pi), rng.normal(scale=0.25)
         flat = np.array(
@@ -84,7 +84,7 @@ class LesionShape:
             amplitude,
             float(rng.uniform(0.3, 2.0) * min(1.0, diameter / 15)),
         )
-        # Waves change the size: bring the central cut back to what was asked for.
+        # The waves change the size, so rescale the central section to the diameter.
         axes = shape.section(0.0)
         assert axes is not None
         factor = diameter / np.linalg.norm(axes[1] - axes[0])
@@ -92,11 +92,11 @@ class LesionShape:
 
     @property
     def reach(self) -> float:
-        """Radius in mm of a sphere that holds the lesion."""
+        """Radius in mm of a sphere that contains the lesion."""
         return float(self.radii.max() * (1 + len(self.phases) * self.amplitude))
 
     def distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Signed distance (mm, about) from the surface at offsets from the center in mm."""
+        """Approximate the signed distance from the surface in mm at offsets from the center."""
         offsets = np.broadcast_arrays(x, y, z)
         local = [
             sum(np.float32(self.rotation[i, j] / self.radii[i]) * offsets[j] for j in range(3))
@@ -111,14 +111,14 @@ class LesionShape:
         return (unit - edge) * np.float32(self.radii.min())
 
     def section(self, z: float) -> np.ndarray | None:
-        """RECIST axes of the cut at ``z`` mm from the center.
+        """Measure the RECIST axes of the section at ``z`` mm from the center.
 
-        The cut's mask is sampled on a grid of its own, finer than any image, so that small lesions
-        are measured as well as large ones.
+        The section is sampled on a finer grid than the image, so that small lesions are measured
+        accurately.
 
         Returns:
-            (4, 2) end points (x, y) in mm from the center as :func:`recist_axes` orders them, or
-            None if the cut is empty.
+            End points (x, y) in mm from the center in the order of :func:`recist_axes`, shape
+            (4, 2), or None if the section is empty.
         """
         at = np.linspace(-self.reach, self.reach, _GRID, dtype=np.float32)
         mask = self.distance(at[None, :], at[:, None], np.float32(z)) <= 0
@@ -132,12 +132,12 @@ class Lesion:
 
     Attributes:
         lesion_type: DeepLesion's coarse type, 1–8.
-        shape: Its shape.
-        center: (x, y, z) in mm as :class:`Canvas` counts them.
-        key_slice: Index (from 0) of the slice next to the center.
-        hu: Gray value.
-        sections: Slice index → (4, 2) RECIST end points (x, y) in pixels of the array (a pixel's
-            center is a whole number), for every slice where the lesion can be seen.
+        shape: Shape of the lesion.
+        center: Center (x, y, z) in mm in the coordinates of :class:`Canvas`.
+        key_slice: Index (from 0) of the slice nearest to the center.
+        hu: HU of the lesion.
+        sections: RECIST end points (x, y) for every slice where the lesion is visible, by slice
+            index; each of shape (4, 2), in pixels of the array with pixel centers at integers.
     """
 
     lesion_type: int
@@ -152,18 +152,18 @@ def place_lesions(canvas: Canvas, config: PhantomConfig, rng: np.random.Generato
     """Place and paint lesions in tissue that fits their types.
 
     Args:
-        canvas: A painted body.
-        config: Number, types, diameters and contrast.
-        rng: The volume's own generator.
+        canvas: Canvas with a painted body.
+        config: Settings, of which number, types, diameters and contrast are used.
+        rng: Random generator of the volume.
 
     Returns:
-        The lesions, at least one and as many of the number drawn as there is room for.
+        The lesions, at least one; fewer than drawn if they do not fit.
 
     Raises:
-        InputError: if not one lesion of the configured types and diameters fits into this part of
-            the body.
+        InputError: No lesion of the configured types and diameters fits into this part of the
+            body.
     """
-    # Every voxel is too many to draw from; this many pixels apart, thin structures are still hit.
+    # Subsample the candidate voxels, but finely enough for thin structures.
     step = max(1, canvas.labels.shape[1] // 128)
     coarse = canvas.labels[:, ::step, ::step]
     homes = {
@@ -215,7 +215,7 @@ def _place(canvas, config, rng, kind, voxels, level, others) -> Lesion | None:
             shape = LesionShape.draw(rng, diameter)
             diameter = max(low, 0.75 * diameter)
         z, y, x = voxels[rng.integers(len(voxels))]
-        # The center stays near the key slice, or a small lesion could slip between two slices.
+        # Keep the center near the key slice, so that a small lesion is not between two slices.
         slip = rng.uniform(-0.3, 0.3) * min(canvas.spacing[2], shape.radii[2])
         center = np.array([canvas.x_mm[x], canvas.y_mm[y], canvas.z_mm[z] + slip])
         if any(
@@ -264,7 +264,7 @@ def _measure(canvas, kind, shape, center, key_slice, hu) -> Lesion:
         if axes is None:
             continue
         ends = (axes + center[:2] - origin) / pixels
-        # A tip below a pixel leaves no trace in the image.
+        # Sections smaller than a pixel are not visible.
         if index == key_slice or np.linalg.norm(ends[1] - ends[0]) >= 1.0:
             sections[int(index)] = ends
     return Lesion(kind, shape, center, key_slice, hu, sections)
@@ -278,7 +278,7 @@ def paint_shape(
     tissue: Tissue | None = Tissue.LESION,
     within: Sequence[Tissue] = (),
 ) -> None:
-    """Paint a shape with its center (x, y, z) at a place in mm, as :class:`Canvas` counts them."""
+    """Paint a shape at a center (x, y, z) in mm in the coordinates of :class:`Canvas`."""
     reach = shape.reach + shape.softness + canvas.spacing[0]
     ranges = []
     for axis, middle in zip((canvas.z_mm, canvas.y_mm, canvas.x_mm), center[::-1], strict=True):

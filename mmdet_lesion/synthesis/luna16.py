@@ -1,10 +1,10 @@
 """Phantoms in LUNA16's published layout.
 
-``OUT/subset{0…9}/{seriesuid}.mhd`` with its ``.raw`` hold a scan in HU, ``OUT/annotations.csv`` the
-nodules of 3 mm and more, ``OUT/annotations_excluded.csv`` the irrelevant findings and
-``OUT/seriesuids.csv`` the scans (without a header line). Positions are world millimeters (LPS), the
-origins are shifted and some scans have flipped axes. A diameter of -1 in the excluded list is one
-that nobody measured, as published.
+``OUT/subset{0…9}/{seriesuid}.mhd`` and ``.raw`` contain a scan in HU, ``OUT/annotations.csv`` the
+nodules of 3 mm or more, ``OUT/annotations_excluded.csv`` the irrelevant findings and
+``OUT/seriesuids.csv`` the scans (without a header line). Positions are in world millimeters (LPS);
+origins are shifted, and some scans have flipped axes. As in LUNA16, irrelevant findings without a
+measurement have a diameter of -1.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Luna16Scan", "make_luna16", "render_scan"]
 SUBSETS = 10
 _COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
 _TOP, _BOTTOM = 8.0, 292.0
-"""Levels of a standard patient in mm between which the lungs lie."""
+"""Range of the levels of the lungs of the standard patient in mm."""
 _PADDING = -3024
 
 
@@ -44,9 +44,9 @@ class Luna16Scan:
 
     Attributes:
         uid: Series UID.
-        volume: int16 HU with its geometry.
-        nodules: The nodules; their centers are world positions (x, y, z) in mm.
-        findings: The irrelevant findings, likewise.
+        volume: Volume in HU, int16, with its geometry.
+        nodules: Nodules with centers in world coordinates (x, y, z) in mm.
+        findings: Irrelevant findings with centers in world coordinates.
     """
 
     uid: str
@@ -56,15 +56,15 @@ class Luna16Scan:
 
 
 def _uid(rng: np.random.Generator) -> str:
-    # UIDs below 2.25 stand for random UUIDs and need no registered root.
+    # UIDs with the prefix 2.25 are derived from UUIDs and need no registered root.
     return "2.25." + str(int.from_bytes(rng.bytes(16), "big"))
 
 
 def render_scan(index: int, config: Luna16PhantomConfig) -> Luna16Scan:
-    """Render one scan; the same number and settings give the same voxels.
+    """Render one scan; the same index and settings give the same voxels.
 
     Args:
-        index: Number of the scan, from 0.
+        index: Index of the scan, from 0.
         config: The settings.
     """
     body_seed, vessel_seed, seed = np.random.SeedSequence((config.seed, index)).spawn(3)
@@ -102,12 +102,12 @@ def render_scan(index: int, config: Luna16PhantomConfig) -> Luna16Scan:
 
 
 def _to_world(findings: Iterable[Finding], shift: np.ndarray) -> list[Finding]:
-    # The canvas counts towards the feet, the world towards the head.
+    # z points towards the feet in the canvas and towards the head in the world.
     return [replace(f, center=f.center * (1.0, 1.0, -1.0) + shift) for f in findings]
 
 
 def _place(hu: np.ndarray, canvas: Canvas, shift: np.ndarray, flips: list[bool]) -> Volume:
-    """Return a volume in world coordinates, with axes flipped as in ``flips`` (x, y, z)."""
+    """Return the volume in world coordinates with the axes in ``flips`` (x, y, z) flipped."""
     array = hu[::-1]
     ends = [
         (canvas.x_mm[[0, -1]] + shift[0]),
@@ -129,23 +129,23 @@ def make_luna16(
     overwrite: bool = False,
     progress: bool = True,
 ) -> dict[str, int]:
-    """Write a phantom data set in LUNA16's layout.
+    """Write a phantom dataset in LUNA16's layout.
 
-    The folder appears under its name when it is complete. The bytes depend on the settings alone,
-    not on ``workers``.
+    The folder is created when it is complete. The files depend only on the settings, not on
+    ``workers``.
 
     Args:
         out: The folder to write.
-        config: The settings, which are kept in ``phantoms.json``.
+        config: The settings, which are saved in ``phantoms.json``.
         workers: Number of processes.
-        overwrite: Whether an earlier phantom data set in ``out`` may be replaced.
+        overwrite: Whether to replace existing phantoms in ``out``.
         progress: Whether to show a progress bar.
 
     Returns:
-        The numbers of ``scans``, ``nodules`` and ``findings``, and of each kind of them.
+        The numbers of ``scans``, ``nodules`` and ``findings``, and of each kind.
 
     Raises:
-        InputError: ``out`` holds something else.
+        InputError: ``out`` holds other files.
     """
     counts: Counter[str] = Counter(scans=config.volumes, nodules=0, findings=0)
     uids, nodules, findings = [], [], []

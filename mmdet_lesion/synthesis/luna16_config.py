@@ -12,31 +12,31 @@ __all__ = ["Luna16PhantomConfig"]
 
 @dataclass(frozen=True)
 class Luna16PhantomConfig:
-    """Settings of a phantom data set in LUNA16's layout; ranges are (lowest, highest).
+    """Settings of a phantom dataset in LUNA16's layout; ranges are (lowest, highest).
 
-    The patient is as large as the field of view of ``size`` pixels has room for, within
-    ``stature``; the lungs are always scanned as a whole. Small and quick scans are those of small
-    patients: nodules keep their millimeters.
+    The size of a patient is the largest in ``stature`` that fits the field of view; a scan always
+    covers the whole lungs. For small, fast scans make the patients small; the size of nodules in
+    mm does not depend on the patient.
 
     Attributes:
         volumes: Number of scans, spread evenly over the ten subsets.
-        seed: Same seed and settings, same bytes.
+        seed: Random seed; the same seed and settings give the same files.
         size: Rows and columns of a slice.
         pixel: Pixel size in mm.
         interval: Slice interval in mm.
         stature: Size of the patients relative to an adult.
-        nodules: Nodules a scan.
-        diameter: Of nodules in mm, drawn log-uniformly.
-        contrast: HU by which a solid nodule is denser than the lung around it.
-        subsolid: Share of the nodules that are ground glass with a solid core.
-        juxtapleural: Share of the nodules that lie against the pleura.
-        findings: Irrelevant findings a scan: scars, pleural thickenings, nodules of less than 3 mm
-            and faint ones that readers disagree on. All are listed in ``annotations_excluded.csv``.
-        vessels: Generations of the tree of small vessels, whose cuts look like nodules.
+        nodules: Nodules per scan.
+        diameter: Diameter of nodules in mm, drawn log-uniformly.
+        contrast: Difference in HU between a solid nodule and the lung around it.
+        subsolid: Fraction of the nodules that are ground glass with a solid core.
+        juxtapleural: Fraction of the nodules that touch the pleura.
+        findings: Irrelevant findings per scan: scars, pleural thickenings, nodules below 3 mm and
+            faint ones on which readers disagree. All are listed in ``annotations_excluded.csv``.
+        vessels: Generations of the tree of small vessels, whose cross sections resemble nodules.
         noise: Standard deviation of the image noise in HU.
-        flipped: Share of the scans whose x and y axes run the other way; half as many have a
-            flipped z axis.
-        padded: Share of the scans with -3024 HU outside of the circular field of view.
+        flipped: Fraction of the scans with reversed x and y axes; half as many have a reversed z
+            axis.
+        padded: Fraction of the scans with -3024 HU outside the circular field of view.
     """
 
     volumes: int

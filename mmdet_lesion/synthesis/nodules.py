@@ -1,4 +1,4 @@
-"""Lung nodules and irrelevant findings."""
+"""Synthesis of lung nodules and irrelevant findings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Finding", "LungSpace", "place_findings", "place_nodules"]
 
 LUNG_HU = -860.0
 _COARSE = 2.0
-"""Spacing in mm of the grid on which room is looked for, finer than any nodule is wide."""
+"""Spacing in mm of the grid on which positions are searched, below the size of any nodule."""
 
 _FINDINGS = ("micronodule", "scar", "thickening", "uncertain")
 _FINDING_WEIGHTS = (0.4, 0.25, 0.15, 0.2)
@@ -27,9 +27,9 @@ class Finding:
 
     Attributes:
         kind: ``solid``, ``part_solid`` or ``juxtapleural`` for a nodule; ``micronodule``,
-            ``scar``, ``thickening`` or ``uncertain`` for what is irrelevant.
-        center: (x, y, z) in mm as :class:`Canvas` counts them.
-        diameter: That of a sphere of the same volume in mm.
+            ``scar``, ``thickening`` or ``uncertain`` for an irrelevant finding.
+        center: Center (x, y, z) in mm in the coordinates of :class:`Canvas`.
+        diameter: Diameter in mm of a sphere of the same volume.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class LungSpace:
     """Free space in the lungs.
 
     Args:
-        canvas: A painted body.
+        canvas: Canvas with a painted body.
     """
 
     def __init__(self, canvas: Canvas) -> None:
@@ -50,7 +50,7 @@ class LungSpace:
         self._axes = [axis[::step] for axis, step in zip(axes, steps)]
         self._spacing = [s * step for s, step in zip(canvas.spacing[::-1], steps)]
         air = canvas.labels[tuple(slice(None, None, step) for step in steps)] == Tissue.LUNG
-        # Closing makes the vessels part of the lung, else a nodule would see walls everywhere.
+        # Closing includes the vessels in the lung, which would otherwise count as walls.
         radius = [int(np.ceil(4.0 / s)) for s in self._spacing]
         ball = sum(
             (grid / max(r, 1)) ** 2
@@ -61,7 +61,7 @@ class LungSpace:
         lung = closed[tuple(slice(r, r + n) for r, n in zip(radius, air.shape))]
         depth = ndimage.distance_transform_edt(lung, sampling=self._spacing)
         self._voxels = np.argwhere(air & lung)
-        # From the wall itself, which lies half a voxel before the first voxel that is no lung.
+        # The wall is half a voxel closer than the center of the nearest voxel outside the lung.
         self._depth = depth[tuple(self._voxels.T)] - 0.5 * min(self._spacing)
         self._field = depth
 
@@ -75,20 +75,20 @@ class LungSpace:
         """Draw a position.
 
         Args:
-            rng: The generator.
-            depth: Least and largest distance from the lung's wall in mm.
-            radius: Radius in mm to be free of others.
-            others: What is there already.
+            rng: Random generator.
+            depth: Smallest and largest distance from the wall of the lung in mm.
+            radius: Radius in mm in which there must be no other finding.
+            others: Existing nodules and findings.
 
         Returns:
-            The place (x, y, z) in mm and the unit vector (x, y, z) that leads away from the wall;
-            None where no place was found.
+            Position (x, y, z) in mm and unit vector (x, y, z) pointing away from the wall; None if
+            no position was found.
         """
         room = np.flatnonzero((self._depth >= depth[0]) & (self._depth <= depth[1]))
         for _ in range(30 if len(room) else 0):
             voxel = self._voxels[room[rng.integers(len(room))]]
             place = np.array([axis[i] for axis, i in zip(self._axes, voxel)])
-            # Off the coarse grid's nodes, or all centers would lie on voxels; never into the wall.
+            # A random shift, so that centers are not on the grid; too small to reach the wall.
             place = (place + rng.uniform(-0.25, 0.25, 3) * self._spacing)[::-1]
             if all(
                 np.linalg.norm(place - other.center) > radius + 0.5 * other.diameter + 3.0
@@ -112,7 +112,7 @@ class LungSpace:
 
 
 def _rotation(rng: np.random.Generator, first: np.ndarray | None = None) -> np.ndarray:
-    """Draw orthonormal rows, the first of which may be given."""
+    """Draw a matrix of orthonormal rows; the first row may be given."""
     rows = rng.normal(size=(3, 3))
     if first is not None:
         rows[0] = first
@@ -138,7 +138,7 @@ def _shape(
 
 
 def _nodule_shape(rng: np.random.Generator, diameter: float) -> LesionShape:
-    """Draw a nearly round shape with the volume of a sphere of this diameter."""
+    """Draw a nearly round shape with the volume of a sphere of the given diameter."""
     stretch = np.exp(rng.normal(scale=0.12, size=3))
     radii = 0.5 * diameter * stretch / np.prod(stretch) ** (1 / 3)
     # Smooth, lobulated or spiculated.
@@ -154,13 +154,13 @@ def place_nodules(
     """Place and paint nodules in the lungs.
 
     Args:
-        canvas: A painted body.
-        space: Its lungs.
-        config: Number, diameters, kinds and contrast.
-        rng: The scan's own generator.
+        canvas: Canvas with a painted body.
+        space: Free space in its lungs.
+        config: Settings, of which number, diameters, kinds and contrast are used.
+        rng: Random generator of the scan.
 
     Returns:
-        The nodules, as many of the number drawn as there is room for.
+        The nodules; fewer than drawn if they do not fit.
     """
     nodules: list[Finding] = []
     low, high = config.diameter
@@ -171,7 +171,7 @@ def place_nodules(
         place = None
         while place is None and diameter >= low:
             radius = 0.5 * diameter
-            # The wall cuts up to half of the radius off; small ones touch it.
+            # The wall cuts off up to half of the radius; small nodules touch it.
             depth = (
                 (0.5 * radius, max(0.8 * radius, 1.2)) if juxtapleural else (radius + 1.0, np.inf)
             )
@@ -193,7 +193,7 @@ def _paint_nodule(
     shape = _nodule_shape(rng, nodule.diameter)
     solid = LUNG_HU + float(rng.uniform(*config.contrast))
     glass = LUNG_HU + float(rng.uniform(200.0, 400.0))
-    # Walls and vessels stay as they are and show through ground glass, as they do in patients.
+    # Walls and vessels are not painted over, so they are visible through ground glass.
     inside = (Tissue.LUNG,)
     if nodule.kind != "part_solid":
         paint_shape(canvas, shape, nodule.center, solid, within=inside)
@@ -211,17 +211,17 @@ def place_findings(
     config: Luna16PhantomConfig,
     rng: np.random.Generator,
 ) -> list[Finding]:
-    """Place and paint irrelevant findings next to the nodules.
+    """Place and paint irrelevant findings apart from the nodules.
 
     Args:
-        canvas: A body with its nodules.
-        space: Its lungs.
-        nodules: The nodules, which findings keep away from.
-        config: Number of findings and the nodules' contrast.
-        rng: The scan's own generator.
+        canvas: Canvas with a painted body and nodules.
+        space: Free space in its lungs.
+        nodules: The nodules.
+        config: Settings, of which number of findings and contrast are used.
+        rng: Random generator of the scan.
 
     Returns:
-        The findings, as many of the number drawn as there is room for.
+        The findings; fewer than drawn if they do not fit.
     """
     findings: list[Finding] = []
     for _ in range(int(rng.integers(config.findings[0], config.findings[1] + 1))):

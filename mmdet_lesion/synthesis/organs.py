@@ -182,7 +182,7 @@ def paint_pelvic_organs(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def _lung_base(x: np.ndarray, y: np.ndarray, side: int) -> np.ndarray:
-    """Level (mm) of the diaphragm's dome under the lung of a side (−1 right, 1 left)."""
+    """Return the level in mm of the diaphragm under the right (−1) or left (1) lung."""
     radius = ((x - side * 68.0) / 68.0) ** 2 + ((y + 12.0) / 85.0) ** 2
     top = 193.0 if side < 0 else 205.0
     return top + 75.0 * np.clip(radius, 0.0, 1.5)

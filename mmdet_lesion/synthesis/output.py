@@ -26,17 +26,18 @@ Result = TypeVar("Result")
 
 @contextmanager
 def new_folder(out: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
-    """Context manager for a folder that gets its name when it is complete.
+    """Context manager that creates a folder atomically.
 
     Args:
         out: The folder to write.
-        overwrite: Whether phantoms that are there already may be replaced.
+        overwrite: Whether to replace existing phantoms.
 
     Yields:
-        An empty folder beside it, which takes its place at the end and is removed on an exception.
+        An empty temporary folder, which is renamed to ``out`` at the end or removed on an
+        exception.
 
     Raises:
-        InputError: ``out`` holds something else.
+        InputError: ``out`` holds other files, or phantoms that may not be replaced.
     """
     out = Path(out).resolve()
     _check_target(out, overwrite)
@@ -54,7 +55,7 @@ def new_folder(out: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
 def render_all(
     render: Callable[[Plan], Result], plans: Sequence[Plan], workers: int, progress: bool
 ) -> Iterator[Result]:
-    """Call ``render`` on every plan in worker processes; yields results in order.
+    """Call ``render`` on every plan in worker processes and yield the results in order.
 
     Raises:
         InputError: ``workers`` is below 1.
@@ -73,9 +74,9 @@ def _check_target(out: Path, overwrite: bool) -> None:
     if not any(out.iterdir()):
         return
     if not (out / SETTINGS_FILE).is_file():
-        raise InputError(f"{out} holds files that are no phantoms (no {SETTINGS_FILE}), left alone")
+        raise InputError(f"{out} has files but no {SETTINGS_FILE}, expected an empty folder")
     if not overwrite:
-        raise InputError(f"{out} holds phantoms already, expected --overwrite to make them anew")
+        raise InputError(f"{out} already holds phantoms, expected --overwrite to replace them")
 
 
 def _move(building: Path, out: Path) -> None:
@@ -91,7 +92,7 @@ def _run(render, plans, workers: int) -> Iterator:
     if workers == 1:
         yield from map(render, plans)
         return
-    # Forked, because a fresh process would import the whole package again.
+    # Forking avoids importing the package again in each process.
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (0,)) as pool:
         try:

@@ -11,9 +11,9 @@ from .anatomy import WIDTH, Body
 from .config import FIRST_LEVEL, TYPE_LEVELS, PhantomConfig
 
 _SECOND_PART, _NEW_STUDY = 0.15, 0.15
-"""Share of volumes that lie in the series of the one before, or in a later study of its patient."""
+"""Fractions of volumes in the series of the previous one, and in a new study of its patient."""
 _GAP, _TRIES = 5, 20
-"""Least number of slices between two sub-volumes of a series, attempts to place them."""
+"""Smallest number of slices between two sub-volumes of a series; attempts to place them."""
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,19 @@ class VolumePlan:
     """Settings that determine the rendering of one sub-volume.
 
     Attributes:
-        patient: Patient index from 1; with ``study`` and ``series`` it names the folder.
+        patient: Patient index from 1.
         study: Study index from 1.
         series: Series index from 1.
-        first_slice: Number of the first slice in the folder's counting (from 1).
+        first_slice: Number of the first slice in the series, from 1.
         slices: Number of slices.
         top: Position of the first slice below the shoulders in mm.
         interval: Slice interval in mm.
         spacing: Pixel size in mm.
-        split: 1 training, 2 validation, 3 test.
+        split: 1 for training, 2 for validation, 3 for test.
         gender: ``M`` or ``F``.
-        age: In years.
-        body_seed: The patient's seed; all volumes of a patient show the same anatomy.
-        seed: The volume's own seed.
+        age: Age in years.
+        body_seed: Seed of the patient; all volumes of a patient have the same anatomy.
+        seed: Seed of the volume.
     """
 
     patient: int
@@ -52,7 +52,7 @@ class VolumePlan:
 
     @property
     def folder(self) -> str:
-        """Folder of the series."""
+        """Name of the folder of the series."""
         return f"{self.patient:06d}_{self.study:02d}_{self.series:02d}"
 
     @property
@@ -62,15 +62,15 @@ class VolumePlan:
 
     @property
     def name(self) -> str:
-        """Name of the sub-volume as in Lesion Harvester's files."""
+        """Name of the sub-volume in Lesion Harvester's files."""
         return f"{self.folder}_{self.first_slice:03d}-{self.last_slice:03d}"
 
 
 def plan_volumes(config: PhantomConfig) -> list[VolumePlan]:
     """Plan the sub-volumes of a dataset.
 
-    Patients do not cross splits. Some series hold two sub-volumes with a gap in the numbers of
-    their slices, some patients have two studies.
+    All volumes of a patient are in the same split. Some series have two sub-volumes with a gap in
+    between, and some patients have several studies.
 
     Args:
         config: The settings.
@@ -117,7 +117,7 @@ def plan_volumes(config: PhantomConfig) -> list[VolumePlan]:
 
 
 def _patients(rng: np.random.Generator, volumes: int) -> list[list[int]]:
-    """Distribute volumes over patients; returns the volumes of each study of each patient."""
+    """Distribute volumes over patients; return the volumes of each study of each patient."""
     patients: list[list[int]] = []
     for index in range(volumes):
         draw = rng.random()
@@ -135,7 +135,7 @@ def _slabs(
 ) -> list[tuple[int, float, int, int]]:
     """Draw the volumes of a study as (series, top in mm, first slice, number of slices).
 
-    Two volumes are parts of one series if the body has room for both, else two series.
+    Two volumes belong to one series if both fit into the body, otherwise to two series.
     """
     counts = [int(rng.integers(config.slices[0], config.slices[1] + 1)) for _ in range(parts)]
     start = FIRST_LEVEL + float(rng.uniform(0.0, 10.0))
@@ -144,7 +144,7 @@ def _slabs(
         firsts, series = together, [1] * parts
     else:
         alone = [_first_slices(rng, config, interval, start, [count]) for count in counts]
-        # A single volume has room or raises.
+        # For a single volume the function never returns None.
         firsts = [first for found in alone if found is not None for first in found]
         series = list(range(1, parts + 1))
     return [
@@ -160,9 +160,9 @@ def _first_slices(
     start: float,
     counts: list[int],
 ) -> list[int] | None:
-    """Draw where the volumes of a series begin; None if there is no room for more than one.
+    """Draw the first slices of the volumes of a series; None if several volumes do not fit.
 
-    The middle of each lies where one of the configured lesion types may be.
+    The middle of each volume is at a level where one of the configured lesion types fits.
     """
     free = config.most_slices(interval) - sum(counts) - _GAP * (len(counts) - 1)
     if free < 0:
@@ -177,6 +177,6 @@ def _first_slices(
     if len(counts) > 1:
         return None
     raise InputError(
-        f"lesion types: no {counts[0]} slices of {interval:g} mm lie around lesions of types "
-        f"{config.lesion_types}, expected fewer slices"
+        f"lesion types: a volume of {counts[0]} slices of {interval:g} mm cannot be centered on "
+        f"lesions of types {config.lesion_types}, expected fewer slices"
     )

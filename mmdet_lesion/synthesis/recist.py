@@ -1,4 +1,4 @@
-"""RECIST diameters of a mask."""
+"""Measurement of RECIST diameters of masks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _SAMPLES = 129
 def recist_axes(mask: np.ndarray) -> np.ndarray | None:
     """Measure the longest diameter of a mask and the longest one perpendicular to it.
 
-    The long axis joins the two points of the outline that lie farthest apart; the short axis is
-    the longest chord of the convex hull at a right angle to it.
+    The long axis connects the two most distant points of the outline; the short axis is the
+    longest chord of the convex hull perpendicular to it.
 
     Args:
-        mask: (H, W) bool.
+        mask: Mask (H, W), bool.
 
     Returns:
-        (4, 2) float64 end points (x, y) of the long, then of the short axis, in pixels of the
-        mask (a pixel's center is a whole number); None if the mask has less than three pixels in
-        each direction.
+        End points (x, y) of the long axis, then of the short axis, in pixels of the mask with
+        pixel centers at integers, shape (4, 2), float64. None if the mask has fewer than three
+        rows or columns.
 
     Source: Eisenhauer et al., RECIST 1.1, Eur J Cancer 2009.
     """
@@ -35,8 +35,8 @@ def recist_axes(mask: np.ndarray) -> np.ndarray | None:
     along = (stop - start) / np.linalg.norm(stop - start)
     across = np.array([-along[1], along[0]])
     t, s = (hull - start) @ along, (hull - start) @ across
-    # Two chains lead from one end of the long axis to the other; each gives the hull's border on
-    # one side as a function of the position along that axis.
+    # The ends of the long axis divide the hull into two chains, each a function of the position
+    # along the axis.
     at = np.linspace(0.0, np.linalg.norm(stop - start), _SAMPLES)
     chains = []
     for begin, end in ((first, second), (second, first)):

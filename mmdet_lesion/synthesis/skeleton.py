@@ -12,7 +12,7 @@ VERTEBRA, DISC = 32.0, 6.0
 
 
 def paint_skeleton(canvas: Canvas) -> None:
-    """Paint all bones that the canvas shows."""
+    """Paint all bones."""
     _paint_ribs(canvas)
     _paint_spine(canvas)
     _paint_shoulders(canvas)
@@ -26,14 +26,14 @@ def _paint_spine(canvas: Canvas) -> None:
     def within_disc(z):
         return np.mod(z, VERTEBRA) < DISC
 
-    # Slices at the discs and between them differ in kind, so the two are painted in turn.
+    # Vertebrae and discs differ in shape, so slices are painted one by one.
     levels = canvas.z[canvas.z < 432.0]
     for z in levels:
         span = (float(z), float(np.nextafter(z, np.float32(1e4))))
         cy, s = float(center(z)), float(size(z))
         disc = bool(within_disc(z))
         phase = float(np.mod(z, VERTEBRA)) / VERTEBRA
-        # Neural arch and processes first: the body covers the pedicles' roots.
+        # Neural arch and processes first, since the vertebral body covers the pedicles.
         canvas.stack(span, 0.0, cy + 25 * s, 15 * s, 14 * s, CORTEX, Tissue.CORTEX)
         if 0.3 < phase < 0.6:
             for side in (-1.0, 1.0):
@@ -64,7 +64,7 @@ def _paint_spine(canvas: Canvas) -> None:
 
 
 def _paint_ribs(canvas: Canvas) -> None:
-    """Paint ribs, which run obliquely: an axial slice cuts each of them once per side."""
+    """Paint ribs, which run obliquely, so an axial slice cuts each of them once per side."""
     first, spacing, drop, count = -45.0, 22.0, 135.0, 12
     half = canvas.region((-150, 150), (-105, 105), (0.0, 325.0))
     if half is None:

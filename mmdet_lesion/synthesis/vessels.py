@@ -51,7 +51,7 @@ def paint_trunks(canvas: Canvas, rng: np.random.Generator, enhancement: float) -
 
 
 def paint_lung_vessels(canvas: Canvas, rng: np.random.Generator, generations: int = 4) -> None:
-    """Paint a tree of pulmonary vessels from each hilum that divides at each generation."""
+    """Paint trees of pulmonary vessels that branch in each generation."""
     for side in (-1.0, 1.0):
         hilum = np.array((side * 38.0, 6.0, 120.0))
         directions = np.array(
@@ -83,7 +83,8 @@ def paint_wanderers(
 ) -> None:
     """Paint vessels between the organs that resemble lesions on a single slice.
 
-    A single slice of them is a round enhanced spot; only the neighboring slices tell.
+    Their cross sections are round enhanced spots, which only neighboring slices distinguish from
+    lesions.
     """
     within = (*CAVITY, Tissue.FAT, Tissue.LUNG, Tissue.MUSCLE, Tissue.BOWEL, Tissue.LIVER)
     knots = np.arange(-40.0, 700.0, 45.0)

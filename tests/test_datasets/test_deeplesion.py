@@ -114,7 +114,7 @@ def test_builds_from_registry(tiny_root):
         (dict(metainfo=dict(classes=("nodule",))), r"'categories' names \['lesion'\]"),
         (
             dict(data_prefix=dict(volume="elsewhere/")),
-            "elsewhere/000001.* is not there; .*RAW|tools",
+            "elsewhere/000001.* does not exist; .*RAW|tools",
         ),
     ],
 )

@@ -75,7 +75,7 @@ def test_scans_without_a_nodule_can_be_left_out(luna16_store):
 def test_wrong_settings(luna16_store, tmp_path):
     with pytest.raises(InputError, match="'min_size' in filter_cfg"):
         build(luna16_store, "train_6", filter_cfg=dict(min_size=2))
-    with pytest.raises(InputError, match="is not there; expected data_root"):
+    with pytest.raises(InputError, match="does not exist; expected data_root"):
         build(luna16_store, "train_6", data_prefix=dict(volume="elsewhere/"))
     with pytest.raises(InputError, match=r"has the classes \('lesion',\); expected"):
         build(luna16_store, "train_6", metainfo=dict(classes=("nodule",)))

@@ -25,7 +25,7 @@ def test_split_counts(volumes, split, counts):
     ("setting", "message"),
     [
         ({"volumes": 0}, "volumes: expected at least 1, found 0"),
-        ({"missing": 1.5}, "missing: expected a share in [0, 1], found 1.5"),
+        ({"missing": 1.5}, "missing: expected a fraction in [0, 1], found 1.5"),
         ({"size": 8}, "size: expected at least 32 pixels, found 8"),
         ({"diameter": (9.0, 3.0)}, "diameter: expected 1.0 <= lowest <= highest"),
         ({"lesion_types": (4, 9)}, "expected numbers from 1 to 8, found (4, 9)"),

@@ -184,13 +184,13 @@ def test_refuses_what_is_no_phantom_and_redoes_what_is(tiny_config, tmp_path):
     out = tmp_path / "raw"
     out.mkdir()
     (out / "precious.txt").write_text("keep me")
-    with pytest.raises(InputError, match="holds files that are no phantoms"):
+    with pytest.raises(InputError, match="has files but no phantoms.json"):
         make_deeplesion(out, config, overwrite=True, progress=False)
     assert (out / "precious.txt").read_text() == "keep me"
     (out / "precious.txt").unlink()
     make_deeplesion(out, config, progress=False)
     before = digests(out)
-    with pytest.raises(InputError, match="holds phantoms already, expected --overwrite"):
+    with pytest.raises(InputError, match="already holds phantoms, expected --overwrite"):
         make_deeplesion(out, config, progress=False)
     make_deeplesion(out, replace(config, seed=9), overwrite=True, progress=False)
     assert digests(out) != before

@@ -138,7 +138,7 @@ def test_published_spacings_by_default():
 
 def test_what_is_no_phantom_is_left_alone(tmp_path, raw):
     (tmp_path / "precious.txt").write_text("keep me")
-    with pytest.raises(InputError, match="holds files that are no phantoms"):
+    with pytest.raises(InputError, match="has files but no phantoms.json"):
         make_luna16(tmp_path, TINY, overwrite=True, progress=False)
     assert (tmp_path / "precious.txt").read_text() == "keep me"
     with pytest.raises(InputError, match="expected --overwrite"):

@@ -9,7 +9,7 @@ from mmdet_lesion.synthesis import Luna16PhantomConfig
     [(dict(volumes=0), 'volumes: expected at least 1, found 0'),
      (dict(seed=-1), 'seed: expected a number of at least 0'),
      (dict(size=16), 'size: expected at least 32'),
-     (dict(subsolid=1.5), r'subsolid: expected a share in \[0, 1\], found 1.5'),
+     (dict(subsolid=1.5), r'subsolid: expected a fraction in \[0, 1\], found 1.5'),
      (dict(pixel=(0.0, 0.9)), 'pixel: expected 0.1 <= lowest <= highest, found 0.0 and 0.9'),
      (dict(nodules=(4, 2)), 'nodules: expected 0 <= lowest <= highest, found 4 and 2'),
      (dict(vessels=9), 'vessels: expected 0 to 8'),

@@ -57,7 +57,9 @@ def test_volumes_lie_where_the_types_are():
     for plan in plan_volumes(config):
         middle = plan.top + (plan.slices - 1) * plan.interval / 2
         assert 320 <= middle <= 390
-    with pytest.raises(InputError, match="no 110 slices of 5 mm lie around lesions of types .3,."):
+    with pytest.raises(
+        InputError, match="110 slices of 5 mm cannot be centered on lesions of types .3,."
+    ):
         plan_volumes(PhantomConfig(3, slices=(110, 110), lesion_types=(3,)))
 
 

@@ -1,4 +1,4 @@
-"""Transforms of CT slices and volumes, registered in mmdet's ``TRANSFORMS``."""
+"""Transforms of CT slices and volumes."""
 
 from .hu_window import apply_hu_window
 from .image_level_mixup import ImageLevelMixUp

@@ -1,4 +1,4 @@
-"""From Hounsfield units to gray values."""
+"""Conversion of Hounsfield units to gray values."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["apply_hu_window", "check_hu_window"]
 
 
 def check_hu_window(owner: str, window: Sequence[float]) -> tuple[float, float]:
-    """Return an HU window as two floats.
+    """Check an HU window and return it as two floats.
 
     Raises:
-        InputError: It is not a pair ``low < high``; the message names ``owner``.
+        InputError: The HU window is not a pair ``low < high``; the message names ``owner``.
     """
     if len(window) != 2 or not window[0] < window[1]:
         raise InputError(f"{owner} has hu_window={window!r}; expected two HU values (low, high)")
@@ -25,16 +25,16 @@ def check_hu_window(owner: str, window: Sequence[float]) -> tuple[float, float]:
 def apply_hu_window(
     hu: np.ndarray, window: Sequence[float], maximum: float = 255.0, copy: bool = True
 ) -> np.ndarray:
-    """Clip to an HU window and scale it linearly to 0 … ``maximum``.
+    """Clip to an HU window and scale linearly to 0 … ``maximum``.
 
     Args:
         hu: Hounsfield units, any shape.
-        window: ``(low, high)`` in HU; ``low`` becomes 0 and ``high`` the maximum.
+        window: HU window ``(low, high)``; ``low`` is mapped to 0 and ``high`` to ``maximum``.
         maximum: Largest gray value.
-        copy: Return a new array; False overwrites ``hu`` where it is float32.
+        copy: Whether to copy ``hu``; False overwrites it if it is float32.
 
     Returns:
-        float32 of the same shape.
+        Gray values of the same shape, float32.
     """
     low, high = window
     gray = hu.astype(np.float32, copy=copy)

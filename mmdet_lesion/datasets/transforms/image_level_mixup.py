@@ -1,4 +1,4 @@
-"""MixUp of whole patches and of their anchors' targets."""
+"""MixUp of whole patches."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["ImageLevelMixUp", "draw_ratios"]
 
 
 def draw_ratios(num: int, eta: float) -> Tensor:
-    """Weights of the first of two that are mixed: ``max(r, 1 - r)`` with ``r ~ Beta(eta, eta)``.
+    """Draw MixUp ratios ``max(r, 1 - r)`` with ``r ~ Beta(eta, eta)``.
 
     Args:
-        num: How many.
-        eta: Both parameters of the beta distribution; small ones seldom mix much.
+        num: Number of ratios.
+        eta: Both parameters of the beta distribution; the smaller, the closer ratios are to 1.
 
     Returns:
-        ``(num,)`` float32 in 0.5 … 1, on the CPU.
+        Ratios in 0.5 … 1, shape (num,), float32, on the CPU.
     """
     ratios = torch.distributions.Beta(eta, eta).sample((num,))
     return torch.maximum(ratios, 1 - ratios)
@@ -28,20 +28,20 @@ def draw_ratios(num: int, eta: float) -> Tensor:
 
 @TRANSFORMS.register_module()
 class ImageLevelMixUp(BaseTransform):
-    """Mix each patch of a batch, and its anchors' targets, with another one's.
+    """Mix each patch of a batch and the targets of its anchors with another patch.
 
-    An anchor that is unused in either patch is unused in the mix. Objects (and boxes to regress)
-    stay the first patch's, whose weight is at least one half.
+    An anchor that is unused in either patch is unused in the mixed one. Objects and box targets
+    are those of the first patch, whose weight is at least one half.
 
     Required keys: ``inputs`` ``(N, 1, D, H, W)``, ``targets`` ``(N, A)``, ``used`` ``(N, A)``.
 
     Modified keys: the same.
 
-    Added keys: ``partners`` ``(N,)`` int64, the other patch of each, and ``ratios`` ``(N,)``, the
-    weight of the first.
+    Added keys: ``partners`` ``(N,)`` int64, the index of the other patch, and ``ratios`` ``(N,)``,
+    the weight of the first patch.
 
     Args:
-        eta: Parameter of the beta distribution.
+        eta: Parameter of the beta distribution, see :func:`draw_ratios`.
 
     Source: FocalMix (Wang et al., 2020), section 3.3, equations 10 to 13.
     """
@@ -52,7 +52,7 @@ class ImageLevelMixUp(BaseTransform):
         self.eta = eta
 
     def transform(self, results: dict) -> dict:
-        """Mix the batch; partners are drawn as a permutation of it."""
+        """Mix the batch with a random permutation of itself."""
         inputs, targets, used = (results[key] for key in ("inputs", "targets", "used"))
         ratio = draw_ratios(len(inputs), self.eta).to(inputs)
         partner = torch.randperm(len(inputs)).to(inputs.device)

@@ -1,4 +1,4 @@
-"""The image as the mean teacher sees it."""
+"""Copy of the image for the mean teacher."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from mmdet_lesion.errors import InputError
 
 @TRANSFORMS.register_module()
 class KeepTeacherView(BaseTransform):
-    """Keep the image before it is resized and flipped for the student.
+    """Keep a copy of the image before it is resized and flipped for the student.
 
-    The homography that mmdet's transforms record from here on leads from the teacher's view to the
-    student's; it starts as the identity, so that it is there when nothing changes the image.
+    ``homography_matrix`` is set to the identity. The geometric transforms that follow update it,
+    so that it maps the teacher's view to the student's view.
 
     Required keys: ``img``.
 
     Added keys: ``teacher_img``, a copy of ``img``, and ``homography_matrix``.
 
     Raises:
-        InputError: A geometric transform comes before it in the pipeline, so that
-            ``hidden_bboxes`` would not fit the view.
+        InputError: A geometric transform precedes it in the pipeline, so that ``hidden_bboxes``
+            would not match the teacher's view.
     """
 
     def transform(self, results: dict) -> dict:
         """Copy the image."""
         if "homography_matrix" in results:
             raise InputError(
-                "KeepTeacherView stands behind a geometric transform in the pipeline; expected it "
-                "before RandomRescale, RandomFlip and the like"
+                "KeepTeacherView follows a geometric transform in the pipeline; expected it before "
+                "geometric transforms such as RandomRescale and RandomFlip"
             )
         results["teacher_img"] = np.copy(results["img"], order="K")
         results["homography_matrix"] = np.eye(3, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Boxes of a volume, each with its slice."""
+"""Loading of the annotations of a volume."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmdet.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class LoadLesionAnnotations(LoadAnnotations):
-    """mmdet's ``LoadAnnotations`` for volumes, whose boxes lie on different slices.
+    """``LoadAnnotations`` for volumes, which also loads the slice of each box.
 
     Required keys: ``instances``, each with a ``slice_index``.
 
@@ -17,7 +17,7 @@ class LoadLesionAnnotations(LoadAnnotations):
     """
 
     def transform(self, results: dict) -> dict:
-        """Load boxes, labels and slices."""
+        """Load boxes, labels and slice indices."""
         results = super().transform(results)
         slice_inds = [instance["slice_index"] for instance in results["instances"]]
         results["gt_slice_inds"] = np.array(slice_inds, dtype=np.int64)

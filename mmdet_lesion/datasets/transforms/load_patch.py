@@ -1,4 +1,4 @@
-"""A crop of a volume, of which little more than the crop is read."""
+"""Loading of random patches of volumes."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ from .stored_volume import open_stored_volume
 __all__ = ["LoadPatch", "boxes_in_crop"]
 
 AIR = -1024
-# A box beside the crop is avoided where one of so many places does.
+# Number of random positions from which a negative patch with the fewest boxes is selected.
 _TRIES = 16
 
 
 def boxes_in_crop(
     boxes: np.ndarray, offset: Sequence[int], shape: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes of a crop.
-
-    A box belongs to the crop if its center lies in it; what reaches beyond is cut off.
+    """Select the boxes whose center lies in a crop, and clip them to the crop.
 
     Args:
-        boxes: ``(N, 6)`` in voxels of the volume.
+        boxes: Boxes in voxels of the volume, shape (N, 6).
         offset: First voxel ``(x, y, z)`` of the crop.
-        shape: ``(D, H, W)`` of the crop.
+        shape: Size ``(D, H, W)`` of the crop.
 
     Returns:
-        ``(K, 6)`` boxes in voxels of the crop, and ``(N,)`` bool, which boxes they are.
+        Boxes in voxels of the crop, shape (K, 6), and a mask of the selected boxes, shape (N,),
+        bool.
     """
     edges = np.array([*shape[::-1]] * 2, dtype=np.float64)
     moved = boxes - np.array([*offset] * 2, dtype=np.float64)
@@ -45,24 +44,27 @@ def boxes_in_crop(
 
 @TRANSFORMS.register_module()
 class LoadPatch(BaseTransform):
-    """Read a random crop, with or without a nodule; beyond the volume there is air.
+    """Load a random patch of a volume, padded with air, and its boxes.
 
-    A crop with a nodule holds a random one as a whole, at a random place. One without (and any of
-    a scan that has none or is unlabeled) lies anywhere and avoids nodules where it can.
+    A positive patch contains a random nodule as a whole at a random position. A negative patch
+    has a random position and contains as few nodules as possible; patches of scans without
+    annotated nodules are negative. Only the voxels of the patch are read.
 
     Required keys: ``img_path``, ``geometry``, ``instances``.
 
-    Modified keys: ``geometry``, which becomes the crop's.
+    Modified keys: ``geometry``, which becomes that of the patch.
 
     Added keys: ``img`` ``(D, H, W)`` float32 within 0 … 1, ``img_shape``, ``crop_offset`` (x, y,
-    z), ``gt_bboxes`` ``(n, 6)`` float32 in voxels of the crop, ``gt_bboxes_labels`` ``(n,)`` int64.
+    z), ``gt_bboxes`` ``(n, 6)`` float32 in voxels of the patch, ``gt_bboxes_labels`` ``(n,)``
+    int64.
 
     Args:
-        size: Edge of the crop, or ``(D, H, W)``.
-        positive: Probability of a crop with a nodule.
-        border: How many voxels a crop may reach beyond the volume, more where the volume is
-            smaller than the crop; so that nodules at the border are not always at a crop's border.
-        hu_window: HU values that become 0 and 1.
+        size: Edge of the patch, or its size ``(D, H, W)``, in voxels.
+        positive: Probability of a positive patch.
+        border: Largest number of voxels by which a patch exceeds the volume, so that nodules near
+            the border of the volume are not always near the border of the patch. It is exceeded
+            along axes where the volume is smaller than the patch.
+        hu_window: HU values that are mapped to 0 and 1.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class LoadPatch(BaseTransform):
         self.hu_window = check_hu_window("LoadPatch", hu_window)
 
     def transform(self, results: dict) -> dict:
-        """Load a crop and the boxes in it."""
+        """Load a patch and its boxes."""
         geometry = Geometry.from_dict(results["geometry"])
         instances = results["instances"]
         boxes = np.array([one["bbox_3d"] for one in instances], dtype=np.float64).reshape(-1, 6)
@@ -103,16 +105,17 @@ class LoadPatch(BaseTransform):
         return results
 
     def _draw(self, boxes: np.ndarray, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """First voxel (z, y, x)."""
+        """Draw the first voxel (z, y, x) of the patch."""
         size = np.array(self.size)
         spare = np.array(shape) - size
-        # A smaller volume lies anywhere in the crop, a larger one holds it but for the border.
+        # A smaller volume lies anywhere in the patch; in a larger one the patch lies within the
+        # volume plus the border.
         low = np.minimum(0, spare) - self.border
         high = np.maximum(0, spare) + self.border
         if len(boxes) and np.random.random() < self.positive:
             box = boxes[np.random.randint(len(boxes))]
             first, last = box[2::-1], box[:2:-1]
-            # Starts that hold it as a whole; the middle one where it is larger than the crop.
+            # Positions that contain the whole box; a box larger than the patch is centered.
             least, most = np.ceil(last) - size, np.floor(first)
             middle = np.rint((first + last - size) / 2)
             least, most = np.where(least <= most, (least, most), middle).clip(low, high)
@@ -134,15 +137,15 @@ class LoadPatch(BaseTransform):
 
 
 def read_padded(path: str, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
-    """Read a crop, with air where it reaches beyond the volume.
+    """Read a crop of a stored volume, padded with air beyond the volume.
 
     Args:
-        path: The volume's file.
+        path: File of the volume.
         start: First voxel ``(z, y, x)``.
         stop: One past the last voxel ``(z, y, x)``.
 
     Returns:
-        int16 HU of shape ``stop - start``.
+        HU of shape ``stop - start``, int16.
     """
     volume = open_stored_volume(path)
     low = [max(a, 0) for a in start]

@@ -1,4 +1,4 @@
-"""Slice stacks around key slices."""
+"""Loading of slice stacks around key slices."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from .stored_volume import SliceStep, open_stored_volume
 
 @TRANSFORMS.register_module()
 class LoadSliceStack(BaseTransform):
-    """Read a stored slice and its neighbors at a given distance.
+    """Load a slice and its neighbors at a given distance.
 
-    The middle slice is the stored slice ``slice_index``, unchanged. Its neighbors lie
-    ``slice_spacing`` mm apart and are interpolated linearly between the stored slices; beyond the
-    ends of the volume the first or last slice repeats.
+    The middle slice is the stored slice ``slice_index``, unchanged. Its neighbors are
+    ``slice_spacing`` mm apart and interpolated linearly between the stored slices; beyond the
+    ends of the volume the first or last slice is repeated.
 
     Required keys: ``img_path``, ``slice_index``.
 
-    Optional keys: ``spacing`` (x, y, z in mm), which must agree with the volume's file.
+    Optional keys: ``spacing`` (x, y, z in mm), which must be that of the stored volume.
 
     Modified keys: ``spacing``, which becomes that of the slice stack.
 
     Added keys: ``img`` ``(H, W, num_slices)`` float32 within 0 … 255, ``img_shape``, ``ori_shape``,
-    ``scale_factor``, ``thickness`` (mm between the slices of the stack).
+    ``scale_factor``, ``thickness`` (distance between the slices of the stack in mm).
 
     Args:
         num_slices: Odd number of slices.
-        hu_window: HU values that become 0 and 255.
-        slice_spacing: mm between the slices of the stack; 0 takes the stored slices as they are.
-        keep_thick: Take stored slices that are farther apart than ``slice_spacing`` as they are.
-            A layer that knows the thickness, such as
-            :class:`~mmdet_lesion.models.AlignShiftConv`, needs no interpolation of thick slices.
+        hu_window: HU values that are mapped to 0 and 255.
+        slice_spacing: Distance between the slices of the stack in mm; 0 disables interpolation.
+        keep_thick: Whether not to interpolate stored slices that are farther apart than
+            ``slice_spacing``, for models that use the thickness, such as those with
+            :class:`~mmdet_lesion.models.AlignShiftConv`.
 
     Raises:
-        InputError: The slice is not in the volume, or ``spacing`` is not that of its file.
+        InputError: The slice is not in the volume, or ``spacing`` is not that of the volume.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class LoadSliceStack(BaseTransform):
         self.step = SliceStep("LoadSliceStack", slice_spacing, keep_thick)
 
     def transform(self, results: dict) -> dict:
-        """Load the image."""
+        """Load the slice stack."""
         volume = open_stored_volume(results["img_path"])
         index, depth = results["slice_index"], volume.shape[0]
         if not 0 <= index < depth:
@@ -68,7 +68,7 @@ class LoadSliceStack(BaseTransform):
         step = self.step.of(volume, results)
         offsets = np.arange(self.num_slices) - self.num_slices // 2
         hu = volume.interpolate_slices(index + offsets * (step / volume.spacing[2]))
-        # A view: mmdet's (H, W, C) order outside, contiguous slices inside, as packing needs them.
+        # A view in mmdet's order (H, W, C), so that packing as (C, H, W) needs no copy.
         results["img"] = apply_hu_window(hu, self.hu_window, copy=False).transpose(1, 2, 0)
         results["img_shape"] = results["ori_shape"] = hu.shape[1:]
         results["scale_factor"] = (1.0, 1.0)

@@ -1,4 +1,4 @@
-"""A whole volume as one 3D image."""
+"""Loading of whole volumes as 3D images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .stored_volume import open_stored_volume
 
 @TRANSFORMS.register_module()
 class LoadVolume3D(BaseTransform):
-    """Read a whole volume with its boxes.
+    """Load a whole volume and its boxes.
 
     Required keys: ``img_path``, ``instances``.
 
@@ -20,7 +20,7 @@ class LoadVolume3D(BaseTransform):
     z), ``gt_bboxes`` ``(n, 6)`` float32 in voxels, ``gt_bboxes_labels`` ``(n,)`` int64.
 
     Args:
-        hu_window: HU values that become 0 and 1.
+        hu_window: HU values that are mapped to 0 and 1.
     """
 
     def __init__(self, hu_window: tuple[float, float] = (-1000.0, 400.0)) -> None:

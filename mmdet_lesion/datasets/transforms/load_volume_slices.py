@@ -1,4 +1,4 @@
-"""A whole volume."""
+"""Loading of whole volumes as images whose channels are slices."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from .stored_volume import SliceStep, open_stored_volume
 
 @TRANSFORMS.register_module()
 class LoadVolumeSlices(BaseTransform):
-    """Read a volume with its slices, resampled in z, as the channels of one image.
+    """Load a volume, resampled in z, as one image whose channels are the slices.
 
-    The first slice is the first stored one; the others lie ``slice_spacing`` mm apart and are
+    The first slice is the first stored one; the others are ``slice_spacing`` mm apart and
     interpolated linearly between the stored slices. The last one lies on or beyond the last stored
-    slice, which repeats there.
+    slice, which is repeated there.
 
     Required keys: ``img_path``.
 
-    Optional keys: ``published_geometry`` (by default that of the stored volume), ``spacing`` (x, y,
-    z in mm), which must agree with the volume's file, ``slice_range`` (first slice, one past the
-    last, of the result), by default all of them, where beyond the ends the first or last slice
-    repeats, and ``slice_inds`` and ``instances``.
+    Optional keys: ``spacing`` (x, y, z in mm), which must be that of the stored volume;
+    ``slice_range``, the first and one past the last slice of the result, by default all slices
+    (beyond the ends the first or last slice is repeated); ``published_geometry``, by default the
+    geometry of the stored volume; ``slice_inds``; ``instances``.
 
     Modified keys: ``spacing``, which becomes that of the result, and the ``slice_index`` of
     ``instances``, which becomes the nearest slice of the result.
 
     Added keys: ``img`` ``(H, W, D)`` float32 within 0 … 255, ``img_shape``, ``ori_shape``,
-    ``scale_factor``, ``thickness`` (mm between the slices of the result), ``geometry`` of the whole
-    result, ``published_geometry``, and ``slice_inds``, the slices to predict on, all of them unless
-    there are some already.
+    ``scale_factor``, ``thickness`` (distance between the slices of the result in mm), ``geometry``
+    of the whole resampled volume, ``published_geometry``, and ``slice_inds``, the slices to
+    predict on, by default all.
 
     Args:
-        hu_window: HU values that become 0 and 255.
-        slice_spacing: mm between the slices of the result; 0 takes the stored slices as they are.
-        keep_thick: Take stored slices that are farther apart than ``slice_spacing`` as they are.
+        hu_window: HU values that are mapped to 0 and 255.
+        slice_spacing: Distance between the slices of the result in mm; 0 disables interpolation.
+        keep_thick: Whether not to interpolate stored slices that are farther apart than
+            ``slice_spacing``.
 
     Raises:
-        InputError: ``spacing`` is not that of the volume's file.
+        InputError: ``spacing`` is not that of the stored volume.
     """
 
     def __init__(
@@ -60,10 +61,10 @@ class LoadVolumeSlices(BaseTransform):
         geometry = stored.resample(spacing)
         depth = geometry.shape[0]
         start, stop = results.get("slice_range", (0, depth))
-        # The last slice may lie beyond the last stored one, which repeats.
+        # The last slice may lie beyond the last stored one, which is repeated.
         positions = geometry.slices_to(stored, np.arange(start, stop).clip(0, depth - 1))
         hu = volume.interpolate_slices(positions)
-        # A view, so that packing, which wants (D, H, W), need not copy the volume.
+        # A view in mmdet's order (H, W, C), so that packing as (D, H, W) needs no copy.
         results["img"] = apply_hu_window(hu, self.hu_window, copy=False).transpose(1, 2, 0)
         results["img_shape"] = results["ori_shape"] = hu.shape[1:]
         results["scale_factor"] = (1.0, 1.0)

@@ -1,4 +1,4 @@
-"""MixUp of objects with one another."""
+"""MixUp of objects."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["ObjectLevelMixUp"]
 class ObjectLevelMixUp(BaseTransform):
     """Mix the voxels of each object with those of another object of the batch.
 
-    The other object's crop is rescaled (trilinear) to the first one's size. Crops are taken from
-    the batch as it came, so that the order does not matter. Targets stay. A batch with fewer than
-    two objects stays as it is.
+    The crop of the other object is resized (trilinear) to the size of the first one. Crops are
+    taken from the unmixed batch, so the result does not depend on the order. Targets do not
+    change. A batch with fewer than two objects is not changed.
 
     Required keys: ``inputs`` ``(N, 1, D, H, W)``, ``objects``: ``N`` tensors ``(n, 6)`` of boxes in
     voxels.
 
-    Modified keys: ``inputs``; only voxels that an object's box touches change.
+    Modified keys: ``inputs``; only in voxels that intersect the box of an object.
 
     Args:
-        eta: Parameter of the beta distribution.
+        eta: Parameter of the beta distribution, see :func:`draw_ratios`.
 
     Source: FocalMix (Wang et al., 2020), section 3.3.
     """
@@ -51,11 +51,11 @@ class ObjectLevelMixUp(BaseTransform):
         num = len(places)
         if num < 2:
             return results
-        # Any other object: a step of 1 … num - 1 around the list.
+        # A cyclic shift by 1 … num - 1 gives any other object.
         partners = (torch.arange(num) + torch.randint(1, num, (num,))) % num
         ratios = draw_ratios(num, self.eta).tolist()
         mixed = inputs.clone()
-        # A handful of objects of different sizes: there is nothing to gain from one operation.
+        # There are few objects, and their sizes differ, so a loop is as fast as a batch.
         for place, partner, ratio in zip(places, partners.tolist(), ratios, strict=True):
             index, *where = place
             other, *there = places[partner]
@@ -74,7 +74,7 @@ class ObjectLevelMixUp(BaseTransform):
 
 
 def _places(boxes: Tensor, size: torch.Size) -> list[tuple[slice, slice, slice]]:
-    """Slices ``(z, y, x)`` of the voxels that boxes touch; none for a box outside of the patch."""
+    """Return the slices ``(z, y, x)`` of the voxels in each box that intersects the patch."""
     low = boxes[:, :3].floor().clamp(min=0).long().tolist()
     high = boxes[:, 3:].ceil().long().minimum(torch.tensor(size[::-1], device=boxes.device))
     places = []

@@ -1,4 +1,4 @@
-"""Packing of slices and volumes for the model."""
+"""Packing of slice stacks and volumes."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _META_KEYS = (
 
 @TRANSFORMS.register_module()
 class PackLesionInputs(PackDetInputs):
-    """``PackDetInputs`` that keeps the teacher's view, the slices of boxes and CT's meta keys.
+    """``PackDetInputs`` that also packs the teacher's view, slice indices and CT metainfo.
 
-    Packs ``inputs`` ``(C, H, W)``, ``data_samples`` (with ``gt_instances.slice_inds`` where
-    ``gt_slice_inds`` was loaded) and, where ``teacher_img`` was kept, ``teacher_inputs``
-    ``(C, H, W)``. Data preprocessors drop the latter; it is there for the mean teacher's hook.
+    Packs ``inputs`` ``(C, H, W)``, ``data_samples`` (with ``gt_instances.slice_inds`` if
+    ``gt_slice_inds`` was loaded) and, if ``teacher_img`` was kept, ``teacher_inputs``
+    ``(C, H, W)`` for ``MeanTeacherMiningHook``; data preprocessors drop it.
 
     Args:
-        meta_keys: Keys that go into the data sample's meta information where they are present.
+        meta_keys: Keys that are copied to the metainfo of the data sample if they are present.
     """
 
     mapping_table = {**PackDetInputs.mapping_table, "gt_slice_inds": "slice_inds"}

@@ -1,4 +1,4 @@
-"""Packing of 3D images for the model."""
+"""Packing of 3D images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _META_KEYS = (
 
 @TRANSFORMS.register_module()
 class PackVolumeInputs(BaseTransform):
-    """Pack a crop or a volume.
+    """Pack a patch or a volume.
 
     Required keys: ``img`` ``(D, H, W)``, ``gt_bboxes``, ``gt_bboxes_labels``.
 
@@ -35,7 +35,7 @@ class PackVolumeInputs(BaseTransform):
     ``bboxes`` ``(n, 6)`` and ``labels`` ``(n,)``.
 
     Args:
-        meta_keys: Keys that go into the data sample's meta information where they are present.
+        meta_keys: Keys that are copied to the metainfo of the data sample if they are present.
     """
 
     def __init__(self, meta_keys: Sequence[str] = _META_KEYS) -> None:

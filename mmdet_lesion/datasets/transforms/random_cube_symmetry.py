@@ -1,4 +1,4 @@
-"""Random symmetries of the cube."""
+"""Augmentation by random symmetries of the cube."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ __all__ = ["RandomCubeSymmetry"]
 class RandomCubeSymmetry(BaseTransform):
     """Permute and flip the axes of a volume by one of the 48 symmetries of the cube.
 
-    A crop that is no cube keeps its size: only symmetries that leave it are drawn.
+    If the volume is not a cube, only symmetries that preserve its size are drawn.
 
     Required keys: ``img`` ``(D, H, W)``, ``gt_bboxes`` ``(n, 6)``, ``geometry``.
 
-    Modified keys: ``img``, ``img_shape``, ``gt_bboxes``, and ``geometry``, so that voxels keep
-    their place in the world.
+    Modified keys: ``img``, ``img_shape``, ``gt_bboxes``, and ``geometry``, so that the world
+    coordinates of voxels do not change.
 
     Args:
-        prob: Probability that a symmetry is drawn, the identity among them.
+        prob: Probability of drawing a symmetry, which may be the identity.
     """
 
     def __init__(self, prob: float = 1.0) -> None:

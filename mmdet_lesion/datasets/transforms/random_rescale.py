@@ -1,4 +1,4 @@
-"""Random resizing in proportion to each image's own size."""
+"""Random rescaling relative to the size of the image."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from mmdet.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RandomRescale(RandomResize):
-    """``RandomResize`` whose base scale is the size of the image at hand.
+    """``RandomResize`` relative to the size of each image.
 
-    Resampled CT slices differ in size and their pixels have one size in mm, so a common target size
+    Slices that are resampled to a common pixel size in mm differ in size, so a common target size
     would undo the resampling.
 
     Args:
-        ratio_range: Smallest and largest ratio.
+        ratio_range: Smallest and largest scale ratio.
         **resize_kwargs: Passed to mmdet's ``Resize``.
     """
 
     def __init__(self, ratio_range: tuple[float, float] = (0.8, 1.2), **resize_kwargs) -> None:
-        # With the scope: mmcv's class of that name neither moves box types nor keeps a homography.
+        # With mmdet's scope: mmcv's Resize does not support box types and homographies.
         super().__init__(
             scale=(1, 1),
             ratio_range=ratio_range,

@@ -1,4 +1,4 @@
-"""Resizing of images whose channels are CT slices."""
+"""Resizing of images with many channels."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mmdet.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class ResizeSlices(Resize):
-    """``Resize`` slice by slice, which leaves images that have the size already untouched.
+    """``Resize`` for any number of channels, which are resized one by one.
 
-    OpenCV takes a limited number of channels at once, and a whole volume has more; most slices have
-    one size, and copying them would be the most expensive step of a pipeline.
+    OpenCV supports a limited number of channels, and a whole volume has more. Images that already
+    have the target size are not copied, since that would be the slowest step of the pipeline.
 
     Args:
-        scale: (width, height) within which the image, with its proportions, fits.
+        scale: Largest (width, height) of the image, whose aspect ratio is kept.
     """
 
     def __init__(self, scale: tuple[int, int]) -> None:
@@ -41,7 +41,7 @@ class ResizeSlices(Resize):
         resized = np.empty((image.shape[2], height, width), dtype=image.dtype)
         for plane, target in zip(image.transpose(2, 0, 1), resized):
             cv2.resize(np.ascontiguousarray(plane), (width, height), dst=target)
-        # A view, so that packing, which wants (D, H, W), need not copy.
+        # A view in mmdet's order (H, W, C), so that packing as (D, H, W) needs no copy.
         results["img"] = resized.transpose(1, 2, 0)
         results["img_shape"] = (height, width)
         results["keep_ratio"] = True

@@ -1,4 +1,4 @@
-"""ImageNet weights in torchvision's DenseNet layout for truncated DenseNets."""
+"""Loading of torchvision's DenseNet weights into truncated DenseNets."""
 
 import os
 import pickle
@@ -15,21 +15,21 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 
-#: What the classifier has and a truncated network has not.
+#: Modules of torchvision's DenseNet that a truncated network lacks.
 CUT = re.compile(r"(denseblock4|norm5|classifier|transition3\.conv)\.")
-#: torchvision's files of 2017 write ``norm.1`` where its modules are now called ``norm1``.
+#: torchvision's files from 2017 have keys such as ``norm.1``; the modules are now named ``norm1``.
 DOTTED = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.")
 
 
 def rename_torchvision_keys(state_dict: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Bring keys of torchvision's DenseNet to the names of our modules.
+    """Rename the keys of torchvision's DenseNet to the names of a truncated DenseNet.
 
     Args:
-        state_dict: with or without the prefixes ``module.`` and ``features.``, with
-            ``denselayer1.norm.1`` or ``denselayer1.norm1``.
+        state_dict: State dict with or without the prefixes ``module.`` and ``features.``, with
+            keys such as ``denselayer1.norm.1`` or ``denselayer1.norm1``.
 
     Returns:
-        The weights under our names, and the original keys of the parts that were cut off.
+        The renamed state dict, and the original keys of modules that a truncated network lacks.
     """
     renamed, dropped = {}, []
     for key, value in state_dict.items():
@@ -43,17 +43,18 @@ def rename_torchvision_keys(state_dict: dict[str, Tensor]) -> tuple[dict[str, Te
 
 
 def inflate_stem(weight: Tensor, num_slices: int) -> Tensor:
-    """Inflate a stem for RGB images to a stack of slices.
+    """Inflate the weights of an RGB stem to slice stacks.
 
-    The input channels are repeated in turn, and each copy is divided by the number of copies of
-    its channel, so that a stack of equal slices gives what the equal RGB image gave.
+    The input channels are repeated cyclically, and each copy is divided by the number of copies of
+    its channel, so that a stack of equal slices gives the same output as an RGB image of equal
+    channels.
 
     Args:
-        weight: (C, 3, k, k).
-        num_slices: channels of the new stem, at least 3.
+        weight: Weights of the RGB stem, shape (C, 3, k, k).
+        num_slices: Input channels of the new stem, at least 3.
 
     Returns:
-        (C, num_slices, k, k).
+        Weights of the new stem, shape (C, num_slices, k, k).
     """
     source = torch.arange(num_slices) % weight.shape[1]
     copies = torch.bincount(source, minlength=weight.shape[1])
@@ -67,18 +68,19 @@ def load_densenet_weights(
     optional: tuple[str, ...] = (),
     adapt: Callable[[str, Tensor, Tensor], Tensor] = lambda name, value, target: value,
 ) -> None:
-    """Load DenseNet weights with every key accounted for.
+    """Load DenseNet weights and reject unexpected and missing keys.
 
     Args:
-        module: network whose modules are named as torchvision's, without ``features.``.
-        source: local path or http(s) URL of a state dict, also under ``state_dict``.
-        prefix: takes the keys that begin with it, e.g. ``backbone.`` of a detector's checkpoint.
-        optional: names of own modules or parameters that the file need not have.
-        adapt: ``(name, loaded, own)`` to the tensor to load, for own parameters whose shape
-            differs on purpose.
+        module: Network whose modules have torchvision's names without ``features.``.
+        source: Path or http(s) URL of a state dict, or of a checkpoint with a ``state_dict``.
+        prefix: Only keys with this prefix are loaded, e.g. ``backbone.`` of a detector's
+            checkpoint; the prefix is removed.
+        optional: Names of modules or parameters that the file may lack.
+        adapt: Function ``(name, loaded, own)`` that returns the tensor to load, for parameters
+            whose shape differs from the file's.
 
     Raises:
-        InputError: the file cannot be read, or a key is unexpected, missing or of another shape.
+        InputError: The file cannot be read, or a key is unexpected, missing or of another shape.
     """
     state_dict = read_state_dict(source)
     if prefix is not None:
@@ -89,7 +91,7 @@ def load_densenet_weights(
     renamed = {k: adapt(k, v, own[k]) if k in own else v for k, v in renamed.items()}
 
     unexpected = sorted(renamed.keys() - own.keys())
-    # Files older than PyTorch 0.4.1 have no counters, and nothing here reads them.
+    # Files from before PyTorch 0.4.1 lack these counters, which are not used here.
     missing = sorted(
         key
         for key in own.keys() - renamed.keys()
@@ -111,22 +113,21 @@ def load_densenet_weights(
     ]
     if complaints:
         raise InputError(
-            f"{source} does not hold the weights of this {type(module).__name__}: keys "
-            + "; ".join(complaints)
+            f"{source} does not fit this {type(module).__name__}: keys " + "; ".join(complaints)
         )
     module.load_state_dict(renamed, strict=False)
     print_log(
-        f"{type(module).__name__}: {len(renamed)} tensors loaded from {source}, {len(dropped)} of "
-        "the parts that are cut off left out",
+        f"{type(module).__name__}: loaded {len(renamed)} tensors from {source} and skipped "
+        f"{len(dropped)} of the removed layers",
         logger="current",
     )
 
 
 def read_state_dict(source: str) -> dict[str, Tensor]:
-    """Read a state dict from a path or URL by torch's safe loading.
+    """Read a state dict from a path or URL without unpickling arbitrary objects.
 
     Raises:
-        InputError: no such file, no network, or not a state dict.
+        InputError: There is no such file, it cannot be downloaded, or it is not a state dict.
     """
     path = _download(source) if source.startswith(("http://", "https://")) else Path(source)
     try:
@@ -135,16 +136,16 @@ def read_state_dict(source: str) -> dict[str, Tensor]:
         raise InputError(f"{source}: no such file with pretrained weights") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise InputError(f"{source} is no checkpoint that can be read: {reason}") from error
+        raise InputError(f"{source} cannot be read as a checkpoint: {reason}") from error
     if isinstance(content, dict):
         content = content.get("state_dict", content)
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
-        raise InputError(f"{source}: expected a state dict of tensors")
+        raise InputError(f"{source} is not a state dict of tensors")
     return content
 
 
 def _download(url: str) -> Path:
-    """Fetch a file into torch's cache: the main process first, then the others find it there."""
+    """Download a file into torch's cache, first in the main process, then on other machines."""
     path = Path(torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(url).path))
 
     def fetch() -> None:
@@ -156,8 +157,8 @@ def _download(url: str) -> Path:
             torch.hub.download_url_to_file(url, str(path), hash_prefix and hash_prefix[1], False)
         except (URLError, OSError) as error:
             raise InputError(
-                f"{url} cannot be downloaded ({error}): fetch it elsewhere and give its path as "
-                "model.backbone.init_cfg.checkpoint"
+                f"{url} cannot be downloaded ({error}): download it by other means and set "
+                "model.backbone.init_cfg.checkpoint to its path"
             ) from error
 
     if is_main_process():

@@ -1,4 +1,4 @@
-"""A residual network for volumes."""
+"""Residual network for volumes."""
 
 from typing import Optional, Sequence, Union
 
@@ -13,12 +13,12 @@ from ...errors import InputError
 
 
 class BasicBlock3D(nn.Module):
-    """Two 3x3x3 convolutions and a shortcut.
+    """Residual block of two 3x3x3 convolutions.
 
     Args:
-        in_channels: channels of the input.
-        channels: channels of the output.
-        norm_cfg: norm layers.
+        in_channels: Channels of the input.
+        channels: Channels of the output.
+        norm_cfg: Config of the norm layers.
 
     Source: He et al., "Deep Residual Learning for Image Recognition" (2016).
     """
@@ -38,7 +38,7 @@ class BasicBlock3D(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, D, H, W) to (N, channels, D, H, W)."""
+        """Compute the output (N, channels, D, H, W) from x (N, in_channels, D, H, W)."""
         y = self.relu(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
         return self.relu(y + (x if self.shortcut is None else self.shortcut(x)))
@@ -46,24 +46,24 @@ class BasicBlock3D(nn.Module):
 
 @MODELS.register_module()
 class ResNet3D(BaseModule):
-    """Residual network with maps of strides 2, 4, 8, 16, ...
+    """Residual network with feature maps of strides 2, 4, 8, 16, ...
 
-    The stem's kernel is even and stages begin with a pooling of 2, so that location ``i`` of a map
-    of stride s is centered at voxel edge ``(i + 0.5) * s``, where anchors are, and a flipped input
-    meets flipped kernels. Kernels of 3 with stride 2 would shift each map by half a voxel.
+    The stem has an even kernel and stages begin with a pooling of size 2, so that location ``i``
+    of a map of stride s is centered at ``(i + 0.5) * s``, like the anchors, and flips commute with
+    the downsampling. Kernels of size 3 and stride 2 would shift each map by half a voxel.
 
     Args:
-        in_channels: channels of the input.
-        channels: channels of each stage.
-        stage_blocks: basic blocks of each stage; 20 in all by default, few of them at stride 2,
-            where they cost the most.
-        norm_cfg: norm layers: ``BN3d``, ``SyncBN``, ``GN`` or ``IN3d``.
-        with_cp: keep only the blocks' inputs for the backward pass and compute the rest again.
-            Batch norm then sees each batch twice, which makes its statistics forget faster.
-        zero_init_residual: start every block as its shortcut (the last norm of a block has the
-            weight 0), as in mmdet's ``ResNet``. Otherwise 20 blocks add up to features that make
-            an untrained head sure of anchors.
-        init_cfg: as in mmengine; He's initialization without it.
+        in_channels: Channels of the input.
+        channels: Channels of each stage.
+        stage_blocks: Number of basic blocks of each stage; by default 20 in total, few of them at
+            stride 2, where they are most expensive.
+        norm_cfg: Config of the norm layers: ``BN3d``, ``SyncBN``, ``GN`` or ``IN3d``.
+        with_cp: Whether to recompute the blocks in the backward pass to save memory. The running
+            statistics of batch norms are then updated twice per batch.
+        zero_init_residual: Whether to initialize the last norm of each block with zero, so that
+            the block is the identity, as in mmdet's ``ResNet``. Otherwise the sum over 20 blocks
+            leads to confident predictions of an untrained head.
+        init_cfg: Initialization config; by default Kaiming.
 
     Source: FocalMix (Wang et al., 2020), section 4.1, for the 20 basic blocks and the strides.
     """
@@ -87,8 +87,8 @@ class ResNet3D(BaseModule):
         )
         if len(channels) != len(stage_blocks) or min(*channels, *stage_blocks) < 1:
             raise InputError(
-                f"ResNet3D: channels={channels} and stage_blocks={stage_blocks}, expected equally "
-                "many positive numbers"
+                f"ResNet3D: channels={channels} and stage_blocks={stage_blocks}, expected positive "
+                "numbers and equal lengths"
             )
         norm_cfg = norm_cfg or dict(type="BN3d")
         self.with_cp = with_cp
@@ -107,7 +107,7 @@ class ResNet3D(BaseModule):
             width = out
 
     def init_weights(self) -> None:
-        """Initialize by ``init_cfg``, then let every block begin as its shortcut."""
+        """Initialize by ``init_cfg``, then every block as the identity."""
         super().init_weights()
         if self.zero_init_residual:
             for stage in self.stages:
@@ -117,13 +117,13 @@ class ResNet3D(BaseModule):
                         nn.init.zeros_(block.norm2.weight)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute the maps.
+        """Compute the feature maps.
 
         Args:
-            x: (N, in_channels, D, H, W), edges divisible by the last stride.
+            x: Volumes (N, in_channels, D, H, W), edges divisible by the largest stride.
 
         Returns:
-            One map (N, channels[i], D / s, H / s, W / s) of every stage, s = 2, 4, ...
+            One feature map (N, channels[i], D / s, H / s, W / s) of each stage, s = 2, 4, ...
         """
         maps = []
         x = self.stem(x)

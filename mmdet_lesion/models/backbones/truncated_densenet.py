@@ -18,7 +18,7 @@ from .densenet_weights import load_densenet_weights
 
 
 class TruncatedDenseNet(BaseModule):
-    """Base class with the stem, dense blocks 1 to 3 and their transitions; no forward.
+    """Base class with the stem, dense blocks 1 to 3 and their transitions, without ``forward``.
 
     The modules have torchvision's names.
 

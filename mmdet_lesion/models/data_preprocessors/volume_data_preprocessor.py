@@ -1,4 +1,4 @@
-"""Batches of volumes."""
+"""Data preprocessor for volumes."""
 
 from typing import Union
 
@@ -13,16 +13,16 @@ from ...errors import InputError
 
 @MODELS.register_module()
 class VolumeDataPreprocessor(BaseDataPreprocessor):
-    """Stacks volumes into a batch on the model's device.
+    """Data preprocessor that stacks volumes into a batch on the device of the model.
 
-    Training crops, labeled and unlabeled ones together, must have one size. Test volumes are
-    padded behind their last voxels, to one size that ``size_divisor`` divides; boxes keep their
-    coordinates.
+    Training patches, labeled and unlabeled, must have the same size. Test volumes are padded at
+    the end of each axis to a common size divisible by ``size_divisor``; box coordinates do not
+    change.
 
     Args:
-        size_divisor: the largest stride of the detector.
-        pad_value: gray value of what is padded, after the HU window: 0 is air.
-        non_blocking: as in mmengine.
+        size_divisor: Largest stride of the detector.
+        pad_value: Gray value of the padding after the HU window; 0 is air.
+        non_blocking: Whether to copy to the device asynchronously.
     """
 
     def __init__(
@@ -33,18 +33,19 @@ class VolumeDataPreprocessor(BaseDataPreprocessor):
         self.pad_value = pad_value
 
     def forward(self, data: dict, training: bool = False) -> Union[dict, list]:
-        """Make the batch.
+        """Stack a batch.
 
         Args:
             data: ``inputs``, a list of N tensors (1, D, H, W), and ``data_samples``.
-            training: crops must have one size, and are not padded.
+            training: Whether the inputs are training patches of the same size, without padding.
 
         Returns:
             ``inputs`` (N, 1, D, H, W) float32, and ``data_samples`` with ``batch_input_shape``
             (D, H, W) in their metainfo.
 
         Raises:
-            InputError: an input is not (1, D, H, W), or training crops differ in size.
+            InputError: An input does not have the shape (1, D, H, W), or training patches differ
+                in size.
         """
         data = self.cast_data(data)
         inputs, samples = data["inputs"], data.get("data_samples")
@@ -58,8 +59,8 @@ class VolumeDataPreprocessor(BaseDataPreprocessor):
             sizes = sorted({tuple(volume.shape[1:]) for volume in inputs})
             if len(sizes) > 1:
                 raise InputError(
-                    f"VolumeDataPreprocessor: crops of the sizes {sizes[0]} and {sizes[-1]} in one "
-                    "batch, expected one size (give the crop of both datasets the same one)"
+                    f"VolumeDataPreprocessor: patches of sizes {sizes[0]} and {sizes[-1]} in one "
+                    "batch, expected the same size in the pipelines of all datasets"
                 )
             batch = torch.stack(list(inputs)).float()
         else:
@@ -70,7 +71,7 @@ class VolumeDataPreprocessor(BaseDataPreprocessor):
         return dict(inputs=batch, data_samples=samples)
 
     def pad_and_stack(self, volumes: list[Tensor]) -> Tensor:
-        """Pad volumes (1, D, H, W) to the smallest common size and stack them, float32."""
+        """Pad volumes (1, D, H, W) to the smallest valid common size and stack them as float32."""
         size = [
             -(-max(volume.shape[axis] for volume in volumes) // self.size_divisor)
             * self.size_divisor
@@ -79,7 +80,7 @@ class VolumeDataPreprocessor(BaseDataPreprocessor):
         padded = []
         for volume in volumes:
             missing = [want - have for want, have in zip(size, volume.shape[1:])]
-            # F.pad counts from the last axis on.
+            # F.pad expects the padding of the last axis first.
             pad = [amount for extra in reversed(missing) for amount in (0, extra)]
             padded.append(F.pad(volume.float(), pad, value=self.pad_value))
         return torch.stack(padded)

@@ -1,4 +1,4 @@
-"""A region proposal network that trusts negatives less where labels are missing."""
+"""RPN head for training with missing annotations."""
 
 import math
 
@@ -14,29 +14,29 @@ from ...errors import InputError
 
 @MODELS.register_module()
 class NegativeMaskRPNHead(RPNHead):
-    """``RPNHead`` whose sampled negatives are masked at random and weighted.
+    """``RPNHead`` that randomly masks sampled negatives and reduces the weight of the others.
 
-    A lesion without a label makes anchors on it negatives. So only some negatives, others in each
-    step, take part in the classification loss, and those with a smaller weight:
+    Anchors on a lesion without an annotation are false negatives. In each step only a random part
+    of the negatives contributes to the classification loss, with a reduced weight:
 
         L = -Σ [y log p + λ m (1 - y) log(1 - p)] / (number of sampled anchors)
 
-    with m = 1 where n ~ N(0, 1) exceeds the threshold, one draw for each negative and step. The
-    normalizer stays the number of anchors as sampled, and the box loss as it is.
+    where m = 1 if n ~ N(0, 1), drawn for each negative and step, exceeds the threshold, else 0.
+    The number of sampled anchors includes masked ones. The box loss is unchanged.
 
-    The draws follow torch's seed without drawing from torch's generators, so that everything else
-    of a training (samplers, augmentation) is the same with and without the mask. Where the seed is
-    set anew for every iteration (``ExactResumeHook``) a resumed run draws the same masks.
+    The mask has a random generator of its own that is seeded from torch's seed, so that samplers
+    and augmentation are the same with and without the mask. If the seed is set for every iteration
+    (``ExactResumeHook``), a resumed run draws the same masks.
 
-    With the mask, the losses also hold ``rpn_negatives_kept``, the share of the negatives that
-    were kept, which is logged and not summed.
+    With the mask, ``rpn_negatives_kept``, the fraction of negatives that are kept, is logged.
 
     Args:
-        neg_mask: mask negatives.
-        mask_threshold: negatives with n above it are kept, a share of 1 - Φ(threshold).
-        neg_weight: λ, the weight of the negatives that are kept.
+        neg_mask: Whether to mask negatives.
+        mask_threshold: Negatives with n above the threshold are kept, a fraction of
+            1 - Φ(threshold).
+        neg_weight: λ, the weight of the kept negatives.
 
-    Others as in ``RPNHead``. ``neg_mask=False, neg_weight=1`` is ``RPNHead``.
+    Other arguments are those of ``RPNHead``; ``neg_mask=False, neg_weight=1`` is equivalent to it.
 
     Source: "negative anchor mask" and "negative proportion reduce factor", sections 2.1 and 2.2 of
     the paper in ``configs/partial_label``.
@@ -54,7 +54,7 @@ class NegativeMaskRPNHead(RPNHead):
         if not (neg_weight >= 0 and math.isfinite(neg_weight)) or math.isnan(mask_threshold):
             raise InputError(
                 f"NegativeMaskRPNHead: neg_weight={neg_weight} and mask_threshold="
-                f"{mask_threshold}, expected a finite weight of at least 0 and a number"
+                f"{mask_threshold}, expected a finite, non-negative weight and a number"
             )
         self.neg_mask = neg_mask
         self.mask_threshold = mask_threshold
@@ -65,7 +65,7 @@ class NegativeMaskRPNHead(RPNHead):
         self._negatives = 0
 
     def get_targets(self, *args, **kwargs) -> tuple:
-        """As ``RPNHead``'s, with the negatives' label weights masked and weighted."""
+        """Compute the targets of ``RPNHead`` with masked and reduced weights of the negatives."""
         targets = super().get_targets(*args, **kwargs)
         labels, label_weights = targets[:2]
         self._kept = self._negatives = 0
@@ -82,7 +82,7 @@ class NegativeMaskRPNHead(RPNHead):
         return losses
 
     def _reweighted(self, labels: Tensor, label_weights: Tensor) -> Tensor:
-        """Weights of one level, (N, anchors); anchors that were not sampled have weight 0."""
+        """Return the label weights (N, anchors) of one level; 0 for anchors not sampled."""
         negatives = torch.nonzero((labels == self.num_classes) & (label_weights > 0))
         rows, columns = negatives.unbind(1)
         factor = label_weights.new_full((len(negatives),), self.neg_weight)
@@ -96,10 +96,10 @@ class NegativeMaskRPNHead(RPNHead):
         return label_weights
 
     def _draw(self, size: int) -> np.ndarray:
-        """Normal numbers from a stream that begins anew whenever torch is seeded anew."""
+        """Draw normal numbers; the generator is reset whenever torch's seed changes."""
         seed = torch.initial_seed()
         if self._generator is None or seed != self._seed:
             self._seed = seed
-            # Not the bare seed, with which others may have seeded numpy.
+            # Other code may have seeded NumPy with the bare seed.
             self._generator = np.random.default_rng((*b"negative mask", get_rank(), seed))
         return self._generator.standard_normal(size)

@@ -1,4 +1,4 @@
-"""Proposals of an RPN without more suppression than they need."""
+"""RPN proposals from fewer NMS candidates."""
 
 from typing import Sequence
 
@@ -10,26 +10,26 @@ from torch import Tensor
 
 __all__ = ["predict_proposals"]
 
-#: Candidates that are tried first for each proposal that is wanted.
+#: Number of candidates of the first attempt per requested proposal.
 CANDIDATES = 5
 
 
 def predict_proposals(
     rpn_head: RPNHead, maps: Sequence[Tensor], data_samples: SampleList
 ) -> list[InstanceData]:
-    """Predict what ``rpn_head.predict`` does, mostly from fewer candidates.
+    """Predict the same proposals as ``rpn_head.predict``, usually from fewer NMS candidates.
 
-    Whether a candidate survives suppression depends on those above it alone. So where the best
-    few leave enough proposals, the rest (6,000 candidates for 300 proposals) need no look. With
-    several maps the candidates are mixed, and all are taken.
+    Whether NMS keeps a candidate only depends on candidates of higher scores. If the best
+    candidates already give enough proposals, the others (6,000 candidates for 300 proposals) are
+    not needed. With several levels, all candidates are used.
 
     Args:
-        rpn_head: a head that predicts from anchors.
-        maps: (N, C, h_i, w_i) for each of its levels.
-        data_samples: N samples.
+        rpn_head: An anchor-based RPN head.
+        maps: Feature maps (N, C, h_i, w_i) of its levels.
+        data_samples: N data samples.
 
     Returns:
-        The proposals of each image in pixels of the network's input.
+        The proposals of each image in pixels of the network input.
     """
     metas = [sample.metainfo for sample in data_samples]
     outputs = rpn_head(maps)

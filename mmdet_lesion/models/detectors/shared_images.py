@@ -1,4 +1,4 @@
-"""Maps of neighboring slice stacks, with shared images computed once."""
+"""Feature maps of neighboring slice stacks with shared computation."""
 
 from collections.abc import Callable
 
@@ -9,19 +9,21 @@ __all__ = ["SharedImages"]
 
 
 class SharedImages:
-    """Maps of a volume's slice stacks, for a backbone that reads a stack as several images.
+    """Compute feature maps of slice stacks, and those of shared images only once.
 
-    The slice stack around slice z holds the images around z - 3, z and z + 3 (three slices each),
-    so the image around z is a part of three stacks. What depends on that image alone is computed
-    once and kept until no later stack can ask for it: everything before the fusion, and block 3 of
-    an image as a neighbor. Block 3 of the center image, which the fusion wrote, is not shared.
+    For a backbone that splits a slice stack into several images. The slice stack around slice z
+    holds the images around z - 3, z and z + 3 (three slices each), so each image is part of three
+    stacks. Maps that depend on one image only are cached as long as later stacks need them: all
+    layers before the fusion, and block 3 of an image as a neighbor. Block 3 of the center image
+    follows the fusion and is not shared.
 
-    Images at the ends of the volume repeat its first or last slice, as slice stacks do.
+    Beyond the ends of the volume the first or last slice is repeated.
 
     Args:
-        backbone: :class:`SliceDenseNet` with ``fusion='grouped'``, or alike; in eval mode.
-        neck: :class:`TopDownPathway`, or alike.
-        volume: (D, H, W), normalized.
+        backbone: A :class:`SliceDenseNet` with ``fusion='grouped'`` in evaluation mode, or a
+            network with the same interface.
+        neck: A :class:`TopDownPathway`, or a neck with the same interface.
+        volume: Normalized volume (D, H, W).
     """
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, volume: Tensor) -> None:
@@ -32,19 +34,19 @@ class SharedImages:
         self.width = backbone.num_slices // backbone.num_groups
         groups = torch.arange(backbone.num_groups) - backbone.num_groups // 2
         self.offsets = (groups * self.width).tolist()
-        # Per position: maps of stride 4 and 8, and the input of the fusion.
+        # By position: maps of strides 4 and 8, and the input of the fusion.
         self._images: dict[int, tuple[Tensor, ...]] = {}
-        # Per position: the map of stride 16 of an image that the fusion leaves alone.
+        # By position: the map of stride 16 of an image as a neighbor.
         self._neighbors: dict[int, tuple[Tensor, ...]] = {}
 
     def __call__(self, slice_inds: list[int]) -> Tensor:
-        """Compute the maps of the slice stacks around slices.
+        """Compute the feature maps of slice stacks.
 
         Args:
-            slice_inds: n center slices. Calls in ascending order share the most.
+            slice_inds: Indices of n center slices; most efficient in ascending order.
 
         Returns:
-            (n, C, h, w), as the neck's map of the backbone's maps of these slice stacks.
+            Feature maps of the neck (n, C, h, w).
         """
         groups = [[self._position(z + offset) for z in slice_inds] for offset in self.offsets]
         center = len(groups) // 2
@@ -64,12 +66,12 @@ class SharedImages:
         return self.neck.merge([*rows, torch.cat(maps, 1)], self.laterals)
 
     def _position(self, center: int) -> int:
-        """Number images beyond the ends, which all repeat one slice, as one."""
+        """Clamp the position of an image, since all images beyond an end are equal."""
         half = self.width // 2
         return min(max(center, -half), len(self.volume) - 1 + half)
 
     def _forget(self, low: int, high: int) -> None:
-        """Drop what lies outside the slices that are at work."""
+        """Drop cached maps at positions outside of ``low`` to ``high``."""
         for kept in (self._images, self._neighbors):
             for position in [p for p in kept if not low <= p <= high]:
                 del kept[position]
@@ -83,7 +85,7 @@ class SharedImages:
         missing = sorted(set(positions) - kept.keys())
         if missing:
             for position, *maps in zip(missing, *(m.split(1) for m in compute(missing))):
-                # A piece of a batch would keep the whole batch in memory.
+                # A view would keep the maps of the whole batch in memory.
                 kept[position] = tuple(m.clone() if len(missing) > 1 else m for m in maps)
 
     def _compute_images(self, positions: list[int]) -> tuple[Tensor, ...]:
@@ -91,7 +93,7 @@ class SharedImages:
         offsets = torch.arange(self.width, device=self.volume.device) - self.width // 2
         images = self.volume[(centers[:, None] + offsets).clamp(0, len(self.volume) - 1)]
         if images.is_cpu:
-            # The fast kernels and pooling of CPUs want the channels last.
+            # Convolutions and pooling on CPUs are fastest with channels-last memory.
             images = images.contiguous(memory_format=torch.channels_last)
         return self.backbone.forward_images(images)
 
@@ -102,6 +104,6 @@ class SharedImages:
     def _gather(
         kept: dict[int, tuple[Tensor, ...]], positions: list[int], level: int = 0
     ) -> Tensor:
-        """Stack the maps of positions; a single one without a copy."""
+        """Concatenate the maps of positions; a single one is not copied."""
         maps = [kept[position][level] for position in positions]
         return maps[0] if len(maps) == 1 else torch.cat(maps)

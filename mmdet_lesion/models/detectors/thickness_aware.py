@@ -1,4 +1,4 @@
-"""The slice thickness of each sample on its way to the backbone."""
+"""Mixin for detectors whose backbone depends on the slice thickness."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,29 +10,30 @@ from ...errors import InputError
 
 
 class ThicknessAware:
-    """Mixed into a detector in front of mmdet's: a backbone that asks for it gets the thickness.
+    """Mixin that passes the slice thickness to the backbone; listed before mmdet's detector.
 
-    A backbone with ``uses_thickness = True`` is called with (N,) thicknesses in mm, the metainfo
-    ``thickness`` of the data samples, beside its inputs: the distance of the slices of the input,
-    as ``LoadSliceStack`` and ``LoadVolumeSlices`` made it. Other backbones are called as ever.
+    A backbone with ``uses_thickness = True`` is called with the thicknesses in mm, shape (N,), as
+    its second argument. They are the ``thickness`` in the metainfo of the data samples: the
+    distance between the slices of the input, as set by ``LoadSliceStack`` and
+    ``LoadVolumeSlices``. Other backbones are called without it.
     """
 
     _thickness: Tensor | None = None
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
-        """As the detector's."""
+        """Compute the losses of the detector."""
         with self._thickness_of(batch_inputs, batch_data_samples):
             return super().loss(batch_inputs, batch_data_samples)
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
     ) -> SampleList:
-        """As the detector's."""
+        """Predict with the detector."""
         with self._thickness_of(batch_inputs, batch_data_samples):
             return super().predict(batch_inputs, batch_data_samples, rescale)
 
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor]:
-        """As the detector's."""
+        """Compute the feature maps of the detector."""
         if self._thickness is None:
             return super().extract_feat(batch_inputs)
         x = self.backbone(batch_inputs, self._thickness)
@@ -40,7 +41,7 @@ class ThicknessAware:
 
     @contextmanager
     def _thickness_of(self, batch_inputs: Tensor, samples: SampleList) -> Iterator[None]:
-        """Let :meth:`extract_feat` know the thicknesses of the batch at hand."""
+        """Set the thicknesses that :meth:`extract_feat` uses within the context."""
         if not getattr(self.backbone, "uses_thickness", False):
             yield
             return
@@ -49,7 +50,8 @@ class ThicknessAware:
                 raise InputError(
                     f"{type(self).__name__}: the sample of {sample.metainfo.get('img_path')} has "
                     f"no 'thickness' in its metainfo, which {type(self.backbone).__name__} needs; "
-                    "expected the mm between the input's slices, as PackLesionInputs packs it"
+                    "expected the distance between the slices of the input in mm, as "
+                    "PackLesionInputs packs it"
                 )
         self._thickness = batch_inputs.new_tensor([sample.thickness for sample in samples])
         try:

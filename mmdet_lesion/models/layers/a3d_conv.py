@@ -1,4 +1,4 @@
-"""Asymmetric 3D context fusion in front of a 2D convolution."""
+"""2D convolution with asymmetric 3D context fusion (A3D)."""
 
 from typing import Optional
 
@@ -11,17 +11,17 @@ from .slice_conv import SliceConv
 
 @MODELS.register_module()
 class A3DConv(SliceConv):
-    """A 2D convolution of slices that are learned mixtures of all slices, channel by channel.
+    """2D convolution of slices, each a learned linear combination of all slices, per channel.
 
         x'[n, c, k] = Σ_d mixing[d, k, c] x[n, c, d]
 
-    No weight is shared over depth, so that a slice's position in the stack matters. The mixture
-    starts as the identity with a little noise: the layer is then nearly the 2D one.
+    The weights are not shared over depth, so the layer depends on the position of a slice in the
+    stack. They are initialized near the identity.
 
     Args:
-        noise: the mixture starts at the identity plus U(-noise, noise).
+        noise: The weights are initialized with the identity plus U(-noise, noise).
 
-    Others as in :class:`SliceConv`; ``thickness`` is not looked at.
+    Other arguments are those of :class:`SliceConv`; ``thickness`` is not used.
 
     Source: Yang et al., "Asymmetric 3D Context Fusion for Universal Lesion Detection", 2021.
     """
@@ -33,5 +33,5 @@ class A3DConv(SliceConv):
 
     def mix(self, slices: Tensor, thickness: Optional[Tensor]) -> Tensor:
         """Mix slices, (N, C, D, H, W) to the same shape."""
-        # One product of (D, D) and (D, H * W) matrices for each channel, on views of the input.
+        # A product of (D, D) and (D, H * W) matrices for each channel, without copying the input.
         return torch.matmul(self.mixing.permute(2, 1, 0), slices.flatten(3)).view_as(slices)

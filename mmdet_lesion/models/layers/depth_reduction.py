@@ -1,4 +1,4 @@
-"""From a stack of slices to one map."""
+"""Reduction of a slice stack to one feature map."""
 
 import torch
 from mmengine.model import BaseModule
@@ -6,32 +6,32 @@ from torch import Tensor, nn
 
 
 class DepthReduction(BaseModule):
-    """A (D x 1 x 1) convolution that leaves one slice of a stack.
+    """(D x 1 x 1) convolution that reduces a slice stack to one slice.
 
-    It starts as a pass-through of the middle slice, which leaves pretrained features as they are.
+    It is initialized as the identity of the middle slice, which preserves pretrained features.
 
     Args:
-        channels: channels of a slice, and of the result.
-        num_slices: D, odd.
+        channels: Channels of a slice, and of the result.
+        num_slices: Slices of a stack (D); odd.
 
-    Source: A3D and AlignShift (Yang et al., 2020 and 2021), which start it at random.
+    Source: A3D and AlignShift (Yang et al., 2021 and 2020), which initialize it randomly.
     """
 
     def __init__(self, channels: int, num_slices: int) -> None:
         super().__init__()
         self.channels = channels
         self.num_slices = num_slices
-        # The channels of a tall image, with each slice as a channel of its own, are one view.
+        # A 1x1 convolution over channels and slices, whose input is a view.
         self.conv = nn.Conv2d(channels * num_slices, channels, 1, bias=False)
         self.reset_to_middle()
 
     def init_weights(self) -> None:
-        """Keep the pass-through, whatever initializer the surrounding module applies."""
+        """Keep the identity, whatever initialization the surrounding module applies."""
         self.reset_to_middle()
 
     @torch.no_grad()
     def reset_to_middle(self) -> None:
-        """Let the convolution return the middle slice unchanged."""
+        """Set the weights so that the middle slice is returned unchanged."""
         weight = self.conv.weight.view(self.channels, self.channels, self.num_slices)
         weight.zero_()
         nn.init.eye_(weight[:, :, self.num_slices // 2])

@@ -1,4 +1,4 @@
-"""2D convolution of every slice of a stack, after a mixture of the slices."""
+"""Base class of 2D convolutions that mix the slices of a stack."""
 
 from typing import Optional
 
@@ -7,19 +7,18 @@ from torch import Tensor, nn
 
 
 class SliceConv(nn.Conv2d):
-    """A 2D convolution of each slice, in front of which subclasses mix the slices.
+    """2D convolution of each slice, after subclasses have mixed the slices of the stack.
 
-    The slices of a stack lie under each other in one tall image, (N, C, D * H, W). So pointwise
-    layers (norms, ReLU, 1x1 convolutions) and the mixing over D are views of one memory layout,
-    and nothing is copied between them.
+    The slices of a stack are stored below each other, (N, C, D * H, W), so that both pointwise
+    layers (norms, ReLU, 1x1 convolutions) and the mixing over D work on views without a copy.
 
     Args:
-        in_channels: channels of a slice.
-        out_channels: channels of a slice of the result.
-        kernel_size: of the 2D kernel.
-        num_slices: D.
-        padding: of the 2D convolution.
-        bias: add a bias.
+        in_channels: Input channels of a slice.
+        out_channels: Output channels of a slice.
+        kernel_size: Size of the 2D kernel.
+        num_slices: Slices of a stack (D).
+        padding: Padding of the 2D convolution.
+        bias: Whether to add a bias.
     """
 
     def __init__(
@@ -39,19 +38,19 @@ class SliceConv(nn.Conv2d):
         return slices
 
     def forward(self, x: Tensor, thickness: Optional[Tensor] = None) -> Tensor:
-        """Mix and convolve.
+        """Mix the slices and convolve each of them.
 
         Args:
-            x: (N, in_channels, D * H, W) stacks of slices.
-            thickness: (N,) mm between the slices of each stack, for the mixing that depends on
-                it.
+            x: Slice stacks (N, in_channels, D * H, W).
+            thickness: Distance between the slices of each stack in mm, shape (N,), if the mixing
+                depends on it.
 
         Returns:
-            (N, out_channels, D * H', W').
+            Slice stacks (N, out_channels, D * H', W').
         """
         slices = self.mix(x.unflatten(2, (self.num_slices, -1)), thickness)
         if self.kernel_size == (1, 1) and self.padding == (0, 0):
             return F.conv2d(slices.flatten(2, 3), self.weight, self.bias)
-        # 1xkxk: rows of different slices do not meet.
+        # A 1xkxk kernel keeps the slices apart.
         result = F.conv3d(slices, self.weight.unsqueeze(2), self.bias, padding=(0, *self.padding))
         return result.flatten(2, 3)

@@ -1,4 +1,4 @@
-"""RoIAlign as a sparse product: what mmcv's operator computes, on all threads of a CPU."""
+"""Multi-threaded RoIAlign for CPUs, by a sparse matrix product."""
 
 import torch
 import torch.nn.functional as F
@@ -6,29 +6,31 @@ from torch import Tensor
 
 __all__ = ["sparse_roi_align"]
 
-#: Weights that are listed at once; bounds the memory.
+#: Number of weights that are computed at once, which limits the memory.
 MAX_WEIGHTS = 1 << 22
 
 
 def sparse_roi_align(
     maps: Tensor, rois: Tensor, output_size: tuple[int, int], spatial_scale: float
 ) -> Tensor:
-    """Average each bin of RoIs over bilinear samples, about one a pixel.
+    """Average each bin of RoIs over bilinear samples, about one per pixel.
 
-    A bin's average is a weighted sum of pixels, and the weights are products of those along the
-    two axes. So the bins are the rows of a sparse matrix that is multiplied with the pixels.
+    The average of a bin is a weighted sum of pixels, whose weights are products of weights along
+    the two axes. The bins are computed as the product of a sparse matrix with the pixels.
+
+    Equal, up to rounding, to ``mmcv.ops.roi_align`` with ``sampling_ratio=0``,
+    ``pool_mode='avg'`` and ``aligned=True``.
 
     Args:
-        maps: (N, C, H, W), float32; fastest with the channels last in memory.
-        rois: (R, 5) image index and corners x1, y1, x2, y2 in pixels of the input image.
-        output_size: bins (h, w) of an RoI.
-        spatial_scale: pixels of the maps in one of the input image.
+        maps: Feature maps (N, C, H, W), float32; channels-last memory is fastest.
+        rois: Image index and corners x1, y1, x2, y2 in pixels of the input image, shape (R, 5).
+        output_size: Bins (h, w) of an RoI.
+        spatial_scale: Size of the feature maps relative to the input image.
 
     Returns:
-        (R, C, h, w) with the channels last in memory; up to rounding ``mmcv.ops.roi_align`` with
-        ``sampling_ratio=0``, ``pool_mode='avg'`` and ``aligned=True``.
+        RoI features (R, C, h, w) in channels-last memory.
 
-    Source: RoIAlign (He et al., 2017), with half a pixel's shift as in Detectron2.
+    Source: RoIAlign (He et al., 2017), with a shift by half a pixel as in Detectron2.
     """
     channels, height, width = maps.shape[1:]
     rows = maps.permute(0, 2, 3, 1).reshape(-1, channels)
@@ -51,16 +53,17 @@ def sparse_roi_align(
 
 
 def _axis_weights(low: Tensor, extent: Tensor, bins: int, size: int) -> tuple[Tensor, Tensor]:
-    """Weights of an axis' pixels in the bins.
+    """Compute the weights of the pixels of one axis in the bins.
 
     Args:
-        low: (R,) where the RoIs begin, in pixels.
-        extent: (R,) how long they are.
-        bins: bins of an RoI.
-        size: pixels of the axis.
+        low: Start of each RoI in pixels, shape (R,).
+        extent: Length of each RoI in pixels, shape (R,).
+        bins: Bins of an RoI.
+        size: Pixels of the axis.
 
     Returns:
-        (R, bins) first pixel of each bin, and (R, bins, K) weights of K pixels from there on.
+        The first pixel of each bin, shape (R, bins), and the weights of the K pixels from there
+        on, shape (R, bins, K).
     """
     step = (extent / bins)[:, None, None]
     count = step.ceil().clamp(min=1)

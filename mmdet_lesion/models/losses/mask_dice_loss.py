@@ -1,4 +1,4 @@
-"""Dice loss of a mask head."""
+"""Dice loss for mask heads."""
 
 import torch
 from mmdet.models.losses import DiceLoss
@@ -8,15 +8,15 @@ from torch import Tensor
 
 @MODELS.register_module()
 class MaskDiceLoss(DiceLoss):
-    """``DiceLoss`` with the arguments of ``FCNMaskHead``'s loss, which names a class for each RoI.
+    """``DiceLoss`` with the call signature that ``FCNMaskHead`` expects of its loss.
 
-    1 - (2 Σ p q + eps) / (Σ p + Σ q + eps) of each RoI, and their mean.
+    The loss is the mean of ``1 - (2 Σ p q + eps) / (Σ p + Σ q + eps)`` over the RoIs.
 
     Args:
-        eps: smooths RoIs with little or no foreground.
-        loss_weight: weight of the loss.
+        eps: Smoothing term for RoIs with little or no foreground.
+        loss_weight: Weight of the loss.
 
-    Source: the Dice loss of A3D's and AlignShift's public mask head (Yang et al., 2020).
+    Source: the published mask head of A3D and AlignShift (Yang et al., 2020).
     """
 
     def __init__(self, eps: float = 0.01, loss_weight: float = 1.0) -> None:
@@ -26,9 +26,9 @@ class MaskDiceLoss(DiceLoss):
         """Compute the loss.
 
         Args:
-            mask_preds: (n, num_classes, h, w) logits.
-            mask_targets: (n, h, w), 0 or 1.
-            labels: (n,) class of each RoI.
+            mask_preds: Logits, shape (n, num_classes, h, w).
+            mask_targets: Masks of 0 and 1, shape (n, h, w).
+            labels: Class of each RoI, shape (n,).
         """
         rois = torch.arange(len(labels), device=labels.device)
         return super().forward(mask_preds[rois, labels], mask_targets)

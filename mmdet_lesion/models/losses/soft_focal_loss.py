@@ -19,21 +19,21 @@ def soft_focal_loss(
     soft_alpha: bool = True,
     soft_beta: bool = True,
 ) -> Tensor:
-    """Soft-target focal loss of every element.
+    """Compute the focal loss for soft targets without reduction.
 
-    ``[a0 + y (a1 - a0)] * |y - p| ** gamma * CE(y, p)`` with ``p = sigmoid(pred)``. It is computed
-    in float32 at least, whatever the logits are.
+    ``[a0 + y (a1 - a0)] * |y - p| ** gamma * CE(y, p)`` with ``p = sigmoid(pred)``, computed in
+    float32 or float64.
 
     Args:
-        pred: logits, any shape.
-        target: y in 0..1, same shape.
-        alpha: (a0, a1), weights of the targets 0 and 1.
-        gamma: focusing exponent, not negative.
-        soft_alpha: take the first factor at y; otherwise at 1 where y > 0.5 and 0 elsewhere.
-        soft_beta: the same for the second factor.
+        pred: Logits, any shape.
+        target: Targets y in 0..1, same shape.
+        alpha: Weights (a0, a1) of the targets 0 and 1.
+        gamma: Focusing exponent, not negative.
+        soft_alpha: Whether to compute the first factor at y; otherwise at y rounded to 0 or 1.
+        soft_beta: The same for the second factor.
 
     Returns:
-        float32 (float64 for float64 logits), the shape of ``pred``.
+        Losses with the shape of ``pred``, float32 (float64 for float64 logits).
 
     Source: FocalMix (Wang et al., 2020), equation 9 and table 3 (a).
     """
@@ -48,22 +48,24 @@ def soft_focal_loss(
 
 
 def _distance(pred: Tensor, target: Tensor) -> Tensor:
-    """``|target - sigmoid(pred)|``, to full relative precision at hard targets."""
-    # y - p = y (1 - p) - (1 - y) p, where 1 - p would lose its digits as a difference.
+    """Compute ``|target - sigmoid(pred)|``, with full relative precision at hard targets."""
+    # y - p = y (1 - p) - (1 - y) p; computing 1 - p as a difference would lose precision.
     return (target * (-pred).sigmoid() - (1 - target) * pred.sigmoid()).abs()
 
 
 @MODELS.register_module()
 class SoftFocalLoss(nn.Module):
-    """Focal loss for soft targets; at hard ones it is the focal loss, value and gradient.
+    """Focal loss for soft targets; equal to the focal loss at targets of 0 and 1.
 
     Args:
-        alpha: weights of the targets 0 and 1; between them it is linear.
-        gamma: focusing exponent.
-        soft_alpha: False takes alpha at the target rounded to 0 or 1 (ablation).
-        soft_beta: False takes the focusing factor at the rounded target (ablation).
+        alpha: Weights of the targets 0 and 1, interpolated linearly in between.
+        gamma: Focusing exponent.
+        soft_alpha: Whether to compute alpha at the soft target; False rounds the target to 0 or 1
+            (ablation).
+        soft_beta: Whether to compute the focusing factor at the soft target; False rounds the
+            target (ablation).
         reduction: ``'none'``, ``'mean'`` or ``'sum'``.
-        loss_weight: factor.
+        loss_weight: Weight of the loss.
 
     Source: FocalMix (Wang et al., 2020), equation 9.
     """
@@ -80,8 +82,8 @@ class SoftFocalLoss(nn.Module):
         super().__init__()
         if len(alpha) != 2 or min(alpha) < 0 or gamma < 0:
             raise InputError(
-                f"SoftFocalLoss: alpha={alpha} and gamma={gamma}, expected two weights and an "
-                "exponent that are not negative"
+                f"SoftFocalLoss: alpha={alpha} and gamma={gamma}, expected two non-negative "
+                "weights and a non-negative exponent"
             )
         self.alpha = tuple(alpha)
         self.gamma = gamma
@@ -98,25 +100,25 @@ class SoftFocalLoss(nn.Module):
         avg_factor: Optional[float] = None,
         reduction_override: Optional[str] = None,
     ) -> Tensor:
-        """Loss of logits against targets.
+        """Compute the loss.
 
         Args:
-            pred_logits: any shape, any floating type.
-            target: in 0..1, same shape.
-            weight: factor of each element; 0 leaves it out.
-            avg_factor: what the sum is divided by instead of the number of elements.
-            reduction_override: used instead of ``reduction``.
+            pred_logits: Logits, any shape and floating-point type.
+            target: Targets in 0..1, same shape.
+            weight: Weight of each element, same shape.
+            avg_factor: Divisor of the sum; by default the number of elements.
+            reduction_override: Replaces ``reduction``.
 
         Returns:
-            A scalar, or the shape of ``pred_logits`` without reduction.
+            A scalar, or without reduction a tensor of the shape of ``pred_logits``.
 
         Raises:
-            InputError: the shapes differ.
+            InputError: The shapes differ.
         """
         if pred_logits.shape != target.shape:
             raise InputError(
                 f"SoftFocalLoss: logits {tuple(pred_logits.shape)} and targets "
-                f"{tuple(target.shape)}, expected one shape"
+                f"{tuple(target.shape)}, expected equal shapes"
             )
         loss = soft_focal_loss(
             pred_logits, target, self.alpha, self.gamma, self.soft_alpha, self.soft_beta

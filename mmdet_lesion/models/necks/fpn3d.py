@@ -15,9 +15,9 @@ class FPN3D(BaseModule):
     """Feature pyramid: 1x1x1 laterals, top-down sums, and a 3x3x3 convolution on each level.
 
     Args:
-        in_channels: channels of the maps, from fine to coarse.
-        out_channels: channels of every level.
-        init_cfg: as in mmengine; Xavier's initialization without it.
+        in_channels: Channels of the feature maps, from fine to coarse.
+        out_channels: Channels of every level.
+        init_cfg: Initialization config; by default Xavier.
 
     Source: FPN (Lin et al., 2017).
     """
@@ -35,19 +35,20 @@ class FPN3D(BaseModule):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Merge.
+        """Compute the levels of the pyramid.
 
         Args:
-            inputs: maps (N, C_i, D_i, H_i, W_i) from fine to coarse, each twice the next.
+            inputs: Feature maps (N, C_i, D_i, H_i, W_i) from fine to coarse; the size halves from
+                level to level.
 
         Returns:
-            Maps (N, out_channels, D_i, H_i, W_i), from fine to coarse.
+            Feature maps (N, out_channels, D_i, H_i, W_i) from fine to coarse.
 
         Raises:
-            InputError: another number of maps.
+            InputError: The number of feature maps is not that of ``in_channels``.
         """
         if len(inputs) != len(self.laterals):
-            raise InputError(f"FPN3D: {len(inputs)} maps, expected {len(self.laterals)}")
+            raise InputError(f"FPN3D: {len(inputs)} feature maps, expected {len(self.laterals)}")
         merged, levels = None, []
         for lateral, output, x in zip(
             reversed(self.laterals), reversed(self.outputs), reversed(inputs)

@@ -1,4 +1,4 @@
-"""Top-down pathway to one fine map."""
+"""Top-down pathway that merges feature maps into the finest one."""
 
 from typing import Sequence, Union
 
@@ -14,21 +14,22 @@ from ..layers import SliceFusion
 
 @MODELS.register_module()
 class TopDownPathway(BaseModule):
-    """Merge a backbone's maps into its finest one, and a stack's images into the center image.
+    """Merge the feature maps of a backbone into the finest one, and the images of a slice stack.
 
-    Coarse maps are upsampled (nearest) and added to the 1x1 lateral of the next finer one; then,
-    with several images in a slice stack, a :class:`SliceFusion` writes the center image's map.
+    Coarse maps are upsampled (nearest) and added to the 1x1 lateral of the next finer one. With
+    several images in a slice stack, a :class:`SliceFusion` then computes the map of the center
+    image.
 
-    All of this is linear, and a 1x1 convolution commutes with nearest upsampling. So the fusion's
-    weights are multiplied into the laterals' first (a small matrix product), and no map of
-    ``out_channels`` is made for the neighbors: the same function and gradients with less than
-    half of the multiply-adds and a third of the memory.
+    All of this is linear, and a 1x1 convolution commutes with nearest upsampling. The weights of
+    the fusion are therefore multiplied into those of the laterals, so that no map of
+    ``out_channels`` is computed for the neighbors. This gives the same function and gradients
+    with less than half of the multiply-adds and a third of the memory.
 
     Args:
-        in_channels: channels of the maps, from fine to coarse.
-        out_channels: channels of the result.
-        num_groups: images in a slice stack, as the backbone's ``num_groups``; odd.
-        init_cfg: as in mmengine; Xavier's initialization without it.
+        in_channels: Channels of the feature maps, from fine to coarse.
+        out_channels: Channels of the result.
+        num_groups: Images of a slice stack, as the backbone's ``num_groups``; odd.
+        init_cfg: Initialization config; by default Xavier.
 
     Source: MULAN (Yan et al., 2019), after FPN (Lin et al., 2017).
     """
@@ -50,38 +51,40 @@ class TopDownPathway(BaseModule):
             self.fusion = SliceFusion(out_channels, num_groups)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
-        """Merge.
+        """Merge feature maps.
 
         Args:
-            inputs: maps (N * num_groups, C_i, h_i, w_i) from fine to coarse, the images of a
-                slice stack next to each other.
+            inputs: Feature maps (N * num_groups, C_i, h_i, w_i) from fine to coarse; the images of
+                a slice stack are consecutive.
 
         Returns:
-            One map (N, out_channels, h_0, w_0) in a tuple.
+            A tuple of one feature map (N, out_channels, h_0, w_0).
         """
         if len(inputs) != len(self.laterals) or len(inputs[0]) % self.num_groups:
             raise InputError(
-                f"TopDownPathway: {len(inputs)} maps of {len(inputs[0])} images, expected "
-                f"{len(self.laterals)} maps of a multiple of {self.num_groups} images"
+                f"TopDownPathway: {len(inputs)} feature maps of {len(inputs[0])} images, expected "
+                f"{len(self.laterals)} feature maps of a multiple of {self.num_groups} images"
             )
         rows = [x.reshape(-1, self.num_groups * x.shape[1], *x.shape[-2:]) for x in inputs]
         # mmcv's RoIAlign ignores the memory format and reads the map as contiguous.
         return (self.merge(rows, self.fused_laterals()).contiguous(),)
 
     def fused_laterals(self) -> list[tuple[Tensor, Tensor]]:
-        """Weight (out_channels, num_groups * C_i, 1, 1) and bias of each map's lateral, fused."""
+        """Compute weights (out_channels, num_groups * C_i, 1, 1) and biases of the fused laterals.
+
+        They can be reused until the weights of the neck change.
+        """
         return [self._fused(lateral) for lateral in self.laterals]
 
     def merge(self, rows: Sequence[Tensor], laterals: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Merge maps whose slice stacks' images lie side by side in the channels.
+        """Merge feature maps that hold the images of a slice stack in the channel dimension.
 
         Args:
-            rows: maps (N, num_groups * C_i, h_i, w_i) from fine to coarse.
-            laterals: what :meth:`fused_laterals` returned; the same for every call between two
-                changes of the weights.
+            rows: Feature maps (N, num_groups * C_i, h_i, w_i) from fine to coarse.
+            laterals: The result of :meth:`fused_laterals`.
 
         Returns:
-            (N, out_channels, h_0, w_0).
+            Feature map (N, out_channels, h_0, w_0).
         """
         merged = None
         for (weight, bias), row in zip(reversed(laterals), reversed(rows)):
@@ -92,7 +95,7 @@ class TopDownPathway(BaseModule):
         return merged
 
     def _fused(self, lateral: nn.Conv2d) -> tuple[Tensor, Tensor]:
-        """Weight and bias of a lateral of all images followed by the fusion."""
+        """Compute weight and bias of a lateral of all images followed by the fusion."""
         if self.num_groups == 1:
             return lateral.weight, lateral.bias
         fusion = self.fusion.conv.weight.view(self.out_channels, self.num_groups, -1)

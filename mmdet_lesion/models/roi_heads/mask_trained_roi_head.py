@@ -1,4 +1,4 @@
-"""Masks that train the features, boxes that are the result."""
+"""RoI head with a mask branch that is used in training only."""
 
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.registry import MODELS
@@ -9,10 +9,10 @@ from torch import Tensor
 
 @MODELS.register_module()
 class MaskTrainedRoIHead(StandardRoIHead):
-    """Mask R-CNN's ``StandardRoIHead`` that predicts boxes alone.
+    """Mask R-CNN's ``StandardRoIHead`` that predicts boxes only.
 
-    Masks of all boxes of a volume would take gigabytes, and pseudo-masks are no truth to compare
-    them with; the mask branch is there for what it teaches the features.
+    The mask branch serves as an auxiliary training task. The masks of all boxes of a volume would
+    take gigabytes, and there are only pseudo-masks to evaluate them against.
     """
 
     def predict(
@@ -22,6 +22,6 @@ class MaskTrainedRoIHead(StandardRoIHead):
         batch_data_samples: SampleList,
         rescale: bool = False,
     ) -> InstanceList:
-        """Predict boxes, as ``StandardRoIHead`` without a mask branch does."""
+        """Predict boxes as ``StandardRoIHead`` without a mask branch does."""
         metas = [sample.metainfo for sample in batch_data_samples]
         return self.predict_bbox(x, metas, rpn_results_list, self.test_cfg, rescale=rescale)

@@ -1,4 +1,4 @@
-"""RoI features by a sparse product where that is the fast way."""
+"""RoI extractor that is fast on CPUs."""
 
 from typing import Optional, Sequence
 
@@ -15,11 +15,11 @@ from ..layers import sparse_roi_align
 class SparseRoIExtractor(SingleRoIExtractor):
     """:class:`SingleRoIExtractor` that uses all threads of a CPU in inference.
 
-    mmcv's RoIAlign runs on one thread there. With gradients, on GPUs, in half precision and with
-    other settings than average pooling of about one sample a pixel it is mmcv's operator as usual;
-    the result is the same up to rounding.
+    On CPUs mmcv's RoIAlign is single-threaded. In inference in float32 on a CPU, with aligned
+    average pooling and ``sampling_ratio=0``, this class uses :func:`sparse_roi_align` instead,
+    whose result is the same up to rounding; otherwise it uses mmcv's operator.
 
-    Arguments as in :class:`SingleRoIExtractor`.
+    Arguments are those of :class:`SingleRoIExtractor`.
     """
 
     def forward(
@@ -29,7 +29,7 @@ class SparseRoIExtractor(SingleRoIExtractor):
         layer, x = self.roi_layers[0], feats[0]
         if len(feats) == 1 and not torch.is_grad_enabled() and _is_supported(layer, x):
             return sparse_roi_align(x, rois, layer.output_size, layer.spatial_scale)
-        # mmcv's RoIAlign reads the memory as if it was contiguous.
+        # mmcv's RoIAlign ignores the memory format and reads the map as contiguous.
         return super().forward([x.contiguous() for x in feats], rois, roi_scale_factor)
 
 

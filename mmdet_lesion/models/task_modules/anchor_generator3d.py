@@ -1,4 +1,4 @@
-"""Cubic anchors in volumes."""
+"""Anchor generator for volumes."""
 
 from typing import Sequence, Union
 
@@ -11,14 +11,14 @@ from ...errors import InputError
 
 @TASK_UTILS.register_module()
 class AnchorGenerator3D:
-    """One cubic anchor at every location of every level.
+    """Anchor generator with one cubic anchor at every location of every level.
 
-    Location ``i`` of a level of stride s has its anchor's center at ``(i + 0.5) * s``. So the
-    symmetries of a volume whose edges s divides map anchors onto anchors.
+    The anchor at location ``i`` of a level of stride s is centered at ``(i + 0.5) * s``. If s
+    divides the edges of a volume, the symmetries of the volume map anchors onto anchors.
 
     Args:
-        strides: stride of each level, ascending, each a divisor of the next.
-        sizes: edge of each level's anchors, in voxels of the input.
+        strides: Stride of each level, ascending, each a divisor of the next.
+        sizes: Edge of the anchors of each level, in voxels of the input.
 
     Source: FocalMix (Wang et al., 2020), section 4.1, for strides and sizes.
     """
@@ -28,8 +28,8 @@ class AnchorGenerator3D:
     ) -> None:
         if len(strides) != len(sizes) or not len(strides) or min(*strides, *sizes) <= 0:
             raise InputError(
-                f"AnchorGenerator3D: strides={strides} and sizes={sizes}, expected equally many "
-                "positive numbers"
+                f"AnchorGenerator3D: strides={strides} and sizes={sizes}, expected positive "
+                "numbers and equal lengths"
             )
         if any(large % small for small, large in zip(strides, strides[1:])):
             raise InputError(
@@ -46,21 +46,22 @@ class AnchorGenerator3D:
     def grid_priors(
         self, featmap_sizes: Sequence[Sequence[int]], device: Union[torch.device, str] = "cpu"
     ) -> list[Tensor]:
-        """Anchors of all levels.
+        """Generate the anchors of all levels.
 
         Args:
-            featmap_sizes: (D, H, W) of each level.
-            device: where to make them.
+            featmap_sizes: Size (D, H, W) of the feature map of each level.
+            device: Device of the anchors.
 
         Returns:
-            (D * H * W, 6) float32 boxes of each level, in the order of the flattened map.
+            Anchors of each level, shape (D * H * W, 6), float32, in the order of the flattened
+            feature map.
 
         Raises:
-            InputError: another number of levels.
+            InputError: The number of sizes is not the number of levels.
         """
         if len(featmap_sizes) != self.num_levels:
             raise InputError(
-                f"AnchorGenerator3D: {len(featmap_sizes)} maps, expected {self.num_levels}"
+                f"AnchorGenerator3D: {len(featmap_sizes)} sizes, expected {self.num_levels}"
             )
         return [
             self.level_priors(tuple(size), level, device)
@@ -70,7 +71,7 @@ class AnchorGenerator3D:
     def level_priors(
         self, size: Sequence[int], level: int, device: Union[torch.device, str] = "cpu"
     ) -> Tensor:
-        """Anchors of one level, (D * H * W, 6) for a map of size (D, H, W)."""
+        """Generate the anchors (D * H * W, 6) of one level with a feature map of size (D, H, W)."""
         stride, half = self.strides[level], self.sizes[level] / 2
         z, y, x = torch.meshgrid(
             *((torch.arange(n, device=device) + 0.5) * stride for n in size), indexing="ij"

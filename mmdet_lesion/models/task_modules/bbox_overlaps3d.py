@@ -1,4 +1,4 @@
-"""The overlaps by which mmdet's assigners match boxes in volumes."""
+"""IoU calculator for boxes in volumes."""
 
 from mmdet.registry import TASK_UTILS
 from torch import Tensor
@@ -9,21 +9,21 @@ from ...structures import box_iou3d
 
 @TASK_UTILS.register_module()
 class BboxOverlaps3D:
-    """IoU of boxes in volumes, an IoU calculator for ``MaxIoUAssigner`` and the like."""
+    """IoU calculator for boxes in volumes, as assigners such as ``MaxIoUAssigner`` expect it."""
 
     def __call__(self, bboxes1: Tensor, bboxes2: Tensor, mode: str = "iou") -> Tensor:
-        """Overlap of every pair.
+        """Compute the IoU of every pair of boxes.
 
         Args:
-            bboxes1: (N, 6) ``x1, y1, z1, x2, y2, z2``.
-            bboxes2: (M, 6).
-            mode: ``'iou'``; there is no other.
+            bboxes1: Boxes ``x1, y1, z1, x2, y2, z2``, shape (N, 6).
+            bboxes2: Boxes, shape (M, 6).
+            mode: Only ``'iou'`` is supported.
 
         Returns:
-            (N, M) in 0..1.
+            IoUs, shape (N, M).
 
         Raises:
-            InputError: another mode, or boxes without six columns.
+            InputError: The mode is not supported, or boxes do not have six columns.
         """
         if mode != "iou":
             raise InputError(f"BboxOverlaps3D: mode={mode!r}, expected 'iou'")

@@ -1,4 +1,4 @@
-"""Boxes in volumes as offsets from anchors."""
+"""Box coder for boxes in volumes."""
 
 import math
 from typing import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import InputError
 
-# As mmdet's: a predicted edge is at most 1000 / 16 times the anchor's.
+# As in mmdet, a decoded edge is at most 1000 / 16 times that of its anchor.
 _MAX_LOG_RATIO = math.log(1000 / 16)
 
 
@@ -18,12 +18,12 @@ _MAX_LOG_RATIO = math.log(1000 / 16)
 class DeltaXYZWHDBBoxCoder(BaseBBoxCoder):
     """``DeltaXYWHBBoxCoder`` with a third axis.
 
-    A box of center c and edges e is coded against an anchor of center a and edges s as
-    ``((c - a) / s, log(e / s))``, in the order x, y, z, w, h, d, then normalized.
+    A box with center c and edges e is encoded relative to an anchor with center a and edges s as
+    ``((c - a) / s, log(e / s))``, in the order x, y, z, w, h, d, and then normalized.
 
     Args:
-        target_means: six means that are taken off.
-        target_stds: six standard deviations that are divided by.
+        target_means: Means of the six offsets, which are subtracted.
+        target_stds: Standard deviations of the six offsets, by which they are divided.
 
     Source: R-CNN (Girshick et al., 2014), appendix C.
     """
@@ -45,14 +45,14 @@ class DeltaXYZWHDBBoxCoder(BaseBBoxCoder):
         self.stds = tuple(target_stds)
 
     def encode(self, bboxes: Tensor, gt_bboxes: Tensor) -> Tensor:
-        """Offsets that lead from anchors to boxes.
+        """Encode boxes as offsets from anchors.
 
         Args:
-            bboxes: (N, 6) anchors.
-            gt_bboxes: (N, 6) boxes with positive edges.
+            bboxes: Anchors, shape (N, 6).
+            gt_bboxes: Boxes with positive edges, shape (N, 6).
 
         Returns:
-            (N, 6).
+            Offsets, shape (N, 6).
         """
         centers, edges = _centers_and_edges(bboxes)
         gt_centers, gt_edges = _centers_and_edges(gt_bboxes)
@@ -60,14 +60,14 @@ class DeltaXYZWHDBBoxCoder(BaseBBoxCoder):
         return (deltas - deltas.new_tensor(self.means)) / deltas.new_tensor(self.stds)
 
     def decode(self, bboxes: Tensor, pred_bboxes: Tensor) -> Tensor:
-        """Boxes that offsets lead to, the inverse of :meth:`encode`.
+        """Decode offsets from anchors, the inverse of :meth:`encode`.
 
         Args:
-            bboxes: (N, 6) anchors.
-            pred_bboxes: (N, 6) offsets.
+            bboxes: Anchors, shape (N, 6).
+            pred_bboxes: Offsets, shape (N, 6).
 
         Returns:
-            (N, 6).
+            Boxes, shape (N, 6).
         """
         deltas = pred_bboxes * pred_bboxes.new_tensor(self.stds) + pred_bboxes.new_tensor(
             self.means

@@ -1,4 +1,4 @@
-"""mmdet's IoU assigner with ignored regions that take no positive away."""
+"""IoU assigner whose ignored regions only affect negatives."""
 
 from typing import Any, Optional
 
@@ -9,13 +9,13 @@ from mmengine.structures import InstanceData
 
 @TASK_UTILS.register_module()
 class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
-    """A ``MaxIoUAssigner`` that assigns positives first and ignores only would-be negatives.
+    """``MaxIoUAssigner`` that ignores only priors that would otherwise be negatives.
 
-    ``MaxIoUAssigner`` marks the priors in ignored regions before it assigns positives, so that an
-    ignored region that overlaps a labeled lesion takes the lesion's positives. It also ignores
-    nothing in an image without ground truth. Here the ignored regions change neither.
+    ``MaxIoUAssigner`` ignores priors before it assigns positives, so an ignored region that
+    overlaps a labeled lesion removes positives of the lesion. It also ignores nothing in an image
+    without ground truth. This assigner assigns positives first and always ignores.
 
-    Arguments are those of ``MaxIoUAssigner``; ``ignore_iof_thr`` > 0 switches ignoring on.
+    Arguments are those of ``MaxIoUAssigner``; ``ignore_iof_thr`` > 0 enables ignoring.
     """
 
     def assign(
@@ -28,14 +28,15 @@ class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
         """Assign ground truth to priors.
 
         Args:
-            pred_instances: ``priors`` (N, 4).
-            gt_instances: ``bboxes`` (M, 4) and ``labels`` (M,).
-            gt_instances_ignore: ``bboxes`` (K, 4). Negatives of which more than
-                ``ignore_iof_thr`` lies in one of them become -1.
-            **kwargs: As of ``MaxIoUAssigner``.
+            pred_instances: Priors, with ``priors`` (N, 4).
+            gt_instances: Ground truth, with ``bboxes`` (M, 4) and ``labels`` (M,).
+            gt_instances_ignore: Ignored regions, with ``bboxes`` (K, 4). Negatives whose overlap
+                with a region exceeds ``ignore_iof_thr`` of their area are ignored.
+            **kwargs: As for ``MaxIoUAssigner``.
 
         Returns:
-            ``gt_inds`` (N,): -1 unused, 0 negative, i + 1 positive for box i.
+            Result with ``gt_inds`` (N,): -1 for ignored priors, 0 for negatives, i + 1 for
+            positives of box i.
         """
         result = super().assign(pred_instances, gt_instances, None, **kwargs)
         if (

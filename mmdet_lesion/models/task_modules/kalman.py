@@ -1,4 +1,4 @@
-"""A Kalman filter over many boxes at once."""
+"""Vectorized Kalman filter for boxes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ __all__ = ["KalmanState"]
 
 _POSITION = 1 / 20
 _VELOCITY = 1 / 160
-# Boxes without height would have no scale and no aspect ratio.
+# Prevents division by zero for boxes without width or height.
 _MIN_SIDE = 1e-3
 
 
 @dataclass
 class KalmanState:
-    """Constant-velocity filters of ``T`` boxes, as in SORT, DeepSORT and mmdet's ``KalmanFilter``.
+    """State of constant-velocity Kalman filters of T boxes, as in DeepSORT and mmdet.
 
-    A box is its center, aspect ratio and height; noise is relative to the height. Motion couples a
-    coordinate with its own velocity alone and all noise is diagonal, so the ``8 x 8`` covariance of
-    the published filter falls apart into four ``2 x 2`` blocks, kept here as three entries each:
-    equal figures without a matrix product per box. Source: Wojke et al., "Simple online and
-    realtime tracking with a deep association metric", ICIP 2017.
+    A box is represented by center, aspect ratio and height; the noise is relative to the height.
+    Each coordinate is coupled only with its own velocity, so the 8x8 covariance matrix consists of
+    four independent 2x2 blocks, which are stored as three entries each.
 
     Args:
-        mean: ``(T, 4)`` center x, center y, width / height, height.
-        velocity: ``(T, 4)`` their change per slice.
-        var_mean: ``(T, 4)`` variance of ``mean``.
-        covar: ``(T, 4)`` covariance of a coordinate and its velocity.
-        var_velocity: ``(T, 4)`` variance of ``velocity``.
+        mean: Center x, center y, width / height, height; shape (T, 4).
+        velocity: Change of ``mean`` per slice, shape (T, 4).
+        var_mean: Variance of ``mean``, shape (T, 4).
+        covar: Covariance of each coordinate and its velocity, shape (T, 4).
+        var_velocity: Variance of ``velocity``, shape (T, 4).
+
+    Source: Wojke et al., "Simple online and realtime tracking with a deep association metric",
+    ICIP 2017.
     """
 
     mean: np.ndarray
@@ -40,7 +41,7 @@ class KalmanState:
 
     @classmethod
     def start(cls, boxes: np.ndarray) -> KalmanState:
-        """Filters at rest on ``(T, 4)`` xyxy boxes."""
+        """Initialize filters with zero velocity from boxes xyxy, shape (T, 4)."""
         mean = _measure(boxes)
         zeros = np.zeros_like(mean)
         return cls(
@@ -58,12 +59,12 @@ class KalmanState:
         return KalmanState(*(array[index] for array in self._arrays()))
 
     def joined(self, other: KalmanState) -> KalmanState:
-        """These filters, then the others."""
+        """Return these filters followed by the other ones."""
         pairs = zip(self._arrays(), other._arrays(), strict=True)
         return KalmanState(*(np.concatenate(pair) for pair in pairs))
 
     def predicted(self) -> KalmanState:
-        """One slice on."""
+        """Return the prediction for the next slice."""
         return KalmanState(
             self.mean + self.velocity,
             self.velocity,
@@ -76,7 +77,7 @@ class KalmanState:
         )
 
     def updated(self, boxes: np.ndarray) -> KalmanState:
-        """After seeing ``(T, 4)`` xyxy boxes, one per filter."""
+        """Return the filters updated with one observed box each, xyxy, shape (T, 4)."""
         total = self.var_mean + _variance(self.mean, _POSITION, 1e-1)
         innovation = _measure(boxes) - self.mean
         gain, gain_velocity = self.var_mean / total, self.covar / total
@@ -89,7 +90,7 @@ class KalmanState:
         )
 
     def boxes(self) -> np.ndarray:
-        """``(T, 4)`` xyxy boxes of the means."""
+        """Return the mean boxes xyxy, shape (T, 4)."""
         half = self.mean[:, 3:] / 2 * np.column_stack((self.mean[:, 2], np.ones(len(self))))
         return np.concatenate((self.mean[:, :2] - half, self.mean[:, :2] + half), axis=1)
 
@@ -104,7 +105,7 @@ def _measure(boxes: np.ndarray) -> np.ndarray:
 
 
 def _variance(mean: np.ndarray, relative: float, aspect: float) -> np.ndarray:
-    """Variance of the four coordinates: relative to the height, absolute for the aspect ratio."""
+    """Compute variances, relative to the height but absolute for the aspect ratio."""
     variance = np.repeat(np.square(relative * mean[:, 3:]), 4, axis=1)
     variance[:, 2] = aspect**2
     return variance

@@ -1,4 +1,4 @@
-"""From boxes on slices to tracklets."""
+"""Linking of boxes on slices to tracklets."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ __all__ = ["SliceLinker"]
 
 @TASK_UTILS.register_module()
 class SliceLinker:
-    """Link the boxes of a volume along z: Kalman prediction, Hungarian assignment by IoU.
+    """Link the boxes of a volume along z by Kalman filters and Hungarian assignment.
 
-    Slice by slice, every open tracklet predicts its box; boxes are assigned to tracklets so that
-    the sum of IoUs is largest, pairs below ``iou_thr`` being no pairs. A box without a tracklet
-    opens one. As Lesion Harvester links its detections (Cai et al., TMI 2020), in the manner of
-    SORT (Bewley et al., ICIP 2016).
+    On each slice, the box of every active tracklet is predicted, and boxes are assigned to
+    tracklets so that the sum of IoUs is maximal; pairs with an IoU below ``iou_thr`` are not
+    linked. An unassigned box starts a new tracklet.
 
     Args:
-        max_gap: Slices that a tracklet may miss and still go on; 0 links adjacent slices only.
+        max_gap: Largest number of consecutive slices without a box in a tracklet; 0 links adjacent
+            slices only.
         min_length: Tracklets with fewer boxes are dropped.
-        iou_thr: IoU of prediction and box from which on they may belong together, above 0.
+        iou_thr: Lowest IoU of predicted and observed box for linking, above 0.
 
     Raises:
-        InputError: An argument is out of its range.
+        InputError: An argument is out of range.
+
+    Source: Lesion Harvester (Cai et al., TMI 2020), after SORT (Bewley et al., ICIP 2016).
     """
 
     def __init__(self, max_gap: int = 1, min_length: int = 1, iou_thr: float = 0.3) -> None:
@@ -47,12 +49,12 @@ class SliceLinker:
         """Link the boxes of one volume.
 
         Args:
-            bboxes: ``(N, 4)`` xyxy, half-open edges.
-            scores: ``(N,)``.
-            slice_inds: ``(N,)`` integer slice of each box.
+            bboxes: Boxes xyxy with half-open edges, shape (N, 4).
+            scores: Scores, shape (N,).
+            slice_inds: Slice index of each box, shape (N,).
 
         Returns:
-            Tracklets of these very boxes, in the order in which they begin.
+            Tracklets of the unchanged boxes, ordered by their first slice.
         """
         bboxes = np.asarray(bboxes, dtype=np.float64).reshape(-1, 4)
         scores = np.asarray(scores, dtype=np.float64)
@@ -66,7 +68,7 @@ class SliceLinker:
         return Tracklets.from_ids(bboxes[keep], scores[keep], slice_inds[keep], ids[keep])
 
     def _assign(self, bboxes: np.ndarray, slice_inds: np.ndarray) -> np.ndarray:
-        """``(N,)`` number of each box's tracklet."""
+        """Return the tracklet index of each box, shape (N,)."""
         ids = np.empty(len(bboxes), dtype=np.int64)
         order = np.argsort(slice_inds, kind="stable")
         occupied, starts = np.unique(slice_inds[order], return_index=True)
@@ -88,7 +90,7 @@ class SliceLinker:
             ids[rows[new]] = num_ids + np.arange(len(new))
 
             waiting = np.setdiff1d(np.arange(len(state)), tracks)
-            # Waiting tracklets keep their prediction, the others learn from their box.
+            # Tracklets without a box on this slice keep their prediction, the others are updated.
             state = (
                 state[waiting]
                 .joined(state[tracks].updated(bboxes[rows[boxes]]))
@@ -110,7 +112,7 @@ class SliceLinker:
 
 
 def _iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """``(T, N)`` IoU of half-open boxes."""
+    """Compute the IoUs (T, N) of half-open boxes."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     overlap = np.clip(high - low, 0, None).prod(axis=2)

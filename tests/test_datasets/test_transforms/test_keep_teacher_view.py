@@ -15,5 +15,5 @@ def test_copy_with_the_same_layout():
 
 
 def test_must_precede_geometric_transforms():
-    with pytest.raises(InputError, match="KeepTeacherView stands behind a geometric transform"):
+    with pytest.raises(InputError, match="KeepTeacherView follows a geometric transform"):
         KeepTeacherView()(dict(img=np.zeros((2, 2, 9)), homography_matrix=np.eye(3)))

@@ -167,5 +167,5 @@ def test_wrong_settings(settings, message):
 
 
 def test_a_missing_volume(tmp_path):
-    with pytest.raises(InputError, match="none.b2nd is not there"):
+    with pytest.raises(InputError, match="none.b2nd does not exist"):
         LoadPatch(8)(sample(str(tmp_path / "none.b2nd")))

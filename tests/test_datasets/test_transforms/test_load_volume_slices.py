@@ -85,5 +85,5 @@ def test_chunks_are_parts_of_the_whole(tmp_path):
 
 def test_another_interval_than_that_of_the_file(tmp_path):
     save_volume(tmp_path / "a.b2nd", Volume(np.zeros((3, 4, 4), np.int16), (1, 1, 5)))
-    with pytest.raises(InputError, match="has slices every 5 mm, its annotations tell 2 mm"):
+    with pytest.raises(InputError, match="has slices every 5 mm, but its 'spacing' .* is 2 mm"):
         LoadVolumeSlices()(dict(img_path=str(tmp_path / "a.b2nd"), spacing=(1.0, 1.0, 2.0)))

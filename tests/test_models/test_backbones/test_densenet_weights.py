@@ -127,9 +127,9 @@ def test_files_that_are_no_weights(tmp_path, save):
     with pytest.raises(InputError, match="absent.pth: no such file"):
         build(tmp_path / "absent.pth")
     (tmp_path / "page.pth").write_text("<html>404</html>")
-    with pytest.raises(InputError, match="page.pth is no checkpoint that can be read"):
+    with pytest.raises(InputError, match="page.pth cannot be read as a checkpoint"):
         build(tmp_path / "page.pth")
-    with pytest.raises(InputError, match="expected a state dict of tensors"):
+    with pytest.raises(InputError, match="is not a state dict of tensors"):
         build(save({"epoch": 3}))
 
 
@@ -139,7 +139,7 @@ def test_code_in_a_file_does_not_run(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil(), protocol=2))
-    with pytest.raises(InputError, match="evil.pth is no checkpoint"):
+    with pytest.raises(InputError, match="evil.pth cannot be read as a checkpoint"):
         build(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
 

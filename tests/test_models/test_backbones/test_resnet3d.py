@@ -76,7 +76,7 @@ def test_symmetric_kernels_make_it_equivariant():
 
 
 def test_lengths_must_fit():
-    with pytest.raises(ValueError, match="equally many"):
+    with pytest.raises(ValueError, match="expected positive numbers and equal lengths"):
         build(channels=(4, 8))
 
 

@@ -74,9 +74,9 @@ def test_gradients(thickness):
 
 
 def test_a_missing_thickness_is_named():
-    with pytest.raises(ValueError, match="shape None for 2 windows"):
+    with pytest.raises(ValueError, match="shape None for 2 slice stacks"):
         build()(torch.zeros(2, 8, 8, 2))
-    with pytest.raises(ValueError, match=r"shape \(1,\) for 2 windows"):
+    with pytest.raises(ValueError, match=r"shape \(1,\) for 2 slice stacks"):
         build()(torch.zeros(2, 8, 8, 2), torch.ones(1))
 
 

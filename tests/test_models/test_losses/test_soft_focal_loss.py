@@ -118,7 +118,7 @@ def test_reductions_weights_and_average_factor():
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="expected one shape"):
+    with pytest.raises(ValueError, match="expected equal shapes"):
         SoftFocalLoss()(torch.zeros(2), torch.zeros(2, 1))
     with pytest.raises(ValueError, match="alpha="):
         SoftFocalLoss(alpha=(0.05,))

@@ -31,5 +31,5 @@ def test_levels_are_the_sums_from_above():
 
 
 def test_another_number_of_maps_is_refused():
-    with pytest.raises(ValueError, match="2 maps, expected 3"):
+    with pytest.raises(ValueError, match="2 feature maps, expected 3"):
         build()(maps()[:2])

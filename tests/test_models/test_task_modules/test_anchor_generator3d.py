@@ -46,8 +46,8 @@ def test_symmetries_map_anchors_onto_anchors(size):
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        (dict(strides=[2, 4], sizes=[4]), "equally many"),
-        (dict(strides=[2, 0], sizes=[4, 8]), "equally many"),
+        (dict(strides=[2, 4], sizes=[4]), "equal lengths"),
+        (dict(strides=[2, 0], sizes=[4, 8]), "equal lengths"),
         (dict(strides=[2, 3], sizes=[4, 8]), "divide the next"),
     ],
 )
