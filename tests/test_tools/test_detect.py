@@ -115,7 +115,7 @@ def test_wrong_arguments(tool, model, scan, tmp_path, capsys, words, expected):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--export", "json,pdf"], "argument --export: 'pdf' is no export"),
+        (["--export", "json,pdf"], "argument --export: 'pdf' is not an export"),
         (["--score-thr", "7"], "argument --score-thr: '7' is not a number from 0 to 1"),
         (["--batch-size", "0"], "argument --batch-size: '0' is not a whole number of 1 or more"),
     ],
@@ -134,7 +134,7 @@ def test_every_export_can_be_asked_for(tool):
 def test_a_scan_that_is_not_there(tool, model, tmp_path, capsys):
     status, _, err = run(tool, capsys, tmp_path / "no.nii", *model, "--out", tmp_path / "out")
     assert status == 2
-    assert "no.nii is not there; expected a scan or a list of scans" in err
+    assert "no.nii does not exist; expected a scan or a list of scans" in err
 
 
 def test_no_arguments(tool, capsys):

@@ -108,7 +108,7 @@ def test_phantoms_replace_their_own_kind_alone(parts, tmp_path, monkeypatch):
     foreign = tmp_path / "foreign" / "phantom_slices"
     foreign.mkdir(parents=True)
     (foreign / "mine.txt").write_text("keep")
-    with pytest.raises(InputError, match=r"has no rehearsal.json, so it is not of a rehearsal"):
+    with pytest.raises(InputError, match=r"has no rehearsal.json, so no rehearsal wrote it"):
         handful.phantom_slices(tmp_path / "foreign")
     assert (foreign / "mine.txt").read_text() == "keep"
     for _ in range(2):
@@ -196,7 +196,7 @@ def test_a_config_on_slices_from_end_to_end(tool, root, phantom_store, tmp_path,
     assert (tmp_path / "out/table.md").read_text() in printed
     # A second call takes the result.
     assert tool.main([*args, "--out", str(tmp_path / "out")]) == 1
-    assert "as own.py, which is there" in capsys.readouterr().out
+    assert "result of own.py reused" in capsys.readouterr().out
 
 
 def test_a_config_on_scans_from_end_to_end(tool, root, luna16_store, tmp_path, capsys):
@@ -291,7 +291,7 @@ def test_the_full_size_keeps_crops_and_batches(tool, root, without_data, tmp_pat
 
 def test_a_config_that_is_not_there(tool, tmp_path, capsys):
     assert tool.main([str(tmp_path / "none.py")]) == 2
-    assert "none.py is not there" in capsys.readouterr().err
+    assert "none.py does not exist" in capsys.readouterr().err
 
 
 def test_a_training_that_cannot_begin_is_told(tool, root, phantom_store, tmp_path, capsys):
@@ -300,5 +300,5 @@ def test_a_training_that_cannot_begin_is_told(tool, root, phantom_store, tmp_pat
         **{"optim_wrapper.optimizer.type": "NoOptimizer"},
     )  # fmt: skip
     assert tool.main([str(config), "--iters", "2", "--out", str(tmp_path / "out")]) == 1
-    assert "could not be rehearsed" in capsys.readouterr().out
+    assert "ended without a result" in capsys.readouterr().out
     assert "rehearsal" in sys.modules

@@ -194,7 +194,7 @@ def test_metrics_are_chosen(tool, stubs, capsys):
     [
         (
             ["rate=1"],
-            "tiny.py has no setting 'rate'; expected one that it has, such as optimizer.rate",
+            "tiny.py has no setting 'rate'; expected an existing one, such as optimizer.rate",
         ),
         (["optimizer.rat=1"], "such as optimizer.rate"),
         (["hooks.1.score_thr=1"], "has no setting 'hooks.1.score_thr'"),
@@ -203,7 +203,7 @@ def test_metrics_are_chosen(tool, stubs, capsys):
         (["optimizer.rate"], "'optimizer.rate' is not a setting to sweep"),
         (["optimizer.rate=1", "optimizer.rate=2"], "optimizer.rate is given twice"),
         (["optimizer.rate=1,2,1"], "optimizer.rate lists the value 1 twice"),
-        (["optimizer.rate=1", "--baseline", "no.py"], "no.py is not there; expected a config"),
+        (["optimizer.rate=1", "--baseline", "no.py"], "no.py does not exist; expected a config"),
         (["optimizer.rate=1", "--cfg-options", "a"], "--cfg-options has 'a'; expected KEY=VALUE"),
     ],
 )
@@ -217,7 +217,7 @@ def test_wrong_arguments_end_before_anything_is_trained(tool, stubs, capsys, wor
 
 def test_unknown_config(tool, stubs, capsys):
     assert tool.main(["no.py", "a=1"]) == 2
-    assert "no.py is not there; expected a config" in capsys.readouterr().err
+    assert "no.py does not exist; expected a config" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

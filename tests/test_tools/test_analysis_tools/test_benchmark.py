@@ -122,7 +122,7 @@ def test_both_ways_to_resample_agree(froc, monkeypatch):
     froc.measure_luna16(12, 200, 8, 1)
     loop = froc.loop_over_marks
     monkeypatch.setattr(froc, "loop_over_marks", lambda *args: (loop(*args)[0], np.ones((8, 7))))
-    with pytest.raises(RuntimeError, match="another mean"):
+    with pytest.raises(RuntimeError, match="bootstrap means"):
         froc.measure_luna16(12, 200, 8, 1)
     monkeypatch.setattr(froc, "loop_over_marks", lambda *_: ((0, 0), np.ones((8, 7))))
     with pytest.raises(RuntimeError, match="the loop counts"):
@@ -149,7 +149,7 @@ def test_the_crop_table_shows_all_ways(benchmark, capsys):
     args = ["crop", "--shape", "20", "30", "40", "--size", "16", "--repeats", "2"]
     assert benchmark.main(args) == 0
     text = capsys.readouterr().out
-    assert "crop of 16³ out of 20 x 30 x 40" in text
+    assert "patch of 16³ from 20 x 30 x 40" in text
     assert "from .mhd and .raw" in text
 
 
@@ -174,8 +174,8 @@ def test_both_ways_through_a_volume_find_the_same(inference, benchmark, monkeypa
     words = ["inference", "--size", "64", "--depth", "4", "--repeats", "1", "--threads", "1"]
     assert benchmark.main(words) == 0
     text = capsys.readouterr().out
-    assert "share images" in text
-    assert "on their own as in mmdet, 8 at once" in text
+    assert "shared features" in text
+    assert "separate, as in mmdet, 8 per forward pass" in text
 
     def moved(*args):
         found = original(*args)
@@ -184,7 +184,7 @@ def test_both_ways_through_a_volume_find_the_same(inference, benchmark, monkeypa
 
     original = inference.predict_window_by_window
     monkeypatch.setattr(inference, "predict_window_by_window", moved)
-    with pytest.raises(RuntimeError, match="boxes with shared images and"):
+    with pytest.raises(RuntimeError, match="boxes with shared features and"):
         benchmark.main(words)
 
 

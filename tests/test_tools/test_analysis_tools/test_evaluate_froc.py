@@ -157,8 +157,8 @@ def test_errors_are_one_sentence(tool, luna16, capsys, change, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--clamp"], "--clamp is given for luna16, which has no such option"),
-        (["--iou-thr", "0.5"], "--iou-thr is given for luna16"),
+        (["--clamp"], "--clamp is not an option of --protocol luna16"),
+        (["--iou-thr", "0.5"], "--iou-thr is not an option of --protocol luna16"),
         (
             ["--stratify", "type"],
             "gt.csv does not have the type of its lesions; expected",
