@@ -86,8 +86,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=float,
         nargs=3,
         metavar=("X", "Y", "Z"),
-        help="spacing in mm to resample scans to (default: that of the config); 0 keeps the spacing "
-        "of the scan",
+        help="spacing in mm to resample scans to (default: that of the config); 0 keeps that of "
+        "the scan",
     )
     parser.add_argument(
         "--png-spacing",

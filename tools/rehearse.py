@@ -55,8 +55,8 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--crop",
         type=positive,
-        help="edge length of slices in pixels or patches in voxels (default on a CPU: 96 and 32; on "
-        "a GPU: whole slices and the config's patches)",
+        help="edge length of slices in pixels or patches in voxels (default on a CPU: 96 and 32; "
+        "on a GPU: whole slices and the config's patches)",
     )
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0], help="random seeds (default: 0)"

@@ -39,8 +39,8 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         type=int,
         nargs="+",
         metavar="N",
-        help="numbers of labeled scans in nested lists (default: 25 50 100, in proportion for fewer "
-        "than 533 training scans)",
+        help="numbers of labeled scans in nested lists (default: 25 50 100, in proportion if there "
+        "are fewer than 533 training scans)",
     )
     split.add_argument(
         "--unlabeled",

@@ -7,7 +7,7 @@ def main(load_tool):
     return load_tool("model_converters/split_teacher.py").main
 
 
-def test_teacher_and_student(main, tmp_path):
+def test_teacher_and_student_are_split(main, tmp_path):
     checkpoint = {
         "meta": {"iter": 3},
         "state_dict": {"a": torch.ones(2)},
