@@ -1,4 +1,4 @@
-"""A headless Chromium, or a skipped test that says why there is none."""
+"""Headless Chromium for tests."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chro
 
 @contextmanager
 def chromium():
-    """Yield playwright's browser: its own, or one of the system."""
+    """Yield Chromium, installed by playwright or the system; skip the test if there is none."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with api.sync_playwright() as playwright:
         own = playwright.chromium.executable_path
@@ -19,7 +19,7 @@ def chromium():
             [own] if os.path.exists(own) else [path for path in map(shutil.which, NAMES) if path]
         )
         if not found:
-            pytest.skip("no Chromium: tools/setup/install_browser.py could not install one")
+            pytest.skip("Chromium is not installed; run tools/setup/install_browser.py")
         browser = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
         yield browser
         browser.close()

@@ -1,4 +1,4 @@
-"""Fixtures that several test files use."""
+"""Shared fixtures."""
 
 import importlib.util
 import os
@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-# Tests run side by side (`make test`), and their models are too small for several threads.
+# Tests run in parallel (`make test`), and their models are too small for several threads.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup():
-    # Before the fixtures, which build models as well, so that every machine draws the same weights.
+    # Seed before the fixtures, which also build models.
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
@@ -38,11 +38,11 @@ def pytest_runtest_setup():
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request) -> Iterator[str]:
-    """Each device in turn, for tests that compare results with those of the CPU.
+    """Device of a test that compares results with those of the CPU.
 
-    On the CPU the comparison is trivial but runs the code of the test.
+    On the CPU, the comparison is trivial but executes the code of the test.
     """
-    # TF32, torch's default for convolutions, has a precision of three digits.
+    # TF32, torch's default for convolutions, is only precise to three digits.
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     yield request.param
@@ -51,16 +51,16 @@ def device(request) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository."""
+    """Root of the repository."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def load_tool(root) -> Callable[[str], ModuleType]:
-    """Imports a script, given its path within ``tools``."""
+    """Function that imports a script, given its path within ``tools``."""
 
     def load(path: str) -> ModuleType:
-        # As Python does when it runs a script.
+        # Python does the same when it runs a script.
         folder = str((root / "tools" / path).parent)
         if folder not in sys.path:
             sys.path.insert(0, folder)
@@ -76,10 +76,10 @@ def load_tool(root) -> Callable[[str], ModuleType]:
 
 @pytest.fixture(scope="session")
 def lesion_data() -> Path:
-    """Published files (DeepLesion, LUNA16, CTs) if they are available."""
+    """Folder of published files (DeepLesion, LUNA16, CTs); skips the test if missing."""
     folder = Path(os.environ.get("LESION_DATA", ROOT / "../shared/data")).resolve()
     if not folder.is_dir():
-        pytest.skip(f"no published data: {folder} (set LESION_DATA)")
+        pytest.skip(f"no published data in {folder} (set LESION_DATA)")
     return folder
 
 
@@ -103,7 +103,7 @@ def phantom_raw(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def phantom_store(phantom_raw, tmp_path_factory) -> Path:
-    """The phantoms, converted to the volume store."""
+    """The DeepLesion phantoms, converted to the volume store."""
     from mmdet_lesion.converters import DeepLesionConversion
 
     out = tmp_path_factory.mktemp("store") / "data"
@@ -138,7 +138,7 @@ def luna16_raw(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def luna16_store(luna16_raw, tmp_path_factory) -> Path:
-    """The chest phantoms, converted at 2 mm: 6 to train on (2 or 3 labeled), 4 to test on."""
+    """The chest phantoms, converted at 2 mm: 6 for training (2 or 3 labeled), 4 for testing."""
     from mmdet_lesion.converters import Luna16Conversion
 
     out = tmp_path_factory.mktemp("luna16_store") / "data"

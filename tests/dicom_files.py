@@ -1,4 +1,4 @@
-"""Small DICOM series, written slice by slice."""
+"""Writer of small DICOM series."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ IDENTITY = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
 
 
 def slice_dataset(pixels, position, direction, spacing, **values):
-    """One CT slice; ``values`` replace or (None) remove elements."""
+    """Return a CT slice; ``values`` replace elements, or remove them if None."""
     matrix = np.reshape(direction, (3, 3))
     data = Dataset()
     data.file_meta = FileMetaDataset()
@@ -34,7 +34,7 @@ def slice_dataset(pixels, position, direction, spacing, **values):
     data.PhotometricInterpretation = "MONOCHROME2"
     data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
     data.PixelRepresentation = 0
-    # Stored values are HU + 1024 with slope 1, or halves with slope 2.
+    # Stored values are HU + 1024 with slope 1, or half of it with slope 2.
     data.RescaleSlope, data.RescaleIntercept = 1, -1024
     data.PixelData = (pixels + 1024).astype(np.uint16).tobytes()
     for name, value in values.items():
@@ -57,18 +57,19 @@ def write_series(
     study=None,
     **values,
 ):
-    """Write slices under names that run against their positions.
+    """Write slices under file names in descending order of position.
 
     Args:
-        folder: Where to write.
-        hu: ``(D, H, W)``.
-        positions: Multiples of the spacing along z for each slice, by default 0, 1, 2 …
-        change: Called with the number and dataset of each slice; False leaves the slice out.
+        folder: Folder to write to.
+        hu: ``(D, H, W)`` array.
+        positions: Position of each slice along z in multiples of the spacing (default: 0, 1, …).
+        change: Called with the number and dataset of each slice; the slice is omitted if it
+            returns False.
         study: Study Instance UID.
         **values: Elements of every slice.
 
     Returns:
-        The files, by slice.
+        The file of each slice.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

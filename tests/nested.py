@@ -1,4 +1,4 @@
-"""P3D evaluation of Lesion Harvester's nested lists, which are short to write in a test."""
+"""P3D evaluation of nested lists in Lesion Harvester's layout."""
 
 from mmdet_lesion.evaluation import functional
 from mmdet_lesion.io import harvester

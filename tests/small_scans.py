@@ -1,4 +1,4 @@
-"""Scans in several formats, small enough for tests."""
+"""Small scans in several formats."""
 
 import locale
 from pathlib import Path
@@ -12,14 +12,14 @@ SPACING, ORIGIN = (1.5, 1.5, 2.0), (-20.0, 10.0, 300.0)
 
 
 def small_ct(seed: int = 0, shape: tuple[int, int, int] = (9, 12, 14)) -> Volume:
-    """Noise with a bright block off the middle, so that a flip shows."""
+    """Return noise with an off-center bright block, so that flips are detected."""
     array = np.random.default_rng(seed).normal(-700, 20, shape)
     array[2:4, 3:6, 8:12] = 200
     return Volume(np.rint(array).astype(np.int16), SPACING, ORIGIN)
 
 
 def write_dicom(folder: Path, volume: Volume, uid: str, slices: list[int] | None = None) -> None:
-    """Write a CT series, one file a slice, in an order of names that is not that of the slices."""
+    """Write a CT series with one file per slice and shuffled file names."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = locale.setlocale(locale.LC_ALL)
     image = volume.to_sitk()
@@ -40,5 +40,5 @@ def write_dicom(folder: Path, volume: Volume, uid: str, slices: list[int] | None
             plane.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{(number * 5) % 64:03d}.dcm"))
         writer.Execute(plane)
-    # GDCM leaves the C locale behind, in which Python reads and writes text as ASCII.
+    # GDCM sets the C locale, in which Python reads and writes text as ASCII.
     locale.setlocale(locale.LC_ALL, kept)

@@ -10,7 +10,7 @@ from mmengine.logging import MessageHub
 from mmdet_lesion import InputError, compat
 
 
-def test_checkpoint_of_mmengine_loads_safely(tmp_path):
+def test_checkpoint_of_mmengine_loads_with_weights_only(tmp_path):
     hub = MessageHub.get_instance("test_compat")
     hub.update_scalar("train/loss", np.float64(1.5))
     hub.update_info("epoch", np.int64(3))
@@ -32,7 +32,7 @@ class Worse:
 
 
 @pytest.mark.parametrize("payload", [Evil(), Worse()])
-def test_other_globals_are_refused(tmp_path, payload):
+def test_other_globals_are_rejected(tmp_path, payload):
     torch.save({"a": payload}, tmp_path / "c.pth")
     with pytest.raises((pickle.UnpicklingError, InputError)):
         torch.load(tmp_path / "c.pth", weights_only=True)
@@ -41,7 +41,7 @@ def test_other_globals_are_refused(tmp_path, payload):
 @pytest.mark.parametrize(
     ("name", "version"), [("mmcv", "1.7.0"), ("mmdet", "2.28.2"), ("mmdet", "4.0.0")]
 )
-def test_unsupported_version_says_what_to_install(monkeypatch, name, version):
+def test_error_for_unsupported_version_names_the_install_command(monkeypatch, name, version):
     monkeypatch.setattr(sys.modules[name], "__version__", version)
     with pytest.raises(ImportError, match=rf"needs {name}>=.* found {version} .*pip install"):
         compat.check_version(sys.modules[name])
@@ -52,7 +52,7 @@ def test_maintained_forks_are_supported(monkeypatch):
     compat.check_version(sys.modules["mmdet"])
 
 
-def test_mmcv_without_operators_is_named(monkeypatch):
+def test_error_for_mmcv_without_operators(monkeypatch):
     monkeypatch.setitem(sys.modules, "mmcv.ops", None)
     with pytest.raises(ImportError, match="mmcv-lite"):
         compat.check_operators()

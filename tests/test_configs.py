@@ -1,4 +1,4 @@
-"""Every config on slices is built, trained for two iterations on phantoms, and tested."""
+"""Tests of the configs on slices, with short trainings on phantoms."""
 
 import logging
 import re
@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from .mixed_precision import train_in_mixed_precision
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Folders whose configs have a test file of their own, or are no configs.
+#: Folders whose configs have a separate test file or are only base configs.
 ELSEWHERE = ("_base_", "focalmix", "partial_label")
 CONFIGS = sorted(
     path
@@ -30,7 +30,7 @@ def names(paths):
 
 
 def short(path, phantom_store, work_dir):
-    """The config, shortened to two iterations on phantoms."""
+    """Return the config, shortened to two iterations on phantoms."""
     cfg = Config.fromfile(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.num_workers = 0
@@ -39,11 +39,11 @@ def short(path, phantom_store, work_dir):
     cfg.train_dataloader.batch_size = 2
     cfg.train_cfg.max_iters = 2
     cfg.train_cfg.val_interval = 2
-    # Few proposals are enough, and files without the optimizer.
+    # Fewer proposals and checkpoints without the optimizer save time.
     cfg.default_hooks.checkpoint.update(interval=2, save_optimizer=False)
     cfg.model.test_cfg.rpn.max_per_img = 40
-    # Weights from the network have a test of their own; one volume is enough to validate on.
-    # Without ImageNet's weights its statistics do not fit either, and outputs would saturate.
+    # Pretrained weights are not downloaded. Frozen norms do not fit random weights, and outputs
+    # would saturate. One volume is enough for validation.
     cfg.model.backbone.init_cfg = None
     cfg.model.backbone.norm_eval = False
     if path.parent.name == "uld" and path.stem != "mean_teacher_deeplesion":
@@ -62,11 +62,11 @@ def short(path, phantom_store, work_dir):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=names(CONFIGS))
-def test_trains_and_tests_on_phantoms(path, phantom_store, tmp_path):
+def test_every_config_trains_and_tests_on_phantoms(path, phantom_store, tmp_path):
     cfg = short(path, phantom_store, tmp_path)
     mines = "mean_teacher" in path.stem
     if mines:
-        # Two iterations give no confident scores: mine all.
+        # Scores are low after two iterations: mine all boxes.
         cfg.custom_hooks[0].update(begin_mining_iter=0, score_thr=0.0, log_interval=1)
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -87,7 +87,7 @@ def test_mean_teacher_trains_in_mixed_precision_on_a_gpu(phantom_store, tmp_path
     assert runner.message_hub.get_scalar("train/mined_per_image").current() > 0
 
 
-def test_threshold_above_one_trains_bitwise_as_supervised(phantom_store, tmp_path):
+def test_score_threshold_above_one_equals_supervised_training(phantom_store, tmp_path):
     states = []
     for name in ("faster_rcnn_phantom", "mean_teacher_phantom"):
         cfg = short(ROOT / "configs" / "phantom" / f"{name}.py", phantom_store, tmp_path / name)
@@ -104,7 +104,7 @@ def merged(name):
     return Config.fromfile(ROOT / "configs" / "uld" / f"{name}.py")
 
 
-def test_the_papers_numbers():
+def test_settings_of_the_paper():
     cfg = merged("mean_teacher_deeplesion")
     hook = cfg.custom_hooks[0]
     assert (hook.momentum, hook.score_thr, hook.iou_thr) == (0.001, 0.9, 0.7)
@@ -139,7 +139,7 @@ def test_the_papers_numbers():
     assert (rcnn.sampler.num, rcnn.sampler.pos_fraction) == (64, 0.25)
 
 
-def test_the_ablations_differ_in_what_they_are_named_after():
+def test_settings_of_the_ablations():
     ignore = merged("mean_teacher_ignore_deeplesion")
     assert ignore.custom_hooks[0].policy == "ignore"
     for part in ("rpn", "rcnn"):
@@ -152,8 +152,8 @@ def test_the_ablations_differ_in_what_they_are_named_after():
 
 
 @pytest.mark.parametrize("folder", ["uld", "partial_label", "focalmix"])
-def test_runtime_is_that_of_mmdetection(folder):
-    """Parts for CPUs and for exact resuming are not in the configs for GPUs."""
+def test_configs_use_the_default_runtime_of_mmdetection(folder):
+    """Options for CPUs and for exact resuming are not in the configs for GPUs."""
     for path in sorted((ROOT / "configs" / folder).glob("*.py")):
         cfg = Config.fromfile(path)
         assert cfg.train_cfg.type in ("IterBasedTrainLoop", "EpochBasedTrainLoop")
@@ -165,7 +165,7 @@ def test_runtime_is_that_of_mmdetection(folder):
                 assert part.type == "SingleRoIExtractor"
 
 
-def test_threshold_is_one_option_on_the_command_line():
+def test_cfg_options_override_the_score_threshold():
     cfg = merged("mean_teacher_deeplesion")
     cfg.merge_from_dict({"custom_hooks.0.score_thr": 0.8})
     init_default_scope("mmdet")
@@ -173,7 +173,7 @@ def test_threshold_is_one_option_on_the_command_line():
     assert cfg.custom_hooks[0].type == "MeanTeacherMiningHook"
 
 
-def test_key_slices_are_options_on_the_command_line(phantom_store):
+def test_cfg_options_in_the_readme_select_key_slices(phantom_store):
     (options,) = re.findall(
         r"official key slices.*--cfg-options ([^`]*)`", (ROOT / "configs/uld/README.md").read_text()
     )
@@ -199,5 +199,5 @@ def test_key_slices_are_options_on_the_command_line(phantom_store):
         ("phantom/focalmix_phantom", (2.0, 2.0, 2.0)),
     ],
 )
-def test_scans_are_detected_on_at_the_spacing_of_the_training_data(name, spacing):
+def test_inference_spacing(name, spacing):
     assert Config.fromfile(ROOT / "configs" / f"{name}.py").inference.spacing == spacing

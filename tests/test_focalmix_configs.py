@@ -1,4 +1,4 @@
-"""Every config of FocalMix takes a step on phantoms; the main ones are trained and tested."""
+"""Tests of the FocalMix configs, with short trainings on phantoms."""
 
 import logging
 import math
@@ -25,7 +25,7 @@ MAIN = TWINS + [
     ROOT / "configs" / "focalmix" / f"{name}.py"
     for name in ("supervised_mixup_luna16_533", "supervised_luna16_fold", "focalmix_luna16_100")
 ]
-#: List of scans in a config → list of the same kind in the fixture's data.
+#: List of scans in a config → corresponding list of the phantoms.
 LISTS = {
     "labeled_25": "labeled_2",
     "labeled_50": "labeled_2",
@@ -55,7 +55,7 @@ def parts(loader):
 
 
 def short(path, store, work_dir):
-    """The config, shortened to two iterations of small patches."""
+    """Return the config, shortened to two iterations of small patches."""
     cfg = Config.fromfile(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.num_workers = 0
@@ -84,7 +84,7 @@ def short(path, store, work_dir):
 
 
 @pytest.mark.parametrize("path", FULL, ids=names(FULL))
-def test_takes_a_step_on_phantoms(path, luna16_store, tmp_path):
+def test_every_config_takes_a_step_on_phantoms(path, luna16_store, tmp_path):
     register_all_modules(init_default_scope=True)
     cfg = short(path, luna16_store, tmp_path)
     model = MODELS.build(cfg.model)
@@ -104,7 +104,7 @@ def test_takes_a_step_on_phantoms(path, luna16_store, tmp_path):
 
 
 @pytest.mark.parametrize("path", MAIN, ids=names(MAIN))
-def test_trains_and_tests_on_phantoms(path, luna16_store, tmp_path):
+def test_main_configs_train_and_test_on_phantoms(path, luna16_store, tmp_path):
     cfg = short(path, luna16_store, tmp_path)
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -126,7 +126,7 @@ def test_trains_in_mixed_precision_on_a_gpu(luna16_store, tmp_path):
     assert runner.message_hub.get_scalar("train/num_pos").current() > 0
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(luna16_store, tmp_path):
+def test_resumed_run_equals_uninterrupted_run(luna16_store, tmp_path):
     states = []
     for name in ("whole", "resumed"):
         cfg = short(TWINS[1], luna16_store, tmp_path / name)
@@ -142,7 +142,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(luna16_store, tmp_path):
         assert torch.equal(value, states[1][key]), key
 
 
-def test_the_full_model_is_that_of_the_paper():
+def test_model_settings_of_the_paper():
     cfg = merged("focalmix_luna16_100").model
     register_all_modules(init_default_scope=True)
     model = MODELS.build(cfg)
@@ -159,7 +159,7 @@ def test_the_full_model_is_that_of_the_paper():
 
 
 @pytest.mark.parametrize("path", FULL, ids=names(FULL))
-def test_schedule_and_batch_of_the_paper(path):
+def test_schedule_and_batch_size_of_the_paper(path):
     cfg = Config.fromfile(path)
     (scheduler,) = cfg.param_scheduler
     assert scheduler.type == "CosineAnnealingLR"
@@ -167,7 +167,7 @@ def test_schedule_and_batch_of_the_paper(path):
     assert (cfg.optim_wrapper.optimizer.type, cfg.optim_wrapper.optimizer.lr) == ("Adam", 0.001)
     labeled = parts(cfg.train_dataloader)[0]
     scans = {"labeled": None, "train": 533, "fold0": 799}[Path(labeled.ann_file).stem.split("_")[0]]
-    # Table 4's rows, with all 533 scans, take half of what section 4.1 gives for all others.
+    # The models of table 4, on all 533 scans, are trained for half the epochs of section 4.1.
     epochs = 400 if scans == 533 else 800
     scans = scans or int(Path(labeled.ann_file).stem.split("_")[1])
     assert cfg.train_cfg.max_iters == math.ceil(epochs * scans / 8)
@@ -181,7 +181,7 @@ def test_schedule_and_batch_of_the_paper(path):
         assert cfg.train_dataloader.batch_size == 8
 
 
-def test_rows_are_named_after_what_they_are():
+def test_config_names_match_their_settings():
     for number in (25, 50, 100):
         for method in ("supervised", "focalmix"):
             cfg = merged(f"{method}_luna16_{number}")
@@ -211,15 +211,9 @@ def test_rows_are_named_after_what_they_are():
     assert nlst[1].data_root == "data/nlst/"
 
 
-def test_a_fold_is_one_variable(monkeypatch):
+def test_fold_is_set_by_an_environment_variable(monkeypatch):
     monkeypatch.setenv("FOLD", "7")
     cfg = merged("supervised_luna16_fold")
     assert cfg.train_dataloader.dataset.ann_file == "annotations/fold7_train.json"
     assert cfg.test_dataloader.dataset.ann_file == "annotations/fold7_test.json"
     assert cfg.work_dir.endswith("fold7")
-
-
-def test_every_config_is_in_the_metafile():
-    text = (ROOT / "configs" / "focalmix" / "metafile.yml").read_text()
-    for path in FULL:
-        assert f"Config: configs/focalmix/{path.name}\n" in text

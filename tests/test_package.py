@@ -1,4 +1,4 @@
-"""The built distributions: what they hold, and that a user without a clone can work with them."""
+"""Tests of the built distributions."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ build_meta.build_sdist(out)
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory) -> Path:
-    """A folder with the wheel and the source distribution."""
+    """Folder with the wheel and the source distribution."""
     source, out = (tmp_path_factory.mktemp(name) for name in ("source", "dist"))
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("mmdet_lesion", "configs", "tools", "requirements"):
@@ -39,7 +39,7 @@ def distributions(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(distributions, tmp_path_factory) -> Path:
-    """A folder into which the wheel is installed, without its requirements."""
+    """Folder with the installed wheel, without its requirements."""
     target = tmp_path_factory.mktemp("site")
     (wheel,) = distributions.glob("*.whl")
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index"]
@@ -53,7 +53,7 @@ def run_installed(installed, words, cwd):
 
 
 def expected_files():
-    """Files of the package and, under ``.mim``, of configs and tools."""
+    """Return the files of the package and, under ``.mim``, of configs and tools."""
     folders = {"mmdet_lesion": "mmdet_lesion"}
     folders |= {name: f"mmdet_lesion/.mim/{name}" for name in ("configs", "tools")}
     paths = {"mmdet_lesion/.mim/model-index.yml"}
@@ -65,14 +65,14 @@ def expected_files():
     return paths
 
 
-def test_the_wheel_holds_package_configs_tools_and_model_index(distributions):
+def test_wheel_contains_package_configs_tools_and_model_index(distributions):
     (wheel,) = distributions.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == expected_files()
 
 
-def test_the_source_distribution_holds_the_same_files_and_the_build_scripts(distributions):
+def test_source_distribution_contains_the_same_files_and_the_build_scripts(distributions):
     (sdist,) = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         files = [member for member in archive.getmembers() if not member.isdir()]
@@ -83,7 +83,7 @@ def test_the_source_distribution_holds_the_same_files_and_the_build_scripts(dist
     assert {f"requirements/{path.name}" for path in (ROOT / "requirements").iterdir()} <= names
 
 
-def test_an_installed_wheel_finds_configs_by_name(installed, tmp_path):
+def test_installed_wheel_finds_configs_by_name(installed, tmp_path):
     (tmp_path / "mine.py").write_text(f"_base_ = 'mmdet_lesion::{CONFIG}'\n")
     script = f"""
 import mmdet_lesion
@@ -105,7 +105,7 @@ print(type(MODELS.build(cfg.model)).__name__, type(HOOKS.build(cfg.custom_hooks[
     assert classes == "SliceFasterRCNN MeanTeacherMiningHook"
 
 
-def test_the_command_runs_the_tools_of_the_wheel(installed, tmp_path):
+def test_command_runs_the_tools_of_the_wheel(installed, tmp_path):
     command = installed / "bin" / "mmdet-lesion"
     result = run_installed(installed, [command, "detect", "--help"], tmp_path)
     assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""The configs of partially supervised detection: the papers' numbers, and a narrow training."""
+"""Tests of the configs of partially supervised detection, with short trainings on phantoms."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ MASK_ROWS = ("mask_rcnn_3slice", "align_shift_7slice_mask_rcnn", "a3d_7slice_mas
 
 @pytest.fixture(scope="module")
 def masked_store(phantom_raw, tmp_path_factory):
-    """The phantoms on their own grid in-plane, with masks."""
+    """The phantoms with masks, not resampled in-plane."""
     from mmdet_lesion.converters import DeepLesionConversion
 
     out = tmp_path_factory.mktemp("masked") / "data"
@@ -44,7 +44,7 @@ def merged(name):
 
 
 def narrow(name, store, work_dir):
-    """The config with narrow layers, shortened to two iterations on phantoms."""
+    """Return the config with narrow layers, shortened to two iterations on phantoms."""
     cfg = merged(name)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
@@ -72,7 +72,7 @@ def narrow(name, store, work_dir):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_trains_and_tests_on_phantoms(name, masked_store, tmp_path):
+def test_every_config_trains_and_tests_on_phantoms(name, masked_store, tmp_path):
     cfg = narrow(name, masked_store, tmp_path)
     mines = "mean_teacher" in name
     if mines:
@@ -103,7 +103,7 @@ def test_trains_in_mixed_precision_on_a_gpu(name, masked_store, tmp_path):
 
 
 @pytest.mark.parametrize("name", ROWS + MASK_ROWS)
-def test_full_size_parts_fit(name):
+def test_full_size_backbone_and_neck_have_matching_channels(name):
     register_all_modules(init_default_scope=True)
     cfg = merged(name).model
     backbone, neck = MODELS.build(cfg.backbone), MODELS.build(cfg.neck)
@@ -116,7 +116,7 @@ def test_full_size_parts_fit(name):
     assert {head.in_channels for head in heads} == {512}
 
 
-def test_mmdets_own_script_tests_a_3d_detector(masked_store, tmp_path):
+def test_mmdets_test_script_runs_a_3d_detector(masked_store, tmp_path):
     cfg = narrow("align_shift_7slice_neg_mask", masked_store, tmp_path)
     cfg.dump(tmp_path / "config.py")
     register_all_modules(init_default_scope=True)
@@ -136,7 +136,7 @@ def test_mmdets_own_script_tests_a_3d_detector(masked_store, tmp_path):
     assert "froc/mean_sensitivity:" in done.stdout + done.stderr
 
 
-def test_the_papers_numbers():
+def test_settings_of_the_papers():
     for name in NAMES:
         cfg = merged(name)
         train, test = cfg.train_dataloader, cfg.test_dataloader
@@ -144,7 +144,7 @@ def test_the_papers_numbers():
         assert pipeline["LoadSliceStack"]["num_slices"] == int(name[name.index("slice") - 1])
         assert cfg.model.backbone.num_slices == int(name[name.index("slice") - 1])
         assert pipeline["LoadSliceStack"]["hu_window"] == (-1024, 3071)
-        # Interpolated to 2 mm, but for AlignShift on thick slices.
+        # Slices are interpolated to 2 mm, except thick ones for AlignShift.
         assert pipeline["LoadSliceStack"].get("slice_spacing", 2.0) == 2.0
         thick = pipeline["LoadSliceStack"].get("keep_thick", False)
         assert thick == cfg.inference.get("keep_thick", False) == ("align_shift" in name)
@@ -194,7 +194,7 @@ def test_settings_of_the_public_code(name):
 @pytest.mark.parametrize(
     "name", ["uld/mean_teacher_deeplesion", "phantom/faster_rcnn_3slice_phantom"]
 )
-def test_other_configs_keep_their_settings(name):
+def test_other_configs_do_not_use_settings_of_the_public_code(name):
     model = Config.fromfile(FOLDER.parent / f"{name}.py").model
     assert model.rpn_head.loss_bbox.type == model.roi_head.bbox_head.loss_bbox.type == "L1Loss"
     assert model.train_cfg.rpn.allowed_border == -1
@@ -202,7 +202,7 @@ def test_other_configs_keep_their_settings(name):
 
 
 def rpn_targets(name, img_shape, pad_shape, box):
-    """Anchors (A, 4) of one image, and the weights (A,) of their labels."""
+    """Return the anchors (A, 4) of one image and the weights (A,) of their labels."""
     register_all_modules(init_default_scope=True)
     model = merged(name).model
     model.rpn_head.update(in_channels=8, feat_channels=8, train_cfg=model.train_cfg.rpn)
@@ -216,7 +216,7 @@ def rpn_targets(name, img_shape, pad_shape, box):
 
 
 @pytest.mark.parametrize("name", ["faster_rcnn_3slice", "a3d_7slice_neg_mask"])
-def test_anchors_across_the_border_or_in_the_padding_do_not_train(name):
+def test_anchors_across_the_border_or_in_the_padding_are_not_trained(name):
     height, width = 40, 50
     for seed in range(3):
         torch.manual_seed(seed)
@@ -228,13 +228,13 @@ def test_anchors_across_the_border_or_in_the_padding_do_not_train(name):
         assert trained[:, 3].max() < height, seed
 
 
-def test_image_smaller_than_every_anchor_is_named():
+def test_image_smaller_than_every_anchor_raises():
     with pytest.raises(ValueError, match="no valid anchor inside the image boundary"):
         rpn_targets("faster_rcnn_3slice", (14, 14), (32, 32), [2.0, 2.0, 12.0, 12.0])
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_the_phantom_twins_read_as_the_papers_rows(keep):
+def test_phantom_configs_load_slices_as_the_full_configs_do(keep):
     name = "align_shift_7slice" if keep else "a3d_7slice"
     twin = Config.fromfile(ROOT / "configs" / "phantom" / f"{name}_neg_mask_phantom.py")
     for loader in (twin.train_dataloader, twin.val_dataloader, twin.test_dataloader):
@@ -252,24 +252,24 @@ def test_the_phantom_twins_read_as_the_papers_rows(keep):
         ("a3d_7slice_factor_only", False, 0.6),
     ],
 )
-def test_the_ablation_switches_mask_and_factor(name, mask, weight):
+def test_ablations_switch_mask_and_factor(name, mask, weight):
     head = merged(name).model.rpn_head
     assert (head.neg_mask, head.neg_weight) == (mask, weight)
 
 
-def test_factor_is_one_option_on_the_command_line():
+def test_cfg_options_override_the_factor():
     cfg = merged("a3d_7slice_factor_only")
     cfg.merge_from_dict({"model.rpn_head.neg_weight": 0.1})
     assert (cfg.model.rpn_head.neg_weight, cfg.model.rpn_head.neg_mask) == (0.1, False)
 
 
-def test_the_3d_rows_differ_in_the_convolution():
+def test_a3d_and_align_shift_differ_only_in_the_convolution():
     a3d, shift = (merged(name).model for name in ("a3d_7slice", "align_shift_7slice"))
     assert (a3d.backbone.pop("conv"), shift.backbone.pop("conv")) == ("a3d", "align_shift")
     assert a3d == shift
 
 
-def test_the_mean_teacher_has_a_constant_rate_and_the_method():
+def test_mean_teacher_has_a_constant_learning_rate():
     cfg = merged("a3d_7slice_neg_mask_mean_teacher")
     assert [scheduler.type for scheduler in cfg.param_scheduler] == ["LinearLR"]
     assert cfg.custom_hooks[0].type == "MeanTeacherMiningHook"

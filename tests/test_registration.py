@@ -1,4 +1,4 @@
-"""Registration and light imports, each in a fresh interpreter."""
+"""Tests of registration and imports, each in a new interpreter."""
 
 import ast
 import json
@@ -16,7 +16,7 @@ HEAVY = {"torch", "mmengine", "mmcv", "mmdet", "scipy", "matplotlib", "cv2", "Si
 
 
 def run(code, *args):
-    """Last line of what the code prints, as JSON."""
+    """Run the code and parse the last line of its output as JSON."""
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True
     )
@@ -25,7 +25,7 @@ def run(code, *args):
 
 
 def registered():
-    """Registry and name of every class that the package's sources register."""
+    """Return registry and name of every class that the package registers."""
     found = []
     for path in sorted(Path(mmdet_lesion.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -60,12 +60,12 @@ def test_mmdet_finds_every_registered_class(imports):
     assert run(f"{imports}\n{look_up}", json.dumps(names)) == []
 
 
-def test_importing_the_evaluation_functions_imports_nothing_heavy():
+def test_evaluation_functions_do_not_import_heavy_packages():
     code = "import sys, json, mmdet_lesion.evaluation.functional; print(json.dumps([*sys.modules]))"
     assert not HEAVY & set(run(code))
 
 
-def test_checkpoints_load_after_importing_the_package_and_torch_alone(tmp_path):
+def test_checkpoints_load_after_importing_only_the_package_and_torch(tmp_path):
     torch.save({"buffer": HistoryBuffer([1.5], [1])}, tmp_path / "c.pth")
     code = (
         "import sys, mmdet_lesion, torch\n"
@@ -74,7 +74,7 @@ def test_checkpoints_load_after_importing_the_package_and_torch_alone(tmp_path):
     assert run(code, tmp_path / "c.pth") == 1.5
 
 
-def test_a_missing_package_is_named_with_what_to_install():
+def test_error_for_a_missing_package_names_the_install_command():
     code = (
         "import sys\nsys.modules['mmcv'] = None\n"
         "try:\n    import mmdet_lesion\n"

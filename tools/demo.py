@@ -1,7 +1,8 @@
-"""Demo of the mean teacher on phantoms with missing annotations, on CPUs.
+"""Demo of the mean teacher on phantoms with missing annotations, on a CPU.
 
-For each seed: phantoms → converted store → three trainings by ``tools/dist_train.sh`` with two
-processes → tests of four models → a table, the FROC plot, pictures of mined and detected lesions.
+For each seed, the demo generates and converts phantoms, trains three configs with
+``tools/dist_train.sh`` in two processes, and tests four models. It writes a table, the FROC plot
+and pictures of mined and detected lesions.
 
 Example::
 
@@ -29,8 +30,8 @@ from mmdet_lesion.visualization import plot_froc, save_montage
 
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM = ROOT / "configs" / "phantom"
-#: What the phantoms look like: livers whose lesions stand out of the noise, clearly or hardly.
-#: Nothing else in them looks alike; where bowel or hilum does, a short training mines it.
+#: Options of the phantoms: livers with lesions of low to high contrast. In other organs, bowel and
+#: hilum resemble lesions and are mined in a short training.
 PHANTOMS = [
     *("--volumes", "166", "--split", "80", "6", "80", "--size", "128", "--slices", "16", "20"),
     *("--intervals", "2", "--missing", "0.75", "--lesions", "4", "7", "--diameter", "18", "48"),
@@ -44,25 +45,25 @@ RUNS = {
     "mean_teacher": "mean_teacher_phantom",
     "full_labels": "faster_rcnn_phantom_full_labels",
 }
-#: Row of the table → training run, and which of its two models.
+#: Row of the table → training run and its student or teacher.
 ROWS = {
     "supervised, student": ("supervised", "student"),
     "supervised, EMA": ("supervised", "teacher"),
     "mean teacher": ("mean_teacher", "teacher"),
     "full labels, EMA": ("full_labels", "teacher"),
 }
-#: The paper's other policy, on request.
+#: Additional row of ``--ignore``, the paper's other policy.
 IGNORE_RUN = {"mean_teacher_ignore": "mean_teacher_ignore_phantom"}
 IGNORE_ROW = {"mean teacher, ignoring": ("mean_teacher_ignore", "teacher")}
 
 
 def call(*command: object, log: Path | None = None, **variables: str) -> None:
-    """Run a tool; the demo ends if it fails.
+    """Run a command; raises an error if it fails.
 
     Args:
-        *command: The words.
-        log: Where its output goes instead of the terminal.
-        **variables: Of its environment.
+        *command: The words of the command.
+        log: File for its output; None prints it.
+        **variables: Environment variables.
     """
     words = [str(word) for word in command]
     print("$", " ".join(words), flush=True)
@@ -72,7 +73,7 @@ def call(*command: object, log: Path | None = None, **variables: str) -> None:
 
 
 def make_data(out: Path, seed: int) -> list[str]:
-    """Write and convert phantoms; returns the ``--cfg-options`` to train on them."""
+    """Generate and convert phantoms; returns the ``--cfg-options`` for training on them."""
     raw, data = out / "raw", out / "data"
     python = sys.executable
     call(python, "tools/make_phantoms.py", "deeplesion", raw, *PHANTOMS, "--seed", seed,
@@ -87,14 +88,14 @@ def make_data(out: Path, seed: int) -> list[str]:
 
 
 def train(out: Path, run: str, config: str, options: list[str]) -> None:
-    """Train a config with two processes and split its checkpoint into both models."""
+    """Train a config with two processes and split its checkpoint into student and teacher."""
     call("tools/dist_train.sh", PHANTOM / f"{config}.py", 2, "--work-dir", out / run, *options)
     call(sys.executable, "tools/model_converters/split_teacher.py",
          (out / run / "last_checkpoint").read_text(), "--out", out / run)  # fmt: skip
 
 
 def run_seed(out: Path, seed: int, ignore: bool = False) -> dict:
-    """Run the demo for one seed; returns row → figures."""
+    """Run the demo for one seed; returns a dict of row → figures."""
     options = make_data(out, seed)
     runs = {**RUNS, **IGNORE_RUN} if ignore else RUNS
     rows = {**ROWS, **IGNORE_ROW} if ignore else ROWS
@@ -121,7 +122,7 @@ def run_seed(out: Path, seed: int, ignore: bool = False) -> dict:
 
 
 def print_gains(out: Path, seeds: list[int], ignore: bool = False) -> None:
-    """Print each row's gain over the supervised EMA, with its confidence interval."""
+    """Print the gain of each row over the supervised EMA, with a confidence interval."""
     _, baseline, *others = {**ROWS, **(IGNORE_ROW if ignore else {})}
     results = {row: [] for row in (baseline, *others)}
     over = f"over {len(seeds)} seeds and their volumes" if seeds[1:] else "over volumes, one seed:"
@@ -172,11 +173,11 @@ def mining_figures(work_dir: Path) -> dict:
 
 
 def table_of(seeds: dict, title: str) -> Table:
-    """Return the table: one value for one seed, mean ± standard deviation for several.
+    """Return a table of the figures, or of mean ± standard deviation for several seeds.
 
     Args:
-        seeds: seed → row → column → figure; a row need not have every column.
-        title: what the figures are.
+        seeds: Seed → row → column → figure. A row may lack columns.
+        title: Title of the table.
     """
     some = next(iter(seeds.values()))
     columns = list(dict.fromkeys(column for figures in some.values() for column in figures))
@@ -208,11 +209,11 @@ def main(
     """Run a demo for each seed of the command line; returns the exit status.
 
     Args:
-        run: does everything for one seed in a folder; returns row → figures.
-        title: of the table.
-        description: of the command.
-        flags: further switches of the command → what they do; ``run`` gets them as arguments.
-        conclude: prints more after the table, given folder, seeds and switches.
+        run: Runs one seed in a folder and returns row → figures.
+        title: Title of the table.
+        description: Description of the command.
+        flags: Additional switches → help texts, passed to ``run`` as keyword arguments.
+        conclude: Prints more after the table; called with the folder, seeds and switches.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("out", type=Path, help="folder to write")
@@ -228,7 +229,10 @@ def main(
         try:
             seeds[seed] = run(out / f"seed{seed}", seed, **switches)
         except subprocess.CalledProcessError as error:
-            print(f"error: {' '.join(error.cmd)} ended with {error.returncode}", file=sys.stderr)
+            print(
+                f"error: {' '.join(error.cmd)} ended with status {error.returncode}",
+                file=sys.stderr,
+            )
             return 1
         write_json(
             out / "results.json", {str(key): value for key, value in seeds.items()}, indent=2

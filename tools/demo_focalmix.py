@@ -1,8 +1,8 @@
-"""Demo of FocalMix on phantoms with few labeled scans, on CPUs.
+"""Demo of FocalMix on phantoms with few labeled scans, on a CPU.
 
-For each seed: chest phantoms in LUNA16's layout → converted store → two trainings by
-``tools/dist_train.sh`` with two processes → tests → a table, the FROC plot, pictures of both MixUps
-and of detections.
+For each seed, the demo generates and converts chest phantoms in LUNA16's layout, trains two configs
+with ``tools/dist_train.sh`` in two processes, and tests them. It writes a table, the FROC plot and
+pictures of both MixUps and of detections.
 
 Example::
 
@@ -21,7 +21,7 @@ from mmdet_lesion.io import read_json, read_luna16_detections, read_luna16_findi
 from mmdet_lesion.visualization import plot_froc, save_montage
 
 LABELED, UNLABELED, TEST = 6, 40, 40
-#: What the phantoms look like: small patients with solid nodules of 4 to 9 voxels at 2 mm.
+#: Options of the phantoms: small patients with solid nodules of 4 to 9 voxels at 2 mm.
 PHANTOMS = [
     *("--volumes", str(LABELED + UNLABELED + TEST), "--size", "128", "--pixel", "1.8", "2"),
     *("--interval", "1.8", "2.2", "--stature", "0.5", "0.7"),
@@ -37,7 +37,7 @@ ROWS = {"supervised": "supervised_luna16_phantom", "FocalMix": "focalmix_phantom
 
 
 def run_seed(out: Path, seed: int) -> dict:
-    """Run the demo for one seed; returns row → figures."""
+    """Run the demo for one seed; returns a dict of row → figures."""
     raw, data = out / "raw", out / "data"
     python = sys.executable
     call(python, "tools/make_phantoms.py", "luna16", raw, *PHANTOMS, "--seed", seed,
@@ -66,13 +66,13 @@ def run_seed(out: Path, seed: int) -> dict:
 
 
 def options_of(config: str, data: Path, seed: int) -> list[str]:
-    """Return the arguments of the trainings and tests of a config."""
+    """Return the arguments for training and testing a config."""
     train = ["train_dataloader.dataset"]
     if config == ROWS["FocalMix"]:
         train = [f"train_dataloader.dataset.datasets.{index}" for index in (0, 1)]
     datasets = [*train, "val_dataloader.dataset", "test_dataloader.dataset"]
     roots = [f"{dataset}.data_root={data}/" for dataset in datasets]
-    # All test scans are predicted once, after the training.
+    # The test scans are predicted only once, after training.
     few = "val_dataloader.dataset.indices=2"
     return ["--cfg-options", *roots, few, f"randomness.seed={seed}"]
 
@@ -90,7 +90,7 @@ def evaluate(raw: Path, data: Path, submission: Path):
 
 
 def guess_figures(work_dir: Path) -> dict:
-    """Return guessed targets per unlabeled patch over the last quarter of the training."""
+    """Return the guessed targets per unlabeled patch in the last quarter of the training."""
     late = late_entries(work_dir, "guessed_pos")
     return {
         name: float(np.mean([entry[key] for entry in late]))

@@ -1,8 +1,9 @@
-"""Demo of the negative-anchor mask and factor on phantoms, on CPUs.
+"""Demo of the negative-anchor mask and factor on phantoms, on a CPU.
 
-For each seed: phantoms → converted store → six trainings (three detectors, each without and with
-the negative mask and factor; two at a time, one process and one thread each) → tests on the marked
-key slices, as DeepLesion's official protocol has it, and on whole volumes with complete truth.
+For each seed, the demo generates and converts phantoms and trains three detectors, each without and
+with the negative mask and factor, two at a time in one process and thread each. The detectors are
+tested on annotated key slices, as in DeepLesion's official protocol, and on whole volumes with
+complete annotations.
 
 Example::
 
@@ -33,10 +34,10 @@ ROWS = {
 
 
 def volume_config(config: Path, out: Path) -> Path:
-    """Write a config of key slices as one of whole volumes; returns its path."""
+    """Write a config that tests on whole volumes instead of key slices; returns its path."""
     cfg = Config.fromfile(config)
     load, *rest = cfg.test_dataloader.dataset.pipeline
-    # LoadVolumeSlices takes the same arguments but for the number of slices.
+    # LoadVolumeSlices takes the same arguments except for the number of slices.
     load = {key: value for key, value in load.items() if key != "num_slices"}
     pipeline = [{**load, "type": "LoadVolumeSlices"}, *rest]
     for step in pipeline:
@@ -51,7 +52,7 @@ def volume_config(config: Path, out: Path) -> Path:
 
 
 def run_arm(config: str, out: Path, options: list[str]) -> dict[str, dict]:
-    """Train a config and test it by both protocols; returns protocol → its metrics file."""
+    """Train a config and test it by both protocols; returns protocol → metrics."""
     tool = partial(call, sys.executable, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     work_dir = out / config
     work_dir.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,7 @@ def run_arm(config: str, out: Path, options: list[str]) -> dict[str, dict]:
 
 
 def figures_of(metrics: dict[str, dict]) -> dict[str, float]:
-    """Return the table's figures in percent: the marked key slices, then the whole volumes."""
+    """Return the table's figures in percent: first key slices, then whole volumes."""
     marked, complete = metrics["slice"], metrics["p3d"]
     figures = {
         **dict(sorted(marked["sensitivity"].items(), key=lambda point: float(point[0]))),
@@ -78,15 +79,15 @@ def figures_of(metrics: dict[str, dict]) -> dict[str, float]:
         "P3D mean": complete["mean_sensitivity"],
         "P3D AP": complete["ap"],
     }
-    # What is undefined (a curve that ends too early) stands as null in the file.
+    # Undefined values (of a curve that ends too early) are null in the file.
     return {name: math.nan if x is None else 100 * x for name, x in figures.items()}
 
 
 def run_seed(out: Path, seed: int) -> dict:
-    """Run the demo for one seed; returns row → figures."""
+    """Run the demo for one seed; returns a dict of row → figures."""
     options = make_data(out, seed)
     with ThreadPoolExecutor(2) as pool:
-        # The longest ones first, so that no core waits long for the other at the end.
+        # The longest trainings first, so that both cores finish at about the same time.
         arms = {
             row: pool.submit(run_arm, config, out, options)
             for row, config in reversed(ROWS.items())

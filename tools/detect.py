@@ -1,6 +1,6 @@
 """Detect lesions in CT scans: DICOM, NIfTI, MetaImage, NRRD, DeepLesion's PNGs, or lists of them.
 
-Exit status: 0 every scan was processed, 1 some failed, 2 the arguments are wrong.
+Exit status: 0 if every scan was processed, 1 if some failed, 2 for invalid arguments.
 
 Example::
 
@@ -33,7 +33,7 @@ def exports(text: str) -> list[str]:
     for kind in kinds:
         if kind not in EXPORTS:
             raise argparse.ArgumentTypeError(
-                f"{kind!r} is no export; expected some of {', '.join(EXPORTS)}"
+                f"{kind!r} is not an export; expected some of {', '.join(EXPORTS)}"
             )
     return kinds
 
@@ -61,13 +61,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--score-thr",
         type=fraction,
         default=0.3,
-        help="lowest score of a lesion (default: %(default)s)",
+        help="minimum score of a lesion (default: %(default)s)",
     )
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda:0 and so on (default: %(default)s)"
+        "--device",
+        default="auto",
+        help="device: auto, or one such as cpu or cuda:0 (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch-size", type=positive, help="slice stacks or patches in a forward pass"
+        "--batch-size", type=positive, help="slice stacks or patches per forward pass"
     )
     parser.add_argument(
         "--export",
@@ -92,13 +94,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=float,
         nargs=3,
         metavar=("X", "Y", "Z"),
-        help="spacing in mm of PNG slices without a DL_info.csv",
+        help="spacing in mm of PNG slices that have no DL_info.csv",
     )
     return parser.parse_args(argv)
 
 
 def detect(args: argparse.Namespace, console: Console) -> list[ScanOutcome]:
-    """Find the scans, load the model and run it with a progress bar."""
+    """Run the detector on all scans with a progress bar."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from mmdet_lesion import InputError
@@ -109,7 +111,7 @@ def detect(args: argparse.Namespace, console: Console) -> list[ScanOutcome]:
     check_exports(args.export)
     for path in map(Path, args.scans):
         if not path.exists():
-            raise InputError(f"{path} is not there; expected a scan or a list of scans")
+            raise InputError(f"{path} does not exist; expected a scan or a list of scans")
     sources = find_scans(args.scans)
     inferencer = LesionInferencer(
         args.config, args.checkpoint, args.device, args.spacing and tuple(args.spacing)

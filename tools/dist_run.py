@@ -1,7 +1,7 @@
 """Start several processes of a script with torchrun, for ``dist_train.sh`` and ``dist_test.sh``.
 
-Usage: ``python tools/dist_run.py GPUS SCRIPT [arguments of the script]``. One node takes a free
-port; for several, ``NNODES``, ``NODE_RANK``, ``MASTER_ADDR`` and ``PORT`` stand in the environment.
+Usage: ``python tools/dist_run.py GPUS SCRIPT [arguments of the script]``. A single node uses a free
+port; for several nodes, set ``NNODES``, ``NODE_RANK``, ``MASTER_ADDR`` and ``PORT``.
 """
 
 import os
@@ -13,7 +13,7 @@ from torch.distributed.run import main
 
 
 def nodes(env: Mapping[str, str]) -> list[str]:
-    """Return torchrun's arguments on nodes and ports."""
+    """Return torchrun's arguments for nodes and ports."""
     if env.get("NNODES", "1") == "1" and "PORT" not in env:
         return ["--standalone"]
     return [
@@ -29,5 +29,5 @@ if __name__ == "__main__":
     try:
         main([*nodes(os.environ), f"--nproc_per_node={gpus}", *script])
     except ChildFailedError:
-        # The process has said why it stopped; torchrun's traceback would bury it.
+        # The process has printed its error; torchrun's traceback would hide it.
         sys.exit(1)

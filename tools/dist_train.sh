@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tools/dist_train.sh CONFIG GPUS [arguments of train.py]
-# GPUS processes on this node, on CPUs (gloo) where there is no GPU. Several nodes: the same command on
-# each, with NNODES, NODE_RANK (0, 1, …), MASTER_ADDR (node 0) and PORT set.
+# Starts GPUS processes on this node, on the CPU (gloo) without a GPU. For several nodes, run the same
+# command on each with NNODES, NODE_RANK (0, 1, …), MASTER_ADDR (of node 0) and PORT set.
 set -euo pipefail
 if [ $# -lt 2 ]; then
     echo "usage: $0 CONFIG GPUS [arguments of train.py]" >&2

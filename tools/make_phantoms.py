@@ -33,7 +33,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _add_layout(layouts, name: str, text: str, seed: int, size: int) -> argparse.ArgumentParser:
-    """Add a layout with the options that all layouts have."""
+    """Add a layout with the common options."""
     sub = layouts.add_parser(
         name, help=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -65,7 +65,7 @@ def _add_deeplesion(layouts) -> None:
     sub.set_defaults(make=_make_deeplesion)
     sub.add_argument(
         '--missing', type=float, default=default.missing,
-        help='probability that a lesion is left without annotation; each volume keeps one',
+        help='probability that a lesion is not annotated; each volume keeps one annotation',
     )  # fmt: skip
     _pair(sub, "--slices", int, default.slices, "slices per volume")
     sub.add_argument(
@@ -99,11 +99,11 @@ def _add_deeplesion(layouts) -> None:
     )
     _pair(
         sub, "--enhancement", float, default.enhancement,
-        "contrast agent in vessels, kidneys, spleen and heart: 0 native, 1 strong",
+        "contrast agent in vessels, kidneys, spleen and heart, from 0 (none) to 1 (strong)",
     )  # fmt: skip
     sub.add_argument(
         '--split', type=float, nargs=3, metavar=('TRAIN', 'VAL', 'TEST'), default=default.split,
-        help='volumes or fractions for each split',
+        help='number or fraction of the volumes in each split',
     )  # fmt: skip
 
 

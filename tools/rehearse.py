@@ -1,11 +1,10 @@
 """Check within minutes whether a config can train.
 
-Each config is trained for some hundred iterations on a few labeled samples, with its own network,
-losses, norms and samplers, and then tested on the same samples through its own test pipeline. Two
-questions are answered: is the training healthy (losses, gradients, logits, guessed and mined
-positives within the bounds of ``rehearsal/bounds.json``), and can the model overfit the samples?
-On a CPU, crops and batches are smaller than in the config; the differences are printed. Phantoms
-are generated where the config's data are missing.
+Each config is trained for a few hundred iterations on a few labeled samples and tested on the same
+samples, with its own network, losses, norms, samplers and test pipeline. The tool checks that
+losses, gradients, logits, and guessed and mined positives stay within the bounds of
+``rehearsal/bounds.json``, and that the model overfits the samples. On a CPU, crops and batches are
+smaller than in the config; all changes are printed. Phantoms replace missing data.
 
 Examples::
 
@@ -46,7 +45,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         help="labeled samples (default: 4, and 2 for configs on 3D patches)",
     )
     parser.add_argument(
-        "--device", default="cpu", help="cpu, or cuda for the full size (default: %(default)s)"
+        "--device", default="cpu", help="cpu, or cuda for full size (default: %(default)s)"
     )
     parser.add_argument(
         "--batch-size",
@@ -56,8 +55,8 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--crop",
         type=positive,
-        help="edge of slices in pixels or patches in voxels (default on a CPU: 96 and 32; on a "
-        "GPU: whole slices and the config's patches)",
+        help="edge length of slices in pixels or patches in voxels (default on a CPU: 96 and 32; "
+        "on a GPU: whole slices and the config's patches)",
     )
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0], help="random seeds (default: 0)"
@@ -73,18 +72,16 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         "--workers",
         type=positive,
         default=1,
-        help="rehearsals at the same time, one thread each if there are several (default: 1)",
+        help="number of parallel rehearsals; one thread each if more than one (default: 1)",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="repeat rehearsals that have a result"
-    )
+    parser.add_argument("--overwrite", action="store_true", help="repeat finished rehearsals")
     # The tool starts itself with this flag once for each rehearsal.
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(args)
 
 
 def _run(one: Any, config: Path, args: argparse.Namespace) -> dict:
-    """Rehearse one config in a process of its own."""
+    """Rehearse one config in a separate process."""
     words = [sys.executable, __file__, str(config), "--one", "--out", str(args.out)]
     words += ["--seeds", str(one.seed), "--device", args.device]
     words += ["--amp"] if args.amp else []
@@ -94,7 +91,7 @@ def _run(one: Any, config: Path, args: argparse.Namespace) -> dict:
     threads = str(1 if args.workers > 1 else os.cpu_count())
     env = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     log = one.folder / "log.txt"
-    print(f"{one.name}, seed {one.seed}: begins, log in {log}", flush=True)
+    print(f"{one.name}, seed {one.seed}: started, log in {log}", flush=True)
     with open(log, "w") as file:
         status = subprocess.run(words, env=env, stdout=file, stderr=file).returncode
     path = one.folder / "result.json"
@@ -102,7 +99,7 @@ def _run(one: Any, config: Path, args: argparse.Namespace) -> dict:
         reason = log.read_text().strip().splitlines()[-1:] or [f"exit status {status}"]
         return dict(
             config=one.name, seed=one.seed, figures={}, changes=one.changes, final_loss=None,
-            step_time=None, memory=None, broken=[f"could not be rehearsed ({reason[0]})"],
+            step_time=None, memory=None, broken=[f"ended without a result ({reason[0]})"],
         )  # fmt: skip
     result = json.loads(path.read_text())
     verdict = "; ".join(result["broken"]) or "passes"
@@ -121,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     missing = [config for config in args.configs if not config.is_file()]
     if missing:
-        print(f"error: {missing[0]} is not there; expected a config", file=sys.stderr)
+        print(f"error: {missing[0]} does not exist; expected a config", file=sys.stderr)
         return 2
     if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -142,12 +139,12 @@ def main(argv: list[str] | None = None) -> int:
 
     table = table_of(results)
     (args.out / "table.md").write_text(table)
-    print(f"\n{table}\ntable: {args.out / 'table.md'}; plots: curves.png beside each result")
+    print(f"\n{table}\ntable: {args.out / 'table.md'}; plots: curves.png next to each result")
     return int(any(result["broken"] for result in results))
 
 
 def _rehearse_all(args: argparse.Namespace) -> list[dict]:
-    """Return the results of all configs and seeds in order; identical rehearsals run once."""
+    """Return the results of all configs and seeds in order; equivalent rehearsals run once."""
     from rehearsal.plan import plan
 
     known = {} if args.overwrite else _known_results(args.out)
@@ -158,7 +155,7 @@ def _rehearse_all(args: argparse.Namespace) -> list[dict]:
             one = plan(config, seed, args)
             plans.append(one)
             if one.key in known:
-                print(f"{one.name}, seed {seed}: as {known[one.key]['config']}, which is there")
+                print(f"{one.name}, seed {seed}: result of {known[one.key]['config']} reused")
                 shutil.rmtree(one.folder / "data", ignore_errors=True)
             elif one.key in running:
                 shutil.rmtree(one.folder / "data", ignore_errors=True)
@@ -169,7 +166,7 @@ def _rehearse_all(args: argparse.Namespace) -> list[dict]:
     results = []
     for one in plans:
         result = known[one.key]
-        # The figures may come from an identical config; its name and changes are its own.
+        # The figures may be those of an equivalent config; the name and the changes are not.
         results.append(
             result | dict(config=one.name, same_as=result["config"], changes=one.changes)
         )

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of test.py]
-# GPUS (in all), GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS steer srun; GPUS_PER_NODE=0 asks for none.
+# GPUS (total), GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS configure srun; GPUS_PER_NODE=0 requests none.
 set -euo pipefail
 if [ $# -lt 4 ]; then
     echo "usage: $0 PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of test.py]" >&2
@@ -11,7 +11,7 @@ GPUS=${GPUS:-4}
 GPUS_PER_NODE=${GPUS_PER_NODE:-4}
 TASKS_PER_NODE=$((GPUS_PER_NODE > 0 ? GPUS_PER_NODE : GPUS))
 export PYTHONPATH="$TOOLS/..:${PYTHONPATH:-}"
-# shellcheck disable=SC2086  # SRUN_ARGS holds several arguments
+# shellcheck disable=SC2086  # SRUN_ARGS contains several arguments
 exec srun -p "$1" --job-name="$2" \
     $([ "$GPUS_PER_NODE" -gt 0 ] && echo "--gres=gpu:$GPUS_PER_NODE") \
     --ntasks="$GPUS" \

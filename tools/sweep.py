@@ -7,7 +7,7 @@ repeated, finished runs are kept and interrupted trainings are resumed.
 The output folder holds ``sweep.md``, ``sweep.csv`` and ``sweep.png``, and a folder for each run
 with its ``train.log`` and ``test.log``.
 
-Exit status: 0 all runs are finished, 1 some failed or are missing, 2 the arguments are wrong.
+Exit status: 0 if all runs are finished, 1 if some failed or are missing, 2 for invalid arguments.
 
 Examples:
     python tools/sweep.py configs/partial_label/a3d_7slice_factor_only.py \

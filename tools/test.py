@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
         "--cfg-options",
         nargs="+",
         metavar="KEY=VALUE",
-        help="settings that replace those of the config, such as test_dataloader.batch_size=1",
+        help="settings that override those of the config, such as test_dataloader.batch_size=1",
     )
     parser.add_argument(
         "--launcher",

@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
         "--cfg-options",
         nargs="+",
         metavar="KEY=VALUE",
-        help="settings that replace those of the config, such as train_dataloader.batch_size=2",
+        help="settings that override those of the config, such as train_dataloader.batch_size=2",
     )
     parser.add_argument(
         "--launcher",

@@ -12,5 +12,5 @@ model = dict(
     ]
 )
 
-# There are no scans to choose a checkpoint on: the last one counts.
+# There is no validation split to select a checkpoint on; the last one is used.
 default_hooks = dict(checkpoint=dict(interval=2500, save_best=None))

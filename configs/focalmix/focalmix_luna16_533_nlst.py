@@ -1,7 +1,7 @@
 _base_ = "focalmix_luna16_100.py"
 
 labeled_scans = dict(_base_.labeled_scans, ann_file="annotations/train_533.json")
-# What select_unlabeled.py kept of NLST.
+# The NLST scans that tools/analysis_tools/select_unlabeled.py selected.
 unlabeled_scans = dict(
     _base_.unlabeled_scans, data_root="data/nlst/", ann_file="annotations/selected.json"
 )

@@ -1,14 +1,14 @@
 _base_ = "faster_rcnn_3slice.py"
 
 model = dict(
-    # Windows of seven slices take as many times the memory.
+    # Feature maps of seven slices need seven times the memory.
     chunk_size=2,
     backbone=dict(
         _delete_=True,
         type="SliceMixingDenseNet",
         conv="a3d",
         num_slices=7,
-        # Not ImageNet's statistics: one gray channel is not the sum of three.
+        # ImageNet's statistics do not fit, as the stem receives one gray channel instead of three.
         norm_cfg=dict(type="BN", requires_grad=True),
         norm_eval=False,
         with_cp=True,

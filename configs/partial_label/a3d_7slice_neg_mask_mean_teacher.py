@@ -7,6 +7,6 @@ train_pipeline = [
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
-# A decaying rate makes the mean teacher poorer.
+# Learning-rate decay makes the mean teacher worse.
 param_scheduler = _base_.param_scheduler[:1]
 custom_hooks = [dict(type="MeanTeacherMiningHook", momentum=0.001, score_thr=0.9, iou_thr=0.7)]

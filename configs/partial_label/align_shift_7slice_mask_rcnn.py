@@ -2,7 +2,7 @@ _base_ = "a3d_7slice_mask_rcnn.py"
 
 model = dict(backbone=dict(conv="align_shift"))
 
-# It shifts by 2 mm at any thickness, so that thick slices need not be interpolated.
+# AlignShift shifts by 2 mm at any slice interval, so thick slices are not interpolated.
 load_slices = dict(_base_.load_slices, keep_thick=True)
 train_pipeline = [load_slices, *_base_.train_pipeline[1:]]
 test_pipeline = [load_slices, *_base_.test_pipeline[1:]]

@@ -5,11 +5,11 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-# Three slices are one image: a plain 2D network.
+# A 2D network; the three slices are its input channels.
 model = dict(
     backbone=dict(num_slices=3),
     neck=dict(num_groups=1),
-    # Where the paper is silent, the settings of A3D's and AlignShift's public code.
+    # Settings that the paper does not state are those of the public code of A3D and AlignShift.
     rpn_head=dict(
         # 16, 24, 32, 48, 96 and 192 pixels
         anchor_generator=dict(scales=[4, 6, 8, 12, 24, 48]),
@@ -19,9 +19,9 @@ model = dict(
         bbox_roi_extractor=dict(roi_layer=dict(sampling_ratio=2)),
         bbox_head=dict(loss_bbox=dict(type="SmoothL1Loss", beta=1.0)),
     ),
-    # Anchors that cross the image's border do not train.
+    # Anchors that cross the image border are not trained.
     train_cfg=dict(rpn=dict(allowed_border=0)),
-    # 16 false positives an image need low scores.
+    # Sensitivity at 16 false positives per image requires detections with low scores.
     test_cfg=dict(rcnn=dict(score_thr=0.001)),
 )
 

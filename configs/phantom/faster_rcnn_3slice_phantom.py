@@ -1,4 +1,4 @@
-# The detectors of configs/partial_label at a scale that trains from scratch on two CPU cores.
+# Small version of the detectors in configs/partial_label for training from scratch on two CPU cores.
 _base_ = "faster_rcnn_phantom.py"
 
 model = dict(
@@ -23,7 +23,7 @@ test_dataloader = dict(
 val_evaluator = dict(protocol="slice")
 test_evaluator = dict(protocol="slice")
 
-# The paper's decay after 12 and 14 of 20 epochs.
+# Corresponds to the paper's decay after epochs 12 and 14 of 20.
 train_cfg = dict(max_iters=800, val_interval=800)
 default_hooks = dict(checkpoint=dict(interval=800))
 param_scheduler = [

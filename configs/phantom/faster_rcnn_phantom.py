@@ -1,8 +1,10 @@
-# The detector of configs/uld at a scale that trains from scratch in minutes on two CPU cores.
+# Small version of the detector in configs/uld for training from scratch within minutes on two CPU
+# cores.
 _base_ = "../uld/faster_rcnn_deeplesion.py"
 
 data_root = "data/phantom/"
-# Unmarked lesions are known here, but hidden from the training: they judge what was mined.
+# Complete annotations. Training uses those with source "recist" only; the others serve to measure
+# the precision and recall of mining.
 train_ann_file = "annotations/train_full.json"
 hu_window = (-200, 300)
 
@@ -13,7 +15,7 @@ model = dict(
         num_init_features=32,
         growth_rate=16,
         block_config=(3, 6, 8),
-        # Trained from scratch with two images a process, on which batch norm would differ.
+        # Batch norm is unreliable with two images per process.
         norm_cfg=dict(_delete_=True, type="GN", num_groups=4, requires_grad=True),
         init_cfg=None,
     ),
@@ -25,14 +27,14 @@ model = dict(
         anchor_generator=dict(scales=[2, 3, 4, 6, 9]),
     ),
     roi_head=dict(
-        # Faster than mmcv's RoIAlign on CPUs.
+        # Faster than mmcv's RoIAlign on a CPU.
         bbox_roi_extractor=dict(type="SparseRoIExtractor", out_channels=96),
         bbox_head=dict(in_channels=96, fc_out_channels=256),
     ),
     train_cfg=dict(rpn_proposal=dict(nms_pre=1000, max_per_img=600)),
     test_cfg=dict(
         rpn=dict(nms_pre=500, max_per_img=100),
-        # 0.5, the usual one, leaves shifted doubles of boxes of 8 to 20 pixels.
+        # The usual 0.5 keeps shifted duplicates of boxes of 8 to 20 pixels.
         rcnn=dict(nms=dict(iou_threshold=0.3)),
     ),
 )
@@ -74,7 +76,7 @@ test_dataloader = dict(
 
 inference = dict(spacing=(3.2, 3.2, 2.0))
 
-# Two processes with two images each. A short run needs a short memory, so the average warms up.
+# Two processes with two images each. The EMA momentum is annealed, since the run is short.
 train_cfg = dict(type="ResumableIterBasedTrainLoop", max_iters=1400, val_interval=1400)
 param_scheduler = [dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=100)]
 optim_wrapper = dict(clip_grad=dict(max_norm=10))

@@ -1,4 +1,4 @@
 _base_ = "faster_rcnn_phantom.py"
 
-# The upper bound: the lesions that the others are not told are labels here.
+# Upper bound: trained on the complete annotations.
 train_dataloader = dict(dataset=dict(sources=("recist", "full")))

@@ -1,4 +1,4 @@
-# FocalMix with as many unlabeled patches as labeled ones.
+# FocalMix with equal numbers of labeled and unlabeled patches.
 _base_ = "supervised_luna16_phantom.py"
 
 labeled_scans = _base_.labeled_scans

@@ -6,9 +6,9 @@ custom_hooks = [
         ema_type="MomentumAnnealingEMA",
         momentum=0.002,
         gamma=5,
-        # 0.7, the paper's, is loose for boxes of 8 to 20 pixels: shifted doubles pass.
+        # The paper's 0.7 keeps shifted duplicates of boxes of 8 to 20 pixels.
         iou_thr=0.3,
-        # With an early begin and more proposals it mined texture, which the student confirmed.
+        # With an earlier start and more proposals, the teacher mined texture.
         begin_mining_iter=700,
     )
 ]

@@ -5,5 +5,5 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-# The paper's row without mining is the averaged model, too.
+# The paper's result without mining is also that of the EMA model.
 custom_hooks = [dict(type="TeacherEMAHook", momentum=0.001)]

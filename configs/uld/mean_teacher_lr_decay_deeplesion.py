@@ -1,6 +1,6 @@
 _base_ = "mean_teacher_deeplesion.py"
 
-# Table IV: 20,000 iterations, then as many again at a tenth of the rate. Its counterpart without
+# Table IV: 20,000 iterations, then 20,000 at a tenth of the learning rate. The counterpart without
 # decay is mean_teacher_deeplesion.py with train_cfg.max_iters=40000.
 train_cfg = dict(max_iters=40000)
 param_scheduler = [

@@ -91,7 +91,7 @@ def test_the_tool(load_tool, untrained, luna16_store, tmp_path, capsys):
     out = tmp_path / "kept.json"
     command = [*untrained, str(luna16_store / "annotations/train_6.json"), "--out", str(out)]
     assert tool.main([*command, "--score-thr", "0.5"]) == 0
-    assert "3 of 6 scans kept" in capsys.readouterr().out
+    assert "3 of 6 scans selected" in capsys.readouterr().out
     assert len(json.loads(out.read_text())["data_list"]) == 3
     out.unlink()
     command[0] = "nothing.py"

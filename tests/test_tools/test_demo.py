@@ -25,7 +25,7 @@ def write_log(work_dir, lines):
     (folder / "scalars.json").write_text("\n".join(json.dumps(line) for line in lines))
 
 
-def test_mining_is_judged_over_the_last_quarter(demo, tmp_path):
+def test_mining_figures_cover_the_last_quarter(demo, tmp_path):
     lines = [{"loss": 1.0}, *entries((0.1, 0.1)) * 6, *entries((0.9, 0.4), (1.0, 0.6))]
     write_log(tmp_path, lines)
     figures = demo.mining_figures(tmp_path)
@@ -35,14 +35,14 @@ def test_mining_is_judged_over_the_last_quarter(demo, tmp_path):
     }
 
 
-def test_nothing_mined_has_no_precision(demo, tmp_path):
+def test_precision_without_mined_boxes_is_undefined(demo, tmp_path):
     write_log(tmp_path, [{"mining_recall": 0.0}])
     figures = demo.mining_figures(tmp_path)
     assert math.isnan(figures["mining precision"])
     assert figures["mining recall"] == 0
 
 
-def test_table_shows_mean_and_deviation_over_seeds(demo):
+def test_table_shows_mean_and_standard_deviation_over_seeds(demo):
     seeds = {
         seed: {row: {"mean": value} for row in demo.ROWS} for seed, value in ((0, 80.0), (1, 82.0))
     }
@@ -51,14 +51,14 @@ def test_table_shows_mean_and_deviation_over_seeds(demo):
     assert page.getvalue().count("81.0 ± 1.4") == len(demo.ROWS)
 
 
-def test_rows_name_configs_that_are_there(demo):
+def test_rows_name_existing_configs(demo):
     for rows, runs in ((demo.ROWS, demo.RUNS), (demo.IGNORE_ROW, demo.IGNORE_RUN)):
         assert {run for run, _ in rows.values()} == set(runs)
         for config in runs.values():
             assert (demo.PHANTOM / f"{config}.py").is_file()
 
 
-def test_gains_are_told_against_the_averaged_weights(demo, tmp_path, capsys):
+def test_gains_are_relative_to_the_ema_weights(demo, tmp_path, capsys):
     box = [10.0, 10.0, 30.0, 30.0]
     names = [f"{i:06d}_01_01_000-010" for i in range(4)]
     models = {**demo.ROWS, **demo.IGNORE_ROW}
@@ -68,7 +68,7 @@ def test_gains_are_told_against_the_averaged_weights(demo, tmp_path, capsys):
         (folder / "raw/harvester").mkdir(parents=True)
         write_ground_truth(folder / "raw/harvester/Revised-Test1071.pkl", truth)
         for row, (run, model) in models.items():
-            # The mean teacher finds all lesions, the others the half of them.
+            # The mean teacher finds all lesions, the other models half of them.
             number = 4 if row == "mean teacher" else 2
             found = {
                 name: [[(3, [*box, 0.9])]] if i < number else [] for i, name in enumerate(names)
@@ -85,7 +85,7 @@ def test_gains_are_told_against_the_averaged_weights(demo, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_late_in_the_demo_mining_is_clean_and_finds_hidden_lesions(demo, tmp_path):
+def test_mining_at_the_end_of_the_demo_is_precise(demo, tmp_path):
     data = demo.make_data(tmp_path, seed=3)
     demo.train(tmp_path, "mean_teacher", demo.RUNS["mean_teacher"], data)
     figures = demo.mining_figures(tmp_path / "mean_teacher")

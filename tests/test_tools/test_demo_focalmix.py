@@ -11,7 +11,7 @@ def demo(root, monkeypatch):
     return importlib.import_module("demo_focalmix")
 
 
-def test_rows_name_configs_with_the_lists_of_the_conversion(demo):
+def test_rows_name_configs_with_converted_lists(demo):
     files = {f"labeled_{demo.LABELED}", f"unlabeled_{demo.UNLABELED}", f"test_{demo.TEST}"}
     found = set()
     for config in demo.ROWS.values():
@@ -22,7 +22,7 @@ def test_rows_name_configs_with_the_lists_of_the_conversion(demo):
     assert found == files
 
 
-def test_options_lead_every_dataset_to_the_phantoms(demo, tmp_path):
+def test_options_set_the_data_root_of_every_dataset(demo, tmp_path):
     for config in demo.ROWS.values():
         cfg = Config.fromfile(demo.PHANTOM / f"{config}.py")
         words = demo.options_of(config, tmp_path, 3)[1:]
@@ -34,7 +34,7 @@ def test_options_lead_every_dataset_to_the_phantoms(demo, tmp_path):
         assert int(cfg.randomness.seed) == 3
 
 
-def test_guesses_are_told_over_the_last_quarter(demo, tmp_path):
+def test_guess_figures_cover_the_last_quarter(demo, tmp_path):
     folder = tmp_path / "20261120_000000" / "vis_data"
     folder.mkdir(parents=True)
     lines = [{"loss": 1.0}] + [

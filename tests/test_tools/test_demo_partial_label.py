@@ -16,7 +16,7 @@ def metrics(mean):
     return dict(sensitivity=sensitivity, mean_sensitivity=mean, ap=0.75)
 
 
-def test_figures_are_percent_of_both_protocols(demo):
+def test_figures_of_both_protocols_are_in_percent(demo):
     figures = demo.figures_of({"slice": metrics(0.5), "p3d": metrics(0.125)})
     assert list(figures)[:3] == ["0.5", "2", "16"]
     assert math.isnan(figures.pop("16"))
@@ -29,12 +29,12 @@ def test_figures_are_percent_of_both_protocols(demo):
     }
 
 
-def test_rows_name_configs_that_are_there(demo):
+def test_rows_name_existing_configs(demo):
     for config in demo.ROWS.values():
         assert (demo.PHANTOM / f"{config}.py").is_file()
 
 
-def test_every_arm_is_trained_and_tested_by_both_protocols(demo, tmp_path, monkeypatch):
+def test_arms_are_trained_and_tested_by_both_protocols(demo, tmp_path, monkeypatch):
     words = []
 
     def call(*command, log, **variables):

@@ -1,4 +1,4 @@
-"""tools/detect.py as a user calls it: exit status, messages, files, repeated runs."""
+"""Tests of tools/detect.py: exit status, messages, files and repeated runs."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from mmdet_lesion.structures import Volume
 
 @pytest.fixture(scope="module")
 def model(root, tmp_path_factory):
-    """The phantoms' config, and a checkpoint of its untrained model."""
+    """A config on phantoms and a checkpoint of its untrained model."""
     config = root / "configs" / "phantom" / "faster_rcnn_phantom.py"
     init_default_scope("mmdet")
     torch.manual_seed(0)
@@ -43,7 +43,7 @@ def scan(tmp_path):
     return tmp_path / "scan.nii.gz"
 
 
-def test_one_scan_in_a_process_of_its_own(root, model, scan, tmp_path):
+def test_one_scan_in_a_separate_process(root, model, scan, tmp_path):
     done = subprocess.run(
         [sys.executable, "tools/detect.py", scan, *model, "--out", tmp_path / "out",
          "--score-thr", "0.1", "--batch-size", "2", "--export", "json,csv,slicer,nifti"],
@@ -72,7 +72,7 @@ def run(tool, capsys, *words):
     return status, captured.out, captured.err
 
 
-def test_a_list_in_which_some_fail_and_going_on(tool, model, scan, tmp_path, capsys):
+def test_list_with_failing_scans_is_resumed(tool, model, scan, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "paper.nii").write_bytes(b"%PDF-1.7 " * 20)
     rgb = np.zeros((4, 5, 6, 3), dtype=np.uint8)
@@ -104,7 +104,9 @@ def test_a_list_in_which_some_fail_and_going_on(tool, model, scan, tmp_path, cap
         (["--spacing", "1", "1", "-2"], "the spacing is (1.0, 1.0, -2.0)"),
     ],
 )
-def test_wrong_arguments(tool, model, scan, tmp_path, capsys, words, expected):
+def test_invalid_files_and_devices_print_an_error(
+    tool, model, scan, tmp_path, capsys, words, expected
+):
     status, _, err = run(tool, capsys, scan, *model, "--out", tmp_path / "out", *words)
     assert status == 2
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -115,26 +117,26 @@ def test_wrong_arguments(tool, model, scan, tmp_path, capsys, words, expected):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--export", "json,pdf"], "argument --export: 'pdf' is no export"),
+        (["--export", "json,pdf"], "argument --export: 'pdf' is not an export"),
         (["--score-thr", "7"], "argument --score-thr: '7' is not a number from 0 to 1"),
         (["--batch-size", "0"], "argument --batch-size: '0' is not a whole number of 1 or more"),
     ],
 )
-def test_wrong_values_are_refused_with_the_name_of_the_flag(tool, model, capsys, words, expected):
+def test_invalid_values_name_their_flag(tool, model, capsys, words, expected):
     with pytest.raises(SystemExit) as stopped:
         tool.main(["scan.nii", *model, "--out", "out", *words])
     assert stopped.value.code == 2
     assert expected in capsys.readouterr().err
 
 
-def test_every_export_can_be_asked_for(tool):
+def test_export_accepts_all_exports(tool):
     assert tuple(FILES) == tool.EXPORTS
 
 
-def test_a_scan_that_is_not_there(tool, model, tmp_path, capsys):
+def test_missing_scan(tool, model, tmp_path, capsys):
     status, _, err = run(tool, capsys, tmp_path / "no.nii", *model, "--out", tmp_path / "out")
     assert status == 2
-    assert "no.nii is not there; expected a scan or a list of scans" in err
+    assert "no.nii does not exist; expected a scan or a list of scans" in err
 
 
 def test_no_arguments(tool, capsys):

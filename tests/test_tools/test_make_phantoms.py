@@ -9,7 +9,7 @@ def tool(load_tool):
 ARGS = "--volumes 3 --seed 1 --size 48 --slices 5 6 --diameter 20 50 --split 1 1 1 --workers 2"
 
 
-def test_writes_and_sums_up(tool, tmp_path, capsys):
+def test_deeplesion_summary(tool, tmp_path, capsys):
     assert tool.main(["deeplesion", str(tmp_path / "raw"), *ARGS.split()]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines] == [
@@ -21,7 +21,7 @@ def test_writes_and_sums_up(tool, tmp_path, capsys):
     assert tool.main(["deeplesion", str(tmp_path / "raw"), *ARGS.split(), "--overwrite"]) == 0
 
 
-def test_says_what_is_wrong_in_one_line(tool, tmp_path, capsys):
+def test_invalid_arguments_print_one_line(tool, tmp_path, capsys):
     arguments = ["deeplesion", str(tmp_path / "raw"), "--volumes", "4", "--split", "3", "3", "3"]
     assert tool.main(arguments) == 1
     error = capsys.readouterr().err
@@ -29,12 +29,12 @@ def test_says_what_is_wrong_in_one_line(tool, tmp_path, capsys):
     assert not (tmp_path / "raw").exists()
 
 
-def test_settings_arrive(tool):
+def test_settings_are_passed_on(tool):
     args = tool.parse_args(["deeplesion", "out", "--volumes", "9", "--types", "4", "5"])
     assert args.types == [4, 5] and args.missing == 0.5 and args.size == 512
 
 
-def test_luna16(tool, tmp_path, capsys):
+def test_luna16_summary(tool, tmp_path, capsys):
     options = (
         "--volumes 2 --size 40 --pixel 2.2 2.4 --interval 3 3 --stature 0.25 0.3 --nodules 1 1 "
         "--diameter 8 12 --findings 2 2 --vessels 0 --flipped 1 --noise 0 --padded 0 --subsolid 0 "

@@ -1,4 +1,4 @@
-"""Rehearsals: the samples, what is made smaller, the verdict, and two runs from end to end."""
+"""Tests of rehearsals: samples, reduced configs, bounds, and two complete runs."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def parts(tool):
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_cropped_slices_hold_the_same_voxels_under_the_same_boxes(
+def test_cropped_slices_have_the_original_voxels_in_their_boxes(
     parts, phantom_store, tmp_path, whole
 ):
     name = "harvester_test" if whole else "train"
@@ -55,7 +55,7 @@ def test_cropped_slices_hold_the_same_voxels_under_the_same_boxes(
             continue
         inside += 1
         assert (image["volume"], *np.round([width, height], 6)) in sizes
-        # What lies under the box is what lay under it before.
+        # The voxels in the box are the original ones.
         before = open_volume(phantom_store / "volumes" / image["file_name"])
         after = open_volume(tmp_path / "volumes" / image["file_name"])
         hu = after.read_slices(image["slice_index"], image["slice_index"] + 1)[0]
@@ -65,7 +65,7 @@ def test_cropped_slices_hold_the_same_voxels_under_the_same_boxes(
     assert inside
 
 
-def test_cropped_scans_keep_nodules_where_they_are(parts, luna16_store, tmp_path):
+def test_cropped_scans_keep_nodules_at_their_positions(parts, luna16_store, tmp_path):
     annotations = luna16_store / "annotations"
     handful = parts["handful"].crop_scans(
         annotations / "labeled_3.json", annotations / "unlabeled_3.json",
@@ -91,7 +91,7 @@ def test_cropped_scans_keep_nodules_where_they_are(parts, luna16_store, tmp_path
     assert not any(scan["labeled"] or scan["instances"] for scan in pool)
 
 
-def test_a_lesion_that_fits_nowhere_is_told(parts, phantom_store, tmp_path):
+def test_crop_that_fits_no_lesion_raises(parts, phantom_store, tmp_path):
     with pytest.raises(InputError, match="no lesion fits into a crop of 2 pixels"):
         parts["handful"].crop_slices(
             phantom_store / "annotations/train.json",
@@ -99,7 +99,7 @@ def test_a_lesion_that_fits_nowhere_is_told(parts, phantom_store, tmp_path):
         )  # fmt: skip
 
 
-def test_phantoms_replace_their_own_kind_alone(parts, tmp_path, monkeypatch):
+def test_phantoms_are_reused_and_do_not_overwrite_other_folders(parts, tmp_path, monkeypatch):
     handful, made = parts["handful"], []
     monkeypatch.setattr(handful, "make_deeplesion", lambda out, *_, **__: made.append(out))
     monkeypatch.setattr(
@@ -108,13 +108,13 @@ def test_phantoms_replace_their_own_kind_alone(parts, tmp_path, monkeypatch):
     foreign = tmp_path / "foreign" / "phantom_slices"
     foreign.mkdir(parents=True)
     (foreign / "mine.txt").write_text("keep")
-    with pytest.raises(InputError, match=r"has no rehearsal.json, so it is not of a rehearsal"):
+    with pytest.raises(InputError, match=r"has no rehearsal.json, so no rehearsal wrote it"):
         handful.phantom_slices(tmp_path / "foreign")
     assert (foreign / "mine.txt").read_text() == "keep"
     for _ in range(2):
         handful.phantom_slices(tmp_path / "own")
     assert len(made) == 1
-    # An interrupted one is begun anew.
+    # An incomplete folder is generated again.
     record = tmp_path / "own/phantom_slices/rehearsal.json"
     record.write_text(record.read_text().replace("true", "false"))
     handful.phantom_slices(tmp_path / "own")
@@ -131,7 +131,7 @@ def healthy_rows(num=40):
     ]  # fmt: skip
 
 
-def test_every_bound_can_be_broken(parts):
+def test_every_bound_is_checked(parts):
     report, summarize = parts["report"], parts["trial"].summarize
     metrics = {"froc/mean_sensitivity": 0.2, "froc/ap": 0.95}
 
@@ -160,12 +160,12 @@ def test_every_bound_can_be_broken(parts):
     assert report.evaluate(figures(), None) == ["overfit is 0.5, expected at least 0.9"]
     metrics["froc/ap"] = math.nan
     assert report.evaluate(figures(), None) == ["overfit is nan, expected at least 0.9"]
-    # A loss that is no number breaks bounds, too.
+    # A loss of NaN also violates bounds.
     assert len(report.evaluate(figures(loss=lambda row: math.nan), "stopped")) == 4
 
 
 def own_config(tmp_path, base, root, store, **changes):
-    """A user's config on data that are there."""
+    """Write a config whose data exist."""
     cfg = Config.fromfile(base)
     datasets = cfg.train_dataloader.dataset.get("datasets", [cfg.train_dataloader.dataset])
     for dataset in (*datasets, cfg.val_dataloader.dataset, cfg.test_dataloader.dataset):
@@ -176,7 +176,7 @@ def own_config(tmp_path, base, root, store, **changes):
     return path
 
 
-def test_a_config_on_slices_from_end_to_end(tool, root, phantom_store, tmp_path, capsys):
+def test_rehearsal_of_a_slice_config(tool, root, phantom_store, tmp_path, capsys):
     config = own_config(
         tmp_path, root / "configs/phantom/mean_teacher_phantom.py", root, phantom_store
     )
@@ -194,12 +194,12 @@ def test_a_config_on_slices_from_end_to_end(tool, root, phantom_store, tmp_path,
     printed = capsys.readouterr().out
     assert "overfit is" in printed
     assert (tmp_path / "out/table.md").read_text() in printed
-    # A second call takes the result.
+    # A second call reuses the result.
     assert tool.main([*args, "--out", str(tmp_path / "out")]) == 1
-    assert "as own.py, which is there" in capsys.readouterr().out
+    assert "result of own.py reused" in capsys.readouterr().out
 
 
-def test_a_config_on_scans_from_end_to_end(tool, root, luna16_store, tmp_path, capsys):
+def test_rehearsal_of_a_scan_config(tool, root, luna16_store, tmp_path, capsys):
     base = root / "configs/phantom/focalmix_phantom.py"
     changes = {
         f"train_dataloader.dataset.datasets.{i}.ann_file": f"annotations/{name}_3.json"
@@ -216,7 +216,7 @@ def test_a_config_on_scans_from_end_to_end(tool, root, luna16_store, tmp_path, c
 
 
 def plans(tool, tmp_path, configs, *args):
-    """Rehearsals of shipped configs on phantoms that are not cut out of anything."""
+    """Plan rehearsals of the given configs without generating data."""
     from rehearsal.plan import plan
 
     options = tool.parse_args([*map(str, configs), "--out", str(tmp_path), *args])
@@ -235,7 +235,7 @@ def without_data(parts, monkeypatch):
         monkeypatch.setattr(parts["shrink"], name, lambda *args: there)
 
 
-def test_rows_that_differ_in_their_data_alone_are_one_rehearsal(tool, root, without_data, tmp_path):
+def test_configs_that_differ_only_in_data_share_a_rehearsal(tool, root, without_data, tmp_path):
     names = ("supervised_luna16_25", "supervised_luna16_533", "supervised_luna16_fold")
     configs = [root / f"configs/focalmix/{name}.py" for name in names]
     configs += [root / "configs/focalmix/supervised_mixup_luna16_533.py"]
@@ -246,17 +246,17 @@ def test_rows_that_differ_in_their_data_alone_are_one_rehearsal(tool, root, with
     assert plans(tool, tmp_path, configs[:1], "--crop", "64")[0].key != keys[0]
 
 
-def test_rates_follow_the_batch(tool, root, without_data, tmp_path):
+def test_learning_rates_scale_with_the_batch_size(tool, root, without_data, tmp_path):
     sgd, adam = plans(
         tool, tmp_path,
         [root / "configs/uld/faster_rcnn_deeplesion.py",
          root / "configs/focalmix/focalmix_luna16_100.py"],
     )  # fmt: skip
-    # From 16 to 2 images, linearly; from 16 to 4 patches, by the root.
+    # Linear from 16 to 2 images; square root from 16 to 4 patches.
     assert sgd.cfg.optim_wrapper.optimizer.lr == pytest.approx(0.0025)
     assert adam.cfg.optim_wrapper.optimizer.lr == pytest.approx(0.0005)
     assert adam.cfg.train_dataloader.sampler.batch_size == 4
-    # What is trained stays as it is.
+    # The model is unchanged.
     full = Config.fromfile(root / "configs/uld/faster_rcnn_deeplesion.py").model
     for part in ("neck", "rpn_head", "roi_head", "train_cfg", "test_cfg"):
         assert sgd.cfg.model[part] == full[part]
@@ -264,7 +264,9 @@ def test_rates_follow_the_batch(tool, root, without_data, tmp_path):
     assert {**sgd.cfg.model.backbone, **own} == {**full.backbone, **own}
 
 
-def test_missing_weights_free_the_norms(tool, root, without_data, tmp_path, monkeypatch):
+def test_missing_pretrained_weights_unfreeze_the_norms(
+    tool, root, without_data, tmp_path, monkeypatch
+):
     config = root / "configs/uld/faster_rcnn_deeplesion.py"
     (missing,) = plans(tool, tmp_path, [config])
     assert missing.cfg.model.backbone.norm_eval is False
@@ -279,7 +281,7 @@ def test_missing_weights_free_the_norms(tool, root, without_data, tmp_path, monk
     assert there.cfg.model.backbone.init_cfg.type == "Pretrained"
 
 
-def test_the_full_size_keeps_crops_and_batches(tool, root, without_data, tmp_path):
+def test_full_size_keeps_crops_and_batches(tool, root, without_data, tmp_path):
     (one,) = plans(
         tool, tmp_path, [root / "configs/focalmix/focalmix_luna16_100.py"], "--device", "cuda"
     )
@@ -289,16 +291,16 @@ def test_the_full_size_keeps_crops_and_batches(tool, root, without_data, tmp_pat
     assert one.cfg.optim_wrapper.optimizer.lr == 0.001
 
 
-def test_a_config_that_is_not_there(tool, tmp_path, capsys):
+def test_missing_config(tool, tmp_path, capsys):
     assert tool.main([str(tmp_path / "none.py")]) == 2
-    assert "none.py is not there" in capsys.readouterr().err
+    assert "none.py does not exist" in capsys.readouterr().err
 
 
-def test_a_training_that_cannot_begin_is_told(tool, root, phantom_store, tmp_path, capsys):
+def test_training_that_fails_to_start_is_reported(tool, root, phantom_store, tmp_path, capsys):
     config = own_config(
         tmp_path, root / "configs/phantom/faster_rcnn_phantom.py", root, phantom_store,
         **{"optim_wrapper.optimizer.type": "NoOptimizer"},
     )  # fmt: skip
     assert tool.main([str(config), "--iters", "2", "--out", str(tmp_path / "out")]) == 1
-    assert "could not be rehearsed" in capsys.readouterr().out
+    assert "ended without a result" in capsys.readouterr().out
     assert "rehearsal" in sys.modules

@@ -1,4 +1,4 @@
-"""tools/sweep.py: which runs there are, what is repeated, and what is written."""
+"""Tests of tools/sweep.py: planned runs, repeated calls and output."""
 
 import csv
 import shlex
@@ -10,8 +10,8 @@ import pytest
 from mmengine.config import DictAction
 from sweeps import runs
 
-# Stand in for tools/train.py and tools/test.py, which take seconds to start. A training leaves a
-# checkpoint, then fails where the rate is 9; a test measures what the rate and the seed are.
+# Replace tools/train.py and tools/test.py, which take seconds to start. A training writes a
+# checkpoint and fails if the rate is 9; the metrics of a test are given by rate and seed.
 TRAIN = """
 import sys
 from pathlib import Path
@@ -37,7 +37,7 @@ rate = float(options.get("optimizer.rate", 0)) + float(options.get("randomness.s
 metrics = {"froc/sensitivity@1": 0.5, "froc/mean_sensitivity": rate / 10, "froc/ap": rate / 20}
 metrics["froc/best"] = float(best)
 text = json.dumps(metrics | {"time": 0.1, "data_time": 0.1})
-# As two processes leave it that write at once, one of them a digit more.
+# The result of two processes that write at the same time, one of them a digit more.
 (folder / "20300101_000000.json").write_text(text + "}")
 (folder / "other.json").write_text("{}")
 """
@@ -50,7 +50,7 @@ def tool(load_tool):
 
 @pytest.fixture
 def stubs(tool, tmp_path, monkeypatch):
-    """A folder with a config, in which tools that do nothing are called."""
+    """A folder with a config, with stubs for the training and test scripts."""
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "train.py").write_text(TRAIN)
@@ -68,11 +68,11 @@ def sweep(tool, *words):
 
 
 def calls(folder):
-    """How often each run was trained."""
+    """Return the number of trainings of each run."""
     return sorted(len(file.read_text().splitlines()) for file in folder.glob("out/*/calls.txt"))
 
 
-def test_a_sweep_leaves_a_table_and_a_plot(tool, stubs, capsys):
+def test_sweep_writes_a_table_and_a_plot(tool, stubs, capsys):
     assert sweep(tool, "optimizer.rate=1,2,3", "--seeds", "0", "2") == 0
     table = (stubs / "out" / "sweep.md").read_text()
     assert table in capsys.readouterr().out
@@ -90,7 +90,7 @@ def test_a_sweep_leaves_a_table_and_a_plot(tool, stubs, capsys):
     assert cv2.imread(str(stubs / "out" / "sweep.png")).shape[0] == 720
 
 
-def test_finished_runs_are_not_repeated_and_changed_settings_are_others(tool, stubs, capsys):
+def test_finished_runs_are_kept_and_changed_settings_start_new_ones(tool, stubs, capsys):
     assert sweep(tool, "optimizer.rate=1,2") == 0
     assert sweep(tool, "optimizer.rate=1,2,3") == 0
     assert calls(stubs) == [1, 1, 1]
@@ -101,7 +101,7 @@ def test_finished_runs_are_not_repeated_and_changed_settings_are_others(tool, st
     assert calls(stubs) == [1] * 9
 
 
-def test_a_failing_run_leaves_the_others_and_goes_on(tool, stubs, capsys):
+def test_failed_run_does_not_stop_the_others_and_is_resumed(tool, stubs, capsys):
     assert sweep(tool, "optimizer.rate=1,9,2") == 1
     captured = capsys.readouterr()
     (failure,) = captured.err.splitlines()
@@ -114,25 +114,25 @@ def test_a_failing_run_leaves_the_others_and_goes_on(tool, stubs, capsys):
     (stubs / "out" / "mended").touch()
     assert sweep(tool, "optimizer.rate=1,9,2") == 0
     assert calls(stubs) == [1, 1, 2]
-    # There was a checkpoint to go on from.
+    # The training resumes from its checkpoint.
     (folder,) = stubs.glob("out/rate=9_*")
     first, second = (folder / "calls.txt").read_text().splitlines()
     assert "--resume" not in first
     assert "--resume" in second
 
 
-def test_the_best_checkpoint_is_tested(tool, stubs):
+def test_best_checkpoint_is_tested(tool, stubs):
     (run,) = runs.plan_runs(stubs / "tiny.py", {"optimizer.rate": [1]}, stubs / "out")
     assert run.checkpoint is None
     run.folder.mkdir(parents=True)
-    # Written from another working directory.
+    # The command runs in another working directory.
     (run.folder / "last_checkpoint").write_text("elsewhere/iter_8.pth")
     assert run.checkpoint == run.folder / "iter_8.pth"
     (run.folder / "best_froc_mean_sensitivity_iter_4.pth").touch()
     assert run.checkpoint.name == "best_froc_mean_sensitivity_iter_4.pth"
 
 
-def test_the_commands_of_a_cluster_do_the_same(tool, stubs, capsys):
+def test_printed_commands_equal_a_sweep(tool, stubs, capsys):
     words = ["optimizer.rate=1,2", "--seeds", "0", "1", "--amp"]
     assert sweep(tool, *words, "--commands") == 0
     *lines, last = capsys.readouterr().out.splitlines()
@@ -149,13 +149,13 @@ def test_the_commands_of_a_cluster_do_the_same(tool, stubs, capsys):
     assert tool.main(command[2:]) == 0
     assert "| 2 | 2 | 25.00 ± 7.07 |" in (stubs / "out" / "sweep.md").read_text()
     assert calls(stubs) == [1] * 4
-    # Nothing is left to do.
+    # No run is left.
     capsys.readouterr()
     assert sweep(tool, *words, "--commands") == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
-def test_the_best_checkpoint_is_tested_by_the_commands(tool, stubs):
+def test_printed_commands_test_the_best_checkpoint(tool, stubs):
     (run,) = runs.plan_runs(stubs / "tiny.py", {"optimizer.rate": [1]}, stubs / "with space")
     run.folder.mkdir(parents=True)
     (run.folder / "best_cpm_iter_2.pth").write_text("best")
@@ -163,7 +163,7 @@ def test_the_best_checkpoint_is_tested_by_the_commands(tool, stubs):
     assert run.metrics()["froc/best"] == 1
 
 
-def test_collecting_names_what_is_missing(tool, stubs, capsys):
+def test_collect_names_missing_runs(tool, stubs, capsys):
     assert sweep(tool, "optimizer.rate=1") == 0
     assert sweep(tool, "optimizer.rate=1,2", "--collect") == 1
     captured = capsys.readouterr()
@@ -171,18 +171,18 @@ def test_collecting_names_what_is_missing(tool, stubs, capsys):
     assert calls(stubs) == [1]
 
 
-def test_a_grid_with_a_baseline(tool, stubs):
+def test_grid_with_a_baseline(tool, stubs):
     words = ["optimizer.rate=1,2", "hooks.0.score_thr=0.8,0.9", "--baseline", "plain.py"]
     assert sweep(tool, *words) == 0
     rows = (stubs / "out" / "sweep.md").read_text().splitlines()
     assert rows[0].startswith("| optimizer.rate | hooks.0.score_thr | froc/mean")
     assert rows[3] == "| 1 | 0.9 | 10.00 | 5.00 |"
     assert rows[-1] == "| baseline plain |  | 0.00 | 0.00 |"
-    # A panel for each metric.
+    # One panel for each metric.
     assert cv2.imread(str(stubs / "out" / "sweep.png")).shape[1] > 1500
 
 
-def test_metrics_are_chosen(tool, stubs, capsys):
+def test_metrics_are_selected(tool, stubs, capsys):
     assert sweep(tool, "optimizer.kind=a,b", "--metrics", "froc/sensitivity@1") == 0
     assert "| b | 50.00 |" in (stubs / "out" / "sweep.md").read_text()
     assert sweep(tool, "optimizer.kind=a,b", "--metrics", "cpm") == 2
@@ -194,7 +194,7 @@ def test_metrics_are_chosen(tool, stubs, capsys):
     [
         (
             ["rate=1"],
-            "tiny.py has no setting 'rate'; expected one that it has, such as optimizer.rate",
+            "tiny.py has no setting 'rate'; expected an existing one, such as optimizer.rate",
         ),
         (["optimizer.rat=1"], "such as optimizer.rate"),
         (["hooks.1.score_thr=1"], "has no setting 'hooks.1.score_thr'"),
@@ -203,11 +203,11 @@ def test_metrics_are_chosen(tool, stubs, capsys):
         (["optimizer.rate"], "'optimizer.rate' is not a setting to sweep"),
         (["optimizer.rate=1", "optimizer.rate=2"], "optimizer.rate is given twice"),
         (["optimizer.rate=1,2,1"], "optimizer.rate lists the value 1 twice"),
-        (["optimizer.rate=1", "--baseline", "no.py"], "no.py is not there; expected a config"),
+        (["optimizer.rate=1", "--baseline", "no.py"], "no.py does not exist; expected a config"),
         (["optimizer.rate=1", "--cfg-options", "a"], "--cfg-options has 'a'; expected KEY=VALUE"),
     ],
 )
-def test_wrong_arguments_end_before_anything_is_trained(tool, stubs, capsys, words, message):
+def test_invalid_arguments_are_rejected_before_training(tool, stubs, capsys, words, message):
     assert sweep(tool, *words) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
@@ -217,7 +217,7 @@ def test_wrong_arguments_end_before_anything_is_trained(tool, stubs, capsys, wor
 
 def test_unknown_config(tool, stubs, capsys):
     assert tool.main(["no.py", "a=1"]) == 2
-    assert "no.py is not there; expected a config" in capsys.readouterr().err
+    assert "no.py does not exist; expected a config" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -230,20 +230,20 @@ def test_unknown_config(tool, stubs, capsys):
         ("[]", [[]]),
     ],
 )
-def test_values_are_those_of_cfg_options(text, values):
+def test_values_are_parsed_as_by_cfg_options(text, values):
     parsed = runs.parse_values([f"key={text}"])["key"]
     assert parsed == values
     assert [DictAction._parse_iterable(runs.value_text(value)) for value in parsed] == values
 
 
 def commands_of(readme):
-    """The calls of the tool in a README's code blocks."""
+    """Return the calls of the tool in the code blocks of a README."""
     text = readme.read_text().replace("\\\n", " ")
     return [line for line in text.splitlines() if line.startswith("python tools/sweep.py")]
 
 
 @pytest.mark.parametrize(("folder", "number"), [("focalmix", 5), ("partial_label", 11), ("uld", 4)])
-def test_the_papers_sweeps_are_one_command(
+def test_sweep_commands_in_the_readmes_are_valid(
     tool, root, tmp_path, monkeypatch, capsys, folder, number
 ):
     monkeypatch.chdir(root)
@@ -278,7 +278,7 @@ default_hooks = dict(checkpoint=dict(interval=2, save_best="froc/mean_sensitivit
 """
 
 
-def test_a_real_training(tool, root, phantom_store, tmp_path, monkeypatch, capsys):
+def test_sweep_of_a_real_training(tool, root, phantom_store, tmp_path, monkeypatch, capsys):
     for name, value in {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "tiny.py").write_text(CONFIG.format(root=root, store=phantom_store))

@@ -6,7 +6,7 @@ from sweeps.plot import SweepLine, plot_sweep
 
 @pytest.fixture
 def figure(monkeypatch):
-    """The figures that were saved."""
+    """List of the saved figures."""
     saved = []
     save = Figure.savefig
     monkeypatch.setattr(
@@ -37,7 +37,7 @@ def test_one_panel_with_baselines(figure, tmp_path):
     assert set(texts(axes.get_legend().get_texts())) == {"cpm", "ap", "supervised: cpm"}
 
 
-def test_a_panel_for_each_metric_and_values_that_are_no_numbers(figure, tmp_path):
+def test_panel_for_each_metric_with_non_numeric_values(figure, tmp_path):
     lines = {name: [line("K=1", ["a", None], [1, 2]), line("K=2", [None], [3])] for name in "mn"}
     plot_sweep(lines, tmp_path / "plot.png", "key", one_panel=False)
     assert [axes.get_ylabel() for axes in figure[0].axes] == ["m (%)", "n (%)"]
@@ -52,6 +52,6 @@ def test_wide_positive_ranges_are_logarithmic(figure, tmp_path, values, scale):
     assert texts(axes.get_xticklabels()) == [f"{value:g}" for value in values]
 
 
-def test_nothing_to_draw(tmp_path):
+def test_no_lines_raise(tmp_path):
     with pytest.raises(ValueError, match="got no line"):
         plot_sweep({"ap": []}, tmp_path / "plot.png", "lr")

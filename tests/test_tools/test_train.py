@@ -1,4 +1,4 @@
-"""The training and test scripts as a user calls them: processes, resuming, errors."""
+"""Tests of the training and test scripts: processes, resuming and errors."""
 
 import io
 import os
@@ -17,7 +17,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "phantom" / "mean_teacher_phantom.py"
 MMDET_TOOLS = Path(mmdet.__file__).parent / ".mim" / "tools"
-# On CPUs, where runs repeat exactly and two processes need no two GPUs.
+# Runs on CPUs are deterministic, and two processes do not require two GPUs.
 ENV = {
     **os.environ,
     "PYTHON": sys.executable,
@@ -65,7 +65,7 @@ def wait_for(path, process):
 
 
 def kill_all_of(work_dir):
-    """Kill torchrun and its workers, which have the folder on their command lines."""
+    """Kill torchrun and its workers, whose command lines contain the folder."""
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if str(work_dir).encode() in entry.read_bytes():
@@ -74,7 +74,7 @@ def kill_all_of(work_dir):
             continue
 
 
-def test_killed_and_resumed_run_equals_the_whole_one(phantom_store, tmp_path):
+def test_killed_and_resumed_run_equals_uninterrupted_run(phantom_store, tmp_path):
     iters = 8
     words = options(phantom_store, iters, **{"train_cfg.val_interval": iters})
     finish(dist_train(2, tmp_path / "whole", *words))
@@ -99,7 +99,7 @@ def test_killed_and_resumed_run_equals_the_whole_one(phantom_store, tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(phantom_store, tmp_path_factory):
-    """A checkpoint of mmdet's own train script."""
+    """A checkpoint written by mmdet's training script."""
     work_dir = tmp_path_factory.mktemp("trained")
     script = [sys.executable, MMDET_TOOLS / "train.py", CONFIG, "--work-dir", work_dir]
     subprocess.run([*script, *options(phantom_store, 2)], check=True, env=ENV, cwd=ROOT)
@@ -113,7 +113,7 @@ def run_tool(*words):
     return done.returncode, done.stderr.strip().splitlines()
 
 
-def test_mmdets_own_test_script(phantom_store, trained, tmp_path):
+def test_mmdets_test_script(phantom_store, trained, tmp_path):
     words = options(phantom_store, 2, **{"test_evaluator.outfile_prefix": tmp_path / "froc"})
     code, errors = run_tool(
         MMDET_TOOLS / "test.py", CONFIG, trained, "--out", tmp_path / "out.pkl",
@@ -125,7 +125,7 @@ def test_mmdets_own_test_script(phantom_store, trained, tmp_path):
     assert (tmp_path / "froc.detections.pkl").is_file()
 
 
-def test_two_processes_measure_what_one_does(phantom_store, trained, tmp_path):
+def test_two_processes_give_the_metrics_of_one(phantom_store, trained, tmp_path):
     figures = []
     for processes in (1, 2):
         prefix = tmp_path / f"froc{processes}"
@@ -156,11 +156,11 @@ def test_two_nodes(phantom_store, tmp_path):
     outputs = [finish(process) for process in processes]
     assert "Iter(val)" in outputs[0]
     assert (tmp_path / "node0" / "iter_2.pth").is_file()
-    # Only the first process of all writes.
+    # Only the first process writes.
     assert not (tmp_path / "node1" / "iter_2.pth").exists()
 
 
-def test_an_error_of_several_processes_is_printed_once(phantom_store, tmp_path):
+def test_error_of_several_processes_is_printed_once(phantom_store, tmp_path):
     words = options(phantom_store, **{"train_dataloader.dataset.ann_file": "nothing.json"})
     process = dist_train(2, tmp_path, *words)
     output, _ = process.communicate(timeout=240)
@@ -206,10 +206,10 @@ def test_wrong_checkpoint_path(phantom_store, tmp_path):
 
 @pytest.fixture
 def stop(monkeypatch, capsys, tmp_path):
-    """Runs a script in this process, which takes less time, and returns what it stops with."""
+    """Function that runs a failing script in this process and returns its error lines."""
 
     def run(script, *words):
-        # Loggers and visualizers are kept by name, with outputs that end with the test.
+        # mmengine reuses loggers and visualizers of the same name, whose files end with the test.
         names = (f"{key}={tmp_path.name}" for key in ("experiment_name", "visualizer.name"))
         words = [script, *words, *names]
         monkeypatch.setattr(sys, "argv", [str(word) for word in words])
@@ -241,7 +241,7 @@ def zipped(content):
     [b"not a checkpoint", b"", zipped({"a": torch.zeros(999)})[:-500], zipped([1, 2])],
     ids=["text", "empty", "truncated", "list"],
 )
-def test_file_that_is_no_checkpoint(phantom_store, tmp_path, stop, content):
+def test_invalid_checkpoint_file(phantom_store, tmp_path, stop, content):
     (tmp_path / "broken.pth").write_bytes(content)
     words = ["--work-dir", tmp_path, *options(phantom_store)]
     errors = stop("tools/test.py", CONFIG, tmp_path / "broken.pth", *words)
@@ -259,7 +259,7 @@ def test_annotation_file_without_images(phantom_store, tmp_path, stop):
     assert not any("Traceback" in line for line in errors)
 
 
-def test_decaying_rate_is_named(phantom_store, tmp_path, stop):
+def test_decaying_learning_rate_is_reported(phantom_store, tmp_path, stop):
     words = options(phantom_store, **{"param_scheduler.0.end_factor": 0.0001})
     errors = stop("tools/train.py", CONFIG, "--work-dir", tmp_path, *words)
     assert errors[-1].startswith("error: the learning rate falls from")

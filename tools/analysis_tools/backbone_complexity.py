@@ -34,14 +34,14 @@ def complexity(config: Path, shape: tuple[int, int]) -> tuple[int, int]:
     import mmdet_lesion  # noqa: F401  registers the modules that configs name
 
     settings = Config.fromfile(config).model.backbone
-    # Neither depends on checkpointing or pre-trained weights.
+    # Neither figure depends on checkpointing or pretrained weights.
     settings.update(with_cp=False, init_cfg=None)
     init_default_scope("mmdet")
     model = MODELS.build(settings).eval()
     inputs = [torch.zeros(1, model.num_slices, *shape)]
     if getattr(model, "uses_thickness", False):
         inputs.append(torch.ones(1))
-    # mmengine warns of every elementwise operator that it does not count.
+    # mmengine warns about every elementwise operator that it does not count.
     logging.disable(logging.WARNING)
     with torch.no_grad():
         found = get_model_complexity_info(

@@ -1,4 +1,4 @@
-"""Speed of the plugin's parts, measured beside what they replace.
+"""Benchmark parts of the package against straightforward implementations.
 
 Examples:
     python tools/analysis_tools/benchmark.py window

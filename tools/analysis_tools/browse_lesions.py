@@ -1,4 +1,4 @@
-"""Draw the lesions that a model mines on training slices or detects on test volumes, as one PNG.
+"""Draw mined lesions on training slices or detections on test volumes as one PNG.
 
 Example::
 
@@ -31,7 +31,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--num", type=positive, default=12, help="number of slices (default: %(default)s)"
     )
     parser.add_argument(
-        "--device", default="cpu", help="cpu, cuda:0 and so on (default: %(default)s)"
+        "--device", default="cpu", help="device, such as cpu or cuda:0 (default: %(default)s)"
     )
     return parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-r"""Evaluate any detector's output by a published FROC protocol.
+r"""Evaluate detections by a published FROC protocol.
 
 Examples:
     python tools/analysis_tools/evaluate_froc.py --protocol p3d --gt Revised-Test1071.pkl \
@@ -44,14 +44,14 @@ from mmdet_lesion.evaluation.report import (
 )
 from mmdet_lesion.io import atomic_write, write_json
 
-#: Protocol → how its case is made, and which options it knows.
+#: Protocol → constructor of its case and names of its options.
 CASES = {
     "p3d": (p3d_case, ("iou_thr", "extrapolate")),
     "slice": (slice_case, ("iou_thr",)),
     "box3d": (box3d_case, ("split", "overlap", "iou_thr")),
     "luna16": (luna16_case, ("excluded", "series")),
 }
-# Points at which bands are drawn: about as many as the plot has pixels.
+# Number of points of a confidence band, about the width of the plot in pixels.
 CURVE_POINTS = 400
 
 
@@ -79,49 +79,60 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--pool",
         action="store_true",
-        help="the files of --detections are parts of one submission, such as the folds of a "
-        "cross-validation; the ground truth is that of all",
+        help="treat the files of --detections as parts of one submission, such as the folds of a "
+        "cross-validation",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="write metrics.json, froc.csv and froc.png, with --bootstrap froc_bootstrap.csv too",
+        help="write metrics.json, froc.csv, froc.png and, with --bootstrap, froc_bootstrap.csv",
     )
-    parser.add_argument("--iou-thr", type=share, help="overlap of a hit (p3d, slice, box3d)")
+    parser.add_argument(
+        "--iou-thr", type=share, help="minimum overlap of a hit (p3d, slice, box3d)"
+    )
     parser.add_argument(
         "--clamp",
         dest="extrapolate",
         action="store_false",
         default=None,
-        help="hold the outermost sensitivity outside the curve instead of extrapolating (p3d)",
+        help="use the sensitivity at the ends of the curve instead of extrapolating (p3d)",
     )
-    parser.add_argument("--split", choices=("val", "test"), help="of the manual 1K set (box3d)")
+    parser.add_argument(
+        "--split", choices=("val", "test"), help="split of the manual 1K set (box3d)"
+    )
     parser.add_argument(
         "--overlap",
         choices=("iobb", "iou"),
-        help="intersection over the detected box, or over the union (box3d)",
+        help="intersection over the detected box (iobb) or over the union (iou) (box3d)",
     )
     parser.add_argument("--excluded", type=Path, help="annotations_excluded.csv (luna16)")
     parser.add_argument(
         "--series",
         type=Path,
         nargs="+",
-        help="seriesuids.csv, the scans that count; of several files the union (luna16)",
+        help="seriesuids.csv with the scans to evaluate; several files are merged (luna16)",
     )
-    parser.add_argument("--bootstrap", type=positive, metavar="N", help="rounds of resampling")
     parser.add_argument(
-        "--by", choices=("scan", "patient"), default="scan", help="what is resampled (scan)"
+        "--bootstrap", type=positive, metavar="N", help="number of bootstrap rounds"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
     parser.add_argument(
-        "--stratify", choices=("size", "type", "interval"), help="figures by kind of lesion"
+        "--by",
+        choices=("scan", "patient"),
+        default="scan",
+        help="unit of resampling (default: scan)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    parser.add_argument(
+        "--stratify",
+        choices=("size", "type", "interval"),
+        help="also report figures by lesion group",
     )
     return parser.parse_args(args)
 
 
 def make_case(options: argparse.Namespace) -> Case:
-    """Ground truth by the protocol's own options.
+    """Read the ground truth with the options of the protocol.
 
     Raises:
         InputError: An option of another protocol is given, or a file cannot be used.
@@ -135,13 +146,13 @@ def make_case(options: argparse.Namespace) -> Case:
             continue
         if key not in known:
             flag = flags.get(key, f"--{key.replace('_', '-')}")
-            raise InputError(f"{flag} is given for {options.protocol}, which has no such option")
+            raise InputError(f"{flag} is not an option of --protocol {options.protocol}")
         given[key] = value
     return make(options.gt, **given)
 
 
 def labels_of(paths: Sequence[Path]) -> dict[str, Path]:
-    """Names for the files: as short as they are distinct."""
+    """Return the shortest distinct labels of the files."""
     for name in (lambda path: path.stem, lambda path: path.name, str):
         labels = {name(path): path for path in paths}
         if len(labels) == len(paths):
@@ -150,7 +161,7 @@ def labels_of(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def evaluate(options: argparse.Namespace) -> dict[str, Evaluated]:
-    """Everything that is asked for, by label."""
+    """Return the requested evaluations by label."""
     files = {label: [path] for label, path in labels_of(options.detections).items()}
     if options.pool:
         files = {f"{len(files)} files pooled": options.detections}
@@ -189,7 +200,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, Evaluated]:
 
 
 def write(evaluated: dict[str, Evaluated], options: argparse.Namespace) -> None:
-    """Write the files into ``--out``."""
+    """Write the files to ``--out``."""
     out = options.out
     chosen = {
         "bootstrap": options.bootstrap,
@@ -213,14 +224,14 @@ def write(evaluated: dict[str, Evaluated], options: argparse.Namespace) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the evaluation; 0 when all went well, 1 otherwise."""
+    """Run the tool; returns the exit status."""
     options = parse_args(args)
     try:
         evaluated = evaluate(options)
         report = table(evaluated)
         console = Console()
         if not console.is_terminal:
-            # Redirected output has no width; figures must not be cut.
+            # Redirected output has no width; without one, rich truncates the figures.
             console = Console(width=Console(width=500).measure(report).maximum)
         console.print(report)
         if options.out is not None:

@@ -1,7 +1,7 @@
-"""Select the scans of an unlabeled pool in which a detector finds a nodule with a high score.
+"""Select scans of an unlabeled pool that have a detection with a high score.
 
-POOL is a folder that tools/dataset_converters/nlst.py wrote, or a list in its annotations. The list
-that is written names the same volumes: train on it with the pool as data_root.
+POOL is a folder written by tools/dataset_converters/nlst.py, or a list in its annotations. To train
+on the selected scans, set ann_file to the list that this tool writes and data_root to the pool.
 
 Example::
 
@@ -23,17 +23,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("config", type=config_file, help="config of the detector")
     parser.add_argument("checkpoint", help="checkpoint of the detector")
-    parser.add_argument("pool", help="converted pool, or a list of its scans")
+    parser.add_argument("pool", help="folder of the converted pool, or a list of its scans")
     parser.add_argument(
         "--score-thr",
         type=fraction,
         default=0.8,
-        help="lowest score of a scan's best detection (default: %(default)s)",
+        help="minimum score of a scan's best detection (default: %(default)s)",
     )
     parser.add_argument("--out", required=True, help="JSON file to write")
     parser.add_argument("--num", type=positive, help="number of scans to predict (default: all)")
     parser.add_argument(
-        "--device", default="cpu", help="cpu, cuda:0 and so on (default: %(default)s)"
+        "--device", default="cpu", help="device, such as cpu or cuda:0 (default: %(default)s)"
     )
     return parser.parse_args(argv)
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     info = content["info"]
-    print(f"{info['kept']} of {info['scans']} scans kept: {args.out}")
+    print(f"{info['kept']} of {info['scans']} scans selected: {args.out}")
     return 0
 
 

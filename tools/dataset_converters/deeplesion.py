@@ -1,4 +1,4 @@
-"""Convert DeepLesion, as published, to the volume store and COCO annotations.
+"""Convert DeepLesion to the volume store and COCO annotations.
 
 Example:
     python tools/dataset_converters/deeplesion.py RAW --out data/deeplesion --workers 8
@@ -20,7 +20,9 @@ def shard(text: str) -> tuple[int, int]:
     """Parse ``i/n``."""
     part, slash, parts = text.partition("/")
     if not (slash and part.isdecimal() and parts.isdecimal() and 0 <= int(part) <= int(parts) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no shard; expected i/n with i from 1 to n")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a shard; expected i/n with i from 1 to n"
+        )
     return int(part), int(parts)
 
 
@@ -37,26 +39,26 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         "--harvester",
         type=Path,
         metavar="DIR",
-        help="folder of Lesion Harvester's Revised-*.pkl (default: RAW/harvester where it exists)",
+        help="folder of Lesion Harvester's Revised-*.pkl (default: RAW/harvester if it exists)",
     )
     parser.add_argument(
         "--masks",
         action="store_true",
-        help="make a mask for every annotation by GrabCut from its diameters, for Mask R-CNN",
+        help="generate a mask for every annotation by GrabCut from its diameters, for Mask R-CNN",
     )
     parser.add_argument(
         "--shard",
         type=shard,
         default=(1, 1),
         metavar="i/n",
-        help="convert the i-th of n parts, i from 1 to n; shards may run at the same time, and the "
-        "one that finds all parts complete writes the annotations",
+        help="convert the i-th of n parts, i from 1 to n; parts can run in parallel, and the last "
+        "one to finish writes the annotations",
     )
     options, rest = parser.parse_known_args(args)
     if len(rest) == 1 and _is_number(rest[0]):
         parser.error(
-            f"{rest[0]} is one number too many; expected --spacing X Y: slices stay as published "
-            "and are interpolated on loading"
+            f"--spacing has a third number, {rest[0]}; expected --spacing X Y, since slices are "
+            "interpolated on loading"
         )
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -72,7 +74,7 @@ def _is_number(text: str) -> bool:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the converter; 0 when all went well, 1 otherwise."""
+    """Run the tool; returns the exit status."""
     options = parse_args(args)
 
     def run() -> ConversionResult:
@@ -92,8 +94,8 @@ def main(args: list[str] | None = None) -> int:
     console = Console()
     if result.waiting:
         console.print(
-            f"this part is complete; {result.waiting} series of the other shards are not: the last "
-            "one to finish writes the annotations (or run again with --resume and no --shard)"
+            f"this part is complete; {result.waiting} series of other parts are not converted yet. "
+            "The last part to finish writes the annotations, as does --resume without --shard"
         )
         return 0
     result.report.print(console)
@@ -102,13 +104,13 @@ def main(args: list[str] | None = None) -> int:
     left_out = counts["annotations_left_out_of_train"]
     console.print(
         f"{counts['volumes']} volumes of {counts['series']} series; rows: {rows['read']} read, "
-        f"{rows['annotated']} annotated, {rows['noisy']} noisy left out, {rows['skipped']} skipped"
+        f"{rows['annotated']} annotated, {rows['noisy']} noisy, {rows['skipped']} skipped"
     )
     if left_out:
         by_file = ", ".join(f"{number} in {name}" for name, number in sorted(left_out.items()))
-        console.print(f"training annotations left out because their volumes are labeled: {by_file}")
+        console.print(f"training annotations omitted because their volumes are labeled: {by_file}")
     if not any(name.startswith("harvester") for name in counts["annotations"]):
-        console.print("no complete labels: volumes need Lesion Harvester's files to be tested on")
+        console.print("no complete annotations: tests on volumes require Lesion Harvester's files")
     console.print(f"details: {options.out / 'conversion_report.json'}", soft_wrap=True)
     return 0
 

@@ -1,4 +1,4 @@
-"""Convert LUNA16, as published, to the volume store and lists of scans.
+"""Convert LUNA16 to the volume store and lists of scans.
 
 Example:
     python tools/dataset_converters/luna16.py RAW --out data/luna16 --workers 8
@@ -30,26 +30,28 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     add_store_options(parser, (1.0, 1.0, 1.0))
     split = parser.add_argument_group("split")
     split.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
-    split.add_argument("--train", type=int, help="scans to train on (default: 60 %%, 533 of 888)")
-    split.add_argument("--test", type=int, help="scans to test on (default: the others)")
+    split.add_argument(
+        "--train", type=int, help="number of training scans (default: 60 %%, 533 of 888)"
+    )
+    split.add_argument("--test", type=int, help="number of test scans (default: all others)")
     split.add_argument(
         "--labeled",
         type=int,
         nargs="+",
         metavar="N",
-        help="numbers of labeled scans, the smaller among the larger (default: 25 50 100, in "
-        "proportion where there are fewer than 533 to train on)",
+        help="numbers of labeled scans in nested lists (default: 25 50 100, in proportion if there "
+        "are fewer than 533 training scans)",
     )
     split.add_argument(
         "--unlabeled",
         type=int,
-        help="unlabeled scans, beside the labeled ones (default: 400, or all that are left)",
+        help="number of unlabeled scans (default: 400, or all remaining ones)",
     )
     return parser.parse_args(args)
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the converter; 0 when all went well, 1 otherwise."""
+    """Run the tool; returns the exit status."""
     options = parse_args(args)
 
     def run() -> ConversionResult:

@@ -1,4 +1,4 @@
-"""Convert any folder of scans, such as NLST's, to a pool of unlabeled scans.
+"""Convert a folder of scans, such as NLST, to a pool of unlabeled scans.
 
 Scans are folders of DICOM slices, MetaImage, NIfTI or NRRD files, at any depth.
 
@@ -24,13 +24,15 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("raw", type=Path, help="folder of scans")
-    add_store_options(parser, (1.0, 1.0, 1.0), ", the same as that of the labeled scans")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the list's order (default: 0)")
+    add_store_options(parser, (1.0, 1.0, 1.0), "; use that of the labeled scans")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the order of the list (default: 0)"
+    )
     return parser.parse_args(args)
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the converter; 0 when there are scans to train on, 1 otherwise."""
+    """Run the tool; returns the exit status."""
     options = parse_args(args)
 
     def run() -> ConversionResult:

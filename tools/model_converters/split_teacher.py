@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoint = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
     if "ema_state_dict" not in checkpoint:
         print(
-            f"error: {args.checkpoint} holds no 'ema_state_dict': it was trained without "
+            f"error: {args.checkpoint} has no 'ema_state_dict': it was trained without "
             "TeacherEMAHook or MeanTeacherMiningHook",
             file=sys.stderr,
         )

@@ -1,4 +1,4 @@
-"""A few completely labeled samples, cropped from a dataset or from phantoms."""
+"""Completely annotated samples, cropped from a dataset or from phantoms."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from mmdet_lesion.synthesis import (
 
 __all__ = ["Handful", "crop_scans", "crop_slices", "phantom_scans", "phantom_slices"]
 
-#: Slices that stay on either side of a lesion's own, in mm: what the linking has to work on.
+#: Extent of the slices kept on either side of a lesion's slice in mm, for linking detections.
 SLAB = 2.0
-#: Largest share of a crop's edge that a lesion may take.
+#: Largest lesion as a fraction of the edge length of a crop.
 _LARGEST = 0.75
-# Tells that a folder is ours, and whether it is complete.
+# Marks a folder as written by a rehearsal, and as complete.
 _RECORD = "rehearsal.json"
-# Phantoms to choose the samples from.
+# Numbers of phantoms to choose the samples from.
 _VOLUMES, _SCANS = 16, 8
 
 
@@ -43,8 +43,8 @@ class Handful:
 
     Args:
         data_root: Folder with ``volumes/``.
-        ann_file: File of the labeled samples, relative to ``data_root``.
-        unlabeled: File of unlabeled scans, where there are any.
+        ann_file: Annotation file of the labeled samples, relative to ``data_root``.
+        unlabeled: List of unlabeled scans, or None.
     """
 
     data_root: Path
@@ -53,10 +53,10 @@ class Handful:
 
 
 def phantom_slices(out: Path) -> tuple[Path, dict[str, Path]]:
-    """Make and convert phantoms with one annotated lesion per volume.
+    """Generate and convert phantoms with one annotated lesion per volume.
 
     Args:
-        out: Folder for data that further rehearsals use again.
+        out: Folder for data that other rehearsals reuse.
 
     Returns:
         Folder of the volumes, and the annotation file for key slices (``slice``) and for whole
@@ -91,10 +91,10 @@ def phantom_slices(out: Path) -> tuple[Path, dict[str, Path]]:
 
 
 def phantom_scans(out: Path) -> tuple[Path, Path, Path]:
-    """Make and convert chest scans at 1 mm with solid nodules.
+    """Generate and convert chest phantoms at 1 mm with solid nodules.
 
     Args:
-        out: Folder for data that further rehearsals use again.
+        out: Folder for data that other rehearsals reuse.
 
     Returns:
         Folder of the volumes, and the lists of labeled and of unlabeled scans.
@@ -134,11 +134,11 @@ def _is_made(folder: Path, settings: Any) -> bool:
     if folder.exists():
         if not path.is_file():
             raise InputError(
-                f"{folder} has no {_RECORD}, so it is not of a rehearsal; expected another --out"
+                f"{folder} has no {_RECORD}, so no rehearsal wrote it; expected another --out"
             )
         if read_json(path) == {"settings": repr(settings), "complete": True}:
             return True
-        # Made by other settings, or interrupted.
+        # Generated with other settings, or incomplete.
         shutil.rmtree(folder)
     write_json(path, {"settings": repr(settings), "complete": False})
     return False
@@ -163,11 +163,11 @@ def crop_slices(
         ann_file: Annotation file of the converter.
         volumes: Its volumes.
         out: Folder to write to.
-        num: Number of samples, each of another volume.
-        size: Edge of the crops in pixels; None keeps whole slices.
-        seed: Of the choice.
-        whole: Cut slabs that are tested as volumes: of the published slices only those within
-            ``SLAB`` mm of the lesion stay.
+        num: Number of samples, each from a different volume.
+        size: Edge length of the crops in pixels; None keeps whole slices.
+        seed: Seed of the selection.
+        whole: Crop for tests on volumes: keep only the published slices within ``SLAB`` mm of the
+            lesion.
 
     Raises:
         InputError: No lesion fits.
@@ -229,7 +229,7 @@ def _crop_volume(
             (bbox[1], bbox[3], height, stored.shape[1]),
         )
     )
-    # Slices are read around the key slice; whole volumes are predicted on, slice by slice.
+    # Training reads a slice stack around the key slice; a test on volumes predicts every slice.
     reach = math.ceil((SLAB if whole else 20 * SLAB) / stored.spacing[2])
     z0, z1 = max(z - reach, 0), min(z + reach + 1, depth)
     crop = stored.read_crop((z0, y0, x0), (z1, y0 + height, x0 + width))
@@ -239,7 +239,7 @@ def _crop_volume(
             "id": len(tables["volumes"]) + 1,
             "name": volume["name"],
             "file_name": volume["file_name"],
-            # The crop is its own published volume.
+            # The crop is treated as the published volume.
             "geometry": Geometry(crop.shape, stored.spacing).to_dict(),
             "first_slice": 0,
             "patient": volume["name"],
@@ -247,7 +247,7 @@ def _crop_volume(
     )
     image_ids: dict[int, int] = {}
     for index, one in sorted(own, key=lambda item: (item[0], item[1]["id"])):
-        # Key slices are tested one by one: only the lesion's own.
+        # A test on key slices uses only the slice of the lesion.
         if not z0 <= index < z1 or (not whole and index != z):
             continue
         left, top, box_width, box_height = one["bbox"]
@@ -277,7 +277,7 @@ def _crop_volume(
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "area": (x2 - x1) * (y2 - y1),
             "iscrowd": 0,
-            # As the config's sources would have it.
+            # A source that all configs train on.
             "source": "recist",
             "lesion_type": one.get("lesion_type", -1),
             "published_slice": index - z0,
@@ -303,12 +303,13 @@ def crop_scans(
 
     Args:
         ann_file: List of labeled scans.
-        unlabeled: List of unlabeled scans, where the config has any.
-        folders: Their volumes.
+        unlabeled: List of unlabeled scans, or None.
+        folders: Folders of the labeled and unlabeled volumes.
         out: Folder to write to.
-        num: Number of labeled crops, each around another nodule; twice as many unlabeled ones.
-        size: Edge of the crops in voxels; None keeps whole scans.
-        seed: Of the choice.
+        num: Number of labeled crops, each around a different nodule. Twice as many unlabeled crops
+            are written.
+        size: Edge length of the crops in voxels; None keeps whole scans.
+        seed: Seed of the selection.
 
     Raises:
         InputError: No nodule fits.
@@ -362,5 +363,5 @@ def _crop_scan(
     )
     spheres = [[*one["center_world"], one["diameter_mm"]] for one in scan["instances"]]
     spheres = [one for one in spheres if geometry.contains(np.array([one[:3]]))[0]]
-    # Two crops of one scan are two scans here.
+    # Two crops of one scan become two scans.
     return scan_entry(name, name, geometry, spheres, scan.get("excluded", []), None)

@@ -23,7 +23,7 @@ from .trial import run_trial, summarize
 __all__ = ["Rehearsal", "plan", "rehearse"]
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What of a config decides a rehearsal.
+#: Config keys that determine the result of a rehearsal.
 _DECISIVE = (
     *("model", "train_dataloader", "test_dataloader", "test_evaluator", "train_cfg"),
     *("optim_wrapper", "param_scheduler", "custom_hooks", "randomness"),
@@ -35,12 +35,12 @@ class Rehearsal:
     """A config at the scale of a rehearsal.
 
     Args:
-        name: Path of the config within ``configs``, or its file's name.
-        seed: Of data and training.
-        folder: Where its files are.
+        name: Path of the config within ``configs``, or its file name.
+        seed: Seed of data and training.
+        folder: Folder of its files.
         cfg: The reduced config.
-        changes: What is not as in the given one.
-        key: Hash of all that decides the result.
+        changes: Descriptions of the differences from the original config.
+        key: Hash of all settings that determine the result.
     """
 
     name: str
@@ -67,9 +67,10 @@ def plan(config: Path, seed: int, args: argparse.Namespace) -> Rehearsal:
     if args.amp:
         cfg.optim_wrapper.type = "AmpOptimWrapper"
         changes.append("mixed precision")
-    # Rows that differ in what a rehearsal replaces, such as lists of scans, are one.
+    # Configs that differ only in settings that a rehearsal replaces, such as lists of scans, share
+    # a key.
     parts = {name: cfg.get(name) for name in _DECISIVE}
-    # Not by pretty_text, whose line breaks depend on the length of the folder's name.
+    # The line breaks of pretty_text depend on the length of the folder's name.
     text = json.dumps(Config(parts).to_dict(), sort_keys=True, default=str)
     text = text.replace(str(folder), "") + args.device
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -80,7 +81,7 @@ def rehearse(one: Rehearsal) -> None:
     """Train and test in this process and write ``result.json``."""
     cfg, out = one.cfg, one.folder
     init_default_scope(cfg.get("default_scope", "mmdet"))
-    print("\n".join(f"not as in {one.name}: {change}" for change in one.changes), flush=True)
+    print("\n".join(f"change to {one.name}: {change}" for change in one.changes), flush=True)
     trial = run_trial(cfg)
     rows = trial.pop("rows")
     figures = summarize(dict(trial, rows=rows), _anchors(cfg) if _on_volumes(cfg) else None)

@@ -32,20 +32,20 @@ _COLUMNS = {
 
 
 def evaluate(figures: dict[str, float], failure: str | None) -> list[str]:
-    """Compare figures with the bounds; returns a message for each violation.
+    """Compare figures with the bounds.
 
     Args:
         figures: Name in ``bounds.json`` → figure.
-        failure: Why the training broke off, if it did.
+        failure: Error that ended the training, or None.
 
     Returns:
-        One sentence for every bound that is broken; none means healthy.
+        A message for each violated bound.
     """
     broken = [f"broke off ({failure})"] if failure else []
     for name, value in figures.items():
         bound = BOUNDS[name]
         low, high = bound.get("min", -math.inf), bound.get("max", math.inf)
-        # Not a number is within no bounds.
+        # NaN violates every bound.
         if not low <= value <= high:
             wanted = f"at least {low:g}" if "min" in bound else f"at most {high:g}"
             broken.append(f"{name} is {value:.3g}, expected {wanted}")
@@ -75,8 +75,8 @@ def table_of(results: list[dict[str, Any]]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
-        '`loss` is the median total loss of the last tenth of the training. A row "as" another one '
-        "differs from it only in what a rehearsal replaces (data, length, schedule).",
+        '`loss` is the median total loss of the last tenth of the training. "As" marks a config '
+        "that differs only in settings that a rehearsal replaces (data, length, schedule).",
     ]
     bounds = [
         f"- {_COLUMNS[name]}: {BOUNDS[name]['about']}; "
@@ -87,8 +87,8 @@ def table_of(results: list[dict[str, Any]]) -> str:
     for result in results:
         changes.setdefault("; ".join(result["changes"]), []).append(f"`{result['config']}`")
     smaller = [f"- {', '.join(dict.fromkeys(who))}: {text}" for text, who in changes.items()]
-    sections = [lines, ["Bounds, stated in `tools/rehearsal/bounds.json`:", "", *bounds]]
-    sections.append(["Not as in the configs:", "", *smaller])
+    sections = [lines, ["Bounds (`tools/rehearsal/bounds.json`):", "", *bounds]]
+    sections.append(["Changes to the configs:", "", *smaller])
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
@@ -100,9 +100,9 @@ def plot_rows(rows: list[dict[str, float]], title: str, path: Path) -> None:
     """Plot the recorded values over the iterations.
 
     Args:
-        rows: One dict an iteration.
-        title: Of the figure.
-        path: PNG to write.
+        rows: One dict per iteration.
+        title: Title of the figure.
+        path: PNG file to write.
     """
     iters = np.array([row["iter"] for row in rows]) + 1
     losses = [name for name in rows[0] if "loss" in name]
@@ -121,7 +121,7 @@ def plot_rows(rows: list[dict[str, float]], title: str, path: Path) -> None:
                 axis.plot(iters, values, label=name, linewidth=2 if name == "loss" else 1)
         axis.set(xlabel="iteration", ylabel=label)
         if axis.lines:
-            # Losses and norms span orders of magnitude, counts are often 0.
+            # Losses and norms span orders of magnitude; counts are often 0.
             axis.set_yscale("symlog" if "anchors" in label else "log")
             axis.legend(fontsize=8)
         axis.grid(alpha=0.3)

@@ -26,10 +26,10 @@ class Scale:
     Args:
         iters: Training iterations.
         samples: Labeled samples.
-        batch_size: Labeled images or patches a step; None keeps that of the config.
-        crop: Edge of the crops in pixels or voxels; None keeps whole slices and the config's
+        batch_size: Labeled images or patches per step; None keeps that of the config.
+        crop: Edge length of the crops in pixels or voxels; None keeps whole slices and the config's
             patches.
-        seed: Of data and training.
+        seed: Seed of data and training.
     """
 
     def __init__(
@@ -45,20 +45,19 @@ class Scale:
 def rehearsal_config(cfg: Config, scale: Scale, out: Path, data: Path) -> tuple[Config, list[str]]:
     """Reduce a config to the scale of a rehearsal.
 
-    Width, depth, losses, norms, samplers of anchors and proposals, the objective and the optimizer
-    stay as they are.
+    Width, depth, losses, norms, samplers of anchors and proposals, and the optimizer are unchanged.
 
     Args:
         cfg: Any config that trains on ``DeepLesionDataset`` or ``Luna16Dataset``.
-        scale: Of the rehearsal.
+        scale: Scale of the rehearsal.
         out: Folder of this rehearsal.
-        data: Folder of phantoms that rehearsals share.
+        data: Folder of phantoms shared by all rehearsals.
 
     Returns:
-        The config, and one sentence for everything that is not as in the given one.
+        The reduced config, and a description of each change.
 
     Raises:
-        InputError: The config has none of these data sets.
+        InputError: The config uses another dataset.
     """
     cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
     changes: list[str] = []
@@ -70,7 +69,7 @@ def rehearsal_config(cfg: Config, scale: Scale, out: Path, data: Path) -> tuple[
         _use_slices(cfg, scale, out, data, changes)
     else:
         raise InputError(
-            f"{cfg.filename}: train_dataloader has the data sets {', '.join(sorted(kinds))}; "
+            f"{cfg.filename}: train_dataloader has the datasets {', '.join(sorted(kinds))}; "
             f"expected {_SLICES} or {_VOLUMES}"
         )
     _shorten(cfg, scale, batch_size, changes)
@@ -96,15 +95,15 @@ def _paths(dataset: ConfigDict) -> tuple[Path, Path]:
 
 
 def _slice_paths(cfg: Config) -> tuple[Path, Path]:
-    """Return the annotation file and volumes from which samples of slices are cropped."""
-    # Volumes are tested with complete truth, which the training set does not have.
+    """Return the annotation file and the volumes to crop slices from."""
+    # Tests on volumes require complete annotations, which the training set lacks.
     if cfg.test_dataloader.dataset.get("sample", "slice") == "volume":
         return _paths(cfg.val_dataloader.dataset)
     return _paths(_datasets(cfg.train_dataloader.dataset)[0])
 
 
 def lacks_data(cfg: Config) -> bool:
-    """Return whether annotation files of a config are missing, so that phantoms are used."""
+    """Return whether annotation files of a config are missing, so that phantoms replace them."""
     datasets = _datasets(cfg.train_dataloader.dataset)
     if datasets[0]["type"] == _SLICES:
         return not _slice_paths(cfg)[0].is_file()
@@ -120,7 +119,7 @@ def _use_slices(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[
         changes.append(f"{scale.samples} samples of {ann_file}")
     else:
         folder, files = phantom_slices(data)
-        changes.append(f"phantoms, as {ann_file} is not there; {scale.samples} samples")
+        changes.append(f"phantoms, since {ann_file} does not exist; {scale.samples} samples")
         ann_file, volumes = files["volume" if whole else "slice"], folder
     handful = crop_slices(
         ann_file, volumes, out / "data", scale.samples, scale.crop, scale.seed, whole
@@ -128,7 +127,7 @@ def _use_slices(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[
     if scale.crop:
         changes.append(f"slices cropped to {scale.crop} x {scale.crop} around a lesion")
         if cfg.model.backbone.get("with_cp"):
-            changes.append("no checkpointing in the backbone, which saves memory alone")
+            changes.append("no gradient checkpointing, which affects only memory")
             cfg.model.backbone.with_cp = False
     for dataset in (train, test):
         _point_at(dataset, handful, handful.ann_file)
@@ -149,19 +148,19 @@ def _use_scans(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[s
     unlabeled = [one for one in datasets if one.get("labeled") is False]
     if len(labeled) != 1 or len(unlabeled) > 1:
         raise InputError(
-            f"{cfg.filename}: {len(labeled)} labeled and {len(unlabeled)} unlabeled data sets; "
-            "expected one, and one or none"
+            f"{cfg.filename}: {len(labeled)} labeled and {len(unlabeled)} unlabeled datasets; "
+            "expected one labeled and at most one unlabeled dataset"
         )
     ann_file, folder = _paths(labeled[0])
     pool, pool_folder = _paths(unlabeled[0]) if unlabeled else (None, None)
     if not lacks_data(cfg):
         changes.append(f"{scale.samples} nodules of {ann_file}")
     else:
-        changes.append(f"phantoms, as {ann_file} is not there; {scale.samples} nodules")
+        changes.append(f"phantoms, since {ann_file} does not exist; {scale.samples} nodules")
         folder, ann_file, phantom_pool = phantom_scans(data)
         pool, pool_folder = (phantom_pool, folder) if unlabeled else (None, None)
     crop = scale.crop
-    # A third larger than a patch, so that patches are drawn in training and slide in tests.
+    # A third larger than a patch, so that training draws patches and a test slides them.
     edge = math.ceil(crop * 4 / 3 / 16) * 16 if crop else None
     handful = crop_scans(
         ann_file, pool, (folder, pool_folder), out / "data", scale.samples, edge, scale.seed
@@ -174,15 +173,15 @@ def _use_scans(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[s
         for one in datasets:
             for transform in one.pipeline:
                 if transform["type"] == "LoadPatch":
-                    # As much of a patch may lie beyond the scan as in the config.
+                    # Keep the fraction of a patch that may extend beyond the scan.
                     own = transform.get("border", 16)
                     border = round(own * crop / transform["size"])
                     sentence = f"patches of {crop} instead of {transform['size']} voxels"
-                    sentence += f", {border} instead of {own} of them beyond a scan's edge"
+                    sentence += f", extending beyond the scan by {border} instead of {own}"
                     if sentence not in changes:
                         changes.append(sentence)
                     transform.update(size=crop, border=border)
-        # A multiple of the largest stride, about a third of the patch.
+        # About a third of the patch, in multiples of the largest stride.
         overlap = max(crop // 48, crop // 32 > 0) * 16
         cfg.model.test_cfg.update(patch_size=crop, patch_overlap=overlap)
         changes.append(f"tested in patches of {crop} that overlap by {overlap}")
@@ -219,17 +218,17 @@ def _shorten(cfg: Config, scale: Scale, batch_size: int, changes: list[str]) -> 
         length = f"{cfg.train_cfg.max_epochs} epochs"
     changes.append(f"{scale.iters} iterations instead of {length}")
     if cfg.train_dataloader.sampler.type == "DefaultSampler":
-        # mmengine waits two seconds at the end of each epoch, here of a few batches.
+        # mmengine waits for two seconds after each epoch, which has only a few batches here.
         cfg.train_dataloader.sampler = dict(type="InfiniteSampler", shuffle=True)
     cfg.train_cfg = dict(
         type="IterBasedTrainLoop", max_iters=scale.iters, val_interval=2 * scale.iters
     )
-    # Training without validation; the test at the end is the rehearsal's.
+    # No validation; the rehearsal tests after training.
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     schedulers = []
     for scheduler in cfg.get("param_scheduler") or []:
         if scheduler.get("by_epoch", True):
-            # Epochs are long, and a rehearsal is over before the first one ends.
+            # A rehearsal ends before the first epoch of the original config.
             continue
         warm_up = max(1, scale.iters // 4)
         if scheduler["type"] == "LinearLR" and scheduler["end"] > warm_up:
@@ -246,7 +245,7 @@ def _shorten(cfg: Config, scale: Scale, batch_size: int, changes: list[str]) -> 
     base = cfg.get("auto_scale_lr", {}).get("base_batch_size", batch_size)
     size = cfg.train_dataloader.batch_size
     if base != size:
-        # The linear rule for SGD, the square root for optimizers that normalize the gradient.
+        # Linear scaling for SGD, square root for optimizers that normalize the gradient.
         adaptive = wrapper.optimizer.type.startswith("Adam")
         factor = math.sqrt(size / base) if adaptive else size / base
         changes.append(
@@ -254,7 +253,7 @@ def _shorten(cfg: Config, scale: Scale, batch_size: int, changes: list[str]) -> 
             f"{wrapper.optimizer.lr:g} for a batch of {size} instead of {base}"
         )
         wrapper.optimizer.lr *= factor
-    # Infinity clips nothing and has the gradient norm logged.
+    # An infinite max_norm logs the gradient norm without clipping.
     wrapper.setdefault("clip_grad", dict(max_norm=math.inf))
     for hook in cfg.get("custom_hooks") or []:
         if hook["type"] in ("TeacherEMAHook", "MeanTeacherMiningHook"):
@@ -262,7 +261,7 @@ def _shorten(cfg: Config, scale: Scale, batch_size: int, changes: list[str]) -> 
             momentum = max(own, min(10 / scale.iters, 0.5))
             changes.append(f"EMA momentum {momentum:.3g} instead of {own:g}")
             hook["momentum"] = momentum
-            # No rate falls within a rehearsal, so there is nothing to allow.
+            # The schedule of a rehearsal does not lower the learning rate.
             hook.pop("allow_lr_decay", None)
         if hook.get("begin_mining_iter"):
             hook["begin_mining_iter"] = min(hook["begin_mining_iter"], scale.iters // 2)
@@ -284,9 +283,9 @@ def _without_download(cfg: Config, changes: list[str]) -> None:
         if Path(source).is_file() or ("://" in source and local.is_file()):
             continue
         part["init_cfg"] = None
-        sentence = f"{path} starts at random, as {source} is not on this machine"
-        # What is frozen fits the pre-trained weights alone: with random ones activations grow from
-        # layer to layer until the loss is infinite.
+        sentence = f"{path} is randomly initialized, since {source} is not on this machine"
+        # Frozen norms fit only pretrained weights: with random weights, activations grow from layer
+        # to layer until the loss is infinite.
         for key, free in (("norm_eval", False), ("frozen_stages", -1)):
             if part.get(key, free) != free:
                 sentence += f"; {key}={free} instead of {part[key]}"

@@ -1,4 +1,4 @@
-"""A short training with a recorder, and its test."""
+"""Short training with recorded quantities, followed by a test."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from torch import nn
 
 __all__ = ["METRICS", "Recorder", "run_trial", "summarize"]
 
-#: The first of these that a config's test gives is its figure.
+#: The first of these metrics that a test returns is its figure.
 METRICS = ("froc/ap", "froc/cpm", "froc/mean_sensitivity", "coco/bbox_mAP_50")
 #: Layers whose outputs are classification logits, by the last part of their name.
 _LOGITS = ("rpn_cls", "objectness", "fc_cls", "retina_cls", "conv_cls")
 
 
 class Recorder(Hook):
-    """Record what a rehearsal is evaluated by, iteration by iteration."""
+    """Record the quantities by which a rehearsal is evaluated, in every iteration."""
 
     priority = "HIGHEST"
 
@@ -36,7 +36,7 @@ class Recorder(Hook):
         self._start = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare the model; the weights are initialized by now."""
+        """Instrument the initialized model."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for name, layer in model.named_modules():
             if name.rpartition(".")[2] in _LOGITS:
@@ -101,12 +101,12 @@ def run_trial(cfg: Config) -> dict[str, Any]:
     """Train and test a config.
 
     Args:
-        cfg: Of the size of a rehearsal.
+        cfg: A config at the scale of a rehearsal.
 
     Returns:
-        ``rows``, one dict an iteration; ``metrics`` of the test; ``memory`` in GiB, of the GPU or
-        else of this process; ``parameters``; ``seconds`` of training; and ``failure``, a sentence
-        where the training broke off.
+        A dict with ``rows`` (one dict per iteration), ``metrics`` of the test, peak ``memory`` in
+        GiB (of the GPU if there is one, otherwise of this process), ``parameters``, ``seconds`` of
+        training, and ``failure``, the error that ended the training.
     """
     runner = Runner.from_cfg(cfg)
     recorder = Recorder()
@@ -123,7 +123,7 @@ def run_trial(cfg: Config) -> dict[str, Any]:
         result["memory"] = _peak_memory()
         result["metrics"] = {k: float(v) for k, v in runner.test().items()}
     except (RuntimeError, ValueError, FloatingPointError) as error:
-        # A diverging training may end anywhere; what was recorded until then is the finding.
+        # A diverging training may raise anywhere; the rows recorded until then are evaluated.
         result.setdefault("seconds", time.perf_counter() - start)
         result["failure"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
     result.setdefault("memory", _peak_memory())
@@ -134,7 +134,7 @@ def run_trial(cfg: Config) -> dict[str, Any]:
 def _peak_memory() -> float:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
-    # Linux counts KiB, macOS bytes.
+    # In KiB on Linux, in bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
@@ -143,11 +143,11 @@ def summarize(result: dict[str, Any], anchors: int | None = None) -> dict[str, f
     """Return the figures that are compared with the bounds.
 
     Args:
-        result: Of :func:`run_trial`.
-        anchors: Anchors of an unlabeled patch, for the share of guessed positives.
+        result: Result of :func:`run_trial`.
+        anchors: Number of anchors of an unlabeled patch, for the fraction of guessed positives.
 
     Returns:
-        Name in ``bounds.json`` → figure; those that a config does not have are left out.
+        Name in ``bounds.json`` → figure, for the figures that apply to the config.
     """
     rows = result["rows"]
     figures: dict[str, float] = {}

@@ -26,7 +26,7 @@ def main() -> None:
                 print(f"   [{step[1]}/{step[2]}] {Path(step[3]).name}", flush=True)
             elif PIP.match(line):
                 print(f"   {line.strip()[:120]}", flush=True)
-    print(f"   (the compiler's own words: {log_file})")
+    print(f"   (full compiler output: {log_file})")
 
 
 if __name__ == "__main__":

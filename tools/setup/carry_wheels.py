@@ -1,8 +1,8 @@
 """Pack wheels and sources for a GPU machine without a network into one archive.
 
-Fetches the wheels that the package needs beside torch, for a given Python and platform, and mmcv's
-source, which is compiled there. Wheels are packed again without their own compression: xz then
-finds more to save, about 25 of 80 MiB.
+Downloads the wheels that the package needs besides torch, for a given Python and platform, and the
+source of mmcv, which is compiled on the machine. Wheels are repacked without compression, so that
+xz compresses them better (by about 25 of 80 MiB).
 
 Examples:
     python tools/setup/carry_wheels.py build/carry/wheels.tar.xz
@@ -21,19 +21,19 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-#: As in the Makefile.
+#: Same versions as in the Makefile.
 PINS = ["mmengine==0.10.7", "mmdet==3.3.0", "numpy<2.4", "setuptools>=61,<81", "wheel"]
 MMCV = "mmcv==2.1.0"
-#: What is compiled there, and what the machine brings.
+#: Compiled on the machine, or already installed there.
 NEVER = {"torch", "mmcv"}
-#: What images with PyTorch for scientific use hold. ``gpu_setup.sh`` names what is missing.
+#: Packages that common PyTorch images contain. ``gpu_setup.sh`` lists missing ones.
 USUAL = """
 anyio attrs certifi charset-normalizer contourpy cycler fonttools h11 httpcore httpx idna jinja2
 kiwisolver markdown-it-py markupsafe matplotlib mdurl opencv-python packaging pillow py-cpuinfo
 pygments pyparsing python-dateutil pyyaml requests rich scipy six threadpoolctl tqdm
 typing-extensions urllib3 wheel
 """
-#: pip takes a wheel for glibc 2.N only where it is asked for that very N.
+#: pip accepts a wheel for glibc 2.N only if that N is requested.
 GLIBC = (39, 35, 34, 31, 28, 27, 26, 24, 17, 12, 5)
 ALIASES = {5: "1", 12: "2010", 17: "2014"}
 
@@ -44,19 +44,23 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, help="the archive, .tar.xz")
-    parser.add_argument("--python", default="3.12", help="its Python (default: 3.12)")
-    parser.add_argument("--machine", default="x86_64", help="its processor (default: x86_64)")
+    parser.add_argument(
+        "--python", default="3.12", help="Python version of the machine (default: 3.12)"
+    )
+    parser.add_argument(
+        "--machine", default="x86_64", help="processor of the machine (default: x86_64)"
+    )
     parser.add_argument(
         "--have",
         nargs="*",
         default=USUAL.split(),
         metavar="NAME",
-        help="packages that are there and need not travel (default: what images with PyTorch "
-        "usually hold; with no name: all travel)",
+        help="packages that the machine has (default: those of common PyTorch images; without "
+        "names: none)",
     )
     parser.add_argument("--add", nargs="*", default=[], metavar="NAME", help="further packages")
     parser.add_argument(
-        "--limit", type=float, default=60, help="MiB that the archive may have; 0: any (default 60)"
+        "--limit", type=float, default=60, help="largest archive in MiB; 0: no limit (default: 60)"
     )
     return parser.parse_args(args)
 
@@ -84,7 +88,7 @@ def download(folder: Path, options: argparse.Namespace) -> None:
         target += ["--platform", tag]
     wanted = requirements() + options.add
     subprocess.run([*pip, *target, "-d", str(folder), *wanted], check=True)
-    # pip asks mmcv's setup.py for its name, which needs pkg_resources and, here, no torch.
+    # pip runs mmcv's setup.py to get its name, which requires pkg_resources but not torch.
     constraint = folder / "constraints.txt"
     constraint.write_text("setuptools<81\n")
     env = {**os.environ, "PIP_CONSTRAINT": str(constraint)}
@@ -131,7 +135,7 @@ def main(args: list[str] | None = None) -> int:
         for file in carried:
             print(f"{file.stat().st_size / 2**20:8.2f} MiB  {file.name}")
         left = sorted({canonical(file.name) for file in files if file not in carried})
-        print(f"expected to be there: torch, {', '.join(left)}")
+        print(f"expected on the machine: torch, {', '.join(left)}")
         print("packing (minutes) ...", flush=True)
         pack(carried, options.out)
         total = sum(file.stat().st_size for file in carried) / 2**20

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Everything that a first look on a GPU is for, a part at a time, without a network.
+# Check the package on a GPU machine without a network, in parts.
 #
 #   tools/setup/gpu_check.sh OUT PART...
 #
 # PART: setup, tests, benchmark, rehearse; "all" is all of them in this order. A part that fails or
-# exceeds its time limit does not stop the next one. OUT receives a log a part, the benchmark's
-# tables and summary.txt, few and small files.
+# exceeds its time limit does not stop the next one. A log of each part, the tables of the benchmark
+# and summary.txt are written to OUT.
 #
 # WHEELS: the archive of carry_wheels.py (build/carry/wheels.tar.xz). PREFIX: where setup installs
 # (build/gpu). PYTHON: the interpreter that has torch (python3). ROWS: configs, by default the four
@@ -33,7 +33,7 @@ SUMMARY=$OUT/summary.txt
 export PYTHONUNBUFFERED=1
 failed=0
 
-# run NAME LIMIT COMMAND...: with a log and a line in the summary.
+# run NAME LIMIT COMMAND...: writes a log and a line of the summary.
 run() {
     local name=$1 limit=$2 start=$SECONDS status
     shift 2
@@ -64,13 +64,13 @@ for part in "$@"; do
         setup)
             run setup "${LIMIT_SETUP:-580}" tools/setup/gpu_setup.sh \
                 "${WHEELS:-build/carry/wheels.tar.xz}" "$PREFIX"
-            # Carried with the other wheels it spares the next machine of this kind the build.
+            # Carried with the other wheels, it saves the build on the next machine of this kind.
             find "$PREFIX/built" -name 'mmcv-*.whl' -exec cp {} "$OUT" \; 2> /dev/null
             gzip -c "$PREFIX/mmcv_build.log" > "$OUT/mmcv_build.log.gz" 2> /dev/null
             ;;
         tests)
             ready tests || continue
-            # Test files of other parts may ask for packages that were not carried.
+            # Other test files may require packages that were not carried.
             run tests "${LIMIT_TESTS:-180}" "$PYTHON" -m pytest tests -m gpu -rA \
                 -p no:cacheprovider --continue-on-collection-errors
             ;;

@@ -7,9 +7,9 @@
 # written to PREFIX (build/gpu in the repository): site/, the packages; built/, the wheel of mmcv;
 # env.sh, to be sourced. The machine's own Python and packages stay as they are.
 #
-# mmcv is compiled for the GPU of this machine alone. Run again, the script goes on where it was:
-# ninja keeps the files that are compiled, and the wheel is kept for the same torch and GPU. A
-# wheel of mmcv in WHEELS is taken as it is.
+# mmcv is compiled for the GPU of this machine only. If the script is repeated, ninja keeps compiled
+# files, and the wheel is reused for the same torch and GPU. A wheel of mmcv in WHEELS is installed
+# without compiling.
 #
 # PYTHON: the interpreter that has torch (python3). BUILD_LIMIT: seconds for mmcv (540).
 # TORCH_CUDA_ARCH_LIST: set it to build where there is no GPU.
@@ -76,10 +76,10 @@ else
         jobs=${MAX_JOBS:-$(nproc)}
         say "mmcv for $TAG with $jobs jobs; log: $PREFIX/mmcv_build.log"
         export TORCH_CUDA_ARCH_LIST MAX_JOBS=$jobs FORCE_CUDA=1 MMCV_WITH_OPS=1
-        # In place of Python's own flags, which ask for debugging information: most of the wheel.
+        # Replaces Python's flags, whose debugging information makes up most of the wheel.
         export CFLAGS=${CFLAGS:--O3 -DNDEBUG -g0}
         start=$SECONDS
-        # --no-cache-dir: a wheel for another GPU must not come out of pip's cache.
+        # --no-cache-dir: pip's cache may contain a wheel for another GPU.
         if ! timeout "${BUILD_LIMIT:-540}" "$PYTHON" -m pip --disable-pip-version-check wheel -v \
             --no-build-isolation --no-deps --no-index --no-cache-dir -w "$BUILT" "$PREFIX/source" \
             > "$PREFIX/mmcv_build.log" 2>&1; then

@@ -1,6 +1,6 @@
 """Install a headless Chromium for the tests of the HTML report.
 
-Ends with status 0 in any case: without a browser those tests are skipped and say so.
+The exit status is always 0: without a browser, these tests are skipped.
 """
 
 import os
@@ -13,7 +13,7 @@ SECONDS = 300
 
 
 def has_browser() -> bool:
-    """Return whether playwright's Chromium or one of the system is installed."""
+    """Return whether Chromium is installed, by playwright or the system."""
     if any(map(shutil.which, NAMES)):
         return True
     from playwright.sync_api import sync_playwright
@@ -32,10 +32,10 @@ def tried(*command: str) -> bool:
 
 
 def main() -> None:
-    """Try one source after the other."""
+    """Install Chromium with playwright or the system's package manager."""
     if has_browser():
         return
-    print("== a headless Chromium for the tests of the report", flush=True)
+    print("== headless Chromium for the tests of the report", flush=True)
     tried(sys.executable, "-m", "playwright", "install", "--only-shell", "chromium")
     if not has_browser() and shutil.which("apt-get") and os.geteuid() == 0:
         tried("apt-get", "update", "-q")
@@ -43,7 +43,7 @@ def main() -> None:
             if tried("apt-get", "install", "-y", "-q", "--no-install-recommends", name):
                 break
     if not has_browser():
-        print("no Chromium could be installed: the tests that look at the report are skipped")
+        print("Chromium could not be installed: the tests of the report in a browser are skipped")
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ class SweepLine:
 
     Args:
         label: Name in the legend.
-        x: ``(n,)`` values of the setting; numbers, or anything that is written as text.
+        x: ``(n,)`` values of the setting: numbers, or other values shown as text.
         mean: ``(n,)`` percent.
-        spread: ``(n,)`` standard deviation over seeds in percentage points; zeros draw no bars.
+        spread: ``(n,)`` standard deviation over seeds in percentage points; zeros hide the bars.
     """
 
     label: str
@@ -49,13 +49,13 @@ def plot_sweep(
 
     Args:
         lines: Metric → its lines.
-        path: Image to write; the suffix decides the format.
+        path: Image to write; the suffix determines the format.
         xlabel: Name of the setting.
         baselines: Metric → label and percent of a dashed horizontal line.
-        one_panel: Draw all metrics into one panel instead of one panel for each.
+        one_panel: Draw all metrics in one panel instead of a panel for each.
 
     Raises:
-        ValueError: There is no line.
+        ValueError: ``lines`` is empty.
     """
     values = _distinct(x for some in lines.values() for line in some for x in line.x)
     if not values:
@@ -99,7 +99,7 @@ def _draw(
         color = drawn[0].get_color()
     if baseline is not None:
         label, percent = baseline
-        # In the color of a single line; black where several lines share the baseline.
+        # In the color of a single line; black if several lines share the baseline.
         axes.axhline(
             percent,
             linestyle="--",

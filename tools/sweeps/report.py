@@ -13,7 +13,7 @@ from mmdet_lesion.io import atomic_write
 from .plot import SweepLine, plot_sweep
 from .runs import Run, value_text
 
-#: What a detector is compared by: the headlines of this project's metrics and of COCO's.
+#: Default metrics of a table: the main ones of this package and of COCO.
 HEADLINES = ("mean_sensitivity", "cpm", "ap", "bbox_mAP")
 
 Results = Sequence[tuple[Run, dict[str, float]]]
@@ -23,8 +23,8 @@ def headline_metrics(results: Results, wanted: Sequence[str] | None = None) -> l
     """Return the metrics that the table and the plot show.
 
     Args:
-        results: Finished runs and what they measured.
-        wanted: Names of metrics; None: those of :data:`HEADLINES`, or all where there is none.
+        results: Finished runs and their metrics.
+        wanted: Names of metrics; None selects those of :data:`HEADLINES`, or all if there are none.
 
     Raises:
         InputError: A wanted metric was not measured.
@@ -56,10 +56,10 @@ def _mean_and_spread(found: Sequence[dict[str, float]], name: str) -> tuple[floa
 
 
 def markdown(results: Results, names: Sequence[str]) -> str:
-    """Return the table: a row for each combination of values, figures in percent.
+    """Return a table with a row for each combination of values, figures in percent.
 
     Args:
-        results: Finished runs and what they measured.
+        results: Finished runs and their metrics.
         names: Metrics, one column each.
     """
     groups = _groups(results)
@@ -95,12 +95,12 @@ def write_csv(path: Path, results: Results) -> None:
 def draw(path: Path, results: Results, names: Sequence[str], swept: Mapping[str, Sequence]) -> None:
     """Draw the metrics over the first key with several values.
 
-    One key: one panel with a line for each metric. Several keys: a panel for each metric, with a
-    line for each combination of the other keys' values. The baseline is a dashed line.
+    For one key, draws one panel with a line for each metric. For several keys, draws a panel for
+    each metric with a line for each combination of the other keys' values. The baseline is dashed.
 
     Args:
         path: Image to write.
-        results: Finished runs and what they measured.
+        results: Finished runs and their metrics.
         names: Metrics.
         swept: Key → values.
     """

@@ -26,8 +26,8 @@ class Launch:
     """Launch options of the runs.
 
     Args:
-        gpus: Processes of a training or test.
-        train_words: More arguments of ``tools/train.py``.
+        gpus: Number of processes of a training or test.
+        train_words: Additional arguments of ``tools/train.py``.
     """
 
     gpus: int = 1
@@ -41,11 +41,11 @@ class Run:
     Args:
         config: The config.
         values: Swept key → value; empty for the baseline.
-        seed: What ``randomness.seed`` is set to; None leaves the config's.
+        seed: Value of ``randomness.seed``; None keeps that of the config.
         options: Words of ``--cfg-options``.
-        folder: Where the run leaves its files. The name holds a hash of all settings, so that a
-            result in it is one of these settings.
-        launch: How the run is started.
+        folder: Folder of the run. Its name contains a hash of all settings, so that results of
+            other settings are not reused.
+        launch: Launch options.
     """
 
     config: Path
@@ -73,7 +73,7 @@ class Run:
 
     def train_command(self) -> list[str]:
         """Return the command that trains, or resumes an interrupted training."""
-        # Without a checkpoint --resume would only discard the config's load_from.
+        # Without a checkpoint, --resume would only discard the config's load_from.
         resume = ["--resume"] if (self.folder / "last_checkpoint").is_file() else []
         words = ["--work-dir", str(self.folder), *resume, *self.launch.train_words]
         return self._command("train", [str(self.config)], words)
@@ -86,7 +86,7 @@ class Run:
     def shell_command(self) -> str:
         """Return a shell command line that trains and then tests."""
         folder = shlex.quote(str(self.folder))
-        # Which file it is will be known after the training.
+        # The file name is known only after training.
         checkpoint = f'"$(ls {folder}/best_*.pth 2>/dev/null || cat {folder}/last_checkpoint)"'
         test = shlex.join(self.test_command("CHECKPOINT")).replace("CHECKPOINT", checkpoint, 1)
         line = f"{shlex.join(self.train_command())} && {test}"
@@ -102,20 +102,20 @@ class Run:
         return [*command, *words, *(("--cfg-options", *self.options) if self.options else ())]
 
     def metrics(self) -> dict[str, float] | None:
-        """Return the metrics of the test; None if it has not finished.
+        """Return the metrics of the test, or None if it has not finished.
 
-        This is the file that mmengine's ``LoggerHook`` writes at the end of a test, whatever the
-        evaluator: ``{work_dir}/{time}/{time}.json``.
+        mmengine's ``LoggerHook`` writes them to ``{work_dir}/{time}/{time}.json`` for every
+        evaluator.
         """
         for path in sorted((self.folder / "test").glob("*/*.json"), reverse=True):
             if path.stem != path.parent.name:
                 continue
             try:
-                # Every process writes this file (mmengine 0.10), with the same metrics and other
-                # timings: the end of a longer text may follow the last one.
+                # In mmengine 0.10, every process writes this file, with the same metrics but other
+                # timings, so the end of a longer text may follow the JSON.
                 content, _ = json.JSONDecoder().raw_decode(path.read_text())
             except ValueError:
-                continue  # Cut off while it was written.
+                continue  # The file is incomplete.
             timings = ("time", "data_time")
             return {
                 name: float(value)
@@ -174,14 +174,14 @@ def plan_runs(
     Args:
         config: The config whose settings are swept.
         swept: Key → values, keys with dots and list indices.
-        work_dir: Each run's folder is made in it.
-        options: Words ``key=value`` that hold for all runs.
-        seeds: Values of ``randomness.seed``; none: the config's own.
-        baseline: Another config, trained and tested without the swept settings.
-        launch: How the runs are started.
+        work_dir: Parent folder of the runs.
+        options: Words ``key=value`` for all runs.
+        seeds: Values of ``randomness.seed``; if empty, that of the config.
+        baseline: A config to train and test without the swept settings.
+        launch: Launch options.
 
     Raises:
-        InputError: There is no such config, or a swept key is not in it.
+        InputError: A config does not exist, or lacks a swept key.
     """
     launch = launch or Launch()
     names = _short_names(swept)
@@ -212,7 +212,7 @@ def _settings(
 ) -> str:
     """Return the full config of a run as canonical text."""
     if not path.is_file():
-        raise InputError(f"{path} is not there; expected a config")
+        raise InputError(f"{path} does not exist; expected a config")
     cfg = Config.fromfile(path)
     parsed = {}
     for word in options:
@@ -239,7 +239,7 @@ def _check_key(path: Path, content: dict, key: str) -> None:
     near += difflib.get_close_matches(key, known, n=3)
     near = list(dict.fromkeys(near))[:3]
     expected = f", such as {', '.join(near)}" if near else ""
-    raise InputError(f"{path} has no setting {key!r}; expected one that it has{expected}")
+    raise InputError(f"{path} has no setting {key!r}; expected an existing one{expected}")
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:

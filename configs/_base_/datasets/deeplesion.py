@@ -51,5 +51,5 @@ test_dataloader = dict(
 val_evaluator = dict(type="LesionFROCMetric", protocol="p3d")
 test_evaluator = dict(type="LesionFROCMetric", protocol="p3d")
 
-# For scans without annotations: the spacing (x, y, z) in mm of what the model is trained on.
+# Spacing (x, y, z) in mm to which scans are resampled for inference: that of the training data.
 inference = dict(spacing=(0.8, 0.8, 2.0))

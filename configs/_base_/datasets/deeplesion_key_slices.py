@@ -1,4 +1,5 @@
-# The official split, key slices for training and testing: in-plane as published, neighbors at 2 mm.
+# The official split with key slices for training and testing. In-plane pixels are as published,
+# neighboring slices 2 mm apart.
 _base_ = "deeplesion.py"
 data_root = "data/deeplesion_512/"
 hu_window = (-1024, 3071)
@@ -6,7 +7,7 @@ hu_window = (-1024, 3071)
 train_pipeline = [
     dict(type="LoadSliceStack", num_slices=3, hu_window=hu_window),
     dict(type="LoadAnnotations", with_bbox=True),
-    # A few of the slices are published in another size.
+    # A few published slices are not 512 x 512.
     dict(type="ResizeSlices", scale=(512, 512)),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackLesionInputs"),

@@ -43,5 +43,5 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type="Luna16Metric")
 test_evaluator = dict(type="Luna16Metric")
 
-# For scans without annotations: the spacing (x, y, z) in mm that the converter resampled to.
+# Spacing (x, y, z) in mm to which scans are resampled for inference: that of the training data.
 inference = dict(spacing=(1.0, 1.0, 1.0))

@@ -1,4 +1,4 @@
-# Eight labeled patches and as many unlabeled ones in a batch.
+# Batches of eight labeled and eight unlabeled patches.
 _base_ = "luna16.py"
 
 labeled_scans = _base_.labeled_scans
@@ -6,7 +6,7 @@ unlabeled_scans = dict(
     labeled_scans,
     ann_file="annotations/unlabeled_400.json",
     labeled=False,
-    # n takes the first n scans: figure 3.
+    # Set to n to use only the first n scans (figure 3 of the paper).
     indices=None,
 )
 train_dataloader = dict(

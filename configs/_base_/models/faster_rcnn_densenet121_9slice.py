@@ -1,10 +1,10 @@
-# Faster R-CNN on nine slices with a truncated DenseNet-121: one map of stride 4.
+# Faster R-CNN on nine slices with a truncated DenseNet-121 and one feature map of stride 4.
 model = dict(
     type="SliceFasterRCNN",
     data_preprocessor=dict(
         type="DetDataPreprocessor",
-        # One entry serves any number of slices. 0..255 stands for -1024..3071 HU: soft tissue comes
-        # out near 0.3, air, which the padding continues, at -1.
+        # One entry holds for any number of slices. Inputs of 0..255 stand for -1024..3071 HU:
+        # soft tissue is normalized to about 0.3, air and padding to -1.
         mean=[50.0],
         std=[50.0],
         pad_value=-1.0,
@@ -16,8 +16,8 @@ model = dict(
         num_slices=9,
         fusion="grouped",
         norm_cfg=dict(type="BN", requires_grad=True),
-        # ImageNet's statistics stay: batch statistics would drift apart between ranks and between
-        # student and teacher. All weights train, CT being far from photographs.
+        # ImageNet's statistics are kept, since batch statistics would differ between ranks and
+        # between student and teacher. All weights are trained, as CT differs from photographs.
         norm_eval=True,
         frozen_stages=-1,
         init_cfg=dict(
@@ -123,7 +123,7 @@ model = dict(
             nms=dict(type="nms", iou_threshold=0.7),
             min_bbox_size=0,
         ),
-        # FROC needs low scores too; the paper's working point is 0.05.
+        # FROC also needs detections with low scores; the paper's working point is 0.05.
         rcnn=dict(score_thr=0.01, nms=dict(type="nms", iou_threshold=0.5), max_per_img=50),
     ),
 )

@@ -1,4 +1,5 @@
-# 3D FPN over a residual network of 20 basic blocks: strides 2, 4, 8, 16, one cubic anchor per location.
+# 3D FPN on a residual network of 20 basic blocks, with strides 2, 4, 8 and 16 and one cubic anchor
+# per location.
 model = dict(
     type="FocalMix",
     data_preprocessor=dict(type="VolumeDataPreprocessor", size_divisor=16),
@@ -29,7 +30,7 @@ model = dict(
             type="MaxIoUAssigner",
             pos_iou_thr=0.3,
             neg_iou_thr=0.1,
-            # Every box is assigned its best anchor if they overlap at all.
+            # Assign the best anchor to every box that overlaps one.
             min_pos_iou=0.001,
             match_low_quality=True,
             iou_calculator=dict(type="BboxOverlaps3D"),

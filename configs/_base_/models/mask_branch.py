@@ -1,4 +1,4 @@
-# What Mask R-CNN adds to a Faster R-CNN's roi_head on a map of 512 channels.
+# Mask branch for the roi_head of a Faster R-CNN on a feature map of 512 channels.
 mask_branch = dict(
     type="MaskTrainedRoIHead",
     mask_roi_extractor=dict(

@@ -1,5 +1,5 @@
-# 800 epochs of 100 labeled scans with 8 of their patches per batch: 800 * 100 / 8 iterations.
-# With type="ResumableIterBasedTrainLoop" a resumed run equals one without interruption.
+# 800 epochs of 100 labeled scans with 8 labeled patches per batch: 800 * 100 / 8 iterations.
+# For exact resuming, set type="ResumableIterBasedTrainLoop".
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=10000, val_interval=10000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
@@ -9,7 +9,7 @@ param_scheduler = [dict(type="CosineAnnealingLR", by_epoch=False, T_max=10000, e
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="Adam", lr=0.001),
-    # An outlier of the gradient would increase Adam's second moment, and so slow down the
-    # training, for a thousand iterations.
+    # Outliers of the gradient increase Adam's second moment and slow down training for about a
+    # thousand iterations.
     clip_grad=dict(max_norm=35),
 )

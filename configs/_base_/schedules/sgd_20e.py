@@ -1,4 +1,4 @@
-# With type="ResumableEpochBasedTrainLoop" a resumed run equals one without interruption.
+# For exact resuming, set type="ResumableEpochBasedTrainLoop".
 train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=20, val_interval=1)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
@@ -8,7 +8,7 @@ param_scheduler = [
     dict(type="MultiStepLR", by_epoch=True, milestones=[12, 14], gamma=0.1),
 ]
 
-# A rate of 0.02 diverges, 0.0002 is too slow.
+# Training diverges at a learning rate of 0.02 and is too slow at 0.0002.
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="SGD", lr=0.002, momentum=0.9, weight_decay=0.0001),

@@ -12,7 +12,7 @@ def configs(root):
     return [root / "configs" / "partial_label" / f"{name}.py" for name in names]
 
 
-def test_what_depth_adds_is_what_the_formulas_say(tool, configs):
+def test_complexity_of_3d_layers_matches_the_formulas(tool, configs):
     (flat, flat_adds), (shift, shift_adds), (a3d, a3d_adds) = (
         tool.complexity(config, (64, 64)) for config in configs
     )
@@ -29,7 +29,7 @@ def test_what_depth_adds_is_what_the_formulas_say(tool, configs):
     assert shift_adds - reducing == 7 * (flat_adds - 2 * stem * 32 * 32)
 
 
-def test_the_table_has_a_row_for_each_config(tool, configs, capsys):
+def test_table_has_a_row_for_each_config(tool, configs, capsys):
     assert tool.main([*map(str, configs[:1]), "--shape", "32", "32"]) == 0
     text = capsys.readouterr().out
     assert "faster_rcnn_3slice" in text and "4.27" in text and "Unsupported" not in text

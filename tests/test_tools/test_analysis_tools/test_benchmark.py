@@ -12,7 +12,7 @@ def benchmark(load_tool):
 
 
 def subject(name):
-    """A fixture: the module of that name behind the script."""
+    """Return a fixture of the benchmark module of that name."""
 
     @pytest.fixture(scope="module", name=name)
     def module(benchmark):
@@ -26,7 +26,7 @@ boxes3d, memory3d = map(subject, ("boxes3d", "memory3d"))
 mixing, inference = map(subject, ("mixing", "inference"))
 
 
-def test_both_ways_to_a_window_agree(store, tmp_path, monkeypatch):
+def test_slice_stacks_from_store_and_pngs_agree(store, tmp_path, monkeypatch):
     for thickness in (1.0, 2.5, 5.0):
         store.measure_window(64, 15, thickness, 2, tmp_path)
     wrong = store.window_from_pngs
@@ -35,14 +35,14 @@ def test_both_ways_to_a_window_agree(store, tmp_path, monkeypatch):
         store.measure_window(64, 15, 2.5, 2, tmp_path)
 
 
-def test_the_synthetic_ct_is_like_ct(common):
+def test_synthetic_ct_has_realistic_hu(common):
     hu = common.ct_like(2, 64)
     assert hu.dtype == np.int16
     assert -1024 <= hu.min() < -950
     assert 0 < np.median(hu[:, 30:34, 30:34]) < 120
 
 
-def test_the_table_shows_both_ways(benchmark, capsys):
+def test_table_of_slice_stacks(benchmark, capsys):
     words = ["--size", "64", "--depth", "15", "--repeats", "2", "--thickness", "1", "2.5"]
     assert benchmark.main(["window", *words]) == 0
     text = capsys.readouterr().out
@@ -51,14 +51,14 @@ def test_the_table_shows_both_ways(benchmark, capsys):
 
 
 @pytest.mark.parametrize("rows", ["array", "list"])
-def test_both_ways_to_count_agree(froc, monkeypatch, rows):
+def test_p3d_froc_agrees_with_the_loop(froc, monkeypatch, rows):
     froc.measure_p3d(20, 500, rows, 1)
     monkeypatch.setattr(froc, "loop_over_tracklets", lambda *_: (0, 0, 0))
     with pytest.raises(RuntimeError, match="the loop counts"):
         froc.measure_p3d(20, 500, rows, 1)
 
 
-def test_the_p3d_table_shows_both_ways(benchmark, capsys):
+def test_table_of_p3d(benchmark, capsys):
     args = ["p3d", "--volumes", "3", "--tracklets", "30", "--repeats", "1"]
     assert benchmark.main(args) == 0
     text = capsys.readouterr().out
@@ -66,7 +66,7 @@ def test_the_p3d_table_shows_both_ways(benchmark, capsys):
     assert "list" in text
 
 
-def test_both_ways_to_suppress_agree(boxes3d, monkeypatch):
+def test_nms3d_agrees_with_the_loop(boxes3d, monkeypatch):
     *_, kept = boxes3d.measure_nms3d(400, 0.3, 1)
     assert 8 <= kept < 400
     monkeypatch.setattr(boxes3d, "loop_nms", lambda *_: torch.arange(3))
@@ -74,7 +74,7 @@ def test_both_ways_to_suppress_agree(boxes3d, monkeypatch):
         boxes3d.measure_nms3d(400, 0.3, 1)
 
 
-def test_the_nms_table_has_a_row_for_each_threshold(benchmark, capsys):
+def test_nms3d_table_has_a_row_for_each_threshold(benchmark, capsys):
     args = ["nms3d", "--boxes", "50", "--repeats", "1", "--iou", "0.25", "0.75"]
     assert benchmark.main(args) == 0
     text = capsys.readouterr().out
@@ -82,20 +82,18 @@ def test_the_nms_table_has_a_row_for_each_threshold(benchmark, capsys):
     assert "0.75" in text
 
 
-def test_the_peak_is_that_of_tensors_held_at_once(memory3d):
+def test_peak_memory_counts_simultaneous_tensors(memory3d):
     def hold():
         first = torch.zeros(1 << 20)
         second = first + 1
         del first
         return second * 2
 
-    # Two tensors of 4 MiB at a time, never three.
+    # At most two tensors of 4 MiB exist at a time.
     assert memory3d.allocated_peak(hold, "cpu") == pytest.approx(8 << 20, rel=0.01)
 
 
-def test_memory_of_a_step_grows_with_the_patch_and_is_estimated(
-    memory3d, benchmark, root, tmp_path, capsys
-):
+def test_memory_of_a_step_grows_with_the_patch(memory3d, benchmark, root, tmp_path, capsys):
     config = tmp_path / "tiny.py"
     base = root / "configs/_base_/models/focalmix_resnet3d_fpn3d.py"
     config.write_text(
@@ -118,18 +116,18 @@ def test_memory_of_a_step_grows_with_the_patch_and_is_estimated(
         assert "checkpointing" in text
 
 
-def test_both_ways_to_resample_agree(froc, monkeypatch):
+def test_luna16_bootstrap_agrees_with_the_loop(froc, monkeypatch):
     froc.measure_luna16(12, 200, 8, 1)
     loop = froc.loop_over_marks
     monkeypatch.setattr(froc, "loop_over_marks", lambda *args: (loop(*args)[0], np.ones((8, 7))))
-    with pytest.raises(RuntimeError, match="another mean"):
+    with pytest.raises(RuntimeError, match="bootstrap means"):
         froc.measure_luna16(12, 200, 8, 1)
     monkeypatch.setattr(froc, "loop_over_marks", lambda *_: ((0, 0), np.ones((8, 7))))
     with pytest.raises(RuntimeError, match="the loop counts"):
         froc.measure_luna16(12, 200, 8, 1)
 
 
-def test_the_luna16_table_shows_both_ways(benchmark, capsys):
+def test_table_of_luna16(benchmark, capsys):
     args = ["luna16", "--scans", "5", "--marks", "60", "--rounds", "3", "--repeats", "1"]
     assert benchmark.main(args) == 0
     text = capsys.readouterr().out
@@ -137,7 +135,7 @@ def test_the_luna16_table_shows_both_ways(benchmark, capsys):
     assert "loop" in text
 
 
-def test_all_ways_to_a_crop_agree(store, tmp_path, monkeypatch):
+def test_patches_from_store_and_scan_agree(store, tmp_path, monkeypatch):
     assert len(store.measure_crop((40, 50, 60), 32, 3, tmp_path)) == 3
     read = store.read_padded
     monkeypatch.setattr(store, "read_padded", lambda *args: read(*args) + 1)
@@ -145,15 +143,15 @@ def test_all_ways_to_a_crop_agree(store, tmp_path, monkeypatch):
         store.measure_crop((40, 50, 60), 32, 1, tmp_path)
 
 
-def test_the_crop_table_shows_all_ways(benchmark, capsys):
+def test_table_of_patches(benchmark, capsys):
     args = ["crop", "--shape", "20", "30", "40", "--size", "16", "--repeats", "2"]
     assert benchmark.main(args) == 0
     text = capsys.readouterr().out
-    assert "crop of 16³ out of 20 x 30 x 40" in text
+    assert "patch of 16³ from 20 x 30 x 40" in text
     assert "from .mhd and .raw" in text
 
 
-def test_both_ways_to_mix_agree(mixing, benchmark, monkeypatch, capsys):
+def test_slice_mixing_agrees_with_einsum(mixing, benchmark, monkeypatch, capsys):
     args = ["mixing", "--channels", "4", "--size", "6", "--repeats", "1"]
     assert benchmark.main(args) == 0
     assert "einsum over slices" in capsys.readouterr().out
@@ -162,7 +160,9 @@ def test_both_ways_to_mix_agree(mixing, benchmark, monkeypatch, capsys):
         benchmark.main(args)
 
 
-def test_both_ways_through_a_volume_find_the_same(inference, benchmark, monkeypatch, root, capsys):
+def test_shared_features_and_separate_stacks_yield_equal_boxes(
+    inference, benchmark, monkeypatch, root, capsys
+):
     config = root / "configs/_base_/models/faster_rcnn_densenet121_9slice.py"
     small = inference.Config.fromfile(config)
     small.model.backbone.update(growth_rate=4, block_config=(1, 1, 1), num_init_features=8)
@@ -174,17 +174,17 @@ def test_both_ways_through_a_volume_find_the_same(inference, benchmark, monkeypa
     words = ["inference", "--size", "64", "--depth", "4", "--repeats", "1", "--threads", "1"]
     assert benchmark.main(words) == 0
     text = capsys.readouterr().out
-    assert "share images" in text
-    assert "on their own as in mmdet, 8 at once" in text
+    assert "shared features" in text
+    assert "separate, as in mmdet, 8 per forward pass" in text
 
     def moved(*args):
         found = original(*args)
         found.bboxes = found.bboxes + 1
         return found
 
-    original = inference.predict_window_by_window
-    monkeypatch.setattr(inference, "predict_window_by_window", moved)
-    with pytest.raises(RuntimeError, match="boxes with shared images and"):
+    original = inference.predict_stack_by_stack
+    monkeypatch.setattr(inference, "predict_stack_by_stack", moved)
+    with pytest.raises(RuntimeError, match="boxes with shared features and"):
         benchmark.main(words)
 
 
@@ -212,7 +212,7 @@ model = dict(
 
 @pytest.fixture(scope="module")
 def narrow_rows(root, tmp_path_factory):
-    """Main rows with narrow layers."""
+    """The main configs with narrow layers."""
     folder = tmp_path_factory.mktemp("rows") / "narrow"
     folder.mkdir()
     paths = []
@@ -223,12 +223,12 @@ def narrow_rows(root, tmp_path_factory):
     return paths
 
 
-def test_steps_of_the_main_rows_are_measured(benchmark, narrow_rows, tmp_path, capsys):
+def test_steps_of_the_main_configs_are_measured(benchmark, narrow_rows, tmp_path, capsys):
     args = ["gpu", "--device", "cpu", "--size", "64", "--patch", "32", "--batch-size", "2"]
     args += ["--workers", "0", "--warmup", "1", "--steps", "2", "--data", str(tmp_path / "data")]
     args += ["--out", str(tmp_path)]
     for path in narrow_rows:
-        # One by one: rows of the file that is there are kept.
+        # Rows of an existing file are kept.
         assert benchmark.main([*args, "--config", str(path)]) == 0
     assert "pretrained" in capsys.readouterr().out
     result = json.loads((tmp_path / "gpu.json").read_text())
@@ -241,7 +241,7 @@ def test_steps_of_the_main_rows_are_measured(benchmark, narrow_rows, tmp_path, c
         assert 0 < row["loading_share"] < 1
         assert row["images_per_s"] < 2 / row["step_ms"] * 1e3
         same = rows["agreement"]
-        # The CPU agrees with itself.
+        # Both runs use the CPU.
         assert same["status"] == "ok"
         assert (same["outputs"], same["losses"], same["gradients"]) == (0, 0, 0)
         assert (same["matched"], same["score"], same["box"]) == (1, 0, 0)
@@ -250,7 +250,7 @@ def test_steps_of_the_main_rows_are_measured(benchmark, narrow_rows, tmp_path, c
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), KeyError("no")])
-def test_a_measurement_that_fails_leaves_the_others(
+def test_failed_measurement_does_not_stop_the_others(
     benchmark, narrow_rows, tmp_path, monkeypatch, error
 ):
     gpu = importlib.import_module("benchmarks.gpu")
@@ -273,7 +273,7 @@ def test_a_measurement_that_fails_leaves_the_others(
     assert "out of memory" in (tmp_path / "gpu.md").read_text() or not memory
 
 
-def test_differences_are_seen(benchmark, tmp_path):
+def test_unequal_predictions_are_not_matched(benchmark, tmp_path):
     from mmengine.structures import InstanceData
 
     agreement = importlib.import_module("benchmarks.agreement")
@@ -281,7 +281,7 @@ def test_differences_are_seen(benchmark, tmp_path):
     ours = InstanceData(bboxes=boxes, scores=scores)
     theirs = InstanceData(bboxes=boxes + 0.125, scores=scores + torch.tensor([0.005, 0.1]))
     result = agreement.compare_predictions([ours], [theirs])
-    # The second one's score is another one's.
+    # The scores of the second pair differ too much.
     assert result["matched"] == 0.5
     assert result["score"] == pytest.approx(0.01, rel=1e-3)
     assert result["box"] == 0.125

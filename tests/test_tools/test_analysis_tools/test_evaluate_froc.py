@@ -20,7 +20,7 @@ def tool(load_tool):
 
 @pytest.fixture
 def p3d(tmp_path):
-    """Twelve sub-volumes of six patients with a lesion each, and two files of detections."""
+    """Ground truth of 12 sub-volumes of 6 patients with one lesion each, and 2 detection files."""
     rng = np.random.default_rng(0)
     names = [f"{i // 2:06d}_01_{i % 2:02d}_000-009" for i in range(12)]
     truth = {name + ".annot": {3: [[*BOX, 3, 3]]} for name in names}
@@ -61,7 +61,7 @@ def csv_rows(path):
         return list(csv.reader(file))
 
 
-def test_everything_of_one_file(tool, p3d, capsys):
+def test_all_figures_of_one_file(tool, p3d, capsys):
     out = p3d / "out"
     args = ["--protocol", "p3d", "--gt", str(p3d / "gt.pkl"), "--detections", str(p3d / "good.pkl")]
     assert tool.main([*args, "--out", str(out), "--bootstrap", "50", "--by", "patient"]) == 0
@@ -86,7 +86,7 @@ def test_everything_of_one_file(tool, p3d, capsys):
     assert cv2.imread(str(out / "froc.png")).shape == (720, 960, 3)
 
 
-def test_two_files_give_the_difference(tool, p3d, capsys):
+def test_difference_of_two_files(tool, p3d, capsys):
     files = [str(p3d / "bad.pkl"), str(p3d / "good.pkl")]
     args = ["--protocol", "p3d", "--gt", str(p3d / "gt.pkl"), "--detections", *files, "--clamp"]
     assert tool.main([*args, "--bootstrap", "40", "--out", str(p3d / "out")]) == 0
@@ -101,7 +101,7 @@ def test_two_files_give_the_difference(tool, p3d, capsys):
     assert found["bad"]["settings"]["extrapolate"] is False
     labels = {row[0] for row in csv_rows(p3d / "out/froc.csv")}
     assert labels == {"detections", "bad", "good"}
-    # Without a bootstrap there are two sets of figures and no difference.
+    # Without a bootstrap, no difference is printed.
     assert tool.main([*args, "--out", str(p3d / "plain")]) == 0
     plain = read(p3d / "plain")["detections"]["good"]
     assert plain["bootstrap"] is None
@@ -123,13 +123,13 @@ def test_luna16_with_strata(tool, luna16, capsys):
     assert set(read(luna16 / "b")["bootstrap"]["cpm"]) == {"mean", "low", "high"}
 
 
-def test_figures_are_not_cut_when_redirected(tool, luna16, capsys, monkeypatch):
+def test_redirected_output_is_not_truncated(tool, luna16, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     assert tool.main(luna16_args(luna16)) == 0
     assert "…" not in capsys.readouterr().out
 
 
-def test_files_of_one_name_are_told_apart(tool, p3d):
+def test_files_of_the_same_name_get_distinct_labels(tool, p3d):
     (p3d / "more").mkdir()
     (p3d / "more/good.pkl").write_bytes((p3d / "good.pkl").read_bytes())
     labels = tool.labels_of([p3d / "good.pkl", p3d / "more/good.pkl"])
@@ -144,7 +144,7 @@ def test_files_of_one_name_are_told_apart(tool, p3d):
         ({"series": "short"}, "marks.csv, line 5 has the series '3'"),
     ],
 )
-def test_errors_are_one_sentence(tool, luna16, capsys, change, message):
+def test_invalid_files_print_an_error(tool, luna16, capsys, change, message):
     (luna16 / "short.csv").write_text("0\n1\n2\n")
     assert tool.main(luna16_args(luna16, **change)) == 1
     captured = capsys.readouterr()
@@ -157,8 +157,8 @@ def test_errors_are_one_sentence(tool, luna16, capsys, change, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--clamp"], "--clamp is given for luna16, which has no such option"),
-        (["--iou-thr", "0.5"], "--iou-thr is given for luna16"),
+        (["--clamp"], "--clamp is not an option of --protocol luna16"),
+        (["--iou-thr", "0.5"], "--iou-thr is not an option of --protocol luna16"),
         (
             ["--stratify", "type"],
             "gt.csv does not have the type of its lesions; expected",
@@ -166,13 +166,15 @@ def test_errors_are_one_sentence(tool, luna16, capsys, change, message):
         (["--bootstrap", "5", "--by", "patient"], "does not name the patients of its scans"),
     ],
 )
-def test_options_that_do_not_fit(tool, luna16, capsys, words, message):
+def test_options_of_other_protocols_and_missing_columns_print_an_error(
+    tool, luna16, capsys, words, message
+):
     assert tool.main([*luna16_args(luna16), *words]) == 1
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--bootstrap", "0"], ["--iou-thr", "2"], ["--iou-thr", "x"]])
-def test_wrong_numbers(tool, luna16, words):
+def test_invalid_numbers_are_rejected(tool, luna16, words):
     with pytest.raises(SystemExit) as stop:
         tool.main([*luna16_args(luna16), *words])
     assert stop.value.code == 2
@@ -188,7 +190,7 @@ class Malice:
 
 @pytest.mark.parametrize("protocol", ["p3d", "box3d"])
 @pytest.mark.parametrize("file", ["gt", "good"])
-def test_a_malicious_pickle_does_not_run(tool, p3d, capsys, protocol, file):
+def test_malicious_pickles_are_not_executed(tool, p3d, capsys, protocol, file):
     (p3d / f"{file}.pkl").write_bytes(pickle.dumps({"a": Malice(p3d / "ran")}))
     (p3d / "boxes.pkl").write_bytes(pickle.dumps({"a": np.empty((0, 6))}))
     gt = p3d / ("boxes.pkl" if protocol == "box3d" and file == "good" else "gt.pkl")
@@ -211,7 +213,7 @@ def test_published_figures_from_the_command_line(root, lesion_data, tmp_path):
 
 
 def figures(folder):
-    """What a submission is judged by, without the names of its files."""
+    """Return the figures of a submission without its file names."""
     found = read(folder)
     return {key: found[key] for key in ("sensitivity", "mean_sensitivity", "counts", "outside")}
 
@@ -227,7 +229,7 @@ def in_parts(content, number):
     return [{key: content[key] for key in part} for part in keys]
 
 
-def test_pooled_parts_are_the_whole_p3d(tool, p3d):
+def test_pooled_parts_equal_one_file_p3d(tool, p3d):
     whole = pickle.loads((p3d / "good.pkl").read_bytes())
     files = [p3d / f"part{i}.pkl" for i in range(10)]
     for file, part in zip(files, in_parts(whole, 10), strict=True):
@@ -241,7 +243,7 @@ def test_pooled_parts_are_the_whole_p3d(tool, p3d):
     assert read(p3d / "pooled")["files"] == list(map(str, files))
 
 
-def test_pooled_parts_are_the_whole_box3d(tool, tmp_path, capsys):
+def test_pooled_parts_equal_one_file_box3d(tool, tmp_path, capsys):
     rng = np.random.default_rng(1)
     low = rng.uniform(0, 80, (24, 3))
     boxes = np.hstack([low, low + 20]).reshape(12, 2, 6)
@@ -261,7 +263,7 @@ def test_pooled_parts_are_the_whole_box3d(tool, tmp_path, capsys):
     assert "10 files pooled: " in capsys.readouterr().out
 
 
-def test_pooled_parts_are_the_whole_slices(tool, tmp_path):
+def test_pooled_parts_equal_one_file_slice(tool, tmp_path):
     box = dict(bbox=[10, 10, 20, 20])
     truth = dict(
         images=[dict(id=i, file_name=f"{i}.png") for i in range(12)],
@@ -286,7 +288,7 @@ def test_pooled_parts_are_the_whole_slices(tool, tmp_path):
 
 
 def split_by_scan(folder, parts, marks="marks.csv"):
-    """Write a submission and its list of scans in parts; returns the words that name them."""
+    """Write a submission and its list of scans in parts; returns their arguments."""
     head, *rows = (folder / marks).read_text().splitlines()
     series, detections = [], []
     for i, part in enumerate(parts):
@@ -298,7 +300,7 @@ def split_by_scan(folder, parts, marks="marks.csv"):
     return ["--series", *map(str, series), "--detections", *map(str, detections)]
 
 
-def test_pooled_parts_are_the_whole_luna16(tool, luna16):
+def test_pooled_parts_equal_one_file_luna16(tool, luna16):
     args = luna16_args(luna16)
     assert tool.main([*args, "--out", str(luna16 / "whole")]) == 0
     words = split_by_scan(luna16, [[str(i)] for i in range(10)])
@@ -310,7 +312,7 @@ def test_pooled_parts_are_the_whole_luna16(tool, luna16):
 
 
 @pytest.mark.parametrize("pool", [True, False])
-def test_pooled_files_that_hold_one_scan(tool, luna16, capsys, pool):
+def test_pooled_files_with_a_common_scan_print_an_error(tool, luna16, capsys, pool):
     words = split_by_scan(luna16, [["0", "1", "2"], ["2", "3"], [str(i) for i in range(4, 10)]])
     common = luna16_args(luna16)
     common = common[: common.index("--series")]
@@ -322,7 +324,7 @@ def test_pooled_files_that_hold_one_scan(tool, luna16, capsys, pool):
         assert "part1.csv both hold detections of '2'; expected every scan in one" in errors
 
 
-def test_a_published_luna16_row_whole_and_in_ten_folds(tool, lesion_data, tmp_path):
+def test_published_luna16_result_as_one_file_and_in_ten_folds(tool, lesion_data, tmp_path):
     folder = lesion_data / "luna16"
     marks = folder / "submissions" / "deeplung_dpn26bs32.csv"
     common = ["--protocol", "luna16", "--gt", str(folder / "annotations.csv")]
@@ -334,7 +336,7 @@ def test_a_published_luna16_row_whole_and_in_ten_folds(tool, lesion_data, tmp_pa
     rates = ("0.125", "0.25", "0.5", "1", "2", "4", "8")
     assert [found["sensitivity"][rate] for rate in rates] == pytest.approx(expected, abs=5e-5)
     assert found["cpm"] == pytest.approx(0.841966, abs=5e-7)
-    # As DeepLung's table prints them.
+    # The figures in DeepLung's table.
     printed = [0.692, 0.769, 0.824, 0.865, 0.893, 0.917, 0.933, 0.842]
     assert [round(found["sensitivity"][rate], 3) for rate in rates] == printed[:-1]
     assert round(found["cpm"], 3) == printed[-1]

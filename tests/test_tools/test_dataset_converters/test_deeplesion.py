@@ -34,18 +34,18 @@ def arguments(raw, out, *more):
     return [str(raw), "--out", str(out), *more]
 
 
-def test_a_summary_is_printed(main, raw, tmp_path, capsys):
+def test_summary_is_printed(main, raw, tmp_path, capsys):
     assert main(arguments(raw, tmp_path / "out")) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "train.json" in text
     assert "3 volumes of 3 series" in text
     assert "4 read" in text
-    assert "1 noisy left out" in text
+    assert "1 noisy" in text
     assert "1 in Revised-Train100" in text
     assert "conversion_report.json" in text
 
 
-def test_a_second_run_needs_resume(main, raw, tmp_path, capsys):
+def test_second_run_requires_resume(main, raw, tmp_path, capsys):
     assert main(arguments(raw, tmp_path / "out")) == 0
     before = tree(tmp_path / "out")
     assert main(arguments(raw, tmp_path / "out")) == 1
@@ -56,14 +56,14 @@ def test_a_second_run_needs_resume(main, raw, tmp_path, capsys):
     assert tree(tmp_path / "out") == before
 
 
-def test_shards_say_who_writes_the_annotations(main, raw, tmp_path, capsys):
+def test_shards_report_which_part_writes_the_annotations(main, raw, tmp_path, capsys):
     assert main(arguments(raw, tmp_path / "out", "--shard", "2/2")) == 0
-    assert "1 series of the other shards are not" in " ".join(capsys.readouterr().out.split())
+    assert "1 series of other parts are not" in " ".join(capsys.readouterr().out.split())
     assert main(arguments(raw, tmp_path / "out", "--shard", "1/2")) == 0
     assert "train.json" in capsys.readouterr().out
 
 
-def test_strict_fails_with_one_sentence(main, raw, tmp_path, capsys):
+def test_strict_stops_with_an_error(main, raw, tmp_path, capsys):
     path = raw / "Images_png" / NAMES[1] / "002.png"
     path.write_bytes(path.read_bytes()[:-9])
     assert main(arguments(raw, tmp_path / "out", "--strict")) == 1
@@ -80,35 +80,35 @@ def test_strict_fails_with_one_sentence(main, raw, tmp_path, capsys):
     [(('--spacing', '0.8', '-1'), 'expected two numbers from 0'),
      (('--harvester', 'nowhere'), 'nowhere holds no truth')],
 )  # fmt: skip
-def test_wrong_arguments_end_in_one_sentence(main, raw, tmp_path, capsys, more, message):
+def test_invalid_arguments_print_an_error(main, raw, tmp_path, capsys, more, message):
     assert main(arguments(raw, tmp_path / "out", *more)) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert message in error
 
 
-def test_a_spacing_in_z_is_refused(main, raw, tmp_path, capsys):
+def test_spacing_in_z_is_rejected(main, raw, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(arguments(raw, tmp_path / "out", "--spacing", "0.8", "0.8", "2"))
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "error: 2 is one number too many; expected --spacing X Y: slices stay as" in error
+    assert "error: --spacing has a third number, 2; expected --spacing X Y" in error
     with pytest.raises(SystemExit):
         main(arguments(raw, tmp_path / "out", "--spacings"))
     assert "unrecognized arguments: --spacings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["3/2", "1", "a/b", "-1/2", "0/0", "1/"])
-def test_what_is_no_shard_is_refused(main, raw, tmp_path, capsys, value):
+def test_invalid_shards_are_rejected(main, raw, tmp_path, capsys, value):
     with pytest.raises(SystemExit):
         main(arguments(raw, tmp_path / "out", f"--shard={value}"))
     assert "expected i/n" in capsys.readouterr().err
 
 
-def test_a_wrong_folder_is_named(main, tmp_path, capsys):
+def test_missing_folder_is_named(main, tmp_path, capsys):
     assert main(arguments(tmp_path / "none", tmp_path / "out")) == 1
     assert "none/Images_png is not there" in capsys.readouterr().err
 
 
-def test_killed_in_the_middle_and_resumed(script, root, main, tmp_path):
+def test_killed_conversion_is_resumed(script, root, main, tmp_path):
     names = [f"{patient:06d}_01_01" for patient in range(1, 61)]
     raw = write_raw(tmp_path / "raw", dict.fromkeys(names, SLICES), [row(n, 2) for n in names])
     assert main(arguments(raw, tmp_path / "reference")) == 0

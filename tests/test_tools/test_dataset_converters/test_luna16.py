@@ -15,7 +15,7 @@ def arguments(raw, out, *more):
     return [str(raw), "--out", str(out), *numbers.split(), *more]
 
 
-def test_a_summary_is_printed(main, luna16_raw, luna16_store, tmp_path, capsys):
+def test_summary_is_printed(main, luna16_raw, luna16_store, tmp_path, capsys):
     assert main(arguments(luna16_raw, tmp_path / "out", "--workers", "2")) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "labeled_2.json" in text and "fold9_test.json" in text
@@ -27,7 +27,7 @@ def test_a_summary_is_printed(main, luna16_raw, luna16_store, tmp_path, capsys):
     assert tree(tmp_path / "out") != tree(luna16_store)
 
 
-def test_strict_fails_with_one_sentence(main, luna16_raw, tmp_path, capsys):
+def test_strict_stops_with_an_error(main, luna16_raw, tmp_path, capsys):
     raw = shutil.copytree(luna16_raw, tmp_path / "raw")
     path = next(raw.glob("subset4/*.raw"))
     path.write_bytes(path.read_bytes()[:-2])
@@ -42,7 +42,7 @@ def test_strict_fails_with_one_sentence(main, luna16_raw, tmp_path, capsys):
      (('--train', '11'), 'expected at most 10 in sum'),
      (('--labeled', '9'), 'expected numbers from 1 to 6')],
 )  # fmt: skip
-def test_wrong_arguments_end_in_one_sentence(main, luna16_raw, tmp_path, capsys, more, message):
+def test_invalid_arguments_print_an_error(main, luna16_raw, tmp_path, capsys, more, message):
     assert main(arguments(luna16_raw, tmp_path / "out", *more)) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert message in error

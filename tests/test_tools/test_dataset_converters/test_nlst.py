@@ -9,7 +9,7 @@ def main(load_tool):
     return load_tool("dataset_converters/nlst.py").main
 
 
-def test_a_summary_is_printed(main, tmp_path, capsys):
+def test_summary_is_printed(main, tmp_path, capsys):
     write_metaimage(tmp_path / "raw" / "a.mhd", small_ct())
     (tmp_path / "raw" / "b.nii").write_text("none")
     command = [str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--spacing", "2", "2", "2"]
@@ -20,7 +20,7 @@ def test_a_summary_is_printed(main, tmp_path, capsys):
     assert "add --resume" in capsys.readouterr().err
 
 
-def test_an_empty_pool_is_an_error(main, tmp_path, capsys):
+def test_empty_pool_is_an_error(main, tmp_path, capsys):
     (tmp_path / "raw").mkdir()
     command = [str(tmp_path / "raw"), "--out", str(tmp_path / "out")]
     assert main(command) == 1

@@ -7,7 +7,7 @@ def main(load_tool):
     return load_tool("model_converters/split_teacher.py").main
 
 
-def test_teacher_and_student(main, tmp_path):
+def test_teacher_and_student_are_split(main, tmp_path):
     checkpoint = {
         "meta": {"iter": 3},
         "state_dict": {"a": torch.ones(2)},
@@ -26,7 +26,7 @@ def test_checkpoint_without_a_teacher(main, tmp_path, capsys):
     torch.save({"meta": {}, "state_dict": {}}, tmp_path / "c.pth")
     assert main([str(tmp_path / "c.pth"), "--out", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith(
-        f"error: {tmp_path / 'c.pth'} holds no 'ema_state_dict'"
+        f"error: {tmp_path / 'c.pth'} has no 'ema_state_dict'"
     )
 
 

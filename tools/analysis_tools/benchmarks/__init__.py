@@ -1,1 +1,1 @@
-"""The benchmarks of ``benchmark.py``, a module a subject."""
+"""Benchmarks of ``benchmark.py``."""

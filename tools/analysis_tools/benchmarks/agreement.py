@@ -1,4 +1,4 @@
-"""Numerical agreement of a model on a device with the same model on the CPU."""
+"""Numerical agreement between a device and the CPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import ConcatDataset, Dataset
 
-#: Two predictions are one if their corners and scores differ by less: pixels or voxels, and 0..1.
+#: Largest differences of the corners (pixels or voxels) and scores of matching predictions.
 SAME_BOX, SAME_SCORE = 0.5, 0.01
 
 
@@ -27,7 +27,7 @@ def seed_all(seed: int) -> None:
 
 
 def first_samples(dataset: Dataset) -> dict:
-    """A batch of the first sample of a dataset, or of each part of a concatenated one."""
+    """Return a batch of the first sample of a dataset, or of each part of a concatenated one."""
     parts = dataset.datasets if isinstance(dataset, ConcatDataset) else [dataset]
     seed_all(0)
     return pseudo_collate([part[0] for part in parts])
@@ -37,8 +37,8 @@ def first_samples(dataset: Dataset) -> dict:
 def estimate_norm_statistics(model: nn.Module, batch: dict) -> None:
     """Set the running statistics of all batch norms to those of a batch.
 
-    Without pretrained weights, frozen norms have the statistics 0 and 1, with which values grow
-    from layer to layer: half precision would overflow.
+    Without pretrained weights, frozen norms have mean 0 and variance 1; activations then grow from
+    layer to layer and overflow in half precision.
     """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     modes = [(module, module.training) for module in model.modules()]
@@ -47,7 +47,7 @@ def estimate_norm_statistics(model: nn.Module, batch: dict) -> None:
     for norm in norms:
         norm.train()
         norm.reset_running_stats()
-        norm.momentum = None  # the plain average of what comes
+        norm.momentum = None  # cumulative average
     features(model, copy.deepcopy(batch))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -56,7 +56,7 @@ def estimate_norm_statistics(model: nn.Module, batch: dict) -> None:
 
 
 def features(model: nn.Module, batch: dict) -> tuple[Tensor, ...]:
-    """Maps of a detector's neck."""
+    """Return the feature maps of a detector's neck."""
     data = model.data_preprocessor(dict(batch), True)
     inputs, samples = data["inputs"], data["data_samples"]
     aware = hasattr(model, "_thickness_of")
@@ -67,7 +67,7 @@ def features(model: nn.Module, batch: dict) -> tuple[Tensor, ...]:
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """Compute in float32 with all of its digits: no TF32."""
+    """Disable TF32 within the context."""
     flags = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [flag.allow_tf32 for flag in flags]
     for flag in flags:
@@ -80,29 +80,28 @@ def full_float32() -> Iterator[None]:
 
 
 def compare_with_cpu(model: nn.Module, batch: dict, device: str) -> dict[str, float]:
-    """Run the same weights on the same batch on the CPU and on a device, in float32.
+    """Compare a model on a device with the same model on the CPU, in float32.
 
-    Samplers and MixUp draw on the CPU, so that both draw the same. A difference in the last digit
-    may still change which of two near-tied proposals is kept, which then shows as one large
+    Samplers and MixUp draw random numbers on the CPU, so both runs draw the same. Rounding may
+    still change which of two proposals with nearly equal scores is kept, which appears as a large
     difference in the losses of the second stage.
 
     Args:
         model: A detector on the CPU.
         batch: Collated training samples.
-        device: Where the other copy runs.
+        device: The device to compare.
 
     Returns:
-        ``outputs``, ``losses`` and ``gradients``, relative differences: the norm of the heads'
-        outputs' difference over their norm in evaluation mode; the largest of one loss in
-        training mode; and the norm of all gradients' difference over their norm. ``worst_loss``
-        names the loss. Of the predictions in evaluation mode ``matched`` is the share that the
-        other side also has, and ``score`` (relative) and ``box`` (pixels or voxels) are the
-        largest differences of those.
+        A dict with the relative differences ``outputs`` (of the heads in evaluation mode, by
+        norm), ``losses`` (the largest of any loss in training mode, which ``worst_loss`` names)
+        and ``gradients`` (by norm). Of the predictions in evaluation mode, ``matched`` is the
+        fraction found on both devices; ``score`` (relative) and ``box`` (pixels or voxels) are the
+        largest differences between matched ones.
     """
     results = []
     with full_float32():
         for where in ("cpu", device):
-            # Batch norm changes its statistics: each side has its own copy.
+            # Training updates the batch norm statistics, so each run needs its own copy.
             results.append(_run(copy.deepcopy(model).to(where), batch))
     ours, theirs = results
     losses = {
@@ -120,7 +119,7 @@ def compare_with_cpu(model: nn.Module, batch: dict, device: str) -> dict[str, fl
 
 
 def _run(model: nn.Module, batch: dict) -> dict:
-    """Outputs, predictions, losses and gradients on the CPU."""
+    """Return outputs, predictions, losses and gradients, moved to the CPU."""
     head = model.rpn_head if hasattr(model, "rpn_head") else model.bbox_head
     with torch.no_grad():
         model.eval()
@@ -153,9 +152,9 @@ def compare_predictions(
     """Match the predictions of two runs on the same samples.
 
     Returns:
-        ``matched``, the share of all predictions of both sides that the other side also has, and
-        the largest relative difference of the matched ones' ``score`` and absolute one of their
-        ``box``; None where there is none.
+        A dict with ``matched``, the fraction of predictions found in both runs, and the largest
+        differences between matched ones: relative for ``score``, absolute for ``box``. None where
+        a value is undefined.
     """
     total = matched = 0
     scores, boxes = [], []

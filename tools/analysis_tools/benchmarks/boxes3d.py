@@ -1,4 +1,4 @@
-"""Suppression of boxes in 3D, beside a loop."""
+"""Benchmark of 3D non-maximum suppression against a Python loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .common import seconds, table_of
 
 
 def detected_boxes(num: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes ``(num, 6)`` and scores in a scan of 300 voxels, heaped as detectors leave them."""
+    """Return clustered boxes ``(num, 6)`` and scores in a scan of 300 voxels."""
     generator = torch.Generator().manual_seed(seed)
     centers = torch.rand(max(1, num // 50), 3, generator=generator) * 300
     centers = centers[torch.randint(len(centers), (num,), generator=generator)]
@@ -24,7 +24,7 @@ def detected_boxes(num: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def loop_nms(boxes: torch.Tensor, scores: torch.Tensor, iou_thr: float) -> torch.Tensor:
-    """Suppression in the usual loop: one step for every kept box."""
+    """Non-maximum suppression as a loop with one step per kept box."""
     left, kept = scores.argsort(descending=True, stable=True), []
     while len(left):
         kept.append(int(left[0]))
@@ -34,10 +34,10 @@ def loop_nms(boxes: torch.Tensor, scores: torch.Tensor, iou_thr: float) -> torch
 
 
 def measure_nms3d(num: int, iou_thr: float, repeats: int) -> tuple[float, float, int]:
-    """Median seconds of :func:`nms3d` and of the loop, and the number of kept boxes.
+    """Return the median seconds of :func:`nms3d` and of the loop, and the number of kept boxes.
 
     Raises:
-        RuntimeError: They keep different boxes.
+        RuntimeError: The kept boxes differ.
     """
     boxes, scores = detected_boxes(num)
     times: tuple[list[float], list[float]] = ([], [])
@@ -52,7 +52,7 @@ def measure_nms3d(num: int, iou_thr: float, repeats: int) -> tuple[float, float,
 
 
 def run_nms3d(options: argparse.Namespace) -> int:
-    """Compare the suppression in blocks with a loop."""
+    """Compare blockwise suppression with a loop."""
     title = f"3D NMS of {options.boxes:,} boxes, median of {options.repeats}"
     table = table_of(title, "IoU", "kept", "nms3d, ms", "loop, ms", "times as long")
     for iou_thr in options.iou:
@@ -65,7 +65,7 @@ def run_nms3d(options: argparse.Namespace) -> int:
 
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
-    nms = commands.add_parser("nms3d", help="3D non-maximum suppression, beside a loop")
+    nms = commands.add_parser("nms3d", help="3D non-maximum suppression against a loop")
     nms.add_argument("--boxes", type=int, default=10000, help="(default: 10000)")
     nms.add_argument("--iou", type=float, nargs="+", default=[0.1, 0.5], help="thresholds")
     nms.add_argument("--repeats", type=int, default=7, help="runs (default: 7)")

@@ -1,4 +1,4 @@
-"""What the benchmarks share."""
+"""Shared functions of the benchmarks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NINE_SLICES = ROOT / "configs" / "uld" / "faster_rcnn_deeplesion.py"
 
 
 def table_of(title: str, *columns: str) -> Table:
-    """An empty table, with names in the first column and numbers in the others."""
+    """Return an empty table with names in the first column and numbers in the others."""
     table = Table(title=title)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left")
@@ -23,7 +23,7 @@ def table_of(title: str, *columns: str) -> Table:
 
 
 def ct_like(depth: int, size: int, seed: int = 0) -> np.ndarray:
-    """A body in air with the smooth noise of a reconstruction kernel, int16 HU ``(D, H, W)``."""
+    """Return a body in air with smooth noise like that of CT, int16 HU ``(D, H, W)``."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     body = (x / 0.9) ** 2 + (y / 0.7) ** 2 < 1
@@ -38,7 +38,7 @@ def ct_like(depth: int, size: int, seed: int = 0) -> np.ndarray:
 def seconds(
     function: Callable[[], np.ndarray], clock: Callable[[], float] = time.perf_counter
 ) -> tuple[float, np.ndarray]:
-    """Time one call; ``time.process_time`` as the clock leaves out what other processes take."""
+    """Time one call; with ``time.process_time`` as the clock, other processes do not count."""
     start = clock()
     result = function()
     return clock() - start, result

@@ -1,4 +1,4 @@
-"""FROC curves of many detections, beside loops over them."""
+"""Benchmarks of FROC evaluation against Python loops."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LUNA16_RATES = np.array([0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0])
 def seeded_detections(
     volumes: int, tracklets: int, rows: str, seed: int = 0
 ) -> tuple[dict[str, list], dict[str, dict]]:
-    """Detections and ground truth in Lesion Harvester's containers, as a pickle holds them.
+    """Return random detections and ground truth in the layout of Lesion Harvester's pickles.
 
     Args:
         volumes: Number of sub-volumes.
-        tracklets: Number of tracklets over all of them.
+        tracklets: Total number of tracklets.
         rows: ``'array'`` (float32 arrays, as detectors write them) or ``'list'``.
-        seed: Seed.
+        seed: Random seed.
 
     Returns:
         ``{volume: [[(z, row), ...], ...]}`` and ``{volume.annot: {z: [[x1, y1, x2, y2, z, z]]}}``.
@@ -68,10 +68,10 @@ def seeded_detections(
 def loop_over_tracklets(
     detections: dict[str, list], truth: dict[str, dict]
 ) -> tuple[int, int, int]:
-    """Hits, false positives and duplicates, found in the published way.
+    """Count hits, false positives and duplicates as the published code does.
 
-    A Python loop over tracklets and lesions with NumPy per pair, in a first pass to label every
-    tracklet and, in the order of the scores, in a second one to count.
+    A first loop over all pairs of tracklets and lesions labels the tracklets; a second one counts
+    them in descending order of score.
     """
     lesions = {
         key.removesuffix(".annot"): [(z, np.array(b[:4])) for z in slices for b in slices[z]]
@@ -115,10 +115,10 @@ def _arrays(detections: dict[str, list]) -> dict[str, Tracklets]:
 
 
 def measure_p3d(volumes: int, tracklets: int, rows: str, repeats: int) -> tuple[float, float]:
-    """Median seconds of :func:`p3d_froc` and of the loop, which must count the same.
+    """Return the median seconds of :func:`p3d_froc` and of the loop.
 
     Raises:
-        RuntimeError: They count differently.
+        RuntimeError: The counts differ.
     """
     detections, truth = seeded_detections(volumes, tracklets, rows)
     times: tuple[list[float], list[float]] = ([], [])
@@ -126,7 +126,7 @@ def measure_p3d(volumes: int, tracklets: int, rows: str, repeats: int) -> tuple[
         fast, result = seconds(lambda: p3d_froc(_arrays(detections), truth))
         times[0].append(fast)
         if repeat % 3 == 0:
-            # The loop takes seconds, so that its spread is small: a third of the turns will do.
+            # The loop takes seconds, so a third of the repeats is enough.
             slow, counts = seconds(lambda: loop_over_tracklets(detections, truth))
             times[1].append(slow)
             keys = ("true_positives", "false_positives", "duplicates")
@@ -136,7 +136,7 @@ def measure_p3d(volumes: int, tracklets: int, rows: str, repeats: int) -> tuple[
 
 
 def run_p3d(options: argparse.Namespace) -> int:
-    """Compare the vectorised P3D FROC with a loop over detections."""
+    """Compare the vectorized P3D FROC with a loop over detections."""
     title = (
         f"p3d FROC, {options.tracklets:,} tracklets over {options.volumes:,} volumes, "
         f"median of {options.repeats}"
@@ -152,12 +152,12 @@ def run_p3d(options: argparse.Namespace) -> int:
 def seeded_marks(
     scans: int, marks: int, seed: int = 0
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Marks, nodules and excluded findings of scans about as LUNA16 has them.
+    """Return detections, nodules and irrelevant findings in numbers similar to LUNA16's.
 
     Args:
         scans: Number of scans.
-        marks: Number of marks over all of them.
-        seed: Seed.
+        marks: Total number of detections.
+        seed: Random seed.
 
     Returns:
         ``{series: (n, 4)}`` of each.
@@ -187,10 +187,10 @@ def loop_over_marks(
     excluded: dict[str, np.ndarray],
     rounds: int,
 ) -> tuple[tuple[int, int], np.ndarray]:
-    """Hits and false positives, and every round's operating points, in the published way.
+    """Count hits and false positives and bootstrap the curve as the published code does.
 
-    A Python loop over nodules and marks, and in each round the drawn scans' candidates put together
-    scan by scan, sorted, and made a ROC of.
+    A loop over nodules and detections; each bootstrap round concatenates the candidates of the
+    drawn scans, sorts them and computes a ROC curve.
     """
     entries = {}
     for name in nodules:
@@ -231,10 +231,10 @@ def loop_over_marks(
 
 
 def measure_luna16(scans: int, marks: int, rounds: int, repeats: int) -> tuple[float, float]:
-    """Median seconds of :func:`luna16_froc` with :func:`bootstrap_froc`, and seconds of the loop.
+    """Return the median seconds of :func:`luna16_froc` with :func:`bootstrap_froc`, and the loop's.
 
     Raises:
-        RuntimeError: They count differently, or their rounds do.
+        RuntimeError: The counts or the means over the rounds differ.
     """
     found, nodules, excluded = seeded_marks(scans, marks)
     times = []
@@ -246,7 +246,7 @@ def measure_luna16(scans: int, marks: int, rounds: int, repeats: int) -> tuple[f
     if counts != own:
         raise RuntimeError(f"the loop counts {counts}, luna16_froc {result.counts}")
     if not np.allclose(points.mean(axis=0), bootstrap.sensitivity.mean, rtol=0, atol=1e-9):
-        raise RuntimeError("the loop's rounds have another mean than bootstrap_froc's")
+        raise RuntimeError("the bootstrap means of the loop and of bootstrap_froc differ")
     return statistics.median(times), slow
 
 
@@ -261,10 +261,10 @@ def _luna16(
 
 
 def run_luna16(options: argparse.Namespace) -> int:
-    """Compare the bootstrap that weights scans with one that puts them together again."""
+    """Compare a bootstrap that weights scans with one that concatenates them."""
     fast, slow = measure_luna16(options.scans, options.marks, options.rounds, options.repeats)
     title = (
-        f"luna16 FROC, {options.marks:,} marks over {options.scans:,} scans, "
+        f"luna16 FROC, {options.marks:,} detections over {options.scans:,} scans, "
         f"{options.rounds:,} bootstrap rounds, median of {options.repeats}"
     )
     table = table_of(title, "way", "s", "times as long")
@@ -276,14 +276,14 @@ def run_luna16(options: argparse.Namespace) -> int:
 
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the commands to the command line."""
-    p3d = commands.add_parser("p3d", help="the P3D FROC of many tracklets, beside a loop over them")
+    p3d = commands.add_parser("p3d", help="P3D FROC of many tracklets against a loop")
     p3d.add_argument("--volumes", type=int, default=1071, help="sub-volumes (default: 1071)")
     p3d.add_argument("--tracklets", type=int, default=114000, help="(default: 114000)")
     p3d.add_argument("--repeats", type=int, default=7, help="runs (default: 7)")
     p3d.set_defaults(run=run_p3d)
-    luna16 = commands.add_parser("luna16", help="LUNA16's FROC with its bootstrap, beside a loop")
+    luna16 = commands.add_parser("luna16", help="LUNA16's FROC with bootstrap against a loop")
     luna16.add_argument("--scans", type=int, default=888, help="(default: 888)")
-    luna16.add_argument("--marks", type=int, default=35000, help="(default: 35000)")
+    luna16.add_argument("--marks", type=int, default=35000, help="detections (default: 35000)")
     luna16.add_argument("--rounds", type=int, default=1000, help="bootstrap (default: 1000)")
     luna16.add_argument("--repeats", type=int, default=5, help="runs (default: 5)")
     luna16.set_defaults(run=run_luna16)

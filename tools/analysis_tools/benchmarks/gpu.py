@@ -1,4 +1,4 @@
-"""Time, memory, data loading and numerical agreement of training steps on a GPU."""
+"""Benchmark of training steps on a GPU: time, memory, data loading and numerical agreement."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ MAIN_ROWS = [
     )
 ]
 PRECISIONS = ("float32", "amp")
-#: The rate of the first steps of a warm-up: untrained weights stay near where they are.
+#: Learning rate of the first warm-up steps, at which untrained weights hardly change.
 RATE_FACTOR = 1e-3
 
 
 class StepRecord:
-    """Seconds of each step, and those that it waited for its batch."""
+    """Durations of the training steps and of the waits for their batches, in seconds."""
 
     def __init__(self, device: str, warmup: int) -> None:
         self.device = device
@@ -57,13 +57,13 @@ class StepRecord:
         self._started = self._ended = 0.0
 
     def now(self) -> float:
-        """The time when all that was started on the device is done."""
+        """Return the time after synchronizing with the device."""
         if self.device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
     def start(self, batch: dict) -> None:
-        """Note the beginning of a step."""
+        """Record the start of a step."""
         self._started = self.now()
         if self._count >= self.warmup and self._ended:
             self.waits.append(self._started - self._ended)
@@ -72,7 +72,7 @@ class StepRecord:
         self.shapes.update(tuple(image.shape) for image in batch["inputs"])
 
     def end(self, loss: float) -> None:
-        """Note the end of a step."""
+        """Record the end of a step."""
         self._ended = self.now()
         self._count += 1
         if self._count > self.warmup:
@@ -81,7 +81,7 @@ class StepRecord:
 
 
 class StepStart(Hook):
-    """Starts the clock before all other hooks, a mean teacher's among them."""
+    """Hook that starts the clock before all other hooks."""
 
     priority = "HIGHEST"
 
@@ -89,7 +89,7 @@ class StepStart(Hook):
         self.record = record
 
     def before_train(self, runner: Runner) -> None:
-        """Give batch norms the statistics of a batch, before a mean teacher copies them."""
+        """Estimate the batch norm statistics before a mean teacher copies them."""
         estimate_norm_statistics(runner.model, first_samples(runner.train_dataloader.dataset))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict = None) -> None:
@@ -98,7 +98,7 @@ class StepStart(Hook):
 
 
 class StepEnd(Hook):
-    """Stops the clock after all other hooks."""
+    """Hook that stops the clock after all other hooks."""
 
     priority = "LOWEST"
 
@@ -113,7 +113,7 @@ class StepEnd(Hook):
 
 
 def drop_pretrained(node: Any, path: str = "model") -> list[str]:
-    """Remove ``init_cfg``s that load a file, in place; returns where they were."""
+    """Remove ``init_cfg``s that load a file, in place; returns their paths."""
     dropped = []
     if isinstance(node, dict):
         init = node.get("init_cfg")
@@ -131,22 +131,22 @@ def drop_pretrained(node: Any, path: str = "model") -> list[str]:
 def timing_config(
     cfg: Config, work_dir: Path, precision: str, steps: int, batch: int | None, workers: int | None
 ) -> Config:
-    """Shorten a training config: some steps at a constant low rate, with nothing written or tested.
+    """Shorten a training config to a few steps at a constant low rate, without tests or output.
 
-    Model, losses, optimizer, hooks that train (a mean teacher) and the loader stay the config's.
+    Model, losses, optimizer, mean-teacher hooks and the data loader are unchanged.
 
     Args:
-        cfg: A config on data that is there.
+        cfg: A config whose data exist.
         work_dir: Where mmengine writes its log.
         precision: ``'float32'`` or ``'amp'``.
         steps: Number of steps.
-        batch: Batch size in place of the config's.
-        workers: Loading processes in place of the config's.
+        batch: Overrides the batch size of the config.
+        workers: Overrides the number of data-loading processes.
     """
     cfg = copy.deepcopy(cfg)
     loader = cfg.train_dataloader
     if loader.sampler.type == "DefaultSampler":
-        # The few phantoms would end an epoch every few steps.
+        # With few phantoms, an epoch would end every few steps.
         loader.sampler = dict(type="InfiniteSampler", shuffle=True)
     if batch is not None:
         loader.batch_size = batch
@@ -171,7 +171,7 @@ def timing_config(
     cfg.log_level = logging.WARNING
     cfg.work_dir = str(work_dir)
     cfg.experiment_name = f"{Path(cfg.filename).stem}_{precision}_{time.time_ns()}"
-    # mmengine's visualizer is one per name, and would write to the folder of an earlier run.
+    # mmengine reuses a visualizer of the same name, which would write to an earlier run's folder.
     cfg.visualizer = dict(type="Visualizer", name=cfg.experiment_name)
     return cfg
 
@@ -179,10 +179,10 @@ def timing_config(
 def measure_steps(
     cfg: Config, folder: Path, precision: str, device: str, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Train for some steps and return a row of figures.
+    """Train for a few steps and return a row of figures.
 
     Args:
-        cfg: A config on data that is there.
+        cfg: A config whose data exist.
         folder: Where mmengine writes its log.
         precision: ``'float32'`` or ``'amp'``.
         device: ``'cuda'`` or ``'cpu'``.
@@ -225,12 +225,12 @@ def measure_steps(
 
 
 def measure_agreement(cfg: Config, device: str, patch: int) -> dict[str, Any]:
-    """Compare a config's model on a device with the CPU, on one sample of each dataset.
+    """Compare a config's model on a device and on the CPU, on one sample of each dataset.
 
     Args:
-        cfg: A config on data that is there.
+        cfg: A config whose data exist.
         device: ``'cuda'`` or ``'cpu'``.
-        patch: Edge of the patches; slices keep their size.
+        patch: Edge length of the patches; slices keep their size.
     """
     cfg = copy.deepcopy(cfg)
     for part in training_parts(cfg):
@@ -248,7 +248,7 @@ def measure_agreement(cfg: Config, device: str, patch: int) -> dict[str, Any]:
 
 
 def guarded(function: Any, *args: Any) -> dict[str, Any] | None:
-    """Call a measurement; what it raises becomes its status, so that the others go on."""
+    """Call a measurement; an exception becomes its status, so that the others still run."""
     try:
         return function(*args)
     except torch.OutOfMemoryError:
@@ -259,13 +259,13 @@ def guarded(function: Any, *args: Any) -> dict[str, Any] | None:
         return dict(status=f"failed: {type(error).__name__}: {first}")
     finally:
         if torch.cuda.is_available():
-            # The runner is part of a cycle; what it held would count in the next row.
+            # The runner is part of a reference cycle; its memory would count in the next row.
             gc.collect()
             torch.cuda.empty_cache()
 
 
 def describe_device(device: str) -> dict[str, Any]:
-    """What the figures depend on."""
+    """Return the device and versions that the figures depend on."""
     info = dict(
         device=device, python=platform.python_version(), torch=torch.__version__, name="CPU"
     )
@@ -285,7 +285,7 @@ def describe_device(device: str) -> dict[str, Any]:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Tables of the figures."""
+    """Return the figures as Markdown tables."""
 
     def number(row: dict, key: str, form: str, factor: float = 1.0) -> str:
         value = row.get(key)
@@ -341,9 +341,9 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def run_gpu(options: argparse.Namespace) -> int:
-    """Measure configs; fails if one of the measurements does."""
+    """Measure configs; returns 1 if a measurement fails."""
     if options.device == "cuda" and not torch.cuda.is_available():
-        print("error: torch finds no GPU; --device cpu checks that the command runs")
+        print("error: torch finds no GPU; use --device cpu to check that the command runs")
         return 2
     register_all_modules(init_default_scope=True)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -360,7 +360,7 @@ def run_gpu(options: argparse.Namespace) -> int:
             name = f"{path.parent.name}/{path.stem}"
             cfg = Config.fromfile(path)
             for dropped in drop_pretrained(cfg.model):
-                print(f"{name}: no pretrained weights: {dropped} is dropped", flush=True)
+                print(f"{name}: pretrained weights are not loaded: {dropped}", flush=True)
             calls = {
                 precision: (measure_steps, cfg, Path(temporary), precision, options.device, options)
                 for precision in options.precision
@@ -378,7 +378,7 @@ def run_gpu(options: argparse.Namespace) -> int:
                 rows[key] = ready or guarded(*call)
                 failed |= rows[key]["status"].startswith("failed")
                 print(f"{name}, {key}: {json.dumps(rows[key])}", flush=True)
-                # After each measurement, so that a time limit leaves what was measured.
+                # Written after each measurement, in case a time limit ends the process.
                 file.write_text(json.dumps(result, indent=1) + "\n")
                 (options.out / "gpu.md").write_text(markdown(result))
     print(markdown(result))
@@ -390,22 +390,28 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     gpu = commands.add_parser(
         "gpu",
         help="time, memory and agreement of training steps",
-        description="Trains configs at their own width for some steps on phantoms, and writes "
-        "gpu.md and gpu.json. Rows of other configs that the files hold already are kept, so that "
-        "configs may be measured one by one. An option in place of the config's own (batch, "
-        "workers, sizes) makes the figures those of another setting: they are for CPUs and tests.",
+        description="Trains configs for a few steps on phantoms and writes gpu.md and gpu.json. "
+        "Rows of other configs in existing files are kept, so configs can be measured one by one. "
+        "The options that override a config (batch size, workers, sizes) are for CPUs and tests.",
     )
     gpu.add_argument("--config", type=Path, nargs="+", default=MAIN_ROWS)
     gpu.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     gpu.add_argument("--precision", choices=PRECISIONS, nargs="+", default=list(PRECISIONS))
     gpu.add_argument("--out", type=Path, default=Path("build/benchmark_gpu"))
-    gpu.add_argument("--data", type=Path, help="where phantoms are kept (default: they are not)")
-    gpu.add_argument("--warmup", type=int, default=5, help="steps that do not count")
-    gpu.add_argument("--steps", type=int, default=20, help="steps that count (default: 20)")
+    gpu.add_argument(
+        "--data", type=Path, help="folder to keep the phantoms in (default: a temporary one)"
+    )
+    gpu.add_argument("--warmup", type=int, default=5, help="warm-up steps (default: 5)")
+    gpu.add_argument("--steps", type=int, default=20, help="measured steps (default: 20)")
     gpu.add_argument("--size", type=int, default=FULL_SIZE, help="rows and columns of slices")
-    gpu.add_argument("--patch", type=int, default=FULL_PATCH, help="edge of patches")
-    gpu.add_argument("--agreement-patch", type=int, default=96, help="edge for the CPU's sake")
+    gpu.add_argument("--patch", type=int, default=FULL_PATCH, help="edge length of patches")
+    gpu.add_argument(
+        "--agreement-patch",
+        type=int,
+        default=96,
+        help="edge length for the comparison with the CPU",
+    )
     gpu.add_argument("--no-agreement", dest="agreement", action="store_false")
-    gpu.add_argument("--batch-size", type=int, help="batch size in place of the config's")
-    gpu.add_argument("--workers", type=int, help="loading processes in place of the config's")
+    gpu.add_argument("--batch-size", type=int, help="overrides the batch size of the config")
+    gpu.add_argument("--workers", type=int, help="overrides the number of data-loading processes")
     gpu.set_defaults(run=run_gpu)

@@ -1,4 +1,4 @@
-"""Inference of slice detectors: speed beside mmdet's own way, and memory."""
+"""Benchmarks of slice detectors at inference: speed compared with mmdet, and memory."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from .common import NINE_SLICES, ROOT, ct_like, seconds, table_of
 
 
 def untrained_detector(config: Path, volume: torch.Tensor) -> nn.Module:
-    """Build a detector with seeded random weights whose maps are neither all 0 nor infinite.
+    """Build a detector with seeded random weights and nonzero, finite feature maps.
 
     Args:
-        config: Its config.
-        volume: ``(D, H, W)`` normalized slices that batch norm takes its statistics from.
+        config: Config of the detector.
+        volume: ``(D, H, W)`` normalized slices to estimate the batch norm statistics from.
     """
     cfg = Config.fromfile(config).model
     cfg.backbone.init_cfg = None
@@ -47,7 +47,7 @@ def untrained_detector(config: Path, volume: torch.Tensor) -> nn.Module:
             nn.init.kaiming_normal_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    # Random heads would drive every score to 0 or 1, where rounding decides the order.
+    # Random heads yield scores near 0 or 1, whose order depends on rounding.
     head = model.roi_head.bbox_head
     for layer in (model.rpn_head.rpn_cls, model.rpn_head.rpn_reg, head.fc_cls, head.fc_reg):
         nn.init.normal_(layer.weight, std=1e-3)
@@ -61,7 +61,7 @@ def untrained_detector(config: Path, volume: torch.Tensor) -> nn.Module:
 
 
 def predict_stack_by_stack(model: nn.Module, volume: torch.Tensor, chunk_size: int) -> InstanceData:
-    """Boxes of all slices by mmdet's Faster R-CNN, each slice stack computed on its own."""
+    """Predict all slices with mmdet's Faster R-CNN, each slice stack computed separately."""
     results = []
     for chunk in torch.arange(len(volume)).split(chunk_size):
         metainfo = slice_metainfo(volume)
@@ -74,7 +74,7 @@ def predict_stack_by_stack(model: nn.Module, volume: torch.Tensor, chunk_size: i
 
 
 def slice_metainfo(volume: torch.Tensor) -> dict:
-    """What a detector asks of an image that was not resized."""
+    """Return the meta information of an image that was not resized."""
     shape = tuple(volume.shape[1:])
     return dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0))
 
@@ -83,24 +83,24 @@ def slice_metainfo(volume: torch.Tensor) -> dict:
 def measure_inference(
     config: Path, size: int, depth: int, repeats: int, threads: int
 ) -> tuple[float, dict[int, float]]:
-    """Measure slice stacks that share images, and stacks on their own.
+    """Time inference with shared slice features and with separate slice stacks.
 
-    The latter is mmdet's way as it stands, with its own RoI extractor. The ways take turns on the
-    same synthetic CT and must find the same boxes.
+    The latter is mmdet's unmodified prediction with its own RoI extractor. Both run alternately on
+    the same synthetic CT and must find the same boxes.
 
     Args:
         config: A config of a slice detector.
         size: Rows and columns.
         depth: Slices.
-        repeats: Turns.
-        threads: Threads of torch.
+        repeats: Number of repeats.
+        threads: Number of torch threads.
 
     Returns:
-        Median seconds a slice with shared images, and those of stacks on their own by the number
-        of stacks that are computed at once: the model's ``chunk_size`` and 1.
+        Median seconds per slice with shared features, and a dict of those with separate stacks,
+        keyed by the number of stacks in a forward pass: the model's ``chunk_size`` and 1.
 
     Raises:
-        RuntimeError: The ways find different boxes.
+        RuntimeError: The boxes differ.
     """
     torch.set_num_threads(threads)
     volume = (torch.from_numpy(apply_hu_window(ct_like(depth, size), (-1024, 3071))) - 50) / 50
@@ -123,29 +123,29 @@ def measure_inference(
             times.append(elapsed / depth)
             if not same_boxes(shared, alone):
                 raise RuntimeError(
-                    f"{len(shared)} boxes with shared images and {len(alone)} of stacks on their "
-                    "own differ"
+                    f"{len(shared)} boxes with shared features and {len(alone)} with separate "
+                    "stacks differ"
                 )
     medians = {chunk: statistics.median(times) for chunk, times in alone_times.items()}
     return statistics.median(shared_times), medians
 
 
 def same_boxes(one: InstanceData, other: InstanceData) -> bool:
-    """Whether two predictions hold the same boxes and scores up to rounding, in any order."""
+    """Return whether two predictions have equal boxes and scores up to rounding, in any order."""
     if not torch.equal(one.slice_inds, other.slice_inds):
         return False
     for index in one.slice_inds.unique():
         mine, theirs = one[one.slice_inds == index], other[other.slice_inds == index]
         far = (mine.bboxes[:, None] - theirs.bboxes).abs().amax(2) / 0.01
         far = torch.maximum(far, (mine.scores[:, None] - theirs.scores).abs() / 1e-4)
-        # Rounding may swap boxes of nearly the same score.
+        # Rounding may swap boxes with nearly equal scores.
         if (far.amin(1) > 1).any() or (far.amin(0) > 1).any():
             return False
     return True
 
 
 def run_inference(options: argparse.Namespace) -> int:
-    """Compare slice stacks that share images with slice stacks on their own."""
+    """Compare shared slice features with separate slice stacks."""
     shared, alone = measure_inference(
         options.config, options.size, options.depth, options.repeats, options.threads
     )
@@ -153,11 +153,11 @@ def run_inference(options: argparse.Namespace) -> int:
         f"{options.config.name}, {options.size} x {options.size} x {options.depth}, "
         f"{options.threads} threads, median of {options.repeats}"
     )
-    table = table_of(title, "slice stacks", "ms a slice", "times as long")
-    table.add_row("share images", f"{1e3 * shared:.0f}", "1")
+    table = table_of(title, "slice stacks", "ms per slice", "relative")
+    table.add_row("shared features", f"{1e3 * shared:.0f}", "1")
     for chunk, time_ in alone.items():
         table.add_row(
-            f"on their own as in mmdet, {chunk} at once",
+            f"separate, as in mmdet, {chunk} per forward pass",
             f"{1e3 * time_:.0f}",
             f"{time_ / shared:.2f}",
         )
@@ -166,13 +166,13 @@ def run_inference(options: argparse.Namespace) -> int:
 
 
 def measure_memory(config: Path, size: int, depth: int, folder: Path) -> int:
-    """Peak resident memory in bytes of ``tools/detect.py`` on a long scan.
+    """Return the peak resident memory of ``tools/detect.py`` on a long scan, in bytes.
 
-    The scan is a MetaImage of 0.7 x 0.7 x 1 mm; the detector is untrained and finds nonsense, as
-    many lesions as are kept at most.
+    The scan is a MetaImage of 0.7 x 0.7 x 1 mm. The detector is untrained and returns the maximum
+    number of detections.
 
     Args:
-        config: The detector's config.
+        config: Config of the detector.
         size: Rows and columns.
         depth: Slices.
         folder: Where to write.
@@ -193,7 +193,7 @@ def measure_memory(config: Path, size: int, depth: int, folder: Path) -> int:
 
 
 def run_memory(options: argparse.Namespace) -> int:
-    """Measure how much memory a long scan needs."""
+    """Measure the memory that a long scan needs."""
     with tempfile.TemporaryDirectory() as folder:
         peak = measure_memory(options.config, options.size, options.depth, Path(folder))
     Console().print(
@@ -205,7 +205,9 @@ def run_memory(options: argparse.Namespace) -> int:
 
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the commands to the command line."""
-    inference = commands.add_parser("inference", help="slice stacks that share images, on a CPU")
+    inference = commands.add_parser(
+        "inference", help="shared slice features against separate slice stacks, on a CPU"
+    )
     inference.add_argument("--config", type=Path, default=NINE_SLICES, help="a slice detector's")
     inference.add_argument("--size", type=int, default=512, help="rows and columns (default: 512)")
     inference.add_argument("--depth", type=int, default=16, help="slices (default: 16)")

@@ -1,4 +1,4 @@
-"""Peak memory of a training step of FocalMix."""
+"""Benchmark of the peak memory of a FocalMix training step."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FOCALMIX = ROOT / "configs" / "focalmix" / "supervised_luna16_100.py"
 
 
 def allocated_peak(function: Callable[[], object], device: str) -> int:
-    """Bytes of tensors that a call holds at most beyond those that were there before.
+    """Return the peak number of bytes that a call allocates for tensors.
 
-    On a GPU it is what torch's allocator says. On a CPU the allocations that torch's profiler
-    lists are added up; scratch memory inside of operators is in neither.
+    On a GPU, it is reported by torch's allocator; on a CPU, it is the sum of the allocations in
+    torch's profile. Neither includes scratch memory inside operators.
     """
     if device == "cuda":
         torch.cuda.synchronize()
@@ -43,17 +43,17 @@ def allocated_peak(function: Callable[[], object], device: str) -> int:
 
 
 def step_peak(config: Path, patch: int, batch: int, amp: bool, with_cp: bool, device: str) -> int:
-    """Bytes held at most while one training step goes forward and back, Adam's averages included.
+    """Return the peak memory of one training step in bytes, including the state of Adam.
 
-    The patches are labeled. Guessing targets for as many unlabeled ones needs less, as it keeps
-    nothing for the way back.
+    The patches are labeled. Guessing targets for as many unlabeled patches needs less memory, since
+    it stores nothing for the backward pass.
 
     Args:
         config: A config of FocalMix.
-        patch: Edge of the patches in voxels.
+        patch: Edge length of the patches in voxels.
         batch: Number of patches.
-        amp: Mixed precision: float16 on a GPU, bfloat16 on a CPU.
-        with_cp: Checkpointing of the backbone.
+        amp: Use mixed precision: float16 on a GPU, bfloat16 on a CPU.
+        with_cp: Use gradient checkpointing in the backbone.
         device: ``'cpu'`` or ``'cuda'``.
     """
     register_all_modules(init_default_scope=True)
@@ -76,7 +76,7 @@ def step_peak(config: Path, patch: int, batch: int, amp: bool, with_cp: bool, de
         model.parse_losses(losses)[0].backward()
 
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    # The weights and Adam's two averages are there before; the gradients come with the step.
+    # Weights and Adam's two moments exist before the step; the gradients are part of its peak.
     return 3 * weights + allocated_peak(step, device)
 
 
@@ -93,7 +93,7 @@ def run_memory3d(options: argparse.Namespace) -> int:
                 step_peak(patch=options.patch, batch=b, **settings) for b in options.batch_size
             ]
         else:
-            # What grows with the patches, and what does not: two sizes tell them apart.
+            # Two patch sizes separate the memory that grows with the patch from the constant part.
             small, large = (step_peak(patch=edge, batch=1, **settings) for edge in options.probe)
             low, high = (edge**3 for edge in options.probe)
             slope = (large - small) / (high - low)
@@ -108,14 +108,16 @@ def run_memory3d(options: argparse.Namespace) -> int:
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
     memory = commands.add_parser("memory3d", help="peak memory of a training step of FocalMix")
-    memory.add_argument("--config", type=Path, default=FOCALMIX, help="whose model is measured")
-    memory.add_argument("--patch", type=int, default=160, help="edge in voxels (default: 160)")
+    memory.add_argument("--config", type=Path, default=FOCALMIX, help="config to measure")
+    memory.add_argument(
+        "--patch", type=int, default=160, help="edge length in voxels (default: 160)"
+    )
     memory.add_argument("--batch-size", type=int, nargs="+", default=[1, 2, 4], help="patches")
     memory.add_argument(
         "--probe",
         type=int,
         nargs=2,
         default=[64, 96],
-        help="edges that are measured without a GPU (default: 64 96)",
+        help="edge lengths to measure without a GPU (default: 64 96)",
     )
     memory.set_defaults(run=run_memory3d)

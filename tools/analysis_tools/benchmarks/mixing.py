@@ -1,4 +1,4 @@
-"""A3D's mixing of slices, beside einsum."""
+"""Benchmark of A3D's slice mixing against einsum."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .common import seconds, table_of
 
 
 def measure_mixing(channels: int, size: int, repeats: int) -> tuple[float, float]:
-    """Median seconds of A3D's mixing of slices, forward and backward, in two memory layouts.
+    """Time A3D's slice mixing, forward and backward, in two memory layouts.
 
-    Ours mixes slices that lie under each other in one tall image; the other way keeps slices in the
-    batch, as 2D networks do, and mixes by ``einsum``. Both take turns and must agree.
+    This package concatenates the slices along the height of one image; the alternative keeps them
+    in the batch dimension and mixes them by ``einsum``. Both run alternately and must agree.
 
     Args:
         channels: Channels of a slice.
         size: Rows and columns of a slice.
-        repeats: Number of turns.
+        repeats: Number of repeats.
 
     Returns:
-        Seconds for ours and for ``einsum``.
+        Median seconds of this package's layout and of ``einsum``.
 
     Raises:
-        RuntimeError: The two ways differ.
+        RuntimeError: The results differ.
     """
     depth, stacks = 7, 2
     layer = A3DConv(channels, 1, 1, num_slices=depth)
@@ -51,14 +51,14 @@ def measure_mixing(channels: int, size: int, repeats: int) -> tuple[float, float
         slow, theirs = seconds(lambda: run(einsum, batch))
         theirs = theirs.unflatten(0, (stacks, depth)).transpose(1, 2)
         if not torch.allclose(ours, theirs, atol=1e-4):
-            raise RuntimeError("the mixing of slices differs between the two layouts")
+            raise RuntimeError("slice mixing differs between the two layouts")
         times[0].append(fast)
         times[1].append(slow)
     return statistics.median(times[0]), statistics.median(times[1])
 
 
 def run_mixing(options: argparse.Namespace) -> int:
-    """Compare A3D's mixing on tall images with einsum on a batch of slices."""
+    """Compare A3D's mixing on concatenated slices with einsum on a batch of slices."""
     fast, slow = measure_mixing(options.channels, options.size, options.repeats)
     title = (
         f"mixing 2 slice stacks of 7 slices, {options.channels} channels of {options.size} x "
@@ -73,7 +73,7 @@ def run_mixing(options: argparse.Namespace) -> int:
 
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
-    mixing = commands.add_parser("mixing", help="A3D's mixing of slices, beside einsum")
+    mixing = commands.add_parser("mixing", help="A3D's slice mixing against einsum")
     mixing.add_argument("--channels", type=int, default=256, help="(default: 256)")
     mixing.add_argument("--size", type=int, default=64, help="rows and columns (default: 64)")
     mixing.add_argument("--repeats", type=int, default=9, help="turns (default: 9)")

@@ -1,4 +1,4 @@
-"""Phantoms in a temporary folder, in place of the data that a training config names."""
+"""Phantoms that replace the training data of a config."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ FULL_SIZE, FULL_PATCH = 512, 160
 
 
 def training_parts(cfg: Config) -> list[ConfigDict]:
-    """The training datasets of a config: one, or the parts of a concatenated one."""
+    """Return the training datasets of a config: one, or the parts of a concatenated one."""
     dataset = cfg.train_dataloader.dataset
     return dataset.get("datasets", [dataset])
 
 
 def use_phantoms(cfg: Config, folder: Path, size: int, patch: int) -> None:
-    """Make phantoms and let the training data of a config be read from them.
+    """Generate phantoms and train a config on them.
 
-    The pipeline stays the config's. Data that ``folder`` holds already is used again.
+    The pipeline is unchanged. Existing phantoms in ``folder`` are reused.
 
     Args:
         cfg: A config on slices or on patches, changed in place.
-        folder: Where to write.
+        folder: Folder to write to.
         size: Rows and columns of the published slices.
-        patch: Edge of the patches in voxels.
+        patch: Edge length of the patches in voxels.
 
     Raises:
         InputError: The config trains on another dataset.
@@ -62,7 +62,7 @@ def use_phantoms(cfg: Config, folder: Path, size: int, patch: int) -> None:
 
 
 def _deeplesion(cfg: Config, folder: Path, size: int) -> Path:
-    # Phantoms show a whole body whatever their size, so that small ones have large pixels.
+    # Phantoms show a whole body at any size, so small images have large pixels.
     x, y, _ = cfg.inference.spacing
     spacing = (x * FULL_SIZE / size, y * FULL_SIZE / size)
     masks = any(step.get("with_mask") for step in training_parts(cfg)[0].pipeline)
@@ -82,7 +82,7 @@ def _luna16(cfg: Config, folder: Path, patch: int) -> Path:
     full = patch >= FULL_PATCH // 2
     raw, store = (folder / f"{kind}_{'full' if full else 'small'}" for kind in ("raw", "luna16"))
     if not raw.is_dir():
-        # Small patches are cut from scans of small patients, which are soon made.
+        # For small patches, small patients are sufficient and faster to generate.
         scan = (
             dict(size=320, pixel=(1.0, 1.2), interval=(1.5, 2.5))
             if full

@@ -1,4 +1,4 @@
-"""Reading windows and crops from the store, beside the files that it replaces."""
+"""Benchmarks of reading slice stacks and patches from the volume store and from published files."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ CENTER = WINDOW // 2
 
 
 def needed_slices(positions: np.ndarray) -> list[int]:
-    """Slices next to continuous positions."""
+    """Return the slices adjacent to continuous positions."""
     return np.unique((np.floor(positions), np.ceil(positions))).astype(int).tolist()
 
 
 def decode(folder: Path, numbers: list[int]) -> np.ndarray:
-    """Slices of HU from their PNGs."""
+    """Decode PNG slices to HU."""
     pngs = [cv2.imread(str(folder / f"{z:03d}.png"), -1) for z in numbers]
     return (np.stack(pngs) ^ np.uint16(0x8000)).view(np.int16)
 
 
 def window_from_pngs(folder: Path, positions: np.ndarray, thickness: float) -> np.ndarray:
-    """The window around a slice, decoded and interpolated from the PNGs that it needs."""
+    """Decode and interpolate the slice stack around a slice from PNGs."""
     numbers = needed_slices(positions)
     published = (PUBLISHED_PIXEL, PUBLISHED_PIXEL, thickness)
     planes = Volume(decode(folder, numbers), published).resample(
@@ -60,27 +60,27 @@ def window_from_pngs(folder: Path, positions: np.ndarray, thickness: float) -> n
 def measure_window(
     size: int, depth: int, thickness: float, repeats: int, folder: Path
 ) -> tuple[float, float, float]:
-    """Median CPU seconds of reading a window of nine slices from the store and from PNGs.
+    """Time reading a stack of nine slices from the volume store and from PNGs.
 
-    The slices are 2 mm apart, around a published one. All ways take turns on the same windows, with
-    one thread each as in a data loader's worker, files in the page cache. The first two must give
-    the same voxels.
+    The slices are 2 mm apart, centered at a published one. The methods run alternately on the same
+    stacks with one thread, as in a data loader's worker, and with files in the page cache. Store
+    and PNGs must yield the same voxels.
 
     Args:
         size: Rows and columns of the published slices.
         depth: Number of published slices.
-        thickness: mm between the published slices.
-        repeats: Number of windows.
-        folder: Where to write the PNGs and the store.
+        thickness: Distance between the published slices in mm.
+        repeats: Number of slice stacks.
+        folder: Folder to write the PNGs and the store to.
 
     Returns:
-        Seconds for the store, for the PNGs, and for decoding the PNGs alone.
+        Median CPU seconds for the store, for the PNGs, and for decoding the PNGs only.
 
     Raises:
         RuntimeError: The store and the PNGs differ by more than rounding.
     """
     offsets = (np.arange(WINDOW) - CENTER) * (STEP / thickness)
-    # Windows that end before the volume does, where it is long enough.
+    # Slice stacks within the volume if it is long enough.
     reach = min(math.ceil(offsets[-1]), (depth - 1) // 2)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     cv2.setNumThreads(1)
@@ -98,7 +98,7 @@ def measure_window(
         fast, window = timed(lambda at=at: open_volume(path).interpolate_slices(at))
         slow, expected = timed(lambda at=at: window_from_pngs(folder, at, thickness))
         if np.abs(window - expected).max() > 0.01:
-            raise RuntimeError(f"the window around slice {center} differs between store and PNGs")
+            raise RuntimeError(f"the stack around slice {center} differs between store and PNGs")
         decoding, _ = timed(lambda at=at: decode(folder, needed_slices(at)))
         for taken, needed in zip(times, (fast, slow, decoding)):
             taken.append(needed)
@@ -107,9 +107,9 @@ def measure_window(
 
 
 def run_window(options: argparse.Namespace) -> int:
-    """Compare reading a window from the store with making it from PNGs."""
+    """Compare reading a slice stack from the store with building it from PNGs."""
     title = (
-        f"window of {WINDOW} slices at {STEP:g} mm, {options.size} x {options.size} x "
+        f"stack of {WINDOW} slices at {STEP:g} mm, {options.size} x {options.size} x "
         f"{options.depth}, CPU time, median of {options.repeats}"
     )
     table = table_of(title, "published every", "store, ms", "PNGs, ms", "decoding alone, ms")
@@ -125,23 +125,23 @@ def run_window(options: argparse.Namespace) -> int:
 
 
 def measure_crop(shape: tuple[int, int, int], size: int, repeats: int, folder: Path) -> list[float]:
-    """Median seconds of getting a crop out of a scan.
+    """Time reading a patch of a scan.
 
-    The ways take turns on the same places, with files in the page cache and one thread each as in
-    a data loader's worker, and must give the same voxels.
+    The methods run alternately at the same positions with one thread, as in a data loader's worker,
+    and with files in the page cache. They must yield the same voxels.
 
     Args:
         shape: ``(D, H, W)`` of the scan.
-        size: Edge of the crop.
-        repeats: Number of crops.
-        folder: Where to write the scan.
+        size: Edge length of the patch.
+        repeats: Number of patches.
+        folder: Folder to write the scan to.
 
     Returns:
-        Seconds of reading the crop from the store, and of loading the whole scan from the store
-        and from an uncompressed MetaImage, as published.
+        Median seconds for reading the patch from the store, and for loading the whole scan from
+        the store and from an uncompressed MetaImage.
 
     Raises:
-        RuntimeError: The ways differ.
+        RuntimeError: The voxels differ.
     """
     depth, height, width = shape
     hu = ct_like(depth, max(height, width))[:, :height, :width]
@@ -162,21 +162,21 @@ def measure_crop(shape: tuple[int, int, int], size: int, repeats: int, folder: P
         for way, taken in zip(ways, times):
             needed, crop = seconds(way)
             if not np.array_equal(crop, hu[part]):
-                raise RuntimeError(f"a crop at {start} differs from the scan")
+                raise RuntimeError(f"the patch at {start} differs from the scan")
             taken.append(needed)
     return [statistics.median(taken) for taken in times]
 
 
 def run_crop(options: argparse.Namespace) -> int:
-    """Compare reading a crop from the store with loading the whole scan."""
+    """Compare reading a patch from the store with loading the whole scan."""
     with tempfile.TemporaryDirectory() as folder:
         needed = measure_crop(tuple(options.shape), options.size, options.repeats, Path(folder))
     title = (
-        f"crop of {options.size}³ out of {' x '.join(map(str, options.shape))}, "
+        f"patch of {options.size}³ from {' x '.join(map(str, options.shape))}, "
         f"median of {options.repeats}"
     )
     table = table_of(title, "what is read", "ms", "times as long")
-    ways = ("the crop, from the store", "the scan, from the store", "the scan, from .mhd and .raw")
+    ways = ("patch from the store", "scan from the store", "scan from .mhd and .raw")
     for name, median in zip(ways, needed):
         table.add_row(name, f"{1e3 * median:.1f}", f"{median / needed[0]:.1f}")
     Console().print(table)
@@ -185,7 +185,9 @@ def run_crop(options: argparse.Namespace) -> int:
 
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the commands to the command line."""
-    window = commands.add_parser("window", help="nine slices from the store and from PNGs")
+    window = commands.add_parser(
+        "window", help="a stack of nine slices from the store and from PNGs"
+    )
     window.add_argument("--size", type=int, default=512, help="rows and columns (default: 512)")
     window.add_argument("--depth", type=int, default=40, help="slices (default: 40)")
     window.add_argument(
@@ -193,14 +195,16 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         type=float,
         nargs="+",
         default=[1.0, 2.5, 5.0],
-        help="mm between published slices (default: 1 2.5 5)",
+        help="distances between published slices in mm (default: 1 2.5 5)",
     )
     window.add_argument("--repeats", type=int, default=30, help="windows (default: 30)")
     window.set_defaults(run=run_window)
-    crop = commands.add_parser("crop", help="a 3D crop from the store, beside the whole scan")
+    crop = commands.add_parser("crop", help="a patch from the store against the whole scan")
     crop.add_argument(
         "--shape", type=int, nargs=3, default=[300, 400, 400], help="D H W (default: 300 400 400)"
     )
-    crop.add_argument("--size", type=int, default=160, help="edge of the crop (default: 160)")
+    crop.add_argument(
+        "--size", type=int, default=160, help="edge length of the patch (default: 160)"
+    )
     crop.add_argument("--repeats", type=int, default=15, help="crops (default: 15)")
     crop.set_defaults(run=run_crop)
