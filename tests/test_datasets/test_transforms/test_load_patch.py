@@ -120,7 +120,7 @@ def test_volume_smaller_than_the_patch(path, array, seeded):
         assert len(results["gt_bboxes"]) == 2
 
 
-def test_only_the_patch_is_read(path, monkeypatch):
+def test_little_more_than_the_patch_is_read(path, monkeypatch):
     read = []
     original = blosc2.NDArray.__getitem__
 

@@ -45,7 +45,7 @@ def test_equals_max_iou_assigner_away_from_ground_truth():
 
 
 def random_repeats(num):
-    """Labeled lesions of a 192 x 192 slice and mined boxes at an IoU of 0.3 to 0.7 with them."""
+    """Annotated lesions of a 192 x 192 slice and mined boxes with an IoU of 0.3 to 0.7."""
     generator = torch.Generator().manual_seed(20)
     found = []
     while len(found) < num:
