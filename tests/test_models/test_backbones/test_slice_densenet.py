@@ -1,5 +1,3 @@
-"""Tests of ``SliceDenseNet``."""
-
 import pytest
 import torch
 from mmdet.registry import MODELS

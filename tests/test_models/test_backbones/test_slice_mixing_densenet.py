@@ -1,5 +1,3 @@
-"""Tests of ``SliceMixingDenseNet``."""
-
 import pytest
 import torch
 import torch.nn.functional as F

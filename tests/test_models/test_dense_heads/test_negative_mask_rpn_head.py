@@ -1,5 +1,3 @@
-"""Tests of ``NegativeMaskRPNHead``."""
-
 import copy
 import math
 

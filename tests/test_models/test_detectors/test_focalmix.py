@@ -1,5 +1,3 @@
-"""Tests of ``FocalMix``."""
-
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,3 @@
-"""Tests of ``SharedImages``."""
-
 from collections import Counter
 
 import pytest

@@ -1,5 +1,3 @@
-"""Tests of ``SliceFasterRCNN``."""
-
 import copy
 from pathlib import Path
 

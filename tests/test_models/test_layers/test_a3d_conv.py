@@ -1,5 +1,3 @@
-"""Tests of ``A3DConv``."""
-
 import copy
 
 import pytest

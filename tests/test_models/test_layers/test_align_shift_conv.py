@@ -1,5 +1,3 @@
-"""Tests of ``AlignShiftConv``."""
-
 import copy
 import math
 

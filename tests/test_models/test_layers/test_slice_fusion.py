@@ -1,5 +1,3 @@
-"""Tests of ``SliceFusion``."""
-
 import torch
 
 from mmdet_lesion.models.layers import SliceFusion

@@ -1,5 +1,3 @@
-"""Tests of ``TopDownPathway``."""
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,5 +1,3 @@
-"""Tests of ``SparseRoIExtractor``."""
-
 import pytest
 import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
