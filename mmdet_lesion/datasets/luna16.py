@@ -104,6 +104,6 @@ class Luna16Dataset(BaseDataset):
         if not kept:
             raise InputError(
                 f"{self.ann_file}: none of the {len(self.data_list)} scans has a nodule; expected "
-                "at least one labeled nodule"
+                "at least one annotated nodule"
             )
         return kept

@@ -97,7 +97,7 @@ def paint_body(
 
 
 def _paint_table(canvas: Canvas) -> None:
-    # A cradle, which the patient's warp leaves alone.
+    # A cradle, which is not warped.
     x, y = canvas.x[None, None, :], canvas.y[None, :, None]
     distance = np.maximum(np.abs(y - 121.0 + 16.0 * (x / 190.0) ** 2) - 3.0, np.abs(x) - 190.0)
     everywhere = (slice(None),) * 3

@@ -150,7 +150,7 @@ class Canvas:
     ) -> None:
         """Paint an ellipse on every slice of a z range; center and radii are curves over z.
 
-        A ``power`` above 2 gives a superellipse. ``below`` removes the part in front of that y (an
+        A ``power`` above 2 gives a superellipse. ``below`` keeps the part in front of that y (an
         air-fluid level).
         """
         levels = self.z[(self.z >= z[0]) & (self.z < z[1])]

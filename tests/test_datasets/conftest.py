@@ -1,4 +1,4 @@
-"""A converted data set of two tiny volumes."""
+"""Fixtures of a converted dataset of two tiny volumes."""
 
 import copy
 import json
@@ -31,7 +31,7 @@ def _annotation(number, image_id, bbox, source, z=0):
 
 @pytest.fixture(scope="session")
 def tiny_content():
-    """The annotation file's content: three images of the first volume, one of the second."""
+    """Content of the annotation file: three images of the first volume, one of the second."""
     volumes = [
         dict(
             id=i + 1,
@@ -94,7 +94,7 @@ def tiny_root(tmp_path_factory, tiny_content, tiny_arrays):
 
 @pytest.fixture
 def write_annotations(tiny_root, tiny_content):
-    """Write a changed copy of the content; returns its path relative to the root."""
+    """Write a modified copy of the content; return its path relative to the root."""
 
     def write(name, change):
         content = copy.deepcopy(tiny_content)

@@ -24,7 +24,7 @@ def test_returns_the_tables(tiny_root):
     assert len(content["images"]) == 4
 
 
-def test_slices_need_neither_volumes_nor_published_boxes(tiny_root, write_annotations):
+def test_slice_files_need_no_volumes_and_published_boxes(tiny_root, write_annotations):
     def change(content):
         del content["annotations"][0]["published_bbox"]
 

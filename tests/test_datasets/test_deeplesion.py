@@ -36,7 +36,7 @@ def test_slice_samples(build, tiny_root):
     assert info["hidden_bboxes"].dtype == np.float32
 
 
-def test_all_sources_hide_nothing_and_hard_negatives_are_no_lesions(build):
+def test_all_sources_and_hard_negatives(build):
     info = build()[0]
     assert [i["source"] for i in info["instances"]] == ["recist", "full"]
     assert "hidden_bboxes" not in info
@@ -59,14 +59,14 @@ def test_volume_samples(build):
     assert "slice_index" not in info
 
 
-def test_volume_samples_obey_sources(build):
+def test_volume_samples_with_sources(build):
     infos = [build(sample="volume", sources=["recist"])[i] for i in range(2)]
     assert [len(info["published_gt"]) for info in infos] == [1, 1]
     empty = build(sample="volume", sources=["mined"])[0]
     assert empty["published_gt"].shape == (0, 5)
 
 
-def test_volumes_without_images_are_no_samples(build, write_annotations):
+def test_volumes_without_images_are_skipped(build, write_annotations):
     def change(content):
         content["images"] = [i for i in content["images"] if i["volume_id"] == 1]
         content["annotations"] = content["annotations"][:4]
@@ -75,7 +75,7 @@ def test_volumes_without_images_are_no_samples(build, write_annotations):
 
 
 @pytest.mark.parametrize("serialize", [True, False])
-def test_lazy_features_of_mmengine(build, serialize):
+def test_serialization_and_indices(build, serialize):
     dataset = build(lazy_init=True, serialize_data=serialize, indices=[3, 0], sources="recist")
     assert not dataset._fully_initialized
     dataset.full_init()
@@ -84,7 +84,7 @@ def test_lazy_features_of_mmengine(build, serialize):
     assert len(dataset.get_subset([1])) == 1
 
 
-def test_filter_empty_gt_is_for_training(build):
+def test_filter_empty_gt_in_training_only(build):
     config = dict(sources="recist", filter_cfg=dict(filter_empty_gt=True))
     assert [info["img_id"] for info in build(**config)] == [10, 13]
     assert len(build(**config, test_mode=True)) == 4
@@ -98,7 +98,7 @@ def test_ignore_flag_from_iscrowd(build, write_annotations):
     assert [i["ignore_flag"] for i in dataset[0]["instances"]] == [1, 0]
 
 
-def test_builds_from_registry(tiny_root):
+def test_build_from_registry(tiny_root):
     config = dict(type="DeepLesionDataset", ann_file=ANN_FILE, data_root=str(tiny_root))
     assert isinstance(DATASETS.build(config), DeepLesionDataset)
 
@@ -118,12 +118,12 @@ def test_builds_from_registry(tiny_root):
         ),
     ],
 )
-def test_errors(build, kwargs, message):
+def test_invalid_settings(build, kwargs, message):
     with pytest.raises(InputError, match=message):
         build(**kwargs)
 
 
-def test_a_slice_has_what_its_evaluation_needs(build, write_annotations):
+def test_slice_samples_with_and_without_published_coordinates(build, write_annotations):
     info = build(sources="recist")[0]
     assert info["geometry"]["shape"] == [12, 40, 48]
     np.testing.assert_array_equal(info["published_gt"], [[7, 5, 7, 14, 14]])
@@ -136,7 +136,7 @@ def test_a_slice_has_what_its_evaluation_needs(build, write_annotations):
         assert "published_gt" not in info and len(info["instances"]) == 1
 
 
-def test_a_store_that_was_resampled_in_z_is_refused(build, write_annotations):
+def test_volumes_resampled_in_z_are_rejected(build, write_annotations):
     def change(content):
         content["volumes"][1]["published_geometry"] = Geometry(
             (3, 32, 32), (0.7, 0.7, 5.0)
@@ -152,7 +152,7 @@ def test_a_store_that_was_resampled_in_z_is_refused(build, write_annotations):
             build(name, sample=sample)
 
 
-def test_masks_are_handed_on_or_missed_by_name(build, tiny_root):
+def test_masks(build, tiny_root):
     with pytest.raises(InputError, match="has no 'segmentation', which masks=True needs; convert"):
         build(masks=True)
     content = json.loads((tiny_root / ANN_FILE).read_text())

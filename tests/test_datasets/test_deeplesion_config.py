@@ -1,4 +1,4 @@
-"""configs/_base_/datasets/deeplesion.py on the tiny data set."""
+"""Tests of ``configs/_base_/datasets/deeplesion.py`` on the tiny dataset."""
 
 import pytest
 from mmdet.registry import DATASETS
@@ -14,7 +14,7 @@ def config(root):
     return Config.fromfile(root / "configs/_base_/datasets/deeplesion.py")
 
 
-def test_training_batches_from_workers(config, tiny_root):
+def test_training_batches(config, tiny_root):
     dataset = DATASETS.build({**config.train_dataloader.dataset, "data_root": str(tiny_root)})
     assert len(dataset) == 3
     loader = DataLoader(dataset, batch_size=3, num_workers=2, collate_fn=pseudo_collate)
@@ -30,7 +30,7 @@ def test_training_batches_from_workers(config, tiny_root):
 
 
 @pytest.mark.parametrize("subset", ["val", "test"])
-def test_volumes(config, tiny_root, subset):
+def test_evaluation_batches(config, tiny_root, subset):
     loader = config[f"{subset}_dataloader"]
     assert (loader.batch_size, loader.sampler.shuffle) == (1, False)
     assert loader.dataset.ann_file == f"annotations/harvester_{subset}.json"

@@ -1,4 +1,4 @@
-"""What is trained on and evaluated is the published key slice, and AlignShift shifts by 2 mm."""
+"""Tests that the published key slices are used, and that AlignShift shifts by 2 mm."""
 
 import json
 import shutil
@@ -23,14 +23,14 @@ from ..test_converters.raw import row, write_png, write_raw
 FOLDER = "000001_01_01"
 #: Published intervals in mm.
 INTERVALS = (1.0, 2.0, 2.5, 5.0, 10.0)
-#: Gray values a mm of the ramp; the window below leaves HU as they are.
+#: Gray values per mm of the ramp; the HU window below maps HU to equal gray values.
 SLOPE = 4.0
 WINDOW = (0, 255)
 
 
 @pytest.fixture(scope="module", params=INTERVALS, ids="{:g}mm".format)
 def ramp(request, tmp_path_factory):
-    """A converted series whose HU rise along z, with its interval; slice 4 of 8 is the key one."""
+    """A converted series whose HU increase along z, and its interval; slice 4 of 8 is the key."""
     interval = request.param
     folder = tmp_path_factory.mktemp("ramp")
     table_row = row(FOLDER, 5, spacing=(0.7, 0.7, interval), slice_range=(1, 8), split=3)
@@ -49,7 +49,7 @@ def pipeline(loader, annotations="LoadAnnotations", **options):
 
 
 def effective_shift(packed, at):
-    """Mm by which AlignShift moves the two groups of channels of one slice of the input."""
+    """Shift of the two groups of channels of one slice by AlignShift, in mm."""
     stack = packed["inputs"][None, None].expand(1, 8, -1, -1, -1)
     conv = AlignShiftConv(8, 8, 1, num_slices=stack.shape[2], bias=False)
     torch.nn.init.eye_(conv.weight.data[:, :, 0, 0])
@@ -79,7 +79,7 @@ def test_align_shift_shifts_by_2_mm_at_every_interval(ramp, keep):
         pipeline=pipeline("LoadVolumeSlices", "LoadLesionAnnotations", **options),
     )
     packed = volumes[0]
-    # A slice whose neighbors are neither clipped by the window nor beyond the end.
+    # A slice whose neighbors are neither clipped by the HU window nor beyond the end.
     at = int(packed["data_samples"].gt_instances.slice_inds[0])
     assert effective_shift(packed, at) == pytest.approx([2.0, -2.0], abs=1e-3)
     thickness = interval if keep and interval > 2 else 2.0
@@ -87,8 +87,8 @@ def test_align_shift_shifts_by_2_mm_at_every_interval(ramp, keep):
         assert dataset[0]["data_samples"].thickness == thickness
 
 
-def test_a_key_slice_off_the_grid_of_the_volume_is_itself(tmp_path):
-    """Slice 2 of 2.5 mm lies at 5 mm, between the slices at 4 and 6 mm."""
+def test_key_slice_between_resampled_slices_is_unchanged(tmp_path):
+    """Slice 2 at an interval of 2.5 mm lies at 5 mm, between the slices at 4 and 6 mm."""
     rows = [row(FOLDER, z + 1, spacing=(0.7, 0.7, 2.5)) for z in range(5)]
     raw = write_raw(tmp_path / "raw", {FOLDER: [1, 2, 3, 4, 5]}, rows)
     DeepLesionConversion(raw, tmp_path / "out", spacing=(0, 0)).run(progress=False)
@@ -102,11 +102,11 @@ def test_a_key_slice_off_the_grid_of_the_volume_is_itself(tmp_path):
         image = LoadSliceStack(3)(dict(info))["img"]
         z = info["slice_index"]
         np.testing.assert_array_equal(image[:, :, 1], apply_hu_window(pngs[z], (-1024, 3071)))
-        # 2 mm are four fifths of the way to the next slice.
+        # The next slice is at 2.5 mm, so 2 mm are four fifths of the distance.
         for channel, neighbor in ((0, max(z - 1, 0)), (2, min(z + 1, 4))):
             expected = apply_hu_window(0.2 * pngs[z] + 0.8 * pngs[neighbor], (-1024, 3071))
             np.testing.assert_allclose(image[:, :, channel], expected, atol=1e-3)
-    # What is detected on the slices of a volume finds its way back to the published ones.
+    # Detections on resampled slices are mapped to published slices.
     volumes = DeepLesionDataset(
         "annotations/train.json", data_root=str(tmp_path / "out"), sample="volume"
     )
@@ -118,7 +118,7 @@ def test_a_key_slice_off_the_grid_of_the_volume_is_itself(tmp_path):
     np.testing.assert_allclose(geometry.slices_to(published, [0, 1, 5]), [0, 0.8, 4])
 
 
-def test_published_key_slices_are_trained_on_as_they_are(lesion_data, tmp_path):
+def test_training_uses_published_key_slices(lesion_data, tmp_path):
     published = lesion_data / "deeplesion"
     names = ("000001_01_01", "000001_02_01", "000001_03_01")
     for name in names:

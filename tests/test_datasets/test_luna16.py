@@ -13,7 +13,7 @@ def build(root, name, **settings):
     return Luna16Dataset(f"annotations/{name}.json", data_root=str(root), pipeline=[], **settings)
 
 
-def test_a_sample(luna16_store):
+def test_sample(luna16_store):
     dataset = DATASETS.build(
         dict(
             type="Luna16Dataset",
@@ -36,7 +36,7 @@ def test_a_sample(luna16_store):
         assert info["geometry"] == entry["geometry"] and info["series_uid"] == entry["series_uid"]
 
 
-def test_unlabeled_scans_lose_their_truth(luna16_store):
+def test_unlabeled_scans_have_no_annotations(luna16_store):
     for dataset in (
         build(luna16_store, "unlabeled_3"),
         build(luna16_store, "train_6", labeled=False),
@@ -47,18 +47,18 @@ def test_unlabeled_scans_lose_their_truth(luna16_store):
     assert all(info["labeled"] for info in build(luna16_store, "unlabeled_3", labeled=True))
 
 
-def test_labeled_and_unlabeled_can_be_joined(luna16_store):
+def test_labeled_and_unlabeled_scans_can_be_concatenated(luna16_store):
     joined = ConcatDataset([build(luna16_store, "labeled_2"), build(luna16_store, "unlabeled_3")])
     assert len(joined) == 5
     assert [joined[i]["labeled"] for i in range(5)] == [True, True, False, False, False]
 
 
-def test_the_first_ones_are_a_nested_choice(luna16_store):
+def test_indices_select_nested_subsets(luna16_store):
     two = [info["series_uid"] for info in build(luna16_store, "labeled_3", indices=2)]
     assert two == [info["series_uid"] for info in build(luna16_store, "labeled_2")]
 
 
-def test_scans_without_a_nodule_can_be_left_out(luna16_store):
+def test_filter_empty_gt(luna16_store):
     path = luna16_store / "annotations/train_6.json"
     content = json.loads(path.read_text())
     content["data_list"][1]["instances"] = []
@@ -72,7 +72,7 @@ def test_scans_without_a_nodule_can_be_left_out(luna16_store):
     other.unlink()
 
 
-def test_wrong_settings(luna16_store, tmp_path):
+def test_invalid_settings(luna16_store, tmp_path):
     with pytest.raises(InputError, match="'min_size' in filter_cfg"):
         build(luna16_store, "train_6", filter_cfg=dict(min_size=2))
     with pytest.raises(InputError, match="does not exist; expected data_root"):
@@ -81,7 +81,7 @@ def test_wrong_settings(luna16_store, tmp_path):
         build(luna16_store, "train_6", metainfo=dict(classes=("nodule",)))
 
 
-def test_an_empty_pool(luna16_store):
+def test_empty_data_list(luna16_store):
     path = luna16_store / "annotations/empty.json"
     path.write_text(json.dumps(dict(metainfo=dict(classes=["lesion"]), data_list=[])))
     with pytest.raises(InputError, match="empty.json: data_list is empty"):

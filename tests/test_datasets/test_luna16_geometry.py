@@ -1,4 +1,4 @@
-"""A nodule at a known millimeter point, from the raw scan to the submission."""
+"""World positions of nodules from the raw scan to the submission."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ POINTS = np.array([(-103.3, -171.9, -288.2), (-77.7, -160.1, -300.6), (-95.8, -1
 
 @pytest.fixture(scope="module", params=[(1.0, 1.0, 1.0), (1.5, 1.5, 1.0)])
 def root(request, tmp_path_factory):
-    """Four scans of one patient, each with its axes in other senses, converted."""
+    """Four converted scans of one patient with different axis directions."""
     folder = tmp_path_factory.mktemp("geometry")
     shape, spacing = (36, 90, 100), (0.69, 0.69, 2.1)
     rows = ["seriesuid,coordX,coordY,coordZ,diameter_mm"]
@@ -49,7 +49,7 @@ def root(request, tmp_path_factory):
 
 
 def bright_spot(image, box):
-    """Center of mass of what lies in and around a box, in continuous voxels."""
+    """Center of mass in and around a box, in continuous voxels."""
     low = np.maximum(np.floor(box[:3]).astype(int) - 1, 0)
     high = np.minimum(np.ceil(box[3:]).astype(int) + 1, image.shape[::-1])
     part = np.zeros_like(image)
@@ -70,7 +70,7 @@ def bright_spot(image, box):
 
 
 def detect(packed):
-    """A detector that finds the brightest part of every true box, whatever the box's center."""
+    """Detect the brightest part of every ground-truth box."""
     sample = packed["data_samples"]
     image = packed["inputs"][0].numpy()
     boxes = sample.gt_instances.bboxes.numpy()
@@ -92,7 +92,7 @@ def submission(samples, tmp_path):
 
 
 @pytest.mark.parametrize("list_name", ["train_2", "test_2"])
-def test_whole_volumes(root, tmp_path, list_name):
+def test_detections_in_whole_volumes_have_world_positions(root, tmp_path, list_name):
     dataset = Luna16Dataset(
         f"annotations/{list_name}.json",
         data_root=str(root),
@@ -105,7 +105,7 @@ def test_whole_volumes(root, tmp_path, list_name):
         np.testing.assert_allclose(rows[:, :3], POINTS, atol=0.5)
 
 
-def test_crops_and_symmetries(root, tmp_path):
+def test_detections_in_transformed_patches_have_world_positions(root, tmp_path):
     np.random.seed(1)
     size = 40
     pipeline = [
@@ -120,7 +120,7 @@ def test_crops_and_symmetries(root, tmp_path):
             for packed in dataset:
                 sample = detect(packed)
                 boxes = sample.gt_instances.bboxes
-                # Those that the crop holds as a whole; others are cut, and so are their spots.
+                # Only nodules that the patch contains as a whole.
                 whole = ((boxes > 1.5) & (boxes < size - 1.5)).all(dim=1)
                 sample.pred_instances = sample.pred_instances[whole]
                 metric.process(None, [sample.to_dict()])

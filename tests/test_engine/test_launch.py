@@ -10,14 +10,14 @@ from mmdet_lesion.engine.launch import _add_cpu_settings, _option, cpu_settings,
 
 @pytest.fixture
 def environment(monkeypatch):
-    """No launcher's variables; what a launcher sets is undone."""
+    """Environment without the variables of launchers, restored after the test."""
     monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if "SLURM" not in k})
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         os.environ.pop(name, None)
     return os.environ
 
 
-def test_incomplete_environment_is_told(environment):
+def test_incomplete_environment(environment):
     environment["RANK"] = "0"
     with pytest.raises(InputError, match="WORLD_SIZE, MASTER_ADDR, MASTER_PORT not set"):
         start_gloo("pytorch")
@@ -33,7 +33,7 @@ def test_mpi_needs_a_gpu(environment):
         start_gloo("mpi")
 
 
-def test_slurm_names_the_processes(environment, monkeypatch):
+def test_slurm_environment(environment, monkeypatch):
     started = []
     monkeypatch.setattr(
         distributed, "init_process_group", lambda backend, **_: started.append(backend)
@@ -48,7 +48,7 @@ def test_slurm_names_the_processes(environment, monkeypatch):
     assert ours == {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_PORT": "29500"}
 
 
-def test_option_in_both_spellings():
+def test_launcher_option_spellings():
     assert _option(["a", "--launcher", "pytorch"], "--launcher", "none") == "pytorch"
     assert _option(["--launcher=slurm"], "--launcher", "none") == "slurm"
     assert _option(["a"], "--launcher", "none") == "none"
@@ -67,7 +67,7 @@ def test_cpu_settings_of_the_configs(root):
         assert cpu_settings(cfg) == {}
 
 
-def test_cpu_settings_come_before_the_options_of_the_user(root):
+def test_user_options_override_cpu_settings(root):
     config = str(root / "configs/focalmix/focalmix_luna16_100.py")
     added = "model_wrapper_cfg.type=AnyDeviceDistributedDataParallel"
     for words, expected in (

@@ -1,4 +1,4 @@
-"""A detector of a few weights, whose predictions a test sets, and a runner around it."""
+"""Toy detector with few weights and configurable predictions, and a runner."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 @MODELS.register_module()
 class ToyDetector(BaseModel):
-    """Regresses the mean of an image's boxes; predicts ``predictions`` at any input."""
+    """Detector that regresses the mean of the boxes and always predicts ``predictions``."""
 
     predictions = (torch.zeros(0, 4), torch.zeros(0))
 
@@ -43,7 +43,7 @@ class ToyDetector(BaseModel):
 
 @DATASETS.register_module()
 class ToyDataset(Dataset):
-    """Noise images with one labeled box, seen flipped by the student."""
+    """Noise images with one annotated box, flipped in the student's view."""
 
     metainfo = dict(classes=("lesion",))
 

@@ -20,6 +20,6 @@ def tiny_config() -> PhantomConfig:
 
 @pytest.fixture(scope="session")
 def tiny_phantoms(tmp_path_factory):
-    """A small data set, and the summary of its making."""
+    """A small dataset, and the summary that ``make_deeplesion`` returns."""
     out = tmp_path_factory.mktemp("phantoms") / "raw"
     return out, make_deeplesion(out, TINY, progress=False)

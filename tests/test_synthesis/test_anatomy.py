@@ -26,12 +26,12 @@ def whole_body():
         (Tissue.CORTEX, 300, 900),
     ],
 )
-def test_tissues_have_their_hu(whole_body, tissue, low, high):
+def test_hu_of_tissues(whole_body, tissue, low, high):
     values = whole_body.hu[whole_body.labels == tissue]
     assert len(values) > 50 and low < np.median(values) < high
 
 
-def test_contrast_agent_brightens_kidneys_and_vessels():
+def test_contrast_agent_enhances_kidneys_and_vessels():
     body = Body.draw(np.random.SeedSequence(3))
     medians = []
     for enhancement in (0.0, 1.0):
@@ -45,7 +45,7 @@ def test_contrast_agent_brightens_kidneys_and_vessels():
     assert (venous - native > 60).all()
 
 
-def test_organs_lie_where_they_belong(whole_body):
+def test_positions_of_organs(whole_body):
     centers = {}
     for tissue in (Tissue.LUNG, Tissue.LIVER, Tissue.SPLEEN, Tissue.KIDNEY, Tissue.HEART):
         z, y, x = (axis.mean() for axis in np.nonzero(whole_body.labels == tissue))
@@ -65,7 +65,7 @@ def test_every_trunk_slice_has_bone_and_a_vessel(whole_body):
         assert (labels == Tissue.VESSEL).any()
 
 
-def test_two_parts_of_a_patient_agree():
+def test_volumes_of_a_patient_show_the_same_body():
     body = Body.draw(np.random.SeedSequence(8))
     spacing = (5.0, 5.0, 4.0)
     whole = Canvas((12, 80, 80), spacing, 200.0, body.scale, body.warp)

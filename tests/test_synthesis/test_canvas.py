@@ -14,7 +14,7 @@ def volume_mm3(mask):
     return mask.sum() * np.prod(SPACING)
 
 
-def test_ellipsoid_has_its_volume_and_place():
+def test_volume_and_center_of_ellipsoid():
     painted = canvas()
     painted.ellipsoid((10, -5, 0), (20, 12, 18), 50.0, Tissue.LIVER)
     mask = painted.labels == Tissue.LIVER
@@ -33,7 +33,7 @@ def test_capsule_and_chain_of_capsules():
     assert volume_mm3(painted.labels == Tissue.VESSEL) == pytest.approx(expected, rel=0.07)
 
 
-def test_stack_follows_its_curves_and_keeps_its_range():
+def test_stack_follows_its_curves():
     painted = canvas()
     painted.stack((-15, 15), curve([-30, 30], [-20, 20]), 0.0, 8.0, 8.0, 40.0, Tissue.VESSEL)
     levels = np.flatnonzero((painted.labels == Tissue.VESSEL).any((1, 2)))
@@ -42,7 +42,7 @@ def test_stack_follows_its_curves_and_keeps_its_range():
     assert (last - first) * 2 == pytest.approx((levels[-1] - levels[0]) * 3 * 40 / 60, abs=1.0)
 
 
-def test_within_limits_paint_and_label():
+def test_within_restricts_hu_and_labels():
     painted = canvas()
     painted.ellipsoid((0, 0, 0), (15, 15, 15), 10.0, Tissue.LIVER)
     painted.stack((-99, 99), 0.0, 0.0, 8.0, 8.0, 90.0, Tissue.VESSEL, within=(Tissue.LIVER,))
@@ -57,7 +57,7 @@ def test_below_keeps_the_front():
     assert painted.y_mm[rows].max() <= 1.0 and painted.y_mm[rows].min() < -15
 
 
-def test_outside_shapes_leave_the_canvas_alone():
+def test_shapes_outside_of_the_canvas():
     painted = canvas()
     painted.ellipsoid((500, 0, 0), (20, 20, 20), 50.0, Tissue.LIVER)
     painted.capsule((0, 0, 300), (0, 9, 320), 5.0, 50.0, Tissue.LIVER)
@@ -65,7 +65,7 @@ def test_outside_shapes_leave_the_canvas_alone():
     assert not painted.labels.any() and (painted.hu == -1000.0).all()
 
 
-def test_warped_shape_stays_whole_and_scale_makes_it_larger():
+def test_warp_and_scale():
     warp = np.zeros((2, 2, 4))
     warp[:, 1] = (6.0, 80.0, 90.0, 1.0)
     warped, larger = canvas(warp=warp), canvas(scale=(1.2, 1.2, 1.2))

@@ -36,11 +36,11 @@ def test_split_counts(volumes, split, counts):
         ({"noise": -1.0}, "noise: expected at least 0 HU"),
     ],
 )
-def test_refuses(setting, message):
+def test_invalid_settings(setting, message):
     with pytest.raises(InputError, match=re.escape(message)):
         PhantomConfig(**{"volumes": 10, **setting})
 
 
-def test_padding_is_published_at_512_and_shrinks_with_the_image():
+def test_box_padding_is_proportional_to_the_size():
     assert PhantomConfig(1).box_padding == 5.0
     assert PhantomConfig(1, size=128).box_padding == 1.25

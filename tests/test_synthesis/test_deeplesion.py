@@ -41,7 +41,7 @@ def volume_of(row):
     return f"{row.folder}_{row.slice_range[0]:03d}-{row.slice_range[1]:03d}"
 
 
-def test_same_seed_same_bytes_whatever_the_workers(tiny_phantoms, tiny_config, tmp_path):
+def test_files_depend_on_the_seed_and_not_on_workers(tiny_phantoms, tiny_config, tmp_path):
     raw, summary = tiny_phantoms
     again = make_deeplesion(tmp_path / "again", tiny_config, workers=2, progress=False)
     assert again == summary
@@ -80,7 +80,7 @@ def test_layout_and_hu(tiny_phantoms, tiny_config):
     assert json.loads((raw / "phantoms.json").read_text())["summary"] == summary
 
 
-def test_table_has_the_published_form(tiny_phantoms):
+def test_table_has_the_published_format(tiny_phantoms):
     raw, _ = tiny_phantoms
     content = (raw / "DL_info.csv").read_bytes()
     assert b"\r" not in content and content.decode().splitlines()[0] == HEADER
@@ -103,7 +103,7 @@ def test_table_has_the_published_form(tiny_phantoms):
     assert rows and not problems
 
 
-def test_annotations_agree_with_each_other(tiny_phantoms, tiny_config):
+def test_annotation_fields_are_consistent(tiny_phantoms, tiny_config):
     raw, _ = tiny_phantoms
     rows, _ = read_dl_info(raw / "DL_info.csv")
     for row in rows:
@@ -121,7 +121,7 @@ def test_annotations_agree_with_each_other(tiny_phantoms, tiny_config):
 
 
 def test_boxes_lie_on_the_lesions(tiny_config):
-    """The middle of an annotation shows the lesion's gray value, up to its texture."""
+    """The center of an annotation has the HU of the lesion, up to its texture."""
     config = replace(tiny_config, volumes=3, split=(1, 1, 1), size=160, slices=(6, 6), noise=0.0)
     for plan in plan_volumes(config):
         rendered = render_volume(plan, config)
@@ -132,7 +132,7 @@ def test_boxes_lie_on_the_lesions(tiny_config):
             assert np.median(inside) == pytest.approx(lesion.hu, abs=15)
 
 
-def test_complete_truth_holds_every_lesion(tiny_phantoms, tiny_config):
+def test_complete_ground_truth_contains_every_lesion(tiny_phantoms, tiny_config):
     raw, summary = tiny_phantoms
     full, val, test = truths(raw).values()
     plans = {plan.name: plan for plan in plan_volumes(tiny_config)}
@@ -147,7 +147,7 @@ def test_complete_truth_holds_every_lesion(tiny_phantoms, tiny_config):
             assert len(slices.get(z, ())) == len(cut)
 
 
-def test_annotations_stand_in_the_complete_truth(tiny_phantoms):
+def test_complete_ground_truth_contains_the_annotations(tiny_phantoms):
     raw, summary = tiny_phantoms
     complete = {name: slices for truth in truths(raw).values() for name, slices in truth.items()}
     rows, _ = read_dl_info(raw / "DL_info.csv")
@@ -159,7 +159,7 @@ def test_annotations_stand_in_the_complete_truth(tiny_phantoms):
         assert summary[name]["annotated"] == sum(row.split == split for row in rows)
 
 
-def test_missing_share_and_at_least_one_annotation(tiny_config):
+def test_missing_fraction_and_at_least_one_annotation(tiny_config):
     annotated, sizes = [], []
     config = replace(tiny_config, volumes=40, size=48, slices=(6, 6), split=(40, 0, 0))
     for plan in plan_volumes(config):
@@ -167,19 +167,19 @@ def test_missing_share_and_at_least_one_annotation(tiny_config):
         annotated.append(int(rendered.annotated.sum()))
         sizes.append(len(rendered.lesions))
     assert min(annotated) >= 1
-    # Half of the lesions are unannotated, less those that keep a volume its only annotation.
+    # Half of the lesions lack an annotation, except those that are the only one of a volume.
     assert 0.35 < 1 - sum(annotated) / sum(sizes) < 0.55
 
 
 @pytest.mark.parametrize(("missing", "share"), [(0.0, "all"), (1.0, "one")])
-def test_extremes_of_missing(tiny_config, missing, share):
+def test_missing_0_and_1(tiny_config, missing, share):
     config = replace(tiny_config, volumes=3, split=(1, 1, 1), missing=missing)
     for plan in plan_volumes(config):
         rendered = render_volume(plan, config)
         assert rendered.annotated.sum() == (len(rendered.lesions) if share == "all" else 1)
 
 
-def test_refuses_what_is_no_phantom_and_redoes_what_is(tiny_config, tmp_path):
+def test_overwrite(tiny_config, tmp_path):
     config = replace(tiny_config, volumes=3, size=40, slices=(4, 4), split=(1, 1, 1))
     out = tmp_path / "raw"
     out.mkdir()
@@ -197,7 +197,7 @@ def test_refuses_what_is_no_phantom_and_redoes_what_is(tiny_config, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
-def test_nothing_is_left_when_it_fails(tiny_config, tmp_path):
+def test_failure_leaves_no_files(tiny_config, tmp_path):
     config = replace(
         tiny_config, volumes=3, split=(1, 1, 1), lesion_types=(6,), diameter=(200.0, 210.0)
     )

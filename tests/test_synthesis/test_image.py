@@ -5,7 +5,7 @@ from mmdet_lesion.synthesis.canvas import Canvas, Tissue
 from mmdet_lesion.synthesis.image import finish
 
 
-def test_noise_has_its_size_and_neighbors_are_alike():
+def test_noise_amplitude_and_correlation():
     canvas = Canvas((6, 96, 96), (0.8, 0.8, 2.0), 0.0)
     canvas.hu[:] = 30.0
     hu = finish(canvas, 15.0, np.random.default_rng(0)).astype(float) - 30.0
@@ -15,7 +15,7 @@ def test_noise_has_its_size_and_neighbors_are_alike():
     assert along > 0.3 and abs(across) < 0.05
 
 
-def test_texture_belongs_to_the_tissue_and_passes_through_slices():
+def test_texture_amplitude_and_correlation_between_slices():
     canvas = Canvas((20, 96, 96), (0.8, 0.8, 1.0), 0.0)
     canvas.hu[:] = 60.0
     canvas.labels[:, :48] = Tissue.LIVER
@@ -25,7 +25,7 @@ def test_texture_belongs_to_the_tissue_and_passes_through_slices():
     assert np.corrcoef(hu[1:, :48].ravel(), hu[:-1, :48].ravel())[0, 1] > 0.5
 
 
-def test_stays_within_hu():
+def test_hu_range():
     canvas = Canvas((3, 40, 40), (1.0, 1.0, 1.0), 0.0)
     canvas.hu[1] = 4000.0
     hu = finish(canvas, 40.0, np.random.default_rng(0))

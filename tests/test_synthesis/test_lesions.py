@@ -19,7 +19,7 @@ def painted(top, size=96, depth=14, interval=4.0):
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("diameter", [3.0, 60.0])
-def test_shape_has_the_diameter_asked_for(seed, diameter):
+def test_shape_has_the_requested_diameter(seed, diameter):
     shape = LesionShape.draw(np.random.default_rng(seed), diameter)
     axes = shape.section(0.0)
     long, short = np.linalg.norm(axes[::2] - axes[1::2], axis=1)
@@ -28,7 +28,7 @@ def test_shape_has_the_diameter_asked_for(seed, diameter):
     assert shape.section(shape.reach * 1.01) is None
 
 
-def test_measurement_lies_around_what_is_painted():
+def test_measurement_encloses_the_painted_lesion():
     canvas = painted(250.0)
     before = canvas.hu.copy()
     config = PhantomConfig(1, lesions=(3, 3), diameter=(20.0, 50.0), lesion_types=(2, 4, 5))
@@ -43,7 +43,7 @@ def test_measurement_lies_around_what_is_painted():
             assert canvas.labels[z, y, x] == Tissue.LESION
     boxes = np.zeros_like(changed)
     for lesion in lesions:
-        # The mask may reach beyond the ends of its RECIST axes, as a real lesion does.
+        # The mask may extend beyond the ends of its RECIST axes, as for a real lesion.
         for z in range(min(lesion.sections) - 1, max(lesion.sections) + 2):
             ends = lesion.sections.get(z, lesion.sections[lesion.key_slice])
             (x1, y1), (x2, y2) = np.floor(ends.min(0)) - 3, np.ceil(ends.max(0)) + 4
@@ -65,7 +65,7 @@ def test_measurement_lies_around_what_is_painted():
         (8, 480.0, Tissue.PELVIS),
     ],
 )
-def test_types_lie_in_fitting_anatomy(kind, top, home):
+def test_tissue_of_lesion_types(kind, top, home):
     canvas = painted(top)
     before = canvas.labels.copy()
     assert (before == home).any()
@@ -76,7 +76,7 @@ def test_types_lie_in_fitting_anatomy(kind, top, home):
     assert lesion.lesion_type == kind and np.isin(at, homes).mean() > 0.4
 
 
-def test_contrast_is_that_of_the_settings():
+def test_contrast():
     config = PhantomConfig(
         1, lesions=(2, 2), diameter=(20.0, 25.0), contrast=(60.0, 60.0), lesion_types=(4,)
     )
@@ -88,7 +88,7 @@ def test_contrast_is_that_of_the_settings():
             assert lesion.hu == pytest.approx(liver + sign * 60.0, abs=1.0)
 
 
-def test_no_room_is_said():
+def test_no_lesion_fits():
     config = PhantomConfig(1, lesion_types=(6,))
     with pytest.raises(InputError, match="no lesion of types .6,. and diameter"):
         place_lesions(painted(60.0), config, np.random.default_rng(0))

@@ -54,7 +54,7 @@ def test_layout(raw):
         assert diameter == -1 or 3 <= diameter <= 7
 
 
-def test_a_nodule_is_dense_at_its_world_position_also_when_flipped():
+def test_nodules_lie_at_their_world_positions():
     seen = set()
     config = replace(
         TINY,
@@ -74,7 +74,7 @@ def test_a_nodule_is_dense_at_its_world_position_also_when_flipped():
         for nodule in scan.nodules:
             voxel = np.floor(scan.volume.geometry.points_to_voxels(nodule.center)).astype(int)[0]
             assert scan.volume.array[tuple(voxel[::-1])] > -400
-            # A radius and a bit further it is lung, in most of the directions.
+            # Just beyond the radius there is lung in most directions.
             steps = np.vstack([np.eye(3), -np.eye(3)]) * (0.5 * nodule.diameter + 3)
             around = np.floor(scan.volume.geometry.points_to_voxels(nodule.center + steps)).astype(
                 int
@@ -85,19 +85,19 @@ def test_a_nodule_is_dense_at_its_world_position_also_when_flipped():
     assert {signs[2] for signs in seen} == {1, -1}
 
 
-def test_left_is_left_and_up_is_up():
+def test_orientation_of_the_body():
     for index in range(6):
         scan = render_scan(index, replace(TINY, noise=0.0))
-        # The heart lies to the patient's left, the table behind, the liver below and to the right.
+        # The heart is on the patient's left, the table behind, the liver below and on the right.
         z, y, x = np.nonzero(scan.volume.array > 70)
         bright = scan.volume.geometry.points_to_world(np.stack([x, y, z], axis=1) + 0.5)
         middle = scan.volume.geometry.points_to_world(np.array(scan.volume.shape[::-1]) / 2)[0]
         top = bright[bright[:, 2] > np.percentile(bright[:, 2], 90)]
         low = bright[bright[:, 2] < np.percentile(bright[:, 2], 10)]
-        # Liver against the shoulders' bones.
+        # The liver is below the bones of the shoulders.
         assert low[:, 0].mean() < middle[0] - 1
         assert abs(top[:, 0].mean() - middle[0]) < abs(low[:, 0].mean() - middle[0])
-        # The spine is behind the middle.
+        # The spine is behind the center.
         bone = scan.volume.array > 250
         z, y, x = np.nonzero(bone)
         assert (
@@ -106,7 +106,7 @@ def test_left_is_left_and_up_is_up():
         )
 
 
-def test_padding_outside_of_the_field_of_view():
+def test_padding_outside_the_field_of_view():
     scans = [render_scan(i, replace(TINY, padded=share)) for i, share in ((0, 1.0), (0, 0.0))]
     corner, other = (scan.volume.array[:, 0, 0] for scan in scans)
     assert (corner == -3024).all()
@@ -114,7 +114,7 @@ def test_padding_outside_of_the_field_of_view():
     assert scans[0].volume.array[:, 20, 20].min() > -1100
 
 
-def test_same_seed_same_bytes_whatever_the_workers(raw, tmp_path):
+def test_files_depend_on_the_seed_and_not_on_workers(raw, tmp_path):
     make_luna16(tmp_path / "again", TINY, workers=2, progress=False)
     assert digests(tmp_path / "again") == digests(raw)
     make_luna16(tmp_path / "other", replace(TINY, seed=4, volumes=1), progress=False)
@@ -129,14 +129,14 @@ def test_summary_counts_kinds(raw):
     assert summary["nodules"] == nodules == kinds >= 5
 
 
-def test_published_spacings_by_default():
+def test_default_spacings():
     config = Luna16PhantomConfig(volumes=1, size=64, stature=(0.2, 1.15), nodules=(0, 0))
     volume = render_scan(0, config).volume
     assert 0.5 <= volume.spacing[0] == volume.spacing[1] <= 0.9
     assert 0.5 <= volume.spacing[2] <= 2.5
 
 
-def test_what_is_no_phantom_is_left_alone(tmp_path, raw):
+def test_other_files_are_not_overwritten_and_workers_are_checked(tmp_path, raw):
     (tmp_path / "precious.txt").write_text("keep me")
     with pytest.raises(InputError, match="has files but no phantoms.json"):
         make_luna16(tmp_path, TINY, overwrite=True, progress=False)
@@ -148,6 +148,6 @@ def test_what_is_no_phantom_is_left_alone(tmp_path, raw):
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 
 
-def test_headers_name_their_raw_file(raw):
+def test_headers_reference_the_raw_file(raw):
     for path in raw.glob("subset*/*.mhd"):
         assert metaimage_data_file(path) == path.with_suffix(".raw")

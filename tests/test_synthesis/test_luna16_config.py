@@ -15,6 +15,6 @@ from mmdet_lesion.synthesis import Luna16PhantomConfig
      (dict(vessels=9), 'vessels: expected 0 to 8'),
      (dict(noise=-1.0), 'noise: expected at least 0')],
 )  # fmt: skip
-def test_settings_are_checked(settings, message):
+def test_invalid_settings(settings, message):
     with pytest.raises(InputError, match=message):
         Luna16PhantomConfig(**{"volumes": 1, **settings})

@@ -23,7 +23,7 @@ def canvas():
 
 
 def offsets(canvas, finding):
-    """Distance in mm of every voxel from a finding's center."""
+    """Distance in mm of every voxel from the center of a finding."""
     x, y, z = finding.center
     return np.sqrt(
         (canvas.x_mm - x) ** 2
@@ -32,7 +32,7 @@ def offsets(canvas, finding):
     )
 
 
-def test_a_nodule_lies_where_it_is_said_to_and_has_its_size(canvas):
+def test_position_and_size_of_a_nodule(canvas):
     before = canvas.hu.copy()
     space = LungSpace(canvas)
     nodules = place_nodules(canvas, space, CONFIG, np.random.default_rng(1))
@@ -40,7 +40,7 @@ def test_a_nodule_lies_where_it_is_said_to_and_has_its_size(canvas):
     for nodule in nodules:
         near = offsets(canvas, nodule) < nodule.diameter
         change = np.where(near, canvas.hu - before, 0)
-        # Partial cover counts partly, so that sums know volumes and centers below a voxel.
+        # Weighting by partial coverage gives volumes and centers with subvoxel accuracy.
         weight = change / np.percentile(change[offsets(canvas, nodule) < 3], 50)
         diameter = 2 * (3 * 8.0 * weight.sum() / (4 * np.pi)) ** (1 / 3)
         assert diameter == pytest.approx(nodule.diameter, rel=0.15)
@@ -49,7 +49,7 @@ def test_a_nodule_lies_where_it_is_said_to_and_has_its_size(canvas):
         np.testing.assert_allclose(center, nodule.center, atol=0.8)
 
 
-def test_walls_and_vessels_stay_as_they_are(canvas):
+def test_walls_and_vessels_are_unchanged(canvas):
     before, labels = canvas.hu.copy(), canvas.labels.copy()
     config = replace(CONFIG, juxtapleural=1.0, subsolid=0.5)
     rng = np.random.default_rng(2)
@@ -62,7 +62,7 @@ def test_walls_and_vessels_stay_as_they_are(canvas):
     assert (labels[changed] == Tissue.LUNG).all()
 
 
-def test_against_the_pleura_or_away_from_it(canvas):
+def test_distance_from_the_pleura(canvas):
     lung = np.isin(canvas.labels, (Tissue.LUNG, Tissue.VESSEL, Tissue.AIRWAY))
     space = LungSpace(canvas)
     for share, expected in ((0.0, False), (1.0, True)):
@@ -70,7 +70,7 @@ def test_against_the_pleura_or_away_from_it(canvas):
         for nodule in place_nodules(canvas, space, config, np.random.default_rng(3)):
             inside = offsets(canvas, nodule) < 0.5 * nodule.diameter
             assert (~lung[inside]).any() == expected
-            # Whatever is cut off, the center stays in the lung.
+            # The center is always in the lung.
             distance = offsets(canvas, nodule)
             assert lung[distance == distance.min()].all()
 
@@ -87,7 +87,7 @@ def test_part_solid_nodules_have_a_denser_core(canvas):
     assert -700 < rim < -430
 
 
-def test_findings_keep_away_from_nodules_and_are_of_all_kinds(canvas):
+def test_findings_are_apart_from_nodules_and_of_all_kinds(canvas):
     config = replace(CONFIG, findings=(40, 40), nodules=(1, 1))
     rng = np.random.default_rng(6)
     space = LungSpace(canvas)
@@ -99,6 +99,6 @@ def test_findings_keep_away_from_nodules_and_are_of_all_kinds(canvas):
     assert min(gaps) > 3
 
 
-def test_a_nodule_without_room_is_left_out(canvas):
+def test_nodules_without_space_are_skipped(canvas):
     config = replace(CONFIG, diameter=(90.0, 91.0))
     assert place_nodules(canvas, LungSpace(canvas), config, np.random.default_rng(0)) == []

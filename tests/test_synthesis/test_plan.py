@@ -33,7 +33,7 @@ def test_patients_stay_in_one_split_and_keep_their_body():
         assert len({plan.seed.spawn_key for plan in plans}) == len(plans)
 
 
-def test_parts_of_a_series_have_a_gap_and_one_geometry():
+def test_volumes_of_a_series_have_a_gap_and_equal_spacing():
     series = defaultdict(list)
     for plan in plan_volumes(CONFIG):
         series[plan.folder].append(plan)
@@ -52,7 +52,7 @@ def test_volumes_that_do_not_fit_into_one_series_make_two():
     assert {plan.series for plan in plans} == {1, 2}
 
 
-def test_volumes_lie_where_the_types_are():
+def test_volumes_lie_at_the_levels_of_the_lesion_types():
     config = PhantomConfig(30, intervals=(2.0,), lesion_types=(6,))
     for plan in plan_volumes(config):
         middle = plan.top + (plan.slices - 1) * plan.interval / 2
@@ -63,7 +63,7 @@ def test_volumes_lie_where_the_types_are():
         plan_volumes(PhantomConfig(3, slices=(110, 110), lesion_types=(3,)))
 
 
-def test_seed_decides():
+def test_plan_depends_on_the_seed():
     assert [plan.name for plan in plan_volumes(CONFIG)] == [
         plan.name for plan in plan_volumes(CONFIG)
     ]

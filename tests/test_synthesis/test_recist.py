@@ -21,7 +21,7 @@ def test_axes_of_an_ellipse(angle):
     assert abs(long @ (np.cos(angle), np.sin(angle))) == pytest.approx(120, abs=2)
 
 
-def test_rectangle_has_its_diagonal():
+def test_long_axis_of_a_rectangle():
     mask = np.zeros((50, 60), bool)
     mask[10:31, 5:46] = True
     axes = recist_axes(mask)
@@ -29,7 +29,7 @@ def test_rectangle_has_its_diagonal():
     assert axes.min(0) == pytest.approx([5, 10]) and axes.max(0) == pytest.approx([45, 30])
 
 
-def test_too_small_masks_have_none():
+def test_small_masks_have_no_axes():
     mask = np.zeros((9, 9), bool)
     assert recist_axes(mask) is None
     mask[4, 3:6] = True

@@ -48,7 +48,7 @@ class LoadPatch(BaseTransform):
 
     A positive patch contains a random nodule as a whole at a random position. A negative patch
     has a random position and contains as few nodules as possible; patches of scans without
-    annotated nodules are negative. Only the voxels of the patch are read.
+    annotated nodules are negative. Little more than the patch is read from the file.
 
     Required keys: ``img_path``, ``geometry``, ``instances``.
 

@@ -118,7 +118,7 @@ def load_densenet_weights(
     module.load_state_dict(renamed, strict=False)
     print_log(
         f"{type(module).__name__}: loaded {len(renamed)} tensors from {source} and skipped "
-        f"{len(dropped)} of the removed layers",
+        f"{len(dropped)} tensors of removed layers",
         logger="current",
     )
 

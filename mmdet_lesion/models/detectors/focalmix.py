@@ -40,7 +40,7 @@ _TEST_KEYS = (
 class FocalMix(BaseDetector):
     """Anchor-based detector for volumes, supervised or semi-supervised.
 
-    A batch may hold labeled and unlabeled patches (``labeled`` in their metainfo, True by
+    A batch may contain labeled and unlabeled patches (``labeled`` in their metainfo, True by
     default). Anchors of labeled patches have assigned targets. For unlabeled patches a model
     (``guess_mode``) predicts the probability of every anchor under ``num_guesses`` symmetries of
     the cube without gradient; their average is sharpened. Then ``batch_pipeline`` transforms the

@@ -32,7 +32,7 @@ def sliding_patches(
 
     The cores of neighboring patches meet in the middle of their overlap, so that no anchor is
     used closer than about half the overlap to a border of its patch, except at the border of the
-    volume. An axis shorter than the patch has one patch of its own length.
+    volume. Along an axis shorter than the patch there is one patch of the length of the axis.
 
     Args:
         size: Size ``(D, H, W)`` of the volume; multiples of ``stride``.

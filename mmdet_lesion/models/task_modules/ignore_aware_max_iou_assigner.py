@@ -12,8 +12,8 @@ class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
     """``MaxIoUAssigner`` that ignores only priors that would otherwise be negatives.
 
     ``MaxIoUAssigner`` ignores priors before it assigns positives, so an ignored region that
-    overlaps a labeled lesion removes positives of the lesion. It also ignores nothing in an image
-    without ground truth. This assigner assigns positives first and always ignores.
+    overlaps an annotated lesion removes positives of the lesion. It also ignores nothing in an
+    image without ground truth. This assigner assigns positives first and always ignores.
 
     Arguments are those of ``MaxIoUAssigner``; ``ignore_iof_thr`` > 0 enables ignoring.
     """

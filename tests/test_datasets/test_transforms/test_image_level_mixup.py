@@ -16,7 +16,7 @@ def batch():
     )
 
 
-def test_patches_targets_and_use_by_hand(monkeypatch):
+def test_inputs_targets_and_used(monkeypatch):
     ratios, partners = torch.tensor([1.0, 0.75, 0.5]), torch.tensor([1, 2, 0])
     monkeypatch.setattr(image_level_mixup, "draw_ratios", lambda *_: ratios)
     monkeypatch.setattr(torch, "randperm", lambda _: partners)
@@ -36,11 +36,11 @@ def test_patches_targets_and_use_by_hand(monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(after["objects"], before["objects"]))
     assert torch.equal(after["partners"], partners)
     assert torch.equal(after["ratios"], ratios)
-    # The given batch stays what it was.
+    # The input batch is not modified.
     assert torch.equal(before["inputs"], x)
 
 
-def test_ratios_are_those_of_the_paper():
+def test_distribution_of_ratios():
     torch.manual_seed(0)
     ratios = draw_ratios(20000, 0.2)
     assert ratios.min() >= 0.5
@@ -58,7 +58,7 @@ def test_every_patch_has_one_partner():
         used=torch.ones(5, 1, dtype=torch.bool),
     )
     after = TRANSFORMS.build(dict(type="ImageLevelMixUp", eta=5.0))(data)
-    # Patches and targets were the same numbers: they must have been mixed alike.
+    # Patches and targets had equal values, so they must be mixed equally.
     torch.testing.assert_close(after["inputs"][:, 0, 0, 0, 0], after["targets"][:, 0])
     assert not torch.equal(after["targets"][:, 0], torch.arange(5.0))
 
@@ -68,7 +68,7 @@ def test_eta_must_be_positive():
         TRANSFORMS.build(dict(type="ImageLevelMixUp", eta=0))
 
 
-def test_the_mix_is_the_same_on_every_device(device):
+def test_result_is_the_same_on_every_device(device):
     data, results = batch(), []
     for where in ("cpu", device):
         torch.manual_seed(0)

@@ -5,7 +5,7 @@ from mmdet_lesion.datasets.transforms import KeepTeacherView
 from mmdet_lesion.errors import InputError
 
 
-def test_copy_with_the_same_layout():
+def test_copy_keeps_the_memory_layout():
     image = np.random.rand(9, 6, 5).astype(np.float32).transpose(1, 2, 0)
     results = KeepTeacherView()(dict(img=image))
     np.testing.assert_array_equal(results["teacher_img"], image)

@@ -7,7 +7,7 @@ def _instance(bbox, index):
     return dict(bbox=bbox, bbox_label=0, ignore_flag=0, slice_index=index)
 
 
-def test_boxes_carry_slices():
+def test_slice_indices_of_boxes():
     instances = [_instance([1, 2, 3, 4], 7), _instance([5, 6, 8, 9], 2)]
     results = LoadLesionAnnotations(with_bbox=True)(dict(instances=instances, height=9, width=9))
     np.testing.assert_array_equal(results["gt_slice_inds"], [7, 2])

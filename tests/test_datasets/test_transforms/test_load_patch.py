@@ -44,7 +44,7 @@ def gray(hu):
     return (np.clip(hu.astype(float), -1000, 400) + 1000) / 1400
 
 
-def test_voxels_are_those_of_the_volume_and_air_beyond(path, array, seeded):
+def test_patch_equals_the_volume_padded_with_air(path, array, seeded):
     padded = np.pad(array, 40, constant_values=-1024)
     transform = LoadPatch((16, 24, 32), border=9)
     beyond = 0
@@ -60,7 +60,7 @@ def test_voxels_are_those_of_the_volume_and_air_beyond(path, array, seeded):
     assert 10 < beyond < 60
 
 
-def test_boxes_move_with_the_crop(path, seeded):
+def test_boxes_are_relative_to_the_patch(path, seeded):
     transform = LoadPatch(32)
     for _ in range(30):
         results = transform(sample(path))
@@ -78,14 +78,14 @@ def test_boxes_move_with_the_crop(path, seeded):
         )
 
 
-def test_with_and_without_a_nodule(path, seeded):
+def test_positive_and_negative_patches(path, seeded):
     held = [LoadPatch(24, positive=1)(sample(path)) for _ in range(60)]
     assert all(len(one["gt_bboxes"]) >= 1 for one in held)
-    # Each of them as a whole, and at places all over the crop.
+    # Each nodule is in the patch as a whole, at positions all over the patch.
     whole = np.concatenate([one["gt_bboxes"][:1] for one in held])
     np.testing.assert_allclose(np.median(whole[:, 3:] - whole[:, :3], axis=0), 8)
     assert whole[:, :3].min() < 2 and whole[:, 3:].max() > 22
-    # Both nodules are chosen.
+    # Both nodules are selected.
     assert len({one["crop_offset"][0] > 20 for one in held}) == 2
     free = [LoadPatch(24, positive=0)(sample(path)) for _ in range(60)]
     assert not any(len(one["gt_bboxes"]) for one in free)
@@ -93,7 +93,7 @@ def test_with_and_without_a_nodule(path, seeded):
     assert 70 < sum(len(one["gt_bboxes"]) > 0 for one in mixed) < 130
 
 
-def test_crops_lie_anywhere(path, seeded):
+def test_positions_cover_the_volume(path, seeded):
     transform = LoadPatch(20, border=5)
     offsets = np.array([transform(sample(path, []))["crop_offset"] for _ in range(600)])
     assert offsets.min(axis=0).tolist() == [-5, -5, -5]
@@ -101,14 +101,14 @@ def test_crops_lie_anywhere(path, seeded):
     np.testing.assert_allclose(offsets.mean(axis=0), (20, 15, 10), atol=2.5)
 
 
-def test_a_nodule_larger_than_the_crop_is_centerd(path, seeded):
+def test_nodule_larger_than_the_patch_is_centered(path, seeded):
     big = [[5.0, 5.0, 5.0, 31.0, 31.0, 31.0]]
     results = LoadPatch(16, positive=1)(sample(path, big))
     assert results["crop_offset"] == (10, 10, 10)
     np.testing.assert_allclose(results["gt_bboxes"], [[0, 0, 0, 16, 16, 16]])
 
 
-def test_a_volume_smaller_than_the_crop_is_held_as_a_whole(path, array, seeded):
+def test_volume_smaller_than_the_patch(path, array, seeded):
     transform = LoadPatch(64, border=0)
     for _ in range(5):
         results = transform(sample(path))
@@ -120,7 +120,7 @@ def test_a_volume_smaller_than_the_crop_is_held_as_a_whole(path, array, seeded):
         assert len(results["gt_bboxes"]) == 2
 
 
-def test_little_more_than_the_crop_is_read(path, monkeypatch):
+def test_little_more_than_the_patch_is_read(path, monkeypatch):
     read = []
     original = blosc2.NDArray.__getitem__
 
@@ -133,18 +133,18 @@ def test_little_more_than_the_crop_is_read(path, monkeypatch):
     assert crop.shape == (16, 16, 16)
     assert read == [8 * 16 * 16]
     read_padded(path, (-30, 0, 0), (-10, 16, 16))
-    # Beyond the volume there is nothing to read.
+    # Nothing is read beyond the volume.
     assert len(read) == 1
 
 
-def test_reading_equals_the_volume(path, array):
+def test_read_padded_equals_the_volume(path, array):
     np.testing.assert_array_equal(
         read_padded(path, (3, 4, 5), (20, 21, 22)), array[3:20, 4:21, 5:22]
     )
     assert open_volume(path).shape == SHAPE
 
 
-def test_a_box_belongs_to_the_crop_that_holds_its_center():
+def test_boxes_in_crop_selects_by_center():
     boxes = np.array([[0, 0, 0, 4, 4, 4], [6, 6, 6, 10, 10, 10], [9, 0, 0, 13, 4, 4.0]])
     inside, kept = boxes_in_crop(boxes, (1, 1, 1), (8, 8, 8))
     assert kept.tolist() == [True, True, False]
@@ -161,11 +161,11 @@ def test_a_box_belongs_to_the_crop_that_holds_its_center():
         (dict(size=8, hu_window=(400, -1000)), "two HU values"),
     ],
 )
-def test_wrong_settings(settings, message):
+def test_invalid_settings(settings, message):
     with pytest.raises(InputError, match=message):
         LoadPatch(**settings)
 
 
-def test_a_missing_volume(tmp_path):
+def test_missing_volume(tmp_path):
     with pytest.raises(InputError, match="none.b2nd does not exist"):
         LoadPatch(8)(sample(str(tmp_path / "none.b2nd")))

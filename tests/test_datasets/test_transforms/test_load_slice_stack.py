@@ -10,7 +10,7 @@ NAME = "000001_01_01_010-021"
 
 
 @pytest.mark.parametrize("index, slices", [(5, range(1, 10)), (1, [0, 0, 0, 0, 1, 2, 3, 4, 5])])
-def test_stack_around_the_key_slice(tiny_root, tiny_arrays, index, slices):
+def test_slice_stack_around_the_key_slice(tiny_root, tiny_arrays, index, slices):
     results = dict(img_path=str(tiny_root / "volumes" / f"{NAME}.b2nd"), slice_index=index)
     results = LoadSliceStack()(results)
     expected = apply_hu_window(tiny_arrays[NAME][list(slices)], (-1024, 3071)).transpose(1, 2, 0)
@@ -20,7 +20,7 @@ def test_stack_around_the_key_slice(tiny_root, tiny_arrays, index, slices):
     assert results["scale_factor"] == (1.0, 1.0)
 
 
-def test_end_of_a_volume_shorter_than_the_stack(tiny_root, tiny_arrays):
+def test_ends_of_the_volume_are_repeated(tiny_root, tiny_arrays):
     name = "000002_01_01_001-006"
     path = str(tiny_root / "volumes" / f"{name}.b2nd")
     image = LoadSliceStack(num_slices=3, hu_window=(-175, 275))(dict(img_path=path, slice_index=5))
@@ -36,8 +36,8 @@ def saved(tmp_path, thickness, depth=40):
     return hu, str(path)
 
 
-def test_neighbors_lie_at_a_distance_around_the_very_key_slice(tmp_path):
-    """Published intervals of DeepLesion: an off-grid key slice is neither moved nor blurred."""
+def test_neighbors_are_interpolated_and_the_key_slice_is_unchanged(tmp_path):
+    """Published intervals of DeepLesion: the key slice is neither shifted nor interpolated."""
     rng = np.random.default_rng(1)
     for thickness in (0.25, 0.6, 1.0, 1.25, 2.0, 2.5, 3.75, 5.0, 10.0):
         hu, path = saved(tmp_path, thickness)
@@ -45,7 +45,7 @@ def test_neighbors_lie_at_a_distance_around_the_very_key_slice(tmp_path):
         for index in (0, 39, *rng.integers(0, 40, 4).tolist()):
             results = LoadSliceStack(num_slices=7)(dict(img_path=path, slice_index=index))
             positions = index * thickness + 2.0 * np.arange(-3, 4)
-            # np.interp repeats the ends, too.
+            # np.interp also repeats the ends.
             flat = hu.reshape(len(hu), -1).T.astype(float)
             expected = np.array([np.interp(positions, at, voxel) for voxel in flat])
             expected = apply_hu_window(expected.reshape(4, 5, 7), (-1024, 3071))
@@ -56,7 +56,7 @@ def test_neighbors_lie_at_a_distance_around_the_very_key_slice(tmp_path):
             assert results["spacing"] == (0.7, 0.8, 2.0)
 
 
-def test_thick_slices_may_stay(tmp_path):
+def test_keep_thick(tmp_path):
     for thickness in (2.5, 5.0):
         hu, path = saved(tmp_path, thickness)
         for options in (dict(keep_thick=True), dict(slice_spacing=0)):
@@ -72,7 +72,7 @@ def test_thick_slices_may_stay(tmp_path):
     assert thin["thickness"] == 2.0
 
 
-def test_what_does_not_fit_the_volume(tmp_path):
+def test_invalid_slice_index_and_spacing(tmp_path):
     _, path = saved(tmp_path, 2.5)
     for index in (-1, 40):
         with pytest.raises(InputError, match=f"has 40 slices, .*={index}; expected 0 to 39"):
@@ -85,7 +85,7 @@ def test_what_does_not_fit_the_volume(tmp_path):
 
 
 @pytest.mark.parametrize("num_slices", [0, 4, -1])
-def test_odd_number_of_slices(num_slices):
+def test_number_of_slices_must_be_odd(num_slices):
     with pytest.raises(InputError, match=f"num_slices={num_slices}; expected an odd"):
         LoadSliceStack(num_slices=num_slices)
 
@@ -96,7 +96,7 @@ def test_missing_volume(tmp_path):
         LoadSliceStack()(dict(img_path=path, slice_index=0))
 
 
-def test_file_that_is_no_volume(tmp_path):
+def test_invalid_volume_file(tmp_path):
     path = tmp_path / "broken.b2nd"
     path.write_bytes(b"not a volume at all")
     with pytest.raises(InputError, match=r"broken\.b2nd"):

@@ -7,7 +7,7 @@ from mmdet_lesion.io import save_volume
 from mmdet_lesion.structures import Volume
 
 
-def test_all_voxels_and_boxes(tmp_path):
+def test_voxels_and_boxes(tmp_path):
     array = np.array([-2000, -1000, -300, 400, 3000, 0], dtype=np.int16).reshape(1, 2, 3)
     save_volume(tmp_path / "v.b2nd", Volume(array))
     box = [0.25, 0.0, -1.0, 2.0, 2.0, 1.5]
@@ -21,7 +21,7 @@ def test_all_voxels_and_boxes(tmp_path):
     assert results["gt_bboxes_labels"].tolist() == [0]
 
 
-def test_no_boxes_and_another_hu_window(tmp_path):
+def test_no_boxes_and_custom_hu_window(tmp_path):
     save_volume(tmp_path / "v.b2nd", Volume(np.full((2, 2, 2), 50, dtype=np.int16)))
     results = LoadVolume3D(hu_window=(0, 200))(
         dict(img_path=str(tmp_path / "v.b2nd"), instances=[])

@@ -16,11 +16,11 @@ def test_whole_volume(tiny_root, tiny_arrays):
     assert results["img"].shape == (32, 32, 6)
     np.testing.assert_array_equal(results["img"], expected)
     assert results["img_shape"] == results["ori_shape"] == (32, 32)
-    # Packing then takes the volume as it is.
+    # Packing does not copy the volume.
     assert results["img"].transpose(2, 0, 1).flags.c_contiguous
 
 
-def test_some_slices_with_repeated_ends(tiny_root, tiny_arrays):
+def test_slice_range_with_repeated_ends(tiny_root, tiny_arrays):
     name = "000002_01_01_001-006"
     path = str(tiny_root / "volumes" / f"{name}.b2nd")
     results = LoadVolumeSlices()(dict(img_path=path, slice_range=(-2, 2)))
@@ -35,7 +35,7 @@ def loaded_hu(results):
     return results["img"].transpose(2, 0, 1) / 255 * (high - low) + low
 
 
-def test_a_volume_is_what_resampling_gives(tmp_path):
+def test_equals_resampling_in_z(tmp_path):
     rng = np.random.default_rng(0)
     for thickness in (0.6, 1.0, 1.25, 2.0, 2.5, 3.0, 5.0, 10.0):
         hu = rng.integers(-1024, 3071, (int(rng.integers(1, 40)), 6, 5)).astype(np.int16)
@@ -57,11 +57,11 @@ def test_a_volume_is_what_resampling_gives(tmp_path):
         moved = np.array([one["slice_index"] for one in results["instances"]])
         distances = abs(moved * 2.0 - np.arange(len(hu)) * thickness)
         assert (distances <= 1.0 + 1e-9).all()
-        # What the dataset keeps is not changed.
+        # The data list is not modified.
         assert instances == [dict(slice_index=z) for z in range(len(hu))]
 
 
-def test_thick_slices_may_stay(tmp_path):
+def test_keep_thick(tmp_path):
     hu = np.random.default_rng(0).integers(-1024, 3071, (7, 6, 5)).astype(np.int16)
     for thickness, kept in ((5.0, 5.0), (1.0, 2.0)):
         save_volume(tmp_path / "a.b2nd", Volume(hu, (0.7, 0.7, thickness)))
@@ -71,7 +71,7 @@ def test_thick_slices_may_stay(tmp_path):
         assert results["thickness"] == results["geometry"]["spacing"][2] == kept
 
 
-def test_chunks_are_parts_of_the_whole(tmp_path):
+def test_slice_ranges_are_parts_of_the_whole_volume(tmp_path):
     hu = np.random.default_rng(0).integers(-1024, 3071, (9, 6, 5)).astype(np.int16)
     save_volume(tmp_path / "a.b2nd", Volume(hu, (0.7, 0.7, 2.5)))
     sample = dict(img_path=str(tmp_path / "a.b2nd"))
@@ -83,7 +83,7 @@ def test_chunks_are_parts_of_the_whole(tmp_path):
     assert part["slice_inds"] == [3, 4]
 
 
-def test_another_interval_than_that_of_the_file(tmp_path):
+def test_spacing_differs_from_the_volume(tmp_path):
     save_volume(tmp_path / "a.b2nd", Volume(np.zeros((3, 4, 4), np.int16), (1, 1, 5)))
     with pytest.raises(InputError, match="has slices every 5 mm, but its 'spacing' .* is 2 mm"):
         LoadVolumeSlices()(dict(img_path=str(tmp_path / "a.b2nd"), spacing=(1.0, 1.0, 2.0)))

@@ -16,7 +16,7 @@ def mix(inputs, objects, ratio=None, monkeypatch=None):
     return transform(dict(inputs=inputs, objects=objects))["inputs"]
 
 
-def test_only_the_voxels_of_the_box_change(monkeypatch):
+def test_only_voxels_of_the_box_change(monkeypatch):
     torch.manual_seed(0)
     x = torch.rand(3, 1, 8, 9, 10)
     before = x.clone()
@@ -29,24 +29,24 @@ def test_only_the_voxels_of_the_box_change(monkeypatch):
     assert changed == expected
 
 
-def test_voxels_of_objects_of_one_size_are_blended(monkeypatch):
+def test_objects_of_equal_size_are_blended(monkeypatch):
     x = torch.rand(2, 1, 4, 4, 4)
     y = mix(x, [[[0, 0, 0, 2, 2, 2]], [[1, 1, 1, 3, 3, 3]]], 0.75, monkeypatch)
     first, second = x[0, 0, :2, :2, :2], x[1, 0, 1:3, 1:3, 1:3]
     torch.testing.assert_close(y[0, 0, :2, :2, :2], 0.75 * first + 0.25 * second)
-    # The second one meets the first as it came, not as it was mixed.
+    # The second object is mixed with the first one before it was mixed.
     torch.testing.assert_close(y[1, 0, 1:3, 1:3, 1:3], 0.75 * second + 0.25 * first)
 
 
-def test_the_other_object_is_rescaled(monkeypatch):
+def test_other_object_is_resized(monkeypatch):
     x = torch.zeros(2, 1, 4, 4, 8)
     x[1, 0] = torch.arange(8.0)  # a ramp in x
     y = mix(x, [[[0, 0, 0, 4, 2, 2]], [[0, 0, 0, 8, 4, 4]]], 0.5, monkeypatch)
-    # Eight columns of the ramp become four: means of neighbours.
+    # Eight columns of the ramp become four, the means of neighbors.
     torch.testing.assert_close(y[0, 0, 0, 0], torch.tensor([0.25, 1.25, 2.25, 3.25, 0, 0, 0, 0]))
 
 
-def test_objects_of_one_patch_mix_too(monkeypatch):
+def test_objects_of_the_same_patch_are_mixed(monkeypatch):
     x = torch.rand(1, 1, 4, 4, 8)
     y = mix(x, [[[0, 0, 0, 2, 2, 2], [4, 0, 0, 6, 2, 2]]], 0.5, monkeypatch)
     mean = (x[..., :2, :2, 0:2] + x[..., :2, :2, 4:6]) / 2
@@ -54,9 +54,9 @@ def test_objects_of_one_patch_mix_too(monkeypatch):
     torch.testing.assert_close(y[..., :2, :2, 4:6], mean)
 
 
-def test_a_single_object_has_no_partner():
+def test_single_object_is_unchanged():
     x = torch.rand(2, 1, 4, 4, 4)
-    # The other box lies outside of its patch.
+    # The other box is outside of its patch.
     assert torch.equal(mix(x, [[[0, 0, 0, 2, 2, 2]], [[9, 9, 9, 12, 12, 12]]]), x)
     assert torch.equal(mix(x, [[], []]), x)
 
@@ -74,7 +74,7 @@ def test_eta_must_be_positive():
         TRANSFORMS.build(dict(type="ObjectLevelMixUp", eta=-1))
 
 
-def test_the_mix_is_the_same_on_every_device(device):
+def test_result_is_the_same_on_every_device(device):
     x = torch.rand(2, 1, 8, 8, 8)
     objects = [torch.tensor([[0.0, 0, 0, 3, 4, 5]]), torch.tensor([[1.0, 2, 0, 6, 5, 4]])]
     results = []

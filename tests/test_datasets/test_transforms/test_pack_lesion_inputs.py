@@ -42,7 +42,7 @@ def test_training_sample(build):
     assert packed["teacher_inputs"].min() >= 0 and packed["teacher_inputs"].max() <= 255
     assert (sample.volume, sample.slice_index, sample.flip) == ("000001_01_01_010-021", 7, True)
     np.testing.assert_array_equal(sample.hidden_bboxes, [[20.5, 16.0, 28.5, 24.0]])
-    # The homography carries boxes from the teacher's view to the student's.
+    # The homography maps boxes from the teacher's view to the student's.
     carried = bbox_project(torch.tensor([[4.0, 6.0, 14.0, 14.0]]), sample.homography_matrix)
     torch.testing.assert_close(carried, sample.gt_instances.bboxes.tensor, atol=1e-3, rtol=0)
 
@@ -53,7 +53,7 @@ def test_teacher_view_survives_collation(build):
     assert [tuple(image.shape) for image in batch["teacher_inputs"]] == [(9, 40, 48), (9, 32, 32)]
 
 
-def test_samples_are_packed_anew(build):
+def test_packing_does_not_change_the_dataset(build):
     dataset = build(pipeline=TRAIN, sources="recist")
     first = dataset[0]["data_samples"]
     first.gt_instances = first.gt_instances[:0]

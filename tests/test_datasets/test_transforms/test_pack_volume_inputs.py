@@ -4,7 +4,7 @@ import torch
 from mmdet_lesion.datasets.transforms import PackVolumeInputs
 
 
-def test_what_is_packed():
+def test_packed_sample():
     image = np.random.default_rng(0).random((4, 5, 6), dtype=np.float32)
     results = dict(
         img=image.transpose(2, 1, 0),

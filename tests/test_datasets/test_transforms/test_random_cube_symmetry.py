@@ -9,7 +9,7 @@ GEOMETRY = Geometry((6, 6, 6), (0.5, 1.0, 2.0), (10.0, -20.0, 30.0))
 
 def sample(shape=(6, 6, 6)):
     image = np.zeros(shape, dtype=np.float32)
-    # Voxels x 1 to 2, y 0 to 2, z 3 alone.
+    # Voxels x 1 to 2, y 0 to 2, z 3.
     image[3, 0:3, 1:3] = 1
     return dict(
         img=image,
@@ -20,7 +20,7 @@ def sample(shape=(6, 6, 6)):
 
 
 @pytest.mark.parametrize("symmetry", CUBE_SYMMETRIES)
-def test_image_boxes_and_world_stay_together(symmetry):
+def test_image_boxes_and_geometry_are_consistent(symmetry):
     results = RandomCubeSymmetry.apply(sample(), symmetry)
     (box,) = results["gt_bboxes"].astype(int)
     inside = np.zeros((6, 6, 6), dtype=np.float32)
@@ -40,7 +40,7 @@ def test_all_symmetries_are_drawn():
     assert len(seen) == 48
 
 
-def test_a_crop_that_is_no_cube_keeps_its_size():
+def test_size_of_other_shapes_than_cubes_is_preserved():
     np.random.seed(0)
     seen = set()
     for _ in range(200):

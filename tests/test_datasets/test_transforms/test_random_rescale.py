@@ -16,7 +16,7 @@ def _results(height, width, channels=9):
     )
 
 
-def test_ratio_of_the_own_size():
+def test_ratio_is_relative_to_the_image_size():
     np.random.seed(0)
     transform = RandomRescale(ratio_range=(0.8, 1.2))
     ratios = []
@@ -30,7 +30,7 @@ def test_ratio_of_the_own_size():
     assert 0.78 < min(ratios) < 0.9 and 1.1 < max(ratios) < 1.21
 
 
-def test_boxes_and_pixels_keep_together():
+def test_boxes_match_the_pixels():
     results = RandomRescale(ratio_range=(1.2, 1.2))(_results(50, 100))
     scale_x, scale_y = results["scale_factor"]
     assert scale_x == pytest.approx(1.2)
@@ -42,5 +42,5 @@ def test_boxes_and_pixels_keep_together():
     np.testing.assert_allclose(
         results["homography_matrix"], np.diag([scale_x, scale_y, 1.0]), rtol=1e-6
     )
-    # Gray value = position in the old image: pixel center 60.5 came from 60.5 / 1.2.
+    # Gray value = position in the original image: pixel center 60.5 is mapped from 60.5 / 1.2.
     np.testing.assert_allclose(results["img"][20, 60], 60.5 / scale_x, atol=1e-3)

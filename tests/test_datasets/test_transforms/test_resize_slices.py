@@ -7,7 +7,7 @@ from mmdet_lesion.datasets.transforms import ResizeSlices
 
 
 def results(height, width, channels):
-    """Ramps along x, steeper from slice to slice, as a (H, W, C) view of slices."""
+    """Ramps along x with a slope that increases with the slice, as a (H, W, C) view."""
     ramp = (np.arange(width, dtype=np.float32) + 0.5) * np.arange(1, channels + 1)[:, None, None]
     image = np.broadcast_to(ramp, (channels, height, width)).astype(np.float32)
     mask = np.zeros((1, height, width), dtype=np.uint8)
@@ -21,7 +21,7 @@ def results(height, width, channels):
     )
 
 
-def test_an_image_of_the_size_is_not_touched():
+def test_image_of_the_target_size_is_not_copied():
     before = results(48, 64, 3)
     image = before["img"]
     after = ResizeSlices(scale=(64, 64))(before)
@@ -29,9 +29,9 @@ def test_an_image_of_the_size_is_not_touched():
     assert "homography_matrix" not in after and after["scale_factor"] == (1.0, 1.0)
 
 
-# OpenCV resizes four channels at once with its usual function, and 512 with any.
+# OpenCV resizes up to four channels with its optimized function, and at most 512.
 @pytest.mark.parametrize("channels", [7, 600])
-def test_each_slice_is_resized_with_what_lies_on_it(channels):
+def test_slices_boxes_and_masks_are_resized(channels):
     after = ResizeSlices(scale=(32, 32))(results(48, 64, channels))
     assert after["img"].shape == (24, 32, channels) and after["img_shape"] == (24, 32)
     assert after["img"].transpose(2, 0, 1).flags.c_contiguous

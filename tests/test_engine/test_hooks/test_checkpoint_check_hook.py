@@ -14,7 +14,7 @@ def test_teacher_checkpoint_is_not_resumed_without_its_hook(tmp_path):
         toy_runner(tmp_path, [], iters=4, resume=True).train()
 
 
-def test_checkpoint_of_another_model_is_refused(tmp_path):
+def test_checkpoint_of_another_model_is_rejected(tmp_path):
     other = {"state_dict": {"conv.weight": torch.zeros(2, 2), "head.bias": torch.zeros(3)}}
     other["meta"] = {}
     torch.save(other, tmp_path / "other.pth")
@@ -22,7 +22,7 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
         toy_runner(tmp_path, [], load_from=str(tmp_path / "other.pth")).train()
 
 
-def test_fine_tuning_from_a_part_is_allowed(tmp_path):
+def test_partial_checkpoint_is_accepted_for_fine_tuning(tmp_path):
     part = {"state_dict": {"norm.weight": torch.full((4,), 0.5)}, "meta": {}}
     torch.save(part, tmp_path / "part.pth")
     toy_runner(tmp_path, [], iters=1, load_from=str(tmp_path / "part.pth")).train()

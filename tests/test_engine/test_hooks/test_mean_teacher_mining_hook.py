@@ -7,7 +7,7 @@ from mmdet_lesion import InputError
 from ..toy import ToyDetector, toy_runner
 
 HOOK = dict(type="MeanTeacherMiningHook", momentum=0.1, log_interval=1)
-# In the teacher's view: the hidden lesion, the labeled one (flipped: x 4…10), an unsure one.
+# In the teacher's view: the hidden lesion, the annotated one (flipped: x 4…10), one of low score.
 BOXES = torch.tensor([[0.0, 0, 4, 4], [4, 10, 10, 16], [12, 0, 18, 6]])
 SCORES = torch.tensor([0.95, 0.99, 0.5])
 
@@ -25,13 +25,13 @@ def weights(model):
     return {k: v.clone() for k, v in model.state_dict().items()}
 
 
-def test_mined_boxes_reach_the_student_in_its_view(tmp_path, predictions):
+def test_mined_boxes_are_appended_in_the_students_view(tmp_path, predictions):
     runner = toy_runner(tmp_path, [HOOK], iters=1)
     model = runner.train()
     for sample in model.seen[0]:
         boxes = sample.gt_instances.bboxes
         assert isinstance(boxes, HorizontalBoxes)
-        # The flip carries x 0…4 to 16…20; the labeled lesion is not mined again.
+        # The flip maps x 0…4 to 16…20; the annotated lesion is not mined.
         assert boxes.tensor.tolist() == [[10, 10, 16, 16], [16, 0, 20, 4]]
         assert sample.gt_instances.labels.tolist() == [0, 0]
     scalars = runner.message_hub.log_scalars
@@ -41,7 +41,7 @@ def test_mined_boxes_reach_the_student_in_its_view(tmp_path, predictions):
     assert scalars["train/mined_score"].current() == pytest.approx(0.95)
 
 
-def test_ignore_policy_leaves_the_ground_truth_alone(tmp_path, predictions):
+def test_ignore_policy_does_not_change_the_ground_truth(tmp_path, predictions):
     assigner = dict(type="IgnoreAwareMaxIoUAssigner", ignore_iof_thr=0.5)
     cfg = dict(train_cfg=dict(rpn=dict(assigner=assigner)))
     runner = toy_runner(tmp_path, [dict(HOOK, policy="ignore")], iters=1, model_cfg=cfg)
@@ -50,8 +50,8 @@ def test_ignore_policy_leaves_the_ground_truth_alone(tmp_path, predictions):
     assert sample.ignored_instances.bboxes.tensor.tolist() == [[16, 0, 20, 4]]
 
 
-def test_shifted_repeats_of_labeled_lesions_are_counted(tmp_path, monkeypatch):
-    # IoU 0.5 with the labeled lesion (teacher's view: x 4...10, y 10...16) passes GT-NMS at 0.7.
+def test_repeats_of_annotated_lesions_are_counted(tmp_path, monkeypatch):
+    # An IoU of 0.5 with the annotated lesion (x 4...10, y 10...16) passes GT-NMS at 0.7.
     boxes = torch.tensor([[0.0, 0, 4, 4], [4, 12, 10, 18]])
     monkeypatch.setattr(ToyDetector, "predictions", (boxes, torch.tensor([0.95, 0.99])))
     runner = toy_runner(tmp_path, [HOOK], iters=1)
@@ -61,7 +61,7 @@ def test_shifted_repeats_of_labeled_lesions_are_counted(tmp_path, monkeypatch):
     assert scalars["train/mined_repeats"].current() == 1
 
 
-def test_ignore_policy_refuses_assigners_that_do_not(tmp_path):
+def test_ignore_policy_requires_ignoring_assigners(tmp_path):
     wrong = {
         "IgnoreAwareMaxIoUAssigner": r"model\.train_cfg\.rcnn\[0\]\.assigner, found -1",
         "MaxIoUAssigner": "removes positives of annotated lesions; expected IgnoreAware",
@@ -80,7 +80,7 @@ def test_unknown_policy():
         MeanTeacherMiningHook(policy="remove")
 
 
-def test_teacher_is_the_closed_form_of_the_average(tmp_path):
+def test_teacher_equals_the_exponential_moving_average(tmp_path):
     runner = toy_runner(tmp_path, [HOOK], iters=5)
     hook = teacher_hook(runner)
     history = []
@@ -106,11 +106,11 @@ def test_teacher_is_the_closed_form_of_the_average(tmp_path):
             0.1 * 0.9 ** (n - i) * history[i][name].double() for i in range(1, n + 1)
         )
         torch.testing.assert_close(teacher[name].double(), closed, rtol=1e-5, atol=1e-7)
-    # Buffers follow the student.
+    # Buffers are copied from the student.
     assert torch.equal(teacher["norm.running_mean"], history[-1]["norm.running_mean"])
 
 
-def test_threshold_above_one_trains_bitwise_as_without_mining(tmp_path, predictions):
+def test_score_threshold_above_one_is_bitwise_equal_to_no_mining(tmp_path, predictions):
     hooks = ([], [dict(type="TeacherEMAHook", momentum=0.1)], [dict(HOOK, score_thr=1.1)])
     runs = [
         weights(toy_runner(tmp_path / str(i), hook, iters=4).train())
@@ -122,7 +122,7 @@ def test_threshold_above_one_trains_bitwise_as_without_mining(tmp_path, predicti
 
 
 def test_mining_changes_the_training(tmp_path, predictions):
-    # The counterpart of the test above: it could fail.
+    # Verifies that the previous test can fail.
     plain = weights(toy_runner(tmp_path / "a", [], iters=4).train())
     mined = weights(toy_runner(tmp_path / "b", [HOOK], iters=4).train())
     assert not torch.equal(plain["conv.weight"], mined["conv.weight"])
@@ -135,7 +135,7 @@ def test_teacher_predicts_in_eval_mode(tmp_path, predictions):
     assert hook.ema_model.module.mode_at_prediction is False
 
 
-def test_a_model_that_asks_for_its_teacher_is_given_it(tmp_path, monkeypatch):
+def test_set_teacher_is_called(tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(ToyDetector, "set_teacher", lambda _, m: given.append(m), raising=False)
     runner = toy_runner(tmp_path, [dict(type="TeacherEMAHook", momentum=0.1)], iters=1)
@@ -160,7 +160,7 @@ DECAYS = [
 WARM_UP = dict(type="LinearLR", start_factor=0.001, end=3, by_epoch=False)
 
 
-def test_schedulers_that_lower_the_rate_are_refused_at_the_start(tmp_path):
+def test_learning_rate_decay_is_rejected_before_training(tmp_path):
     for number, decay in enumerate(DECAYS):
         runner = toy_runner(tmp_path / str(number), [HOOK], param_scheduler=[WARM_UP, decay])
         with pytest.raises(InputError, match=f"{decay['type']} lowers .* allow_lr_decay=True"):
@@ -178,11 +178,11 @@ def test_schedules_without_decay_are_accepted(tmp_path):
         toy_runner(tmp_path / str(number), [HOOK], param_scheduler=schedulers).train()
 
 
-# Falls from 0.05 to 0.01 in iterations 3 to 5; mmengine uses it for warm-up as well.
+# Decays from 0.05 to 0.01 in iterations 3 to 5; mmengine also uses this scheduler for warm-up.
 LINEAR = dict(type="LinearLR", start_factor=1.0, end_factor=0.2, begin=2, end=5, by_epoch=False)
 
 
-def test_first_fall_of_the_rate_is_an_error(tmp_path):
+def test_learning_rate_decay_during_training_is_an_error(tmp_path):
     runner = toy_runner(tmp_path, [HOOK], iters=6, param_scheduler=[LINEAR])
     with pytest.raises(InputError, match="from 0.05 to 0.03.* at iteration 3; .*allow_lr_decay"):
         runner.train()
@@ -190,13 +190,13 @@ def test_first_fall_of_the_rate_is_an_error(tmp_path):
     toy_runner(tmp_path / "allowed", [hook], iters=6, param_scheduler=[LINEAR]).train()
 
 
-def test_rate_of_each_parameter_group_counts(tmp_path):
+def test_learning_rates_of_all_parameter_groups_are_checked(tmp_path):
     runner = toy_runner(tmp_path, [HOOK], iters=1)
     runner.train()
     hook = teacher_hook(runner)
     groups = runner.optim_wrapper.optimizer.param_groups
     groups.append({**groups[0], "params": [], "lr": 0.001})
-    # Rounding errors of a warm-up are no fall.
+    # Rounding errors of a warm-up are not a decay.
     hook._highest_lr = {"lr": [0.05, 0.001 * (1 + 1e-7)]}
     hook._check_lr(runner)
     hook._highest_lr = {"lr": [0.05, 0.002]}
@@ -204,7 +204,7 @@ def test_rate_of_each_parameter_group_counts(tmp_path):
         hook.before_train_iter(runner, 1, {})
 
 
-def test_resumed_run_compares_with_the_rates_before(tmp_path):
+def test_resumed_run_checks_the_learning_rate_before_resuming(tmp_path):
     toy_runner(tmp_path, [HOOK], iters=2).train()
     checkpoint = torch.load(tmp_path / "iter_2.pth", weights_only=True)
     checkpoint["optimizer"]["param_groups"][0]["lr"] = 0.04
@@ -213,13 +213,13 @@ def test_resumed_run_compares_with_the_rates_before(tmp_path):
         toy_runner(tmp_path, [HOOK], iters=6, resume=True).train()
 
 
-def test_batch_without_teachers_view(tmp_path):
+def test_missing_teacher_view(tmp_path):
     runner = toy_runner(tmp_path, [HOOK], dataset=dict(type="ToyDataset", teacher_view=False))
     with pytest.raises(InputError, match="KeepTeacherView"):
         runner.train()
 
 
-def test_missing_mined_boxes_are_logged_once(tmp_path):
+def test_iterations_without_mined_boxes_are_logged_once(tmp_path):
     runner = toy_runner(tmp_path, [dict(HOOK, patience=2)], iters=6)
     warnings = []
     runner.logger.warning = warnings.append
@@ -228,16 +228,16 @@ def test_missing_mined_boxes_are_logged_once(tmp_path):
     assert "in 2 iterations" in warning
 
 
-def test_average_steps_with_the_optimizer(tmp_path):
+def test_teacher_is_updated_at_optimizer_steps(tmp_path):
     wrapper = dict(optimizer=dict(type="SGD", lr=0.05), accumulative_counts=2)
     runner = toy_runner(tmp_path, [HOOK], iters=4, optim_wrapper=wrapper)
     runner.train()
     hook = teacher_hook(runner)
-    # One for the copy at the start, two updates.
+    # One for the initial copy, two updates.
     assert hook.ema_model.steps.item() == 3
 
 
-def test_checkpoint_holds_the_teacher_and_resumes_both(tmp_path, predictions):
+def test_checkpoint_saves_and_resumes_student_and_teacher(tmp_path, predictions):
     whole = toy_runner(tmp_path / "whole", [HOOK], iters=6)
     whole.train()
     toy_runner(tmp_path / "part", [HOOK], iters=4).train()
@@ -254,14 +254,14 @@ def test_checkpoint_holds_the_teacher_and_resumes_both(tmp_path, predictions):
         assert torch.equal(value, teacher[name]), name
 
 
-def test_exception_during_validation_does_not_leave_models_swapped(tmp_path):
+def test_exception_in_validation_restores_the_student(tmp_path):
     runner = toy_runner(tmp_path, [dict(HOOK, begin_mining_iter=9)], iters=2)
     runner.train()
     hook = teacher_hook(runner)
     student = weights(runner.model)
     hook.before_val_epoch(runner)
     assert not torch.equal(runner.model.conv.weight, student["conv.weight"])
-    # The validation raised: the next iteration, or a second validation, finds the student.
+    # After the exception, the next iteration or validation uses the student.
     hook.before_train_iter(runner, 2, {})
     assert torch.equal(runner.model.conv.weight, student["conv.weight"])
     hook.before_val_epoch(runner)
@@ -278,7 +278,7 @@ def test_two_iterations_on_every_device(tmp_path, predictions, device):
     model = runner.train()
     assert [len(samples[0].gt_instances) for samples in model.seen] == [2, 2]
     hook = teacher_hook(runner)
-    # One for the copy at the start.
+    # One for the initial copy.
     assert hook.ema_model.steps.item() == 3
     for weight in (*model.parameters(), *hook.ema_model.module.parameters()):
         assert weight.is_cuda == torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""Training by epochs: the schedule's numbers, and a resumed run that equals the whole one."""
+"""Tests of epoch-based training and resuming."""
 
 import torch
 
@@ -26,18 +26,18 @@ def runner(work_dir, epochs, **overrides):
     )
 
 
-def test_epochs_count_and_the_rate_falls_after_one(tmp_path):
+def test_epochs_and_learning_rate_decay(tmp_path):
     made = runner(tmp_path, 2)
     assert made.train_loop.max_iters == 8  # 7 images in batches of 2
     made.train()
     assert (made.epoch, made.iter) == (2, 8)
     assert made.optim_wrapper.get_lr()["lr"] == [0.005000000000000001]
-    # Every image once an epoch.
+    # Every image once per epoch.
     seen = [sample for batch in made.model.seen for sample in batch]
     assert len(seen) == 14
 
 
-def test_resumed_after_an_epoch_equals_the_whole_run(tmp_path):
+def test_resumed_run_equals_the_run_without_interruption(tmp_path):
     runner(tmp_path / "whole", 3).train()
     runner(tmp_path / "part", 2).train()
     made = runner(tmp_path / "part", 3, resume=True)

@@ -11,7 +11,7 @@ from mmdet_lesion.engine.runner.resumable_loader import resumable, seed_generato
 
 
 class Noise(Dataset):
-    """Every sample draws from all three generators; ``reads`` counts samples in this process."""
+    """Samples drawn from all three generators; ``reads`` counts samples in this process."""
 
     metainfo = dict(classes=("lesion",))
 
@@ -43,35 +43,35 @@ def take(made, count):
 
 
 @pytest.mark.parametrize("sampler", [InfiniteSampler, DefaultSampler])
-def test_starting_later_gives_the_same_batches(sampler):
+def test_start_at_a_later_batch_gives_the_same_batches(sampler):
     whole = take(loader(sampler), 8)
     for start in (1, 3, 5):
         assert take(loader(sampler, start=start), 8 - start) == whole[start:]
 
 
-def test_nothing_is_read_for_past_batches():
+def test_skipped_batches_are_not_read():
     made = loader(start=1000)
     take(made, 1)
     assert made.dataset.reads == 2
 
 
-def test_workers_change_nothing():
+def test_number_of_workers_does_not_change_the_batches():
     assert take(loader(workers=2), 4) == take(loader(), 4)
     assert take(loader(workers=2, start=3), 2) == take(loader(), 5)[3:]
 
 
-def test_draws_of_one_sample_differ():
+def test_random_numbers_of_one_sample_differ():
     batches = take(loader(), 10)
     values = [value for batch in batches for index, value, _, _ in batch if index == 0]
     assert len(values) > 2
     assert len(set(values)) == len(values)
 
 
-def test_seed_matters():
+def test_seed_changes_the_batches():
     assert take(loader(seed=1), 3) != take(loader(seed=2), 3)
 
 
-def test_reading_leaves_the_global_generators_alone():
+def test_global_random_states_are_not_changed():
     batches = iter(loader())
     next(batches)
     torch.manual_seed(0)
@@ -85,14 +85,14 @@ def test_reading_leaves_the_global_generators_alone():
     assert (torch.rand(1), np.random.rand(), random.random()) == expected
 
 
-def test_attributes_are_the_datasets():
+def test_attributes_of_the_dataset():
     made = loader()
     assert made.dataset.metainfo == Noise.metainfo
     made.dataset.pipeline = "new"
     assert made.dataset.dataset.pipeline == "new"
 
 
-def test_empty_dataset_is_told():
+def test_empty_dataset():
     made = resumable(DataLoader([], batch_sampler=[]), 0)
     with pytest.raises(InputError, match="empty"):
         take(made, 1)
@@ -102,14 +102,14 @@ def draws():
     return random.random(), np.random.rand(), np.random.randn(), torch.rand(1).item()
 
 
-def test_seeds_are_a_function_of_the_numbers():
+def test_seeds_are_deterministic():
     seed_generators("a", (1, 2, 3), cuda=True)
     first = draws()
     seed_generators("a", (1, 2, 3), cuda=True)
     assert draws() == first
 
 
-def test_seeds_depend_on_every_number_and_the_stream():
+def test_seeds_depend_on_all_arguments():
     seen = set()
     for entropy in ((1, 2, 3), (1, 2, 4), (1, 3, 3), (2, 2, 3), (0, 0, 0)):
         for stream in ("iteration", "sample"):

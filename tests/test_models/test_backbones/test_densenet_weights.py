@@ -1,4 +1,4 @@
-"""ImageNet weights in torchvision's layout: all keys used, dropped on purpose, or an error."""
+"""Tests of loading torchvision's DenseNet weights."""
 
 import http.server
 import pickle
@@ -48,13 +48,13 @@ def save(tmp_path):
     ],
     ids=["today", "2017", "no prefix", "data parallel", "checkpoint"],
 )
-def test_three_slices_give_what_the_classifier_gives(weights, save, variant):
+def test_three_slices_equal_torchvision(weights, save, variant):
     model = build(save(variant(weights)), num_slices=3)
     x = torch.randn(2, 3, 40, 64)
     torch.testing.assert_close(list(model(x)), forward(weights, x), atol=1e-4, rtol=1e-4)
 
 
-def test_full_layout_is_accounted_for_key_by_key():
+def test_all_keys_of_densenet121_are_renamed_or_dropped():
     weights = to_old_names(make_state_dict())
     renamed, dropped = rename_torchvision_keys(weights)
     model = MODELS.build(dict(type="SliceDenseNet", num_slices=3))
@@ -65,7 +65,7 @@ def test_full_layout_is_accounted_for_key_by_key():
     assert parts == {"denseblock4", "norm5", "classifier", "transition3"}
 
 
-def test_grouped_starts_as_the_2d_network_on_each_image(weights, save):
+def test_grouped_equals_the_2d_network_on_each_image(weights, save):
     model = build(save(weights), num_slices=9)
     x = torch.randn(2, 9, 32, 32)
     torch.testing.assert_close(
@@ -74,7 +74,7 @@ def test_grouped_starts_as_the_2d_network_on_each_image(weights, save):
 
 
 @pytest.mark.parametrize("num_slices", [3, 7, 9])
-def test_inflated_stem_answers_a_constant_stack_as_before(weights, save, num_slices):
+def test_inflated_stem_preserves_the_output_for_equal_slices(weights, save, num_slices):
     model = build(save(weights), num_slices=num_slices, fusion="early")
     gray = torch.randn(2, 1, 32, 32)
     torch.testing.assert_close(
@@ -85,12 +85,12 @@ def test_inflated_stem_answers_a_constant_stack_as_before(weights, save, num_sli
     )
 
 
-def test_nine_slices_share_the_stem_by_a_third():
+def test_nine_slices_divide_the_stem_weights_by_three():
     weight = torch.randn(2, 3, 7, 7)
     assert torch.equal(inflate_stem(weight, 9), weight.repeat(1, 3, 1, 1) / 3)
 
 
-def test_backbone_of_an_own_checkpoint_keeps_its_fusion(weights, save):
+def test_checkpoint_of_a_detector_restores_the_fusion(weights, save):
     trained = build(save(weights))
     torch.nn.init.normal_(trained.fusion.conv.weight)
     content = {f"backbone.{k}": v for k, v in trained.state_dict().items()}
@@ -111,19 +111,19 @@ def test_backbone_of_an_own_checkpoint_keeps_its_fusion(weights, save):
         ),
     ],
 )
-def test_keys_that_fit_nowhere_are_named_with_the_file(weights, save, damage, complaint):
+def test_invalid_keys(weights, save, damage, complaint):
     damage(weights)
     with pytest.raises(InputError, match=rf"densenet121.pth .*SliceDenseNet: keys {complaint}$"):
         build(save(weights), num_slices=3)
 
 
-def test_weights_of_another_network_end_in_a_short_sentence(save):
+def test_weights_of_another_network_give_a_short_message(save):
     with pytest.raises(InputError) as error:
         build(save({f"layer{i}.weight": torch.zeros(1) for i in range(300)}), num_slices=3)
     assert "and 295 more" in str(error.value) and len(str(error.value)) < 800
 
 
-def test_files_that_are_no_weights(tmp_path, save):
+def test_files_without_weights(tmp_path, save):
     with pytest.raises(InputError, match="absent.pth: no such file"):
         build(tmp_path / "absent.pth")
     (tmp_path / "page.pth").write_text("<html>404</html>")
@@ -133,7 +133,7 @@ def test_files_that_are_no_weights(tmp_path, save):
         build(save({"epoch": 3}))
 
 
-def test_code_in_a_file_does_not_run(tmp_path):
+def test_unsafe_pickle_is_not_executed(tmp_path):
     class Evil:
         def __reduce__(self):
             return (open, (str(tmp_path / "ran"), "w"))
@@ -144,7 +144,7 @@ def test_code_in_a_file_does_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_url_is_fetched_once_into_torchs_cache(weights, save, tmp_path, monkeypatch):
+def test_url_is_downloaded_once(weights, save, tmp_path, monkeypatch):
     path = save(weights)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
 

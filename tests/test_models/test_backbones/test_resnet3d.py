@@ -19,7 +19,7 @@ def test_twenty_blocks_by_default():
     model = MODELS.build(dict(type="ResNet3D"))
     assert sum(len(stage) for stage in model.stages) == 20
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv3d)]
-    # The stem, two in each block and three shortcuts between widths.
+    # The stem, two in each block, and three shortcuts where the width changes.
     assert len(convolutions) == 1 + 40 + 3
 
 
@@ -42,13 +42,13 @@ def test_strides_and_channels():
         (dict(type="SyncBN"), nn.SyncBatchNorm),
     ],
 )
-def test_norms(norm_cfg, kind):
+def test_norm_layers(norm_cfg, kind):
     norms = [m for m in build(norm_cfg=norm_cfg).modules() if isinstance(m, kind)]
-    # The stem's, two a block, and one for each of the two shortcuts between widths.
+    # One in the stem, two in each block, and one in each of the two shortcuts.
     assert len(norms) == 1 + 2 * 5 + 2
 
 
-def test_checkpointing_leaves_maps_and_gradients():
+def test_checkpointing_does_not_change_maps_and_gradients():
     x = torch.rand(1, 1, 16, 16, 16)
     results = []
     for with_cp in (False, True):
@@ -61,8 +61,8 @@ def test_checkpointing_leaves_maps_and_gradients():
             torch.testing.assert_close(a, b)
 
 
-def test_symmetric_kernels_make_it_equivariant():
-    """No map is shifted against the grid of anchors."""
+def test_symmetric_kernels_are_equivariant():
+    """No map is shifted relative to the anchors."""
     model = build().double().eval()
     for conv in (m for m in model.modules() if isinstance(m, nn.Conv3d)):
         weight = sum(s.apply(conv.weight.data) for s in CUBE_SYMMETRIES) / 48
@@ -75,12 +75,12 @@ def test_symmetric_kernels_make_it_equivariant():
                 torch.testing.assert_close(symmetry.apply(a), b)
 
 
-def test_lengths_must_fit():
+def test_channels_and_stage_blocks_of_different_length():
     with pytest.raises(ValueError, match="expected positive numbers and equal lengths"):
         build(channels=(4, 8))
 
 
-def test_blocks_begin_as_their_shortcuts():
+def test_zero_init_residual_makes_blocks_the_identity():
     cfg = dict(channels=(4, 4), stage_blocks=(1, 3))
     model = build(**cfg).train()
     fine, coarse = model(torch.rand(2, 1, 8, 8, 8))

@@ -1,5 +1,3 @@
-"""SliceDenseNet: shapes, fusion, modes, checkpointing."""
-
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -11,7 +9,7 @@ def build(**kwargs):
     return MODELS.build(dict(type="SliceDenseNet", **{**settings, **kwargs}))
 
 
-def test_parameter_count_is_that_of_densenet121_less_its_end():
+def test_parameter_count():
     model = MODELS.build(dict(type="SliceDenseNet", num_slices=3))
     block4 = sum(
         2 * c + 128 * c + 2 * 128 + 32 * 128 * 9 for c in (512 + 32 * i for i in range(16))
@@ -25,7 +23,7 @@ def test_parameter_count_is_that_of_densenet121_less_its_end():
 
 
 @pytest.mark.parametrize("fusion, images", [("grouped", 6), ("early", 2)])
-def test_strides_and_layout(fusion, images):
+def test_output_shapes(fusion, images):
     model = build(fusion=fusion)
     maps = model(torch.randn(2, 9, 64, 96))
     assert [tuple(m.shape) for m in maps] == [
@@ -35,7 +33,7 @@ def test_strides_and_layout(fusion, images):
     ]
 
 
-def test_fusion_reaches_the_centre_of_its_window_and_nothing_else():
+def test_fusion_only_changes_the_center_image_of_its_stack():
     model = build().eval()
     x = torch.randn(2, 9, 32, 32)
     before = model(x)
@@ -46,7 +44,7 @@ def test_fusion_reaches_the_centre_of_its_window_and_nothing_else():
     torch.testing.assert_close(model(x[1:])[2], after[2][3:])
 
 
-def test_each_slice_reaches_the_fused_map():
+def test_fused_map_depends_on_each_slice():
     model = build().eval()
     torch.nn.init.normal_(model.fusion.conv.weight)
     x = torch.randn(1, 9, 32, 32, requires_grad=True)
@@ -54,7 +52,7 @@ def test_each_slice_reaches_the_fused_map():
     assert (x.grad.flatten(2).abs().sum(-1) > 0).all()
 
 
-def test_initialisation_keeps_the_fusion_a_pass_through():
+def test_init_weights_keeps_the_identity_of_the_fusion():
     model = build()
     model.init_weights()
     weight = model.fusion.conv.weight.flatten(1)
@@ -64,7 +62,7 @@ def test_initialisation_keeps_the_fusion_a_pass_through():
 
 
 @pytest.mark.parametrize("norm_eval", [False, True])
-def test_checkpointing_changes_no_number(norm_eval):
+def test_checkpointing_does_not_change_results(norm_eval):
     plain = build(norm_eval=norm_eval)
     saving = build(norm_eval=norm_eval, with_cp=True)
     saving.load_state_dict(plain.state_dict())
@@ -115,11 +113,11 @@ def test_other_norm_layers():
         (dict(frozen_stages=4), "frozen_stages=4"),
     ],
 )
-def test_wrong_settings_are_named(settings, found):
+def test_invalid_settings(settings, found):
     with pytest.raises(ValueError, match=found):
         build(**settings)
 
 
-def test_wrong_input_is_named():
+def test_invalid_input_shape():
     with pytest.raises(ValueError, match=r"\(1, 3, 32, 32\), expected \(N, 9, H, W\)"):
         build()(torch.zeros(1, 3, 32, 32))

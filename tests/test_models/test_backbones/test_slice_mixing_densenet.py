@@ -1,5 +1,3 @@
-"""SliceMixingDenseNet: shapes, what reaches what, ImageNet's weights, checkpointing."""
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,7 +17,7 @@ def build(**kwargs):
 
 
 def without_mixing(model):
-    """Let the slices be."""
+    """Set the mixing to the identity."""
     for module in model.modules():
         if isinstance(module, A3DConv):
             module.mixing.data = (
@@ -29,7 +27,7 @@ def without_mixing(model):
 
 
 @pytest.mark.parametrize("conv, own", [("a3d", 49), ("align_shift", 0)])
-def test_parameter_count_is_the_2d_networks_and_what_depth_adds(conv, own):
+def test_parameter_count(conv, own):
     flat = MODELS.build(dict(type="SliceDenseNet", num_slices=3))
     model = MODELS.build(dict(type="SliceMixingDenseNet", conv=conv))
     widths = [64 + 32 * i for i in range(6)]
@@ -44,7 +42,7 @@ def test_parameter_count_is_the_2d_networks_and_what_depth_adds(conv, own):
 
 @pytest.mark.parametrize("conv", ["a3d", "align_shift"])
 @pytest.mark.parametrize("num_slices", [3, 7])
-def test_strides(conv, num_slices):
+def test_output_shapes(conv, num_slices):
     model = build(conv=conv, num_slices=num_slices)
     maps = model(torch.randn(2, num_slices, 32, 64), torch.tensor([1.0, 5.0]))
     channels = model.out_channels
@@ -55,7 +53,7 @@ def test_strides(conv, num_slices):
     ]
 
 
-def test_slices_mix_in_the_dense_layers_alone():
+def test_only_dense_layers_mix_slices():
     for conv, kind in (("a3d", A3DConv), ("align_shift", AlignShiftConv)):
         mixed = {n for n, m in build(conv=conv).named_modules() if isinstance(m, kind)}
         layers = [(1, 1), (1, 2), (2, 1), (3, 1), (3, 2)]
@@ -63,7 +61,7 @@ def test_slices_mix_in_the_dense_layers_alone():
 
 
 @pytest.mark.parametrize("size", [(32, 32), (40, 56)])
-def test_without_mixing_the_middle_slice_goes_through_the_2d_network(size):
+def test_without_mixing_equals_the_2d_network_on_the_middle_slice(size):
     flat = MODELS.build(dict(type="SliceDenseNet", num_slices=1, fusion="early", **NARROW)).eval()
     model = without_mixing(build()).eval()
     model.load_state_dict(flat.state_dict(), strict=False)
@@ -73,14 +71,14 @@ def test_without_mixing_the_middle_slice_goes_through_the_2d_network(size):
 
 
 @pytest.mark.parametrize("conv", ["a3d", "align_shift"])
-def test_each_slice_reaches_the_coarsest_map(conv):
+def test_coarsest_map_depends_on_each_slice(conv):
     model = build(conv=conv, num_slices=3, block_config=(2, 2, 2)).eval()
     x = torch.randn(1, 3, 32, 32, requires_grad=True)
     model(x, torch.tensor([1.0]))[2].sum().backward()
     assert (x.grad.flatten(2).abs().sum(-1) > 0).all()
 
 
-def test_windows_do_not_see_each_other_nor_their_thickness():
+def test_slice_stacks_of_a_batch_are_independent():
     model = build(conv="align_shift").eval()
     x = torch.randn(2, 7, 32, 32)
     together = model(x, torch.tensor([1.0, 5.0]))
@@ -92,7 +90,7 @@ def test_windows_do_not_see_each_other_nor_their_thickness():
 
 
 @pytest.mark.parametrize("conv", ["a3d", "align_shift"])
-def test_imagenets_weights_with_the_middle_channel_in_the_stem(conv, tmp_path):
+def test_pretrained_weights_with_the_middle_channel_of_the_stem(conv, tmp_path):
     weights = make_state_dict(**LAYOUT)
     torch.save(weights, tmp_path / "densenet121.pth")
     init_cfg = dict(type="Pretrained", checkpoint=str(tmp_path / "densenet121.pth"))
@@ -106,7 +104,7 @@ def test_imagenets_weights_with_the_middle_channel_in_the_stem(conv, tmp_path):
     torch.testing.assert_close(list(result), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_key_too_many_is_named_and_the_mixing_may_be_missing(tmp_path):
+def test_unexpected_key_is_an_error_and_missing_mixing_is_not(tmp_path):
     weights = make_state_dict(**LAYOUT)
     weights["features.denseblock1.denselayer1.conv1.bias"] = torch.zeros(1)
     torch.save(weights, tmp_path / "densenet121.pth")
@@ -116,7 +114,7 @@ def test_a_key_too_many_is_named_and_the_mixing_may_be_missing(tmp_path):
 
 
 @pytest.mark.parametrize("conv", ["a3d", "align_shift"])
-def test_checkpointing_changes_no_number(conv):
+def test_checkpointing_does_not_change_results(conv):
     plain, saving = build(conv=conv), build(conv=conv, with_cp=True)
     saving.load_state_dict(plain.state_dict())
     x, thickness = torch.randn(2, 7, 32, 32), torch.tensor([1.0, 5.0])
@@ -129,21 +127,21 @@ def test_checkpointing_changes_no_number(conv):
         assert torch.equal(value, saving.state_dict()[name]), name
 
 
-def test_initialisation_keeps_mixture_and_reduction():
+def test_init_weights_keeps_mixing_and_reduction():
     model = build()
     mixing = model.denseblock1.denselayer1.conv1.mixing.clone()
     model.init_weights()
     assert torch.equal(model.denseblock1.denselayer1.conv1.mixing, mixing)
     x = torch.randn(1, 16, 7, 2, 2)
     assert torch.equal(model.reduction1(x.flatten(2, 3)), x[:, :, 3])
-    # He initialization reaches subclasses of Conv2d, too.
+    # He initialization is also applied to subclasses of Conv2d.
     wide = build(growth_rate=64, bn_size=4)
     wide.init_weights()
     std = wide.denseblock1.denselayer1.conv1.weight.std().item()
     assert std == pytest.approx((2 / 256) ** 0.5, rel=0.1)
 
 
-def test_pooling_keeps_slices_apart_where_heights_are_odd():
+def test_pooling_separates_slices_of_odd_height():
     model = without_mixing(build(num_slices=3)).eval()
     x = torch.randn(1, 3, 3 * 5, 6)[:, :1].expand(1, 16, -1, -1).contiguous()
     pooled = model._halve(x, model.transition1).unflatten(2, (3, -1))
@@ -155,11 +153,11 @@ def test_pooling_keeps_slices_apart_where_heights_are_odd():
 @pytest.mark.parametrize(
     "settings, found", [(dict(conv="tsm"), "conv='tsm'"), (dict(num_slices=4), "num_slices=4")]
 )
-def test_wrong_settings_are_named(settings, found):
+def test_invalid_settings(settings, found):
     with pytest.raises(InputError, match=f"SliceMixingDenseNet: {found}"):
         build(**settings)
 
 
-def test_wrong_input_is_named():
+def test_invalid_input_shape():
     with pytest.raises(ValueError, match=r"\(1, 3, 32, 32\), expected \(N, 7, H, W\)"):
         build()(torch.zeros(1, 3, 32, 32))

@@ -1,6 +1,6 @@
-"""A stand-in for torchvision's densenet121: its state dict's layout, and its forward pass.
+"""Reimplementation of torchvision's densenet121: state dict and forward pass.
 
-Written from the layout alone, so that it shares nothing with the backbone under test.
+Independent of the backbone under test.
 """
 
 import re
@@ -13,7 +13,7 @@ from torch import Tensor
 def make_state_dict(
     growth=32, blocks=(6, 12, 24, 16), stem=64, bottleneck=4, classes=1000, seed=0
 ) -> dict[str, Tensor]:
-    """Random weights under torchvision's present names (``features.…``)."""
+    """Random weights with torchvision's current names (``features.…``)."""
     generator = torch.Generator().manual_seed(seed)
     out: dict[str, Tensor] = {}
 
@@ -50,7 +50,7 @@ def make_state_dict(
 
 
 def to_old_names(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The names of the files of 2017: ``norm.1``, and no batch counters."""
+    """Rename to the names of the files of 2017: ``norm.1``, and no batch counters."""
     return {
         re.sub(r"(denselayer\d+\.)(norm|conv)([12])", r"\1\2.\3", key): value
         for key, value in state_dict.items()
@@ -59,7 +59,7 @@ def to_old_names(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def forward(state_dict: dict[str, Tensor], x: Tensor) -> list[Tensor]:
-    """Plain eval-mode forward; the maps after norm and ReLU of transitions 1 to 3."""
+    """Compute the maps after norm and ReLU of transitions 1 to 3 in evaluation mode."""
 
     def norm_relu(x, name):
         w, b, m, v = (

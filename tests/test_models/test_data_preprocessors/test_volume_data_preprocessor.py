@@ -15,7 +15,7 @@ def data(*shapes):
     return dict(inputs=[torch.rand(shape) for shape in shapes], data_samples=samples)
 
 
-def test_crops_become_a_batch():
+def test_training_patches_are_stacked():
     batch = data((1, 8, 9, 10), (1, 8, 9, 10))
     result = build()(batch, training=True)
     assert torch.equal(result["inputs"], torch.stack(batch["inputs"]))
@@ -23,18 +23,18 @@ def test_crops_become_a_batch():
     assert result["data_samples"][1].batch_input_shape == (8, 9, 10)
 
 
-def test_half_precision_crops_become_float32():
+def test_half_precision_is_converted_to_float32():
     result = build()(dict(inputs=[torch.rand(1, 4, 4, 4).half()]), training=True)
     assert result["inputs"].dtype == torch.float32
     assert result["data_samples"] is None
 
 
-def test_crops_of_different_sizes_are_refused():
+def test_training_patches_of_different_sizes_are_rejected():
     with pytest.raises(InputError, match=r"\(8, 8, 8\) and \(8, 8, 16\)"):
         build()(data((1, 8, 8, 8), (1, 8, 8, 16)), training=True)
 
 
-def test_test_volumes_are_padded_behind():
+def test_test_volumes_are_padded_at_the_end():
     batch = data((1, 16, 17, 3), (1, 2, 2, 33))
     result = build(pad_value=0.25)(batch)["inputs"]
     assert result.shape == (2, 1, 16, 32, 48)
@@ -45,6 +45,6 @@ def test_test_volumes_are_padded_behind():
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 16), (2, 16, 16, 16)])
-def test_inputs_of_another_shape_are_refused(shape):
+def test_invalid_input_shape(shape):
     with pytest.raises(InputError, match=r"expected \(1, D, H, W\)"):
         build()(data(shape))

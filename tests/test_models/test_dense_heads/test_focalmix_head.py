@@ -1,4 +1,4 @@
-"""FocalMixHead on grids that are small enough to count by hand."""
+"""Tests of ``FocalMixHead`` on small feature maps."""
 
 import math
 
@@ -46,7 +46,7 @@ def feats(n=2, size=(2, 2, 2), levels=1):
     return [torch.randn(n, 3, *(edge // 2**i for edge in size)) for i in range(levels)]
 
 
-def test_levels_and_prior():
+def test_output_shapes_and_prior():
     head = build(strides=(2, 4), sizes=(4, 8))
     logits, offsets = head(feats(size=(4, 2, 2), levels=2))
     assert [tuple(m.shape) for m in logits] == [(2, 1, 4, 2, 2), (2, 1, 2, 1, 1)]
@@ -55,10 +55,10 @@ def test_levels_and_prior():
     assert head.flatten(logits).sigmoid().mean().item() == pytest.approx(0.01, rel=0.1)
 
 
-def test_flattened_maps_are_in_the_order_of_the_anchors():
+def test_flatten_has_the_order_of_the_anchors():
     head = build(strides=(2, 4), sizes=(4, 8))
     anchors = head.get_anchors((4, 8, 4))
-    # Maps that hold their location's center must flatten to the centers of the anchors.
+    # Maps of the centers of their locations must flatten to the centers of the anchors.
     maps = []
     for stride in (2, 4):
         z, y, x = torch.meshgrid(
@@ -70,7 +70,7 @@ def test_flattened_maps_are_in_the_order_of_the_anchors():
     assert torch.equal(head.flatten(maps)[0], centers)
 
 
-def test_targets_of_a_mixed_batch_by_hand():
+def test_targets_of_labeled_and_unlabeled_patches():
     """Eight cubes of 4 in a patch of 8: one labeled patch, one unlabeled, one without boxes."""
     head = build()
     anchors = head.get_anchors((8, 8, 8))
@@ -85,7 +85,7 @@ def test_targets_of_a_mixed_batch_by_hand():
     assert targets.bboxes.tolist() == [[1, 0, 0, 5, 4, 4]]
 
 
-def test_two_boxes_keep_their_own_anchors():
+def test_each_box_has_its_own_anchors():
     head = build()
     boxes = [[0.0, 0, 0, 4, 4, 4], [4.5, 4.5, 4.5, 5.5, 5.5, 5.5]]
     targets = head.get_targets(head.get_anchors((8, 8, 8)), [truth(), truth(*boxes)])
@@ -94,14 +94,14 @@ def test_two_boxes_keep_their_own_anchors():
     assert targets.bboxes.tolist() == boxes
 
 
-def test_no_labeled_patch_has_no_positives():
+def test_batch_without_labeled_patches_has_no_positives():
     head = build()
     targets = head.get_targets(head.get_anchors((8, 8, 8)), [None, None])
     assert targets.positives.shape == (0, 2)
     assert targets.bboxes.shape == (0, 6)
 
 
-def test_loss_by_hand():
+def test_loss():
     head, x = build(), feats(3)
     anchors = head.get_anchors((8, 8, 8))
     targets = head.get_targets(
@@ -121,18 +121,18 @@ def test_loss_by_hand():
     torch.testing.assert_close(losses["loss_bbox"], smooth.sum() / 2)
 
 
-def test_without_unlabeled_patches_and_positives():
+def test_loss_without_unlabeled_patches_and_positives():
     head, x = build(), feats(1)
     anchors = head.get_anchors((8, 8, 8))
     losses = head.loss(x, anchors, head.get_targets(anchors, [truth()]), torch.tensor([True]))
     assert losses.keys() == {"loss_cls", "loss_bbox"}
     assert losses["loss_bbox"] == 0
     sum(losses.values()).backward()
-    # Every weight takes part, as DDP wants it.
+    # DDP requires a gradient for every weight.
     assert all(parameter.grad is not None for parameter in head.parameters())
 
 
-def test_predictions_are_the_best_boxes_of_the_core():
+def test_predict_by_feat_returns_the_best_boxes_of_the_core():
     head = build(strides=(4, 8), sizes=(4, 8))
     logits = [torch.full((1, 1, 2, 2, 4), -5.0), torch.full((1, 1, 1, 1, 2), -5.0)]
     offsets = [torch.zeros(1, 6, 2, 2, 4), torch.zeros(1, 6, 1, 1, 2)]

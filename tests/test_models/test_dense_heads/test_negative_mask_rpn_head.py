@@ -1,5 +1,3 @@
-"""NegativeMaskRPNHead: the loss by hand, and RPNHead where it is switched off."""
-
 import copy
 import math
 
@@ -50,7 +48,7 @@ def loss(head, scores, images=([LESION],)):
 
 
 @pytest.mark.parametrize("weight, mask", [(0.6, True), (0.3, False), (1.0, True)])
-def test_loss_and_gradient_by_hand(weight, mask):
+def test_loss_and_gradient(weight, mask):
     head = build(neg_weight=weight, neg_mask=mask)
     scores = torch.randn(1, 1, 8, 8, dtype=torch.float64, requires_grad=True)
     torch.manual_seed(5)
@@ -75,7 +73,7 @@ def test_loss_and_gradient_by_hand(weight, mask):
         assert "rpn_negatives_kept" not in losses
 
 
-def test_switched_off_is_rpn_head_to_the_bit():
+def test_disabled_mask_is_bitwise_equal_to_rpn_head():
     features = [torch.randn(2, 4, 8, 8)]
     gts, metas = [instances(LESION), instances()], [META] * 2
     results = []
@@ -96,7 +94,7 @@ def test_switched_off_is_rpn_head_to_the_bit():
     assert torch.equal(plain_draw, draw)
 
 
-def test_box_loss_and_other_draws_do_not_see_the_mask():
+def test_mask_does_not_change_box_loss_and_random_state():
     scores = torch.randn(1, 1, 8, 8)
     results = []
     for kind in ("RPNHead", "NegativeMaskRPNHead"):
@@ -108,7 +106,7 @@ def test_box_loss_and_other_draws_do_not_see_the_mask():
 
 
 @pytest.mark.parametrize("threshold", [-1.0, 0.0, 1.5])
-def test_share_kept_is_that_of_the_normal_distribution(threshold):
+def test_kept_fraction_follows_the_normal_distribution(threshold):
     head = build(mask_threshold=threshold)
     expected = 0.5 * math.erfc(threshold / math.sqrt(2))
     scores = torch.zeros(4, 1, 8, 8)
@@ -124,10 +122,10 @@ def masks(head, steps):
     ]
 
 
-def test_each_step_has_its_mask_and_the_seed_decides():
+def test_masks_differ_between_steps_and_follow_the_seed():
     torch.manual_seed(7)
     first = masks(build(), 3)
-    # `build` seeds, too: with 0.
+    # `build` sets the seed to 0.
     assert not torch.equal(first[0], first[1]) and not torch.equal(first[1], first[2])
     again = masks(build(), 3)
     assert all(torch.equal(a, b) for a, b in zip(first, again))
@@ -136,7 +134,7 @@ def test_each_step_has_its_mask_and_the_seed_decides():
     assert not torch.equal(masks(head, 1)[0], first[0])
 
 
-def test_an_iteration_that_is_seeded_anew_has_its_mask_wherever_the_run_began():
+def test_reseeding_reproduces_the_mask_of_an_iteration():
     def iteration(head, number):
         seed_generators("iteration", (0, 0, number), cuda=False)
         return masks(head, 1)[0]
@@ -147,21 +145,21 @@ def test_an_iteration_that_is_seeded_anew_has_its_mask_wherever_the_run_began():
     assert not torch.equal(drawn[0], drawn[1])
 
 
-def test_a_copy_of_the_head_can_be_made():
+def test_head_can_be_copied():
     head = build()
     masks(head, 1)
     assert torch.equal(masks(copy.deepcopy(head), 1)[0], masks(head, 1)[0])
 
 
-def test_where_there_is_no_negative_none_is_masked():
+def test_batch_without_negatives():
     losses = loss(build(neg_iou_thr=0.0), torch.zeros(1, 1, 8, 8))
     assert losses["rpn_negatives_kept"] == 1
-    # mmdet counts one negative at least.
+    # mmdet counts at least one negative.
     assert losses["loss_rpn_cls"][0].item() == pytest.approx(math.log(2) / 2)
 
 
 @pytest.mark.parametrize("settings", [dict(neg_weight=-0.1), dict(mask_threshold=math.nan)])
-def test_wrong_settings_are_named(settings):
+def test_invalid_settings(settings):
     with pytest.raises(ValueError, match="NegativeMaskRPNHead: neg_weight"):
         build(**settings)
 
@@ -172,7 +170,7 @@ def test_losses_and_masks_are_the_same_on_every_device(device):
     for where in ("cpu", device):
         head = build(num=16).to(where)
         gts = [instances(LESION).to(where), instances().to(where)]
-        # Sampler and mask draw on the CPU.
+        # Sampler and mask use CPU generators.
         torch.manual_seed(3)
         losses = head.loss_by_feat(*head([features.to(where)]), gts, [META] * 2)
         (losses["loss_rpn_cls"][0] + losses["loss_rpn_bbox"][0]).backward()

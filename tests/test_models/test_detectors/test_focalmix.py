@@ -1,5 +1,3 @@
-"""FocalMix: losses of mixed batches, guessed targets, and prediction in patches."""
-
 from pathlib import Path
 
 import pytest
@@ -22,10 +20,10 @@ MIXUP = [dict(type="ImageLevelMixUp"), dict(type="ObjectLevelMixUp")]
 
 
 def tiny_config(**kwargs):
-    """The full config on two levels, with a receptive field of a few voxels."""
+    """Build the full config with two levels and a receptive field of a few voxels."""
     cfg = Config.fromfile(BASE).model
     cfg.data_preprocessor.size_divisor = 4
-    # All weights count from the start.
+    # All weights affect the output from the start.
     cfg.backbone.update(channels=(4, 6), stage_blocks=(1, 1), zero_init_residual=False)
     cfg.neck.update(in_channels=(4, 6), out_channels=4)
     cfg.bbox_head.update(in_channels=4, feat_channels=4)
@@ -86,14 +84,14 @@ def test_losses_and_counts_of_a_mixed_batch(pipeline):
     assert torch.isfinite(total)
     total.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-    # Nodule of 5 voxels: its anchors are counted per labeled patch, of which there are two.
+    # The positives of the nodule of 5 voxels are divided by the two labeled patches.
     anchors = model.bbox_head.get_anchors((16, 16, 16))
     positives = model.bbox_head.get_targets(anchors, [sample(BOX).gt_instances]).scores.sum()
     assert positives > 0
     assert losses["num_pos"] == positives / 2
 
 
-def test_without_unlabeled_patches_it_is_a_plain_detector():
+def test_supervised_batch_has_supervised_losses_only():
     model = build().train()
     data = batch((True, True))
     losses = losses_of(model, data)
@@ -108,7 +106,7 @@ def test_without_unlabeled_patches_it_is_a_plain_detector():
     torch.testing.assert_close(losses["loss_bbox"], expected["loss_bbox"])
 
 
-def test_samples_that_do_not_say_are_labeled():
+def test_samples_are_labeled_by_default():
     model = build().train()
     data = batch((True, True))
     expected = losses_of(model, data)
@@ -117,13 +115,13 @@ def test_samples_that_do_not_say_are_labeled():
     assert losses_of(model, data)["loss_cls"] == expected["loss_cls"]
 
 
-def test_mixup_serves_supervised_training_too():
+def test_mixup_in_supervised_training():
     losses = losses_of(build(batch_pipeline=MIXUP).train(), batch((True,) * 4))
     assert "loss_cls_unlabeled" not in losses
     assert losses["loss_cls"] != losses_of(build().train(), batch((True,) * 4))["loss_cls"]
 
 
-def test_the_boxes_of_unlabeled_patches_are_not_looked_at():
+def test_boxes_of_unlabeled_patches_are_not_used():
     data = batch()
     expected = losses_of(build().train(), data)
     data["data_samples"][2].gt_instances = sample(BOX).gt_instances
@@ -136,7 +134,7 @@ def norms_of(model):
 
 
 @pytest.mark.parametrize("guess_mode", ["batch", "eval"])
-def test_guessing_leaves_the_statistics_of_batch_norm_alone(guess_mode):
+def test_guess_targets_does_not_update_running_statistics(guess_mode):
     model = build(guess_mode=guess_mode).train()
     before = [{k: v.clone() for k, v in norm.state_dict().items()} for norm in norms_of(model)]
     model.guess_targets(torch.rand(2, 1, 16, 16, 16), model.bbox_head.get_anchors((16, 16, 16)))
@@ -147,7 +145,7 @@ def test_guessing_leaves_the_statistics_of_batch_norm_alone(guess_mode):
         assert norm.track_running_stats
 
 
-def test_targets_are_guessed_with_the_statistics_of_the_patches():
+def test_guess_targets_uses_batch_statistics():
     patches = torch.rand(2, 1, 16, 16, 16)
     identity = CUBE_SYMMETRIES[:1]
     model = build().train()
@@ -156,7 +154,7 @@ def test_targets_are_guessed_with_the_statistics_of_the_patches():
     with torch.no_grad():
         trained = model.bbox_head.flatten(model.train()(patches)[0]).squeeze(-1).sigmoid()
     torch.testing.assert_close(guessed, trained)
-    # Running statistics that are far off do not matter, but in evaluation mode they do.
+    # Wrong running statistics only affect evaluation mode.
     for norm in norms_of(model):
         norm.running_var.fill_(1e-3)
     torch.testing.assert_close(model.guess_targets(patches, anchors, identity).scores, guessed)
@@ -166,7 +164,7 @@ def test_targets_are_guessed_with_the_statistics_of_the_patches():
     )
 
 
-def test_norms_that_are_frozen_stay_so_while_guessing():
+def test_guess_targets_keeps_frozen_norms_frozen():
     model = build().train()
     for norm in norms_of(model):
         norm.eval()
@@ -177,7 +175,7 @@ def test_norms_that_are_frozen_stay_so_while_guessing():
 
 
 def guessed_shares(steps, **changes):
-    """Shares of the anchors that a training of the shipped width guesses to be positive."""
+    """Fractions of anchors with a positive guessed target while training the base config."""
     register_all_modules(init_default_scope=True)
     torch.manual_seed(0)
     cfg = Config.fromfile(BASE)
@@ -198,14 +196,14 @@ def guessed_shares(steps, **changes):
 
 
 @pytest.mark.slow
-def test_a_training_of_the_shipped_width_does_not_confirm_itself():
-    """Running statistics of the first iterations make it sure of a large part of the anchors."""
+def test_few_positive_targets_are_guessed_in_the_first_iterations():
+    """With the running statistics of the first iterations many targets would be positive."""
     assert max(guessed_shares(7)) < 0.02
     before = {"guess_mode": "eval", "backbone.zero_init_residual": False}
     assert max(guessed_shares(7, **before)) > 0.05
 
 
-def test_the_averaged_model_guesses_where_the_config_says_so(tmp_path):
+def test_guess_mode_ema_uses_the_averaged_model(tmp_path):
     model = build(guess_mode="ema").train()
     with pytest.raises(InputError, match="guess_mode='ema' .* expected a TeacherEMAHook"):
         losses_of(model, batch())
@@ -219,13 +217,13 @@ def test_the_averaged_model_guesses_where_the_config_says_so(tmp_path):
     assert guess.scores.min() > 0.99
 
 
-def test_candidates_and_objects_are_bounded():
+def test_max_candidates_and_max_objects():
     patches = torch.rand(2, 1, 32, 32, 32)
     model = build(object_score_thr=0.0, max_objects=5)
     anchors = model.bbox_head.get_anchors((32, 32, 32))
     assert [len(one) for one in model.guess_targets(patches, anchors).objects] == [5, 5]
     best = model.guess_targets(patches, anchors, CUBE_SYMMETRIES[:1]).objects
-    # The objects are the best ones, so a tenth of the candidates gives the same.
+    # The objects are the best ones, so a tenth of the candidates gives the same objects.
     model.max_candidates = 100
     few = model.guess_targets(patches, anchors, CUBE_SYMMETRIES[:1]).objects
     for mine, other in zip(few, best):
@@ -234,7 +232,7 @@ def test_candidates_and_objects_are_bounded():
     assert max(len(one) for one in model.guess_targets(patches, anchors).objects) <= 3
 
 
-def test_guessed_scores_are_mapped_back_exactly():
+def test_guessed_scores_are_transformed_back():
     model = build()
     anchors = model.bbox_head.get_anchors((16, 16, 16))
     x = torch.rand(2, 1, 16, 16, 16)
@@ -242,18 +240,18 @@ def test_guessed_scores_are_mapped_back_exactly():
         plain = model.bbox_head.flatten(model(x)[0]).squeeze(-1).sigmoid()
     torch.testing.assert_close(model.guess_targets(x, anchors, CUBE_SYMMETRIES[:1]).scores, plain)
     for symmetry in CUBE_SYMMETRIES[1::6]:
-        # The model meets x itself where it is given what the inverse makes of it.
+        # Under the symmetry, the transformed patch becomes x itself.
         moved = model.guess_targets(symmetry.inverse.apply(x), anchors, [symmetry]).scores
         centers = (anchors[:, :3] + anchors[:, 3:]) / 2
         target = symmetry.inverse.apply_points(centers, (16, 16, 16))
         size = (anchors[:, 3] - anchors[:, 0])[:, None]
-        # Find each anchor's image by its center and size.
+        # Find the image of each anchor by center and size.
         keys = {tuple(key): i for i, key in enumerate(torch.cat((centers, size), 1).tolist())}
         index = [keys[tuple(key)] for key in torch.cat((target, size), 1).tolist()]
         torch.testing.assert_close(moved[:, index], plain)
 
 
-def test_the_average_over_all_symmetries_of_a_symmetric_patch_is_symmetric():
+def test_average_over_all_symmetries_is_symmetric():
     model = build()
     anchors = model.bbox_head.get_anchors((16, 16, 16))
     torch.manual_seed(2)
@@ -264,12 +262,12 @@ def test_the_average_over_all_symmetries_of_a_symmetric_patch_is_symmetric():
     assert fine.std() > 0.01
     for symmetry in CUBE_SYMMETRIES:
         torch.testing.assert_close(symmetry.apply(fine), fine)
-    # One prediction alone is not symmetric.
+    # A single prediction is not symmetric.
     alone = model.guess_targets(x, anchors, CUBE_SYMMETRIES[:1]).scores[0, :512].view(8, 8, 8)
     assert not torch.allclose(alone.flip(0), alone, atol=1e-3)
 
 
-def test_confident_boxes_come_back_in_the_patch():
+def test_confident_boxes_are_transformed_back():
     model = build(object_score_thr=0.5, max_objects=1000)
     anchors = model.bbox_head.get_anchors((16, 16, 16))
     x = torch.rand(2, 1, 16, 16, 16)
@@ -282,14 +280,14 @@ def test_confident_boxes_come_back_in_the_patch():
     kept = nms3d(boxes[sure], scores[sure], model.test_cfg["nms"]["iou_threshold"])
     assert len(kept) > 1
     torch.testing.assert_close(plain.objects[1], boxes[sure][kept])
-    # The same boxes, moved, where the model meets the same patch through a symmetry.
+    # The transformed patch has the same boxes, transformed.
     for symmetry in CUBE_SYMMETRIES[7::13]:
         moved = model.guess_targets(symmetry.inverse.apply(x), anchors, [symmetry]).objects[1]
         back = symmetry.apply_boxes(moved, (16, 16, 16))
         torch.testing.assert_close(back, plain.objects[1], rtol=1e-4, atol=1e-4)
 
 
-def test_a_box_is_confident_by_the_average():
+def test_objects_are_selected_by_the_average_score():
     model = build(object_score_thr=0.5)
     anchors = model.bbox_head.get_anchors((16, 16, 16))
     guess = model.guess_targets(torch.rand(1, 1, 16, 16, 16), anchors, CUBE_SYMMETRIES[::12])
@@ -306,11 +304,11 @@ def predict(model, volume, shape=None, **test_cfg):
         return model.test_step(data)[0].pred_instances
 
 
-def test_overlapping_patches_equal_the_whole_volume():
+def test_overlapping_patches_equal_a_single_patch():
     model = build()
     torch.manual_seed(3)
     volume = torch.rand(1, 72, 20, 88)
-    # Statistics that are not those of the start, so that padding is not the same as zeros.
+    # Random running statistics, so that zero padding differs from zero inputs.
     for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm3d)):
         nn.init.uniform_(norm.running_mean, -0.5, 0.5)
     whole = predict(model, volume, patch_size=96, patch_overlap=56)
@@ -319,16 +317,16 @@ def test_overlapping_patches_equal_the_whole_volume():
         settings = dict(patch_size=patch_size, patch_overlap=overlap, patch_batch_size=batch_size)
         patches = predict(model, volume, **settings)
         torch.testing.assert_close(patches.scores, whole.scores)
-        # Boxes of almost the same score may change places.
+        # Boxes of nearly equal scores may be in a different order.
         distance, twin = torch.cdist(whole.bboxes, patches.bboxes, p=torch.inf).min(dim=1)
         assert distance.max() < 1e-3
         assert len(twin.unique()) == len(whole)
-    # Without overlap the borders of the patches show.
+    # Without overlap the borders of the patches affect the result.
     apart = predict(model, volume, patch_size=20, patch_overlap=0)
     assert len(apart) != len(whole) or not torch.allclose(apart.scores, whole.scores)
 
 
-def test_a_volume_in_a_batch_is_as_alone():
+def test_volumes_of_a_batch_are_independent():
     model = build()
     torch.manual_seed(4)
     volumes = [torch.rand(1, 30, 20, 40), torch.rand(1, 44, 18, 24)]
@@ -341,7 +339,7 @@ def test_a_volume_in_a_batch_is_as_alone():
         torch.testing.assert_close(result.pred_instances.scores, alone.scores)
 
 
-def test_predictions_are_sorted_bounded_and_within_the_volume():
+def test_predictions_are_sorted_limited_and_within_the_volume():
     model = build()
     volume = torch.rand(1, 30, 20, 41)
     result = predict(model, volume, max_per_img=9, score_thr=0.1)
@@ -374,7 +372,7 @@ def test_edges_must_be_divisible_by_the_stride():
         (dict(max_objects=0), "max_objects=0"),
     ],
 )
-def test_bad_arguments(kwargs, message):
+def test_invalid_settings(kwargs, message):
     with pytest.raises(InputError, match=message):
         build(**kwargs)
 
@@ -396,8 +394,8 @@ def test_invalid_test_cfg(test_cfg, message):
         build(test_cfg=cfg.test_cfg)
 
 
-def test_it_learns_one_nodule():
-    """Sixty steps on a patch with a bright cube and on one without: it is found in a third one."""
+def test_training_learns_one_nodule():
+    """After 60 steps on a patch with a bright cube and one without, a new cube is detected."""
     model = build().train()
     model.init_weights()
     torch.manual_seed(5)
@@ -412,8 +410,8 @@ def test_it_learns_one_nodule():
     assert box_iou3d(result.bboxes[:1], torch.tensor(BOX)) > 0.4
 
 
-def test_distributed_training_needs_no_positives(tmp_path):
-    """Every weight gets a gradient, or the second step would not begin."""
+def test_distributed_training_without_positives(tmp_path):
+    """Every weight has a gradient, since DDP would otherwise fail in the second step."""
     distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
     )
@@ -430,7 +428,7 @@ def test_distributed_training_needs_no_positives(tmp_path):
         distributed.destroy_process_group()
 
 
-def test_mixed_precision_changes_little():
+def test_mixed_precision_is_close_to_float32():
     data = batch()
     expected = losses_of(build(batch_pipeline=MIXUP).train(), data)
     model = build(batch_pipeline=MIXUP).train()
@@ -444,7 +442,7 @@ def test_mixed_precision_changes_little():
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-def test_guesses_are_the_same_on_every_device(device):
+def test_guessed_targets_are_the_same_on_every_device(device):
     model = build(object_score_thr=0.5)
     x, symmetries = torch.rand(2, 1, 16, 16, 16), CUBE_SYMMETRIES[::12]
     expected = model.guess_targets(x, model.bbox_head.get_anchors((16, 16, 16)), symmetries)
@@ -455,7 +453,7 @@ def test_guesses_are_the_same_on_every_device(device):
     torch.testing.assert_close(found.scores.cpu(), expected.scores, rtol=1e-4, atol=1e-5)
     assert all(len(objects) > 0 for objects in expected.objects)
     for objects, reference in zip(found.objects, expected.objects):
-        # Boxes of nearly one score may change places.
+        # Boxes of nearly equal scores may be in a different order.
         distance = torch.cdist(reference, objects.cpu(), p=torch.inf).amin(dim=1)
         assert (distance < 1e-3).float().mean() > 0.95
 

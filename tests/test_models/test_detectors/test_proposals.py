@@ -1,4 +1,4 @@
-"""predict_proposals: the RPN's proposals, whatever number of candidates is looked at."""
+"""Tests that ``predict_proposals`` equals the prediction of the RPN head."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def build(strides=(4,), **test_cfg):
 
 
 def candidates(head, monkeypatch):
-    """The number of candidates of every look, as it is filled."""
+    """List of the number of candidates of each call of ``predict_by_feat``."""
     seen = []
     look = head.predict_by_feat
     monkeypatch.setattr(
@@ -57,14 +57,14 @@ def assert_same(found, expected):
         assert torch.equal(one.scores, other.scores)
 
 
-def test_few_candidates_are_enough(monkeypatch):
+def test_few_candidates_suffice(monkeypatch):
     head = build()
     seen = candidates(head, monkeypatch)
     assert_same(*run(head))
     assert seen == [10 * CANDIDATES, 600]  # the second look is predict's
 
 
-def test_too_few_survivors_are_looked_for_among_all(monkeypatch):
+def test_all_candidates_are_used_if_few_do_not_suffice(monkeypatch):
     head = build(nms=dict(type="nms", iou_threshold=0.02))
     seen = candidates(head, monkeypatch)
     assert_same(*run(head))
@@ -80,7 +80,7 @@ def test_too_few_survivors_are_looked_for_among_all(monkeypatch):
     ],
     ids=["several maps", "scores change", "few from the start"],
 )
-def test_all_candidates_at_once_where_the_best_do_not_tell(monkeypatch, strides, cfg):
+def test_unsupported_settings_use_all_candidates(monkeypatch, strides, cfg):
     head = build(strides, **cfg)
     seen = candidates(head, monkeypatch)
     assert_same(*run(head, strides))

@@ -1,5 +1,3 @@
-"""SharedImages: the maps of every slice stack on its own, and each image computed once."""
-
 from collections import Counter
 
 import pytest
@@ -18,7 +16,7 @@ def network(request):
     neck = TopDownPathway(backbone.out_channels, 6, num_groups=backbone.num_groups)
     for module in (backbone, neck):
         module.init_weights()
-        # As initialized the fusion ignores the neighbors.
+        # The initialized fusion ignores the neighbors.
         torch.nn.init.normal_(module.fusion.conv.weight, std=0.1)
         module.eval()
     return backbone, neck
@@ -38,7 +36,7 @@ def maps_of_stacks(network, volume, slice_inds):
 @pytest.mark.parametrize("depth", [1, 2, 3, 25])
 @pytest.mark.parametrize("chunk", [1, 4, 25])
 @torch.no_grad()
-def test_the_maps_are_those_of_the_stacks(network, depth, chunk):
+def test_maps_equal_those_of_the_slice_stacks(network, depth, chunk):
     volume = torch.randn(depth, 32, 48)
     shared = SharedImages(*network, volume)
     for start in range(0, depth, chunk):
@@ -49,7 +47,7 @@ def test_the_maps_are_those_of_the_stacks(network, depth, chunk):
 
 
 @torch.no_grad()
-def test_scattered_slices_in_any_order(network):
+def test_slices_in_any_order(network):
     volume = torch.randn(30, 32, 32)
     shared = SharedImages(*network, volume)
     for slice_inds in ([20, 3], [0], [29, 28, 5]):
@@ -59,7 +57,7 @@ def test_scattered_slices_in_any_order(network):
 
 @pytest.mark.parametrize("chunk", [1, 4])
 @torch.no_grad()
-def test_every_image_is_computed_once(network, monkeypatch, chunk):
+def test_each_image_is_computed_once(network, monkeypatch, chunk):
     backbone, neck = network
     counts = Counter()
     for name in ("forward_images", "forward_block3"):
@@ -74,13 +72,13 @@ def test_every_image_is_computed_once(network, monkeypatch, chunk):
     shared = SharedImages(backbone, neck, torch.randn(depth, 32, 32))
     for start in range(0, depth, chunk):
         shared(list(range(start, start + chunk)))
-    # One image around each slice, and one before and behind them, of repeated ends.
+    # One image per slice, and one of repeated slices beyond each end.
     assert counts["forward_images"] == depth + 2
     assert counts["forward_block3"] == 2 * depth + 2
 
 
 @torch.no_grad()
-def test_what_no_slice_stack_needs_is_dropped(network):
+def test_unneeded_maps_are_dropped(network):
     num_slices = network[0].num_slices
     shared = SharedImages(*network, torch.randn(40, 32, 32))
     for z in range(40):

@@ -1,5 +1,3 @@
-"""SliceFasterRCNN: loss and prediction on stacks, and the same boxes on whole volumes."""
-
 import copy
 from pathlib import Path
 
@@ -73,7 +71,7 @@ def test_loss_with_and_without_lesions(fusion):
         assert unused == []
 
 
-def test_predict_stacks():
+def test_predict_slice_stacks():
     model = build()
     data = dict(inputs=[image(), image(seed=1)], data_samples=[sample(), sample()])
     with torch.no_grad():
@@ -92,11 +90,11 @@ def predict_slices(model, volume, slice_inds, **metainfo):
 
 
 @pytest.mark.parametrize("fusion", ["grouped", "early"])
-def test_volume_equals_each_slice_alone(fusion):
+def test_volume_equals_its_slice_stacks(fusion):
     model = build(fusion=fusion)
     for module in model.modules():
         if isinstance(module, SliceFusion):
-            # As initialized, it ignores the neighbors.
+            # The initialized fusion ignores the neighbors.
             torch.nn.init.normal_(module.conv.weight, std=0.1)
     volume = image(depth=11)
     slice_inds = [0, 3, 5, 10]
@@ -113,7 +111,7 @@ def test_volume_equals_each_slice_alone(fusion):
 
 
 @pytest.mark.parametrize("fusion", ["grouped", "early"])
-def test_chunk_size_changes_the_memory_only(monkeypatch, fusion):
+def test_chunk_size_does_not_change_the_result(monkeypatch, fusion):
     model = build(fusion=fusion)
     volume = image(depth=5)
     seen = []
@@ -128,7 +126,7 @@ def test_chunk_size_changes_the_memory_only(monkeypatch, fusion):
     torch.testing.assert_close(whole.scores, chunked.scores)
 
 
-def test_large_slices_are_computed_one_by_one_on_a_cpu(monkeypatch):
+def test_large_slices_are_computed_one_at_a_time_on_a_cpu(monkeypatch):
     monkeypatch.setattr(slice_faster_rcnn, "CPU_PIXELS", 2 * 64 * 64)
     model = build()
     seen = []
@@ -159,7 +157,7 @@ def test_rois_of_several_slices_are_classified_together(monkeypatch, extractor):
     torch.testing.assert_close(together.scores, alone.scores)
 
 
-def test_volumes_of_one_depth_in_a_batch():
+def test_batch_of_volumes():
     model = build()
     volumes = [image(depth=4), image(depth=4, seed=1)]
     samples = [sample(slice_inds=[1]), sample(slice_inds=[0, 3])]
@@ -171,7 +169,7 @@ def test_volumes_of_one_depth_in_a_batch():
         assert torch.equal(result.pred_instances.slice_inds, alone.slice_inds)
 
 
-def test_boxes_come_back_in_the_pixels_of_the_volume():
+def test_boxes_are_rescaled_to_the_volume():
     model = build()
     volume = image(depth=3)
     boxes = predict_slices(model, volume, [1]).bboxes
@@ -189,7 +187,7 @@ def test_volume_without_detections_has_empty_tensors(slice_inds, score_thr):
     assert result.labels.dtype == result.slice_inds.dtype == torch.long
 
 
-def test_metainfo_of_the_volume_stays():
+def test_metainfo_of_the_volume_is_unchanged():
     model = build()
     data_sample = sample(slice_inds=[0], volume="a", geometry={"shape": [3, 40, 60]})
     data = dict(inputs=[image(depth=3)], data_samples=[data_sample])
@@ -208,12 +206,12 @@ def test_state_dict_round_trip():
     assert torch.equal(a.bboxes, b.bboxes) and torch.equal(a.scores, b.scores)
 
 
-def test_chunk_size_is_checked():
+def test_invalid_chunk_size():
     with pytest.raises(InputError, match="chunk_size=0"):
         build(chunk_size=0)
 
 
-def test_base_config_is_the_methods_table():
+def test_settings_of_the_base_config():
     cfg = Config.fromfile(BASE).model
     anchors = cfg.rpn_head.anchor_generator
     assert [s * anchors.strides[0] for s in anchors.scales] == [16, 24, 32, 48, 96]

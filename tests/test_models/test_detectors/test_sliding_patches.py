@@ -7,7 +7,7 @@ from mmdet_lesion import InputError
 from mmdet_lesion.models.detectors.sliding_patches import PatchPlace, sliding_patches
 
 
-def test_places_along_one_axis():
+def test_places_and_cores_along_one_axis():
     # Patches of 32 with an overlap of at least 16 in 72 voxels start at 0, 16, 32 and 40.
     patches = sliding_patches((8, 8, 72), (8, 8, 32), (0, 0, 16), 8)
     places = [patch.place[2] for patch in patches]
@@ -37,7 +37,7 @@ def test_cores_tile_the_volume(size, overlap):
         )
         seen[part] += 1
         for p, c, edge, shared in zip(patch.place, patch.core, size, overlap, strict=True):
-            # Half the overlap, rounded down to the stride, lies around the core.
+            # The margin of the core is half the overlap, rounded down to the stride.
             margin = shared // 2 // 8 * 8
             assert p.start == 0 or c.start >= margin
             assert p.stop == edge or p.stop - p.start - c.stop >= margin

@@ -1,4 +1,4 @@
-"""The slice thickness on its way from the data samples to the backbone."""
+"""Tests that the slice thickness is passed from the data samples to the backbone."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def seen(model):
     return [thickness.tolist() for (thickness,) in model.seen]
 
 
-def test_in_training_each_image_has_its_own():
+def test_loss_uses_the_thickness_of_each_image():
     model = build()
     box = [[10.0, 8.0, 30.0, 28.0]]
     data = dict(
@@ -48,7 +48,7 @@ def test_in_training_each_image_has_its_own():
 
 
 @torch.no_grad()
-def test_in_tests_every_slice_stack_of_a_volume_has_its_volumes():
+def test_predict_uses_the_thickness_of_the_volume():
     model = build().eval()
     model.chunk_size = 2
     volume = sample(slice_inds=[0, 2, 4], thickness=2.5)
@@ -58,7 +58,7 @@ def test_in_tests_every_slice_stack_of_a_volume_has_its_volumes():
 
 
 @torch.no_grad()
-def test_the_teacher_is_told():
+def test_teacher_uses_the_thickness():
     model = build().eval()
     samples = [sample(thickness=1.0), sample(thickness=5.0)]
     predict_teacher_views(model, [image(7), image(7)], samples)
@@ -66,7 +66,7 @@ def test_the_teacher_is_told():
 
 
 @torch.no_grad()
-def test_thickness_changes_what_is_found():
+def test_thickness_changes_the_predictions():
     model = build().eval()
     scores = [
         predict_teacher_views(model, [image(7)], [sample(thickness=t)])[0].scores
@@ -76,14 +76,14 @@ def test_thickness_changes_what_is_found():
 
 
 @torch.no_grad()
-def test_other_backbones_are_called_as_ever():
+def test_other_backbones_are_called_without_thickness():
     model = build("a3d").eval()
     predict_teacher_views(model, [image(7)], [sample()])
     assert model.seen == [()]
 
 
 @torch.no_grad()
-def test_a_sample_without_it_is_named():
+def test_missing_thickness():
     model = build().eval()
     with pytest.raises(InputError, match="the sample of here.b2nd has no 'thickness'"):
         model.test_step(dict(inputs=[image(7)], data_samples=[sample(img_path="here.b2nd")]))

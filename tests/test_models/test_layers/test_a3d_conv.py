@@ -1,5 +1,3 @@
-"""A3DConv: slice-wise convolution of learned mixtures."""
-
 import copy
 
 import pytest
@@ -10,7 +8,7 @@ from mmdet_lesion.models import A3DConv
 
 
 def tall(x):
-    """(N, D, C, H, W) slices under each other."""
+    """Stack slices (N, D, C, H, W) below each other."""
     return x.transpose(1, 2).flatten(2, 3)
 
 
@@ -19,7 +17,7 @@ def slices(x, depth):
 
 
 @pytest.mark.parametrize("kernel, padding", [(1, 0), (3, 1), (3, 0)])
-def test_identity_is_the_2d_convolution_of_each_slice(kernel, padding):
+def test_identity_mixing_equals_the_2d_convolution(kernel, padding):
     conv = A3DConv(4, 5, kernel, num_slices=3, padding=padding, noise=0.0)
     x = torch.randn(2, 3, 4, 6, 7)
     expected = F.conv2d(x.flatten(0, 1), conv.weight, conv.bias, padding=padding)
@@ -27,7 +25,7 @@ def test_identity_is_the_2d_convolution_of_each_slice(kernel, padding):
     torch.testing.assert_close(result, expected.unflatten(0, (2, 3)))
 
 
-def test_mixture_is_the_papers_sum():
+def test_mixing_equals_the_formula():
     conv = A3DConv(2, 2, 1, num_slices=3, bias=False)
     torch.nn.init.eye_(conv.weight.data[:, :, 0, 0])
     torch.nn.init.normal_(conv.mixing)
@@ -39,7 +37,7 @@ def test_mixture_is_the_papers_sum():
             torch.testing.assert_close(result[:, k, c], expected)
 
 
-def test_starts_near_the_identity():
+def test_initialized_near_the_identity():
     torch.manual_seed(0)
     mixing = A3DConv(50, 1, 1, num_slices=7).mixing
     assert mixing.shape == (7, 7, 50)
@@ -68,7 +66,7 @@ def test_output_and_gradients_are_the_same_on_every_device(device, kernel, paddi
     x = torch.randn(2, 6, 7 * 9, 10)
     results = []
     for where in ("cpu", device):
-        # Batches of matrices in another order of the sums differ in the last digits.
+        # The order of summation in matrix products differs between devices.
         layer = copy.deepcopy(conv).to(where)
         output = layer(x.to(where))
         output.square().sum().backward()

@@ -1,5 +1,3 @@
-"""AlignShiftConv: thin slices shift by one, very thick ones do not."""
-
 import copy
 import math
 
@@ -17,7 +15,7 @@ def build(channels=8, kernel=1, depth=4, **kwargs):
 
 
 def shifted(x, thickness, conv=None):
-    """Shift (N, C, D, H, W) through a layer whose convolution changes nothing."""
+    """Shift slices (N, C, D, H, W) by a layer whose convolution is the identity."""
     conv = conv or build(x.shape[1], depth=x.shape[2])
     torch.nn.init.eye_(conv.weight.data[:, :, 0, 0])
     result = conv(x.flatten(2, 3), torch.tensor(thickness))
@@ -25,7 +23,7 @@ def shifted(x, thickness, conv=None):
 
 
 @pytest.mark.parametrize("thickness", [0.5, 2.0])
-def test_thin_slices_shift_by_one(thickness):
+def test_thin_slices_are_shifted_by_one_slice(thickness):
     x = torch.randn(1, 8, 4, 2, 3)
     result = shifted(x, [thickness])
     expected = x.clone()
@@ -34,12 +32,12 @@ def test_thin_slices_shift_by_one(thickness):
     assert torch.equal(result, expected)
 
 
-def test_infinitely_thick_slices_stay():
+def test_infinitely_thick_slices_are_not_shifted():
     x = torch.randn(1, 8, 4, 2, 3)
     assert torch.equal(shifted(x, [INF]), x)
 
 
-def test_between_them_neighbours_blend_by_hand():
+def test_thick_slices_are_interpolated_with_their_neighbors():
     # 5 mm: alpha = 1 - 2 / 5. Channels 0 and 1 are one fold each.
     depth = torch.tensor([0.0, 10.0, 40.0]).view(1, 1, 3, 1, 1)
     result = shifted(depth.expand(1, 8, 3, 1, 1).contiguous(), [5.0])[0, :, :, 0, 0]
@@ -48,7 +46,7 @@ def test_between_them_neighbours_blend_by_hand():
     torch.testing.assert_close(result[2:], depth.flatten().expand(6, 3))
 
 
-def test_each_window_has_its_thickness():
+def test_each_slice_stack_has_its_own_thickness():
     x = torch.randn(3, 16, 5, 2, 2)
     together = shifted(x, [1.0, 5.0, INF])
     for index, thickness in enumerate((1.0, 5.0, INF)):
@@ -56,7 +54,7 @@ def test_each_window_has_its_thickness():
         torch.testing.assert_close(together[index : index + 1], alone)
 
 
-def test_kernels_act_on_each_slice():
+def test_convolution_does_not_mix_slices():
     conv = build(8, kernel=3, depth=3, padding=1)
     x = torch.randn(2, 8, 3, 5, 4)
     result = conv(x.flatten(2, 3), torch.tensor([INF, INF])).unflatten(2, (3, 5))
@@ -73,7 +71,7 @@ def test_gradients(thickness):
     assert torch.autograd.gradcheck(lambda x: conv(x, thickness), (x,))
 
 
-def test_a_missing_thickness_is_named():
+def test_missing_thickness():
     with pytest.raises(ValueError, match="shape None for 2 slice stacks"):
         build()(torch.zeros(2, 8, 8, 2))
     with pytest.raises(ValueError, match=r"shape \(1,\) for 2 slice stacks"):

@@ -3,7 +3,7 @@ import torch
 from mmdet_lesion.models.layers import DepthReduction
 
 
-def test_starts_as_the_middle_slice():
+def test_initialized_as_the_identity_of_the_middle_slice():
     layer = DepthReduction(4, 5)
     torch.nn.init.normal_(layer.conv.weight)
     layer.init_weights()
@@ -11,7 +11,7 @@ def test_starts_as_the_middle_slice():
     assert torch.equal(layer(x.flatten(2, 3)), x[:, :, 2])
 
 
-def test_is_a_convolution_over_depth():
+def test_equals_a_convolution_over_depth():
     layer = DepthReduction(3, 5)
     torch.nn.init.normal_(layer.conv.weight)
     x = torch.randn(2, 3, 5, 4, 4)

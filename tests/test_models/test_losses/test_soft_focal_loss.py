@@ -1,4 +1,4 @@
-"""The soft-target focal loss against its formula and, at hard targets, against the focal loss."""
+"""Tests of the focal loss for soft targets."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def formula(p, y, a0=0.05, a1=0.95, gamma=2.0):
 
 
 def focal_loss(p, y, a0=0.05, a1=0.95, gamma=2.0):
-    """Lin et al., equations 4 and 5, for y in {0, 1}."""
+    """Focal loss for y in {0, 1} (Lin et al., equations 4 and 5)."""
     p_t = torch.where(y == 1, p, 1 - p)
     alpha_t = torch.where(y == 1, torch.full_like(p, a1), torch.full_like(p, a0))
     return -alpha_t * (1 - p_t) ** gamma * p_t.log()
@@ -26,7 +26,7 @@ def leaf(values):
 LOGITS = [-6.0, -2.0, -0.3, 0.0, 0.7, 2.5, 5.0]
 
 
-def test_literal_values():
+def test_values():
     # p = y = 1/2: |y - p| = 0. p = 1/2, y = 1: 0.95 / 4 * log 2. p = 1/2, y = 0: 0.05 / 4 * log 2.
     # p = 1/2, y = 3/4: (0.05 + 0.675) / 16 * log 2.
     loss = soft_focal_loss(torch.zeros(4), torch.tensor([0.5, 1.0, 0.0, 0.75]))
@@ -35,7 +35,7 @@ def test_literal_values():
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 3.5])
-def test_value_and_gradient_are_the_formulas(gamma):
+def test_value_and_gradient_equal_the_formula(gamma):
     x, y = leaf(LOGITS), torch.linspace(0.03, 0.97, len(LOGITS), dtype=torch.float64)
     other = leaf(LOGITS)
     mine = soft_focal_loss(x, y, gamma=gamma)
@@ -48,7 +48,7 @@ def test_value_and_gradient_are_the_formulas(gamma):
 
 @pytest.mark.parametrize("soft_alpha", [True, False])
 @pytest.mark.parametrize("soft_beta", [True, False])
-def test_at_hard_targets_it_is_the_focal_loss(soft_alpha, soft_beta):
+def test_equals_the_focal_loss_at_hard_targets(soft_alpha, soft_beta):
     x, other = leaf(LOGITS), leaf(LOGITS)
     y = torch.tensor([0, 1, 0, 1, 0, 1, 0], dtype=torch.float64)
     mine = soft_focal_loss(x, y, soft_alpha=soft_alpha, soft_beta=soft_beta)
@@ -59,13 +59,13 @@ def test_at_hard_targets_it_is_the_focal_loss(soft_alpha, soft_beta):
     torch.testing.assert_close(x.grad, other.grad, rtol=1e-10, atol=1e-16)
 
 
-def test_gradient_is_that_of_finite_differences():
+def test_gradient_equals_finite_differences():
     y = torch.tensor([0.1, 0.4, 0.6, 0.95, 1.0, 0.0], dtype=torch.float64)
     x = leaf([-3.0, -1.0, 1.5, 0.2, -2.0, 2.0])
     assert torch.autograd.gradcheck(lambda x: soft_focal_loss(x, y), x)
 
 
-def test_hard_factors_are_taken_at_the_rounded_target():
+def test_hard_factors_use_the_rounded_target():
     x, y = leaf(LOGITS), torch.full((len(LOGITS),), 0.7, dtype=torch.float64)
     p = x.sigmoid()
     entropy = -y * p.log() - (1 - y) * (1 - p).log()
@@ -97,7 +97,7 @@ def test_finite_at_extreme_logits(dtype):
     assert x.grad.isfinite().all()
 
 
-def test_tiny_losses_of_easy_anchors_do_not_vanish():
+def test_small_losses_do_not_underflow():
     # In float32 1 - sigmoid(20) is 0, but the loss at y = 1 is not.
     loss = soft_focal_loss(torch.tensor([20.0]), torch.tensor([1.0]))
     expected = soft_focal_loss(torch.tensor([20.0]).double(), torch.tensor([1.0]))
@@ -117,7 +117,7 @@ def test_reductions_weights_and_average_factor():
     torch.testing.assert_close(module(x, y, weight, avg_factor=5), total / 5)
 
 
-def test_bad_arguments():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="expected equal shapes"):
         SoftFocalLoss()(torch.zeros(2), torch.zeros(2, 1))
     with pytest.raises(ValueError, match="alpha="):
@@ -136,6 +136,6 @@ def test_value_and_gradient_are_the_same_on_every_device(device, dtype):
         loss.backward()
         results.append((loss.detach().cpu(), x.grad.cpu()))
     for found, expected in zip(results[1], results[0]):
-        # The gradient has the logits' type.
+        # The gradient has the type of the logits.
         half = expected.dtype == torch.float16
         torch.testing.assert_close(found, expected, rtol=2e-3 if half else 1e-5, atol=1e-6)

@@ -18,7 +18,7 @@ def maps(channels=(3, 5, 7)):
     return [torch.rand(2, c, 8 // 2**i, 4 // 2**i, 12 // 2**i) for i, c in enumerate(channels)]
 
 
-def test_levels_are_the_sums_from_above():
+def test_levels_are_top_down_sums():
     model, inputs = build(), maps()
     levels = model(inputs)
     assert [tuple(x.shape) for x in levels] == [(2, 4, *x.shape[2:]) for x in inputs]
@@ -30,6 +30,6 @@ def test_levels_are_the_sums_from_above():
     torch.testing.assert_close(levels[0], model.outputs[0](fine))
 
 
-def test_another_number_of_maps_is_refused():
+def test_wrong_number_of_maps():
     with pytest.raises(ValueError, match="2 feature maps, expected 3"):
         build()(maps()[:2])

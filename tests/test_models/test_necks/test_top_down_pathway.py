@@ -1,5 +1,3 @@
-"""TopDownPathway: one fine map, and fused weights that equal the plain order of operations."""
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +9,7 @@ IN_CHANNELS = [6, 8, 10]
 
 
 def plain(neck: TopDownPathway, inputs):
-    """Laterals, upsampling and fusion one after the other, as the papers draw them."""
+    """Compute laterals, upsampling and fusion without fused weights."""
     x = None
     for lateral, level in zip(list(neck.laterals)[::-1], inputs[::-1]):
         y = lateral(level)
@@ -28,7 +26,7 @@ def maps(num_images, sizes=((16, 20), (8, 10), (4, 5)), dtype=torch.float64):
 
 
 @pytest.mark.parametrize("num_groups", [1, 3])
-def test_equals_the_plain_order_in_value_and_gradient(num_groups):
+def test_fused_weights_do_not_change_value_and_gradient(num_groups):
     neck = TopDownPathway(IN_CHANNELS, out_channels=5, num_groups=num_groups).double()
     for parameter in neck.parameters():
         torch.nn.init.normal_(parameter)
@@ -43,13 +41,13 @@ def test_equals_the_plain_order_in_value_and_gradient(num_groups):
     torch.testing.assert_close(gradients, wanted)
 
 
-def test_odd_sizes_are_met_exactly():
+def test_odd_sizes():
     neck = TopDownPathway(IN_CHANNELS, out_channels=4, num_groups=1).double()
     inputs = maps(1, sizes=((13, 11), (6, 5), (3, 2)))
     torch.testing.assert_close(neck(inputs)[0], plain(neck, inputs))
 
 
-def test_initialised_neck_returns_the_centre_images_map():
+def test_initialized_neck_returns_the_map_of_the_center_image():
     neck = TopDownPathway(IN_CHANNELS, out_channels=4, num_groups=3)
     neck.init_weights()
     alone = TopDownPathway(IN_CHANNELS, out_channels=4, num_groups=1)
@@ -59,12 +57,12 @@ def test_initialised_neck_returns_the_centre_images_map():
     torch.testing.assert_close(neck(inputs), alone(centers))
 
 
-def test_is_built_from_a_config():
+def test_build_from_config():
     neck = MODELS.build(dict(type="TopDownPathway", in_channels=IN_CHANNELS))
     assert neck.out_channels == 512 and neck.num_groups == 3
 
 
-def test_wrong_numbers_are_named():
+def test_invalid_settings_and_inputs():
     with pytest.raises(ValueError, match="num_groups=2"):
         TopDownPathway(IN_CHANNELS, num_groups=2)
     neck = TopDownPathway(IN_CHANNELS, out_channels=4, num_groups=3)

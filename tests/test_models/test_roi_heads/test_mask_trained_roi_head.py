@@ -1,4 +1,4 @@
-"""MaskTrainedRoIHead in a detector: masks in the loss, boxes in the result."""
+"""Tests of ``MaskTrainedRoIHead`` in a detector."""
 
 import copy
 
@@ -47,7 +47,7 @@ def sample(**metainfo):
     return made
 
 
-def test_masks_train_the_features(root):
+def test_mask_loss_has_gradients_in_the_backbone(root):
     model = build(root, masks=True).train()
     data = dict(inputs=[torch.rand(3, 64, 64) * 255], data_samples=[sample()])
     losses = model(**model.data_preprocessor(data, True), mode="loss")
@@ -58,7 +58,7 @@ def test_masks_train_the_features(root):
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 @torch.no_grad()
-def test_boxes_are_those_of_the_detector_without_masks(root, scale):
+def test_boxes_equal_those_of_the_detector_without_masks(root, scale):
     model, plain = build(root, masks=True).eval(), build(root, masks=False).eval()
     plain.load_state_dict(model.state_dict(), strict=False)
     image = torch.rand(3, 64, 64) * 255

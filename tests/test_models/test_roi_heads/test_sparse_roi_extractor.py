@@ -1,5 +1,3 @@
-"""SparseRoIExtractor: the features of mmdet's extractor, by whichever way."""
-
 import pytest
 import torch
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
@@ -18,7 +16,7 @@ MAPS = torch.randn(2, 6, 16, 16, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How many times the sparse product was taken."""
+    """List with one entry per call of ``sparse_roi_align``."""
     seen = []
     product = sparse_roi_extractor.sparse_roi_align
     monkeypatch.setattr(
@@ -30,7 +28,7 @@ def calls(monkeypatch):
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_inference_takes_the_sparse_product(calls, last):
+def test_inference_on_cpu_uses_the_sparse_product(calls, last):
     maps = MAPS.contiguous(memory_format=torch.channels_last) if last else MAPS
     with torch.no_grad():
         found = SparseRoIExtractor(**arguments())([maps], ROIS)
@@ -39,7 +37,7 @@ def test_inference_takes_the_sparse_product(calls, last):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_gradients_are_those_of_the_operator(calls):
+def test_training_uses_mmcvs_operator(calls):
     gradients = []
     for kind in (SparseRoIExtractor, SingleRoIExtractor):
         maps = MAPS.clone().requires_grad_()
@@ -50,7 +48,7 @@ def test_gradients_are_those_of_the_operator(calls):
 
 
 @pytest.mark.parametrize("layer", [{"sampling_ratio": 2}, {"aligned": False}, {"pool_mode": "max"}])
-def test_other_settings_are_left_to_the_operator(calls, layer):
+def test_unsupported_settings_use_mmcvs_operator(calls, layer):
     maps = MAPS.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         found = SparseRoIExtractor(**arguments(**layer))([maps], ROIS)
@@ -59,13 +57,13 @@ def test_other_settings_are_left_to_the_operator(calls, layer):
     assert torch.equal(found, expected)
 
 
-def test_every_device_gives_the_same_features(calls, device):
+def test_features_are_the_same_on_every_device(calls, device):
     extractor = SparseRoIExtractor(**arguments())
     with torch.no_grad():
         expected = extractor([MAPS], ROIS)
         calls.clear()
         found = extractor([MAPS.to(device)], ROIS.to(device))
-    # On a GPU mmcv's operator is the fast way.
+    # mmcv's operator is used on GPUs.
     assert calls == ([1] if device == "cpu" else [])
     torch.testing.assert_close(found.cpu(), expected, atol=1e-5, rtol=1e-5)
 

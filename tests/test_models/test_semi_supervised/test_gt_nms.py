@@ -30,14 +30,14 @@ def test_predictions_suppress_each_other_by_score():
     assert gt_nms(pred, scores, GT, 0.7, 0.9).tolist() == [1, 2]
 
 
-def test_a_dropped_prediction_suppresses_nothing():
-    # The first equals ground truth; the second overlaps the first by 0.6 and the truth by 0.6.
+def test_dropped_predictions_suppress_nothing():
+    # The first equals a ground-truth box; the IoU of the second with both is 0.6.
     pred = boxes([0, 0, 10, 10], [0, 0, 10, 6])
     assert gt_nms(pred, torch.tensor([0.99, 0.95]), GT, 0.7, 0.9).tolist() == [1]
 
 
 def test_ground_truth_boxes_do_not_suppress_each_other():
-    # Both labels overlap by 0.8; the prediction equals the one that an NMS of all would drop.
+    # The ground-truth boxes have an IoU of 0.8; the prediction equals the one that NMS would drop.
     gt = boxes([0, 0, 10, 10], [0, 0, 10, 8])
     pred = boxes([0, 0, 10, 6])
     assert gt_nms(pred, torch.tensor([0.95]), gt, 0.7, 0.9).tolist() == []
@@ -57,7 +57,7 @@ def test_empty_inputs(gt):
     assert kept.dtype == torch.int64
 
 
-def test_agrees_with_a_plain_loop():
+def test_equals_a_reference_loop():
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
         corner = torch.rand(40, 2, generator=generator) * 40
@@ -79,7 +79,7 @@ def iou(a, b):
     return w * h / (area - w * h)
 
 
-def test_every_device_keeps_the_same_predictions(device):
+def test_result_is_the_same_on_every_device(device):
     generator = torch.Generator().manual_seed(1)
     corner = torch.rand(200, 2, generator=generator) * 60
     pred = torch.cat([corner, corner + 8 + torch.rand(200, 2, generator=generator) * 8], 1)

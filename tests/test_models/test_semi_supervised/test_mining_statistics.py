@@ -35,7 +35,7 @@ def test_precision_and_recall():
     assert figures["best_candidate_score"] == pytest.approx(1.0)
 
 
-def test_unknown_hidden_lesions_and_reset():
+def test_flush_resets_and_omits_unknown_hidden_lesions():
     statistics = MiningStatistics()
     statistics.add(mined_lesions([[0, 0, 1, 1]], [1.0]), None)
     assert "mining_precision" not in statistics.flush()

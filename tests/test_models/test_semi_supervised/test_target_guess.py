@@ -13,27 +13,27 @@ from mmdet_lesion.models.semi_supervised import (
 from mmdet_lesion.structures import CUBE_SYMMETRIES
 
 
-def test_sharpening_is_the_quotient_of_powers():
+def test_sharpen_equals_the_formula():
     p = torch.linspace(0.01, 0.99, 25, dtype=torch.float64)
     for temperature in (0.3, 0.7, 1.0, 2.0):
         yes, no = p ** (1 / temperature), (1 - p) ** (1 / temperature)
         torch.testing.assert_close(sharpen(p, temperature), yes / (yes + no))
 
 
-def test_sharpening_keeps_the_ends_and_the_middle():
+def test_sharpen_at_0_and_1_and_one_half():
     p = torch.tensor([0.0, 0.5, 1.0])
     assert torch.equal(sharpen(p, 0.7), p)
     # (9 / 1) ** (1 / 0.5) = 81.
     assert sharpen(torch.tensor([0.9]), 0.5).item() == pytest.approx(81 / 82)
 
 
-def test_entropy():
+def test_binary_entropy():
     p = torch.tensor([0.0, 0.5, 1.0, 0.25])
     quarter = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)
     torch.testing.assert_close(binary_entropy(p), torch.tensor([0.0, math.log(2), 0.0, quarter]))
 
 
-def test_symmetries_are_different_and_follow_the_seed():
+def test_drawn_symmetries_are_distinct_and_follow_the_seed():
     torch.manual_seed(3)
     first = draw_symmetries(4)
     torch.manual_seed(3)
@@ -42,13 +42,13 @@ def test_symmetries_are_different_and_follow_the_seed():
     assert set(draw_symmetries(48)) == set(CUBE_SYMMETRIES)
 
 
-def test_each_part_gets_its_own_mode_back():
+def test_prediction_mode_restores_the_mode_of_each_module():
     for batch_statistics in (False, True):
         model = nn.Sequential(nn.BatchNorm3d(2), nn.BatchNorm3d(2), nn.Dropout())
         model.train()
         model[1].eval()
         with pytest.raises(RuntimeError), prediction_mode(model, batch_statistics):
-            # Statistics of the batch where the norm trains; the rest is in evaluation mode.
+            # Norms in training mode use batch statistics; other modules are in evaluation mode.
             assert model[0].training == batch_statistics
             assert not model[1].training
             assert not model[2].training

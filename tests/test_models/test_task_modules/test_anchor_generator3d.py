@@ -10,17 +10,17 @@ def generator(**kwargs):
     return TASK_UTILS.build(dict(type="AnchorGenerator3D", **kwargs))
 
 
-def test_literal_anchors():
+def test_anchors_of_small_maps():
     levels = generator(strides=[2, 4], sizes=[4, 8]).grid_priors([(1, 2, 3), (1, 1, 1)])
     assert [len(level) for level in levels] == [6, 1]
-    # Flattened (z, y, x): x runs fastest. Centres of stride 2 are 1, 3, 5.
+    # Flattened (z, y, x), x varies fastest. Centers of stride 2 are 1, 3, 5.
     assert levels[0][0].tolist() == [-1, -1, -1, 3, 3, 3]
     assert levels[0][1].tolist() == [1, -1, -1, 5, 3, 3]
     assert levels[0][3].tolist() == [-1, 1, -1, 3, 5, 3]
     assert levels[1].tolist() == [[-2, -2, -2, 6, 6, 6]]
 
 
-def test_the_papers_anchors():
+def test_default_anchors():
     anchors = generator()
     assert anchors.strides == (2, 4, 8, 16)
     levels = anchors.grid_priors([(16,) * 3, (8,) * 3, (4,) * 3, (2,) * 3])
@@ -38,7 +38,7 @@ def test_symmetries_map_anchors_onto_anchors(size):
         moved_size = symmetry.size(size)
         moved = anchors.grid_priors([[e // s for e in moved_size] for s in anchors.strides])
         for level, mine, theirs in zip(levels, priors, moved):
-            # The anchor that lands on each location of the transformed map.
+            # The anchor that is mapped to each location of the transformed map.
             index = symmetry.apply(torch.arange(len(mine)).view(*level)).flatten()
             assert torch.equal(symmetry.apply_boxes(mine, size)[index], theirs)
 
@@ -51,11 +51,11 @@ def test_symmetries_map_anchors_onto_anchors(size):
         (dict(strides=[2, 3], sizes=[4, 8]), "divide the next"),
     ],
 )
-def test_bad_arguments(kwargs, message):
+def test_invalid_settings(kwargs, message):
     with pytest.raises(ValueError, match=message):
         generator(**kwargs)
 
 
-def test_another_number_of_levels_is_refused():
+def test_wrong_number_of_levels():
     with pytest.raises(ValueError, match="expected 4"):
         generator().grid_priors([(1, 1, 1)])

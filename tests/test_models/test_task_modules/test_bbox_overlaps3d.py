@@ -28,7 +28,7 @@ def assign(priors, boxes):
 CUBE = [0.0, 0, 0, 4, 4, 4]
 
 
-def test_mmdets_assigner_assigns_in_3d():
+def test_max_iou_assigner_in_3d():
     priors = [
         CUBE,  # IoU 1
         [2.0, 0, 0, 6, 4, 4],  # 32 / 96
@@ -38,20 +38,20 @@ def test_mmdets_assigner_assigns_in_3d():
     assert assign(priors, [CUBE]) == [1, 1, -1, 0]
 
 
-def test_every_box_keeps_its_best_anchor():
-    # 27 / 64 / 27 ... a box of 1 voxel in a cube of 64 has an IoU of 0.016 only.
+def test_every_box_has_its_best_anchor():
+    # A box of 1 voxel in an anchor of 64 voxels has an IoU of only 0.016.
     assert assign([CUBE, [8.0, 8, 8, 12, 12, 12]], [[1, 1, 1, 2, 2, 2]]) == [1, 0]
 
 
-def test_a_box_outside_of_all_anchors_takes_none():
+def test_box_outside_of_all_anchors_has_none():
     assert assign([CUBE], [[50, 50, 50, 60, 60, 60]]) == [0]
 
 
-def test_no_boxes_make_all_anchors_negative():
+def test_without_boxes_all_anchors_are_negative():
     assert assign([CUBE, CUBE], []) == [0, 0]
 
 
-def test_another_mode_is_refused():
+def test_unsupported_mode():
     overlaps = TASK_UTILS.build(dict(type="BboxOverlaps3D"))
     with pytest.raises(ValueError, match="expected 'iou'"):
         overlaps(torch.zeros(1, 6), torch.zeros(1, 6), mode="iof")

@@ -23,29 +23,29 @@ def assign(kind, gt, ignored, thr=0.5):
     return assigner.assign(InstanceData(priors=PRIORS), instances(gt), ignored).gt_inds.tolist()
 
 
-def test_ignores_where_there_is_no_ground_truth():
+def test_ignores_without_ground_truth():
     assert assign("IgnoreAwareMaxIoUAssigner", [], IGNORED) == [-1, -1, 0]
-    # mmdet's own takes them as negatives; when it no longer does, ours can go.
+    # mmdet's assigner makes them negatives; once it does not, this class can be removed.
     assert assign("MaxIoUAssigner", [], IGNORED) == [0, 0, 0]
 
 
 @pytest.mark.parametrize("ignored", [None, IGNORED[:0]])
-def test_nothing_to_ignore(ignored):
+def test_no_ignored_regions(ignored):
     assert assign("IgnoreAwareMaxIoUAssigner", [], ignored) == [0, 0, 0]
 
 
-def test_switched_off():
+def test_ignoring_disabled():
     assert assign("IgnoreAwareMaxIoUAssigner", [], IGNORED, thr=-1) == [0, 0, 0]
 
 
-def test_away_from_the_ground_truth_as_mmdets():
+def test_equals_max_iou_assigner_away_from_ground_truth():
     gt = [[50, 50, 60, 60]]
     ours = assign("IgnoreAwareMaxIoUAssigner", gt, IGNORED)
     assert ours == assign("MaxIoUAssigner", gt, IGNORED) == [-1, -1, 1]
 
 
 def random_repeats(num):
-    """Labeled lesions of a 192 x 192 slice and mined boxes at an IoU of 0.3 to 0.7 with them."""
+    """Annotated lesions of a 192 x 192 slice and mined boxes with an IoU of 0.3 to 0.7."""
     generator = torch.Generator().manual_seed(20)
     found = []
     while len(found) < num:
@@ -59,7 +59,7 @@ def random_repeats(num):
     return found
 
 
-def test_a_shifted_repeat_takes_no_positive_from_its_lesion(root):
+def test_ignored_repeats_do_not_remove_positives(root):
     """Over 269 repeats, with the assigners of the shipped configuration in RPN and R-CNN."""
     model = Config.fromfile(root / "configs/uld/mean_teacher_ignore_deeplesion.py").model
     generator = TASK_UTILS.build(model.rpn_head.anchor_generator)
@@ -80,7 +80,7 @@ def test_a_shifted_repeat_takes_no_positive_from_its_lesion(root):
             before = assigner.assign(priors, gt).gt_inds
             after = assigner.assign(priors, gt, mined).gt_inds
             assert torch.equal(after > 0, before > 0)
-            # Whatever changed was a negative and is now unused.
+            # Only negatives changed; they are now ignored.
             changed = after != before
             assert (before[changed] == 0).all()
             assert (after[changed] == -1).all()
@@ -91,6 +91,6 @@ def test_a_shifted_repeat_takes_no_positive_from_its_lesion(root):
                 positives["lost by mmdet"] += int((before > 0).sum() - kept.sum())
     assert ignored_negatives > 0
     assert positives["rcnn"] > 269
-    # The case is real: the assigner of mmdet takes most of the lesions' anchors away.
+    # mmdet's assigner removes most of the positives.
     assert not math.isclose(positives["lost by mmdet"], 0)
     assert positives["lost by mmdet"] > 0.5 * positives["rpn"]

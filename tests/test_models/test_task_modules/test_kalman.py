@@ -27,7 +27,7 @@ def check(state, filters):
         np.testing.assert_allclose(full, covariance, rtol=1e-8, atol=1e-8)
 
 
-def test_equals_mmdets_filter():
+def test_equals_mmdets_kalman_filter():
     rng = np.random.default_rng(0)
     peer = KalmanFilter()
     start = boxes(rng, 5)
@@ -47,7 +47,7 @@ def test_equals_mmdets_filter():
             check(state, filters)
 
 
-def test_boxes_of_the_state_and_selection():
+def test_boxes_and_indexing():
     start = boxes(np.random.default_rng(1), 4)
     state = KalmanState.start(start)
     np.testing.assert_allclose(state.boxes(), start)
@@ -55,6 +55,6 @@ def test_boxes_of_the_state_and_selection():
     np.testing.assert_allclose(state[:1].joined(state[2:]).boxes(), start[[0, 2, 3]])
 
 
-def test_degenerate_boxes_stay_finite():
+def test_degenerate_boxes_give_finite_values():
     state = KalmanState.start(np.array([[5.0, 5, 5, 5], [5, 5, 4, 9]])).predicted()
     assert np.isfinite(state.updated(np.array([[5.0, 5, 5, 5], [5, 5, 4, 9]])).boxes()).all()
