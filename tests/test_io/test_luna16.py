@@ -23,7 +23,7 @@ def table(tmp_path):
     return write
 
 
-def test_marks_keep_their_order(table):
+def test_detections_keep_their_order(table):
     path = table(MARKS + "1.2,1,2,3,0.5\n1.3,-1.5,0,1e1,1\n1.2,4,5,6,0\n")
     marks = read_luna16_detections(path, ["1.2", "1.3", "1.4"])
     np.testing.assert_array_equal(marks["1.2"], [[1, 2, 3, 0.5], [4, 5, 6, 0]])
@@ -31,13 +31,13 @@ def test_marks_keep_their_order(table):
     assert set(marks) == {"1.2", "1.3"}
 
 
-def test_columns_go_by_name(table):
+def test_columns_are_matched_by_name(table):
     text = 'id,probability, seriesuid ,coordZ,coordY,coordX\r\n7,.25,"1.2",3,2,1\r\n\r\n'
     (row,) = read_luna16_detections(table("\ufeff" + text), ["1.2"])["1.2"]
     np.testing.assert_array_equal(row, [1, 2, 3, 0.25])
 
 
-def test_no_marks(table):
+def test_table_without_detections(table):
     assert read_luna16_detections(table(MARKS), ["1.2"]) == {}
 
 
@@ -46,7 +46,7 @@ def test_series_with_and_without_header(table):
     assert read_luna16_series(table("seriesuid\n1.3\n\n1.2\n")) == ["1.3", "1.2"]
 
 
-def test_findings_may_be_repeated_where_the_published_table_repeats_them(table):
+def test_only_repeated_findings_are_accepted(table):
     path = table(NODULES + "1.2,1,2,3,-1\n1.2,1,2,3,-1\n")
     assert len(read_luna16_findings(path, unique=False)["1.2"]) == 2
     with pytest.raises(InputError, match=r"table.csv, line 3 repeats line 2; expected"):
@@ -71,7 +71,7 @@ def test_findings_may_be_repeated_where_the_published_table_repeats_them(table):
         (MARKS + "1.2,1,2,3,.5\n1.2,4,5,6,.5\n1.2,1,2,3.0,0.5\n", "line 4 repeats line 2"),
     ],
 )
-def test_what_does_not_fit_is_named(table, text, message):
+def test_invalid_tables_are_named(table, text, message):
     with pytest.raises(InputError, match=message):
         read_luna16_detections(table(text), ["1.2"])
 
@@ -80,12 +80,12 @@ def test_what_does_not_fit_is_named(table, text, message):
     ("text", "message"),
     [("\n", "names no scan"), ("1.2\n1.3\n1.2\n", r"line 3: 1.2 repeats line 1")],
 )
-def test_series_that_do_not_fit(table, text, message):
+def test_invalid_series_lists(table, text, message):
     with pytest.raises(InputError, match=message):
         read_luna16_series(table(text))
 
 
-def test_no_text_and_no_file(table, tmp_path):
+def test_binary_and_missing_files(table, tmp_path):
     with pytest.raises(InputError, match="is not a text file"):
         read_luna16_findings(table(NODULES, "utf-16"), unique=True)
     with pytest.raises(FileNotFoundError, match="expected a CSV"):
@@ -101,7 +101,7 @@ def test_published_tables_are_read_without_loss(lesion_data):
     assert sum(map(len, excluded.values())) == 35192
 
 
-def test_marks_are_written_exactly(tmp_path):
+def test_detections_are_written_exactly(tmp_path):
     marks = {
         "1.2": np.array([[0.1 + 0.2, -1e-9, 300.123456789012, 1 / 3]]),
         "1.3": np.empty((0, 4)),
