@@ -47,7 +47,7 @@ def exported(hu, detector, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     write_series(folder / "dicom", hu, SPACING, ORIGIN, DIRECTION)
     with warnings.catch_warnings():
-        # No warnings are printed, such as pydicom's about names with a single component.
+        # Fail on warnings, such as those about names with a single component.
         warnings.filterwarnings("error", category=UserWarning, module="highdicom")
         result = detector(folder / "dicom", out_dir=folder / "out", exports=KINDS)
     (prediction,) = result["predictions"]
