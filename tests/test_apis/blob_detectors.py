@@ -1,4 +1,4 @@
-"""Detectors that find bright blobs, in both families: what they find is known exactly."""
+"""Slice and volume detectors that find bright blobs, with known results."""
 
 from types import SimpleNamespace
 
@@ -12,19 +12,19 @@ from torch import nn
 
 from mmdet_lesion.models import FocalMix, SliceFasterRCNN
 
-# Grey values 0 … 255 stand for -1000 … 1000 HU: the blobs of the tests have 500 HU and more.
+# Gray values 0 … 255 stand for -1000 … 1000 HU; blobs have at least 500 HU.
 BRIGHT = 180
 
 
 def boxes_of(mask):
-    """Half-open boxes of the connected parts, ``(n, 2 * dimensions)``, x first."""
+    """Return half-open boxes of connected components, ``(n, 2 * dimensions)``, x first."""
     found = ndimage.find_objects(ndimage.label(mask.numpy())[0])
     rows = [[s.start for s in part[::-1]] + [s.stop for s in part[::-1]] for part in found]
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 2 * mask.dim())
 
 
 def instances_of(image):
-    """Boxes of the blobs, the brighter the surer."""
+    """Return the boxes of the blobs with scores that increase with brightness."""
     boxes = boxes_of(image > BRIGHT)
     d = image.dim()
     scores = [
@@ -39,7 +39,7 @@ def instances_of(image):
 
 @MODELS.register_module()
 class BlobVolumes(FocalMix):
-    """A 3D detector that returns the blobs instead of predictions of a network."""
+    """3D detector that returns blobs instead of predictions of a network."""
 
     def __init__(self, data_preprocessor=None):
         BaseModel.__init__(self, data_preprocessor)
@@ -53,7 +53,7 @@ class BlobVolumes(FocalMix):
 
 @MODELS.register_module()
 class BlobSlices(SliceFasterRCNN):
-    """A slice detector that returns the blobs instead of predictions of a network."""
+    """Slice detector that returns blobs instead of predictions of a network."""
 
     def __init__(self, data_preprocessor=None):
         BaseModel.__init__(self, data_preprocessor)
@@ -72,7 +72,7 @@ class BlobSlices(SliceFasterRCNN):
 
 
 def blob_config(model, spacing=(1.0, 1.0, 1.0)):
-    """A config whose pipeline is that of real ones."""
+    """Return a config with the usual test pipeline."""
     pipeline = [
         dict(type="LoadVolumeSlices", hu_window=(-1000, 1000)),
         dict(type="LoadLesionAnnotations", with_bbox=True),

@@ -26,7 +26,7 @@ def inferencer(family, blob_checkpoint):
 
 @pytest.fixture
 def two_blobs():
-    """HU ``(24, 30, 36)`` of tissue with a blob of 900 HU and a fainter, thinner one."""
+    """HU ``(24, 30, 36)`` of tissue with a blob of 900 HU and a darker, thinner one."""
     hu = np.full((24, 30, 36), 40, dtype=np.int16)
     hu[:, 0] = -1000
     hu[4:10, 8:14, 20:28] = 900
@@ -34,5 +34,5 @@ def two_blobs():
     return hu
 
 
-#: ``[x1, y1, z1, x2, y2, z2]`` of both, the brighter first.
+#: ``[x1, y1, z1, x2, y2, z2]`` of both blobs, the brighter first.
 BOXES = [[20, 8, 4, 28, 14, 10], [5, 18, 15, 11, 22, 17]]

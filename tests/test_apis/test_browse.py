@@ -10,7 +10,7 @@ from mmdet_lesion.apis import detected_overlays, mined_overlays
 
 @pytest.fixture(scope="module")
 def untrained(root, phantom_store, tmp_path_factory):
-    """A config file that points at the phantoms, and a checkpoint of its untrained model."""
+    """A config file on phantoms and a checkpoint of its untrained model."""
     folder = tmp_path_factory.mktemp("browse")
     cfg = Config.fromfile(root / "configs" / "phantom" / "mean_teacher_phantom.py")
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
@@ -23,35 +23,35 @@ def untrained(root, phantom_store, tmp_path_factory):
     return str(folder / "config.py"), str(folder / "model.pth")
 
 
-def test_mined_overlays(untrained):
+def test_overlays_of_mined_boxes(untrained):
     pictures = mined_overlays(*untrained, num=2)
     assert len(pictures) == 2
     for picture in pictures:
         assert picture.dtype.name == "uint8"
-        # Mined boxes are painted blue: with a threshold of 0 there are some.
+        # Mined boxes are drawn blue; there are some at a threshold of 0.
         assert (picture == (80, 160, 255)).all(axis=-1).sum() > 50
 
 
-def test_detected_overlays(untrained):
+def test_overlays_of_detections(untrained):
     pictures = detected_overlays(*untrained, num=1, score_thr=0.0)
     assert len(pictures) == 1
     assert (pictures[0] == (255, 170, 0)).all(axis=-1).sum() > 50
 
 
-def test_detected_overlays_of_key_slices(root, untrained, phantom_store, tmp_path):
+def test_overlays_of_detections_on_key_slices(root, untrained, phantom_store, tmp_path):
     cfg = Config.fromfile(root / "configs" / "phantom" / "faster_rcnn_3slice_phantom.py")
     cfg.test_dataloader.dataset.data_root = f"{phantom_store}/"
     cfg.dump(tmp_path / "config.py")
     model = MODELS.build(cfg.model)
     torch.save({"state_dict": model.state_dict(), "meta": {}}, tmp_path / "model.pth")
     files = [str(tmp_path / name) for name in ("config.py", "model.pth")]
-    # Apart, since boxes of untrained weights may cover the labels.
+    # Drawn separately, since boxes of untrained weights may cover the annotations.
     for score_thr, color in ((0.0, (255, 170, 0)), (1.0, (0, 200, 0))):
         (picture,) = detected_overlays(*files, num=1, score_thr=score_thr)
         assert (picture == color).all(axis=-1).sum() > 50
 
 
-def test_config_without_a_miner(root, untrained):
+def test_config_without_a_mining_hook(root, untrained):
     config = root / "configs" / "phantom" / "faster_rcnn_phantom.py"
     with pytest.raises(InputError, match="faster_rcnn_phantom.py: no MeanTeacherMiningHook"):
         mined_overlays(str(config), untrained[1])

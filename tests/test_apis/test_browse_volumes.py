@@ -16,7 +16,7 @@ def painted(picture, color):
 
 @pytest.fixture(scope="module")
 def untrained(root, luna16_store, tmp_path_factory):
-    """A config file that points at the chest phantoms, and a checkpoint of its untrained model."""
+    """A config file on chest phantoms and a checkpoint of its untrained model."""
     folder = tmp_path_factory.mktemp("browse_volumes")
     cfg = Config.fromfile(root / "configs" / "phantom" / "focalmix_phantom.py")
     lists = {"labeled_6": "labeled_3", "unlabeled_40": "unlabeled_3", "test_40": "test_4"}
@@ -36,13 +36,13 @@ def test_mixup_overlays(untrained):
     assert [len(pictures["image"]), len(pictures["object"])] == [6, 4]
     for level, rest in (("image", 3), ("object", 2)):
         for index, picture in enumerate(pictures[level]):
-            # Partners show the first patch's nodule as well, so that places can be compared.
+            # Partners also show the nodule of the first patch, for comparison.
             assert painted(picture, GREEN) > 10, (level, index)
         first, last = pictures[level][0], pictures[level][rest - 1]
         assert (first[20:-20] != last[20:-20]).any()
 
 
-def test_mixup_overlays_follow_the_seed(untrained):
+def test_mixup_overlays_depend_on_the_seed(untrained):
     one, two, other = (
         mixup_overlays(untrained[0], num=1, patches=6, seed=seed)["image"][0] for seed in (1, 1, 2)
     )
@@ -57,7 +57,7 @@ def test_volume_overlays(untrained):
     assert sum(painted(picture, ORANGE) for picture in pictures) > 10
 
 
-def test_a_config_without_mixup(root):
+def test_config_without_mixup(root):
     config = str(root / "configs" / "phantom" / "supervised_luna16_phantom.py")
     with pytest.raises(InputError, match="no ImageLevelMixUp in model.batch_pipeline"):
         mixup_overlays(config)

@@ -1,4 +1,4 @@
-"""Scans go through detectors of every kind, untrained and narrow, at the spacing they need."""
+"""Tests of inference with small untrained detectors of every family."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def build_inferencer(cfg, folder):
     [
         ("uld/faster_rcnn_deeplesion", (0.8, 0.8, 2.0)),
         ("partial_label/faster_rcnn_3slice", (1.5, 1.25, 2.0)),
-        # AlignShift keeps thick slices.
+        # AlignShift does not interpolate thick slices.
         ("partial_label/align_shift_7slice", (1.5, 1.25, 5.0)),
         ("partial_label/a3d_7slice", (1.5, 1.25, 2.0)),
         ("focalmix/focalmix_luna16_100", (1.0, 1.0, 1.0)),
@@ -75,7 +75,7 @@ def test_scan_is_resampled_to_the_spacing_of_the_detector(
     for sample in samples:
         assert tuple(sample.geometry["spacing"]) == store_spacing
         if not name.startswith("focalmix"):
-            # The thickness is that of the resampled slices.
+            # The slice thickness is that of the resampled slices.
             assert sample.thickness == store_spacing[2]
             assert "partial_label" not in name or max(sample.img_shape) == 64
     low, high = np.array([10.0, -20.0, 30.0]), np.array([82.0, 30.0, 80.0])
@@ -84,7 +84,7 @@ def test_scan_is_resampled_to_the_spacing_of_the_detector(
 
 
 def reader(depth, slices, make_sample):
-    """Return a reader of a volume (D, H, W) whose ends repeat, as the pipelines' loaders do."""
+    """Return a reader of a volume (D, H, W) that repeats the end slices, as the pipelines do."""
 
     def read(start, stop):
         part = slices[np.arange(start, stop).clip(0, depth - 1)]
@@ -94,7 +94,7 @@ def reader(depth, slices, make_sample):
 
 
 @pytest.mark.parametrize("batch_size", [None, 3])
-def test_predict_volume_of_slices_links_the_boxes_of_the_test_loop(
+def test_predict_volume_of_slices_links_boxes_of_the_test_loop(
     root, tmp_path, monkeypatch, batch_size
 ):
     model = build_inferencer(narrow(root, "uld/faster_rcnn_deeplesion"), tmp_path).detector.model
@@ -137,7 +137,7 @@ def test_predict_volume_of_slices_links_the_boxes_of_the_test_loop(
         best = tracklets.scores[row].argmax()
         assert float(found.scores[index]) == pytest.approx(tracklets.scores[row][best], abs=1e-5)
         assert found.key_slices[index] in z
-    # Boxes below half of the threshold are not linked, lesions below the threshold are dropped.
+    # Boxes below half of the threshold are not linked; lesions below the threshold are dropped.
     threshold = float(found.scores.median())
     few = model.predict_volume(reader(20, slices, make_sample), 20, score_thr=threshold)
     assert 0 < len(few) < len(found)

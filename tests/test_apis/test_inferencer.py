@@ -1,4 +1,4 @@
-"""Scans of every geometry to lesions: boxes in the original voxels and in the world."""
+"""Tests of the inferencer: boxes in voxels and world coordinates for various geometries."""
 
 import json
 
@@ -48,7 +48,7 @@ def detect(inferencer, path, **kwargs):
      (0, 0, 1, 1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, 1, 0, -1, 0), OBLIQUE],
     ids=["axial", "prone", "head first", "sagittal", "coronal", "oblique"],
 )  # fmt: skip
-def test_boxes_of_every_direction(tmp_path, inferencer, two_blobs, direction):
+def test_boxes_for_every_direction(tmp_path, inferencer, two_blobs, direction):
     origin = (-50, 70, 120)
     path = write(tmp_path / "scan.mha", two_blobs, origin=origin, direction=direction)
     prediction = detect(inferencer, path)
@@ -65,7 +65,7 @@ def test_boxes_of_every_direction(tmp_path, inferencer, two_blobs, direction):
     assert (axis != 2) == any("not axial" in warning for warning in prediction["warnings"])
 
 
-def test_bounds_in_the_world_hold_every_corner(tmp_path, inferencer, two_blobs):
+def test_world_bounds_contain_every_corner(tmp_path, inferencer, two_blobs):
     path = write(tmp_path / "scan.nrrd", two_blobs, direction=OBLIQUE)
     lesion = detect(inferencer, path)["lesions"][0]
     low, high = np.reshape(BOXES[0], (2, 3))
@@ -76,20 +76,20 @@ def test_bounds_in_the_world_hold_every_corner(tmp_path, inferencer, two_blobs):
     np.testing.assert_allclose(lesion["bounds_world"], bounds, atol=1e-3)
 
 
-def test_resampling_carries_boxes_back(tmp_path, family, blob_checkpoint, two_blobs):
-    """Voxels of 1 x 0.8 x 2 mm, and a detector that works at 0.5 mm."""
+def test_boxes_are_mapped_back_after_resampling(tmp_path, family, blob_checkpoint, two_blobs):
+    """Scans of 1 x 0.8 x 2 mm with a detector at 0.5 mm."""
     fine = LesionInferencer(blob_config(family, (0.5, 0.4, 0.5)), blob_checkpoint, "cpu")
     spacing = (1.0, 0.8, 2.0)
     prediction = detect(fine, write(tmp_path / "scan.mha", two_blobs, spacing))
     assert prediction["model"]["spacing"] == [0.5, 0.4, 0.5]
     for lesion, box in zip(prediction["lesions"], BOXES):
-        # Interpolated edges are half as bright: the threshold moves them by less than a voxel.
+        # Interpolation blurs the edges, which moves them by less than a voxel.
         np.testing.assert_allclose(lesion["box_voxels"], box, atol=0.6)
         center = (np.add(box[:3], box[3:]) / 2 - 0.5) * spacing
         np.testing.assert_allclose(lesion["center_world"], center, atol=0.35)
 
 
-def test_the_same_scan_as_dicom_nrrd_and_nifti(tmp_path, inferencer, two_blobs):
+def test_dicom_nrrd_and_nifti_give_equal_results(tmp_path, inferencer, two_blobs):
     geometry = ((0.9765625, 0.9765625, 2.5), (-120.123456789, 33.3, -800.7), OBLIQUE)
     files = [write(tmp_path / f"scan.{s}", two_blobs, *geometry) for s in ("nrrd", "nii.gz")]
     write_series(tmp_path / "dicom", two_blobs, *geometry)
@@ -104,7 +104,7 @@ def test_the_same_scan_as_dicom_nrrd_and_nifti(tmp_path, inferencer, two_blobs):
     assert keys == [f"{999 - lesion['key_slice']}.dcm" for lesion in found[2]]
 
 
-def test_real_dicom_and_nrrd(family, blob_checkpoint, lesion_data):
+def test_published_dicom_and_nrrd(family, blob_checkpoint, lesion_data):
     coarse = LesionInferencer(blob_config(family, (3.2, 3.2, 4)), blob_checkpoint, "cpu")
     dicom, nrrd = (
         detect(coarse, lesion_data / "ct" / name, score_thr=0.9)["lesions"]
@@ -115,7 +115,7 @@ def test_real_dicom_and_nrrd(family, blob_checkpoint, lesion_data):
         np.testing.assert_allclose(one["center_world"], other["center_world"], atol=1e-2)
 
 
-def test_the_result_fits_its_schema_and_names_its_sources(tmp_path, inferencer, two_blobs):
+def test_result_matches_its_schema_and_names_its_sources(tmp_path, inferencer, two_blobs):
     files = write_series(tmp_path / "dicom", two_blobs, (1, 1, 1))
     prediction = detect(inferencer, tmp_path / "dicom", score_thr=0.85)
     jsonschema.validate(prediction, load_schema())
@@ -131,7 +131,7 @@ def test_the_result_fits_its_schema_and_names_its_sources(tmp_path, inferencer, 
 
 
 @pytest.mark.parametrize("shape", [(1, 20, 20), (3, 20, 20), (8, 64, 64), (2, 1, 1)])
-def test_small_scans_have_sound_results(tmp_path, inferencer, shape):
+def test_small_scans_have_valid_results(tmp_path, inferencer, shape):
     hu = np.full(shape, -1000, dtype=np.int16)
     hu[0, 0, 0] = 900
     prediction = detect(
@@ -143,7 +143,7 @@ def test_small_scans_have_sound_results(tmp_path, inferencer, shape):
     assert (tmp_path / "o" / "report.html").is_file()
 
 
-def test_a_scan_without_lesions(tmp_path, inferencer):
+def test_scan_without_lesions(tmp_path, inferencer):
     path = write(tmp_path / "scan.mha", np.full((6, 20, 20), -900, dtype=np.int16))
     kinds = ("json", "csv", "slicer", "nifti")
     prediction = detect(inferencer, path, out_dir=tmp_path / "out", exports=kinds)
@@ -151,7 +151,7 @@ def test_a_scan_without_lesions(tmp_path, inferencer):
     assert json.loads((tmp_path / "out" / "lesions.json").read_text()) == prediction
 
 
-def test_long_scans_go_through_in_chunks(tmp_path, inferencer, monkeypatch):
+def test_long_scans_are_processed_in_chunks(tmp_path, inferencer, monkeypatch):
     hu = np.full((40, 16, 16), -900, dtype=np.int16)
     hu[6:14, 4:9, 4:9] = 800
     path = write(tmp_path / "scan.mha", hu)
@@ -161,14 +161,14 @@ def test_long_scans_go_through_in_chunks(tmp_path, inferencer, monkeypatch):
     assert whole[0]["box_voxels"] == [4, 4, 6, 9, 9, 14]
 
 
-def test_too_many_lesions_are_cut_and_said(tmp_path, inferencer, two_blobs, monkeypatch):
+def test_excess_lesions_are_dropped_with_a_warning(tmp_path, inferencer, two_blobs, monkeypatch):
     monkeypatch.setattr(module, "MAX_LESIONS", 1)
     prediction = detect(inferencer, write(tmp_path / "scan.mha", two_blobs))
     assert [lesion["box_voxels"] for lesion in prediction["lesions"]] == BOXES[:1]
     assert "2 lesions reach the threshold 0.3; the 1 with" in prediction["warnings"][-1]
 
 
-def test_several_scans_one_of_which_fails(tmp_path, inferencer, two_blobs):
+def test_failing_scan_does_not_stop_the_others(tmp_path, inferencer, two_blobs):
     good = write(tmp_path / "good.mha", two_blobs)
     (tmp_path / "bad.nii").write_bytes(b"%PDF-1.4" * 9)
     (tmp_path / "list.txt").write_text("bad.nii\ngood.mha\nnowhere.nrrd\n")
@@ -183,7 +183,9 @@ def test_several_scans_one_of_which_fails(tmp_path, inferencer, two_blobs):
     ]  # fmt: skip
 
 
-def test_a_bug_stops_one_scan_only(tmp_path, inferencer, two_blobs, monkeypatch):
+def test_unexpected_exceptions_are_written_to_error_txt(
+    tmp_path, inferencer, two_blobs, monkeypatch
+):
     paths = [write(tmp_path / f"{name}.mha", two_blobs) for name in "ab"]
     original = module.read_scan
 
@@ -202,7 +204,7 @@ def test_a_bug_stops_one_scan_only(tmp_path, inferencer, two_blobs, monkeypatch)
     assert not (tmp_path / "out" / "a" / "error.txt").exists()
 
 
-def test_what_is_done_is_not_done_again(tmp_path, inferencer, two_blobs, monkeypatch):
+def test_matching_results_are_reused(tmp_path, inferencer, two_blobs, monkeypatch):
     path = write(tmp_path / "scan.mha", two_blobs)
     first = detect(inferencer, path, out_dir=tmp_path / "out")
     calls = []
@@ -210,7 +212,7 @@ def test_what_is_done_is_not_done_again(tmp_path, inferencer, two_blobs, monkeyp
     monkeypatch.setattr(module, "read_scan", lambda *a: calls.append(1) or original(*a))
     assert detect(inferencer, path, out_dir=tmp_path / "out") == first
     assert not calls
-    # Another threshold, another export, or another file is another job.
+    # Another threshold, export or file requires a new result.
     detect(inferencer, path, out_dir=tmp_path / "out", score_thr=0.4)
     detect(inferencer, path, out_dir=tmp_path / "out", score_thr=0.4, exports=("json", "nifti"))
     write(path, two_blobs[:20])
@@ -228,7 +230,7 @@ def test_batch_size_is_passed_to_the_model(tmp_path, inferencer, two_blobs):
     assert inferencer.detector.model.batch_sizes == [3, None]
 
 
-def test_detector_without_predict_volume(blob_checkpoint):
+def test_detector_without_predict_volume_is_rejected(blob_checkpoint):
     cfg = blob_config("BlobSlices")
     cfg.model = dict(type="BaseDataPreprocessor")
     with pytest.raises(InputError, match="BaseDataPreprocessor, which has no predict_volume"):
@@ -243,18 +245,18 @@ def test_detector_without_predict_volume(blob_checkpoint):
         (dict(exports=("json", "pdf")), "'pdf' is no export; expected some of json, csv, slicer"),
     ],
 )
-def test_wrong_arguments(tmp_path, inferencer, arguments, expected):
+def test_invalid_arguments_are_rejected(tmp_path, inferencer, arguments, expected):
     with pytest.raises(InputError, match=expected):
         inferencer(tmp_path, **arguments)
 
 
-def test_a_gpu_that_is_not_there(blob_checkpoint):
+def test_missing_gpu_is_rejected(blob_checkpoint):
     for device in ("cuda:99", "nonsense"):
         with pytest.raises(InputError, match=f"the device '{device}' cannot be used here"):
             LesionInferencer(blob_config("BlobSlices"), blob_checkpoint, device)
 
 
-def test_an_unknown_spacing(blob_checkpoint):
+def test_missing_spacing_is_rejected(blob_checkpoint):
     cfg = blob_config("BlobSlices")
     cfg.pop("inference")
     with pytest.raises(InputError, match="does not say at which spacing"):
@@ -271,7 +273,7 @@ def test_an_unknown_spacing(blob_checkpoint):
         (None, "cannot be loaded, it is damaged or no checkpoint"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit(tmp_path, content, expected):
+def test_incompatible_checkpoints_are_rejected(tmp_path, content, expected):
     path = tmp_path / "model.pth"
     if content is None:
         path.write_bytes(b"nonsense")
@@ -281,7 +283,7 @@ def test_a_checkpoint_that_does_not_fit(tmp_path, content, expected):
         LesionInferencer(blob_config("BlobSlices"), path, "cpu")
 
 
-def test_a_config_that_is_none(tmp_path, blob_checkpoint):
+def test_invalid_configs_are_rejected(tmp_path, blob_checkpoint):
     (tmp_path / "empty.py").write_text("a = 1\n")
     (tmp_path / "broken.py").write_text("a = (\n")
     for name, expected in (

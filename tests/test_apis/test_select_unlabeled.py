@@ -20,7 +20,7 @@ test_dataloader = dict(dataset=dict(type="Luna16Dataset", ann_file="none.json", 
 
 @MODELS.register_module()
 class LoudestVoxel(BaseModel):
-    """One box a scan, of a score that depends on the scan; none in the first one."""
+    """Detector with one box per scan whose score depends on the scan; none in the first scan."""
 
     def __init__(self, data_preprocessor=None, backbone=None):
         super().__init__(data_preprocessor)
@@ -52,7 +52,7 @@ def untrained(tmp_path_factory):
     return str(folder / "config.py"), str(folder / "model.pth")
 
 
-def test_confident_scans_are_kept(untrained, luna16_store, tmp_path):
+def test_confident_scans_are_selected(untrained, luna16_store, tmp_path):
     pool = luna16_store / "annotations/train_6.json"
     before = json.loads(pool.read_text())["data_list"]
     content = select_unlabeled(*untrained, str(pool), score_thr=0.79, progress=False)
@@ -66,13 +66,13 @@ def test_confident_scans_are_kept(untrained, luna16_store, tmp_path):
     assert len(dataset) == 2 and not dataset[0]["labeled"]
 
 
-def test_a_part_of_the_pool(untrained, luna16_store):
+def test_part_of_the_pool(untrained, luna16_store):
     pool = str(luna16_store / "annotations/train_6.json")
     content = select_unlabeled(*untrained, pool, 0.3, num=4, progress=False)
     assert content["info"]["kept"] == 2 and content["info"]["scans"] == 4
 
 
-def test_nothing_to_keep(untrained, luna16_store, tmp_path):
+def test_pool_without_confident_scans_raises(untrained, luna16_store, tmp_path):
     pool = str(luna16_store / "annotations/train_6.json")
     message = r"none of 2 scans has a box with a score of 0.8 or more \(the highest is 0.200\)"
     with pytest.raises(InputError, match=message):
@@ -86,7 +86,7 @@ def test_nothing_to_keep(untrained, luna16_store, tmp_path):
         select_unlabeled(*untrained, str(tmp_path), progress=False)
 
 
-def test_the_tool(load_tool, untrained, luna16_store, tmp_path, capsys):
+def test_tool_writes_the_list(load_tool, untrained, luna16_store, tmp_path, capsys):
     tool = load_tool("analysis_tools/select_unlabeled.py")
     out = tmp_path / "kept.json"
     command = [*untrained, str(luna16_store / "annotations/train_6.json"), "--out", str(out)]

@@ -1,4 +1,4 @@
-"""A raw folder in DeepLesion's layout, small enough for tests."""
+"""Small raw folders in DeepLesion's layout."""
 
 import os
 import signal
@@ -13,20 +13,20 @@ from mmdet_lesion.io import DLInfoRow, write_dl_info, write_ground_truth
 
 
 def write_png(path: Path, hu: np.ndarray) -> None:
-    """Write a slice as published."""
+    """Write a slice in the published encoding."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = (hu.astype(np.int32) + 32768).astype(np.uint16)
     assert cv2.imwrite(str(path), pixels)
 
 
 def ct(seed: int, slices: int, size: int = 24) -> np.ndarray:
-    """Noise around water."""
+    """Return slices of noise in HU."""
     rng = np.random.default_rng(seed)
     return rng.integers(-1024, 1500, (slices, size, size)).astype(np.int16)
 
 
 def row(folder: str, key_slice: int, box=(5.5, 6.25, 12.0, 15.75), **changes) -> DLInfoRow:
-    """A annotation; the RECIST annotation fills the box."""
+    """Return a row of DL_info.csv whose diameters span the box."""
     patient, study, series = map(int, folder.split("_"))
     x1, y1, x2, y2 = box
     values = dict(
@@ -40,7 +40,7 @@ def row(folder: str, key_slice: int, box=(5.5, 6.25, 12.0, 15.75), **changes) ->
 
 
 def write_raw(raw: Path, folders: dict[str, list[int]], rows: list[DLInfoRow], truths=None) -> Path:
-    """Write slices, the table and truths ``{file: {volume: {z: boxes}}}``."""
+    """Write slices, the table and ground truths ``{file: {volume: {z: boxes}}}``."""
     for seed, (folder, numbers) in enumerate(folders.items()):
         for number, hu in zip(numbers, ct(seed, len(numbers)), strict=True):
             write_png(raw / "Images_png" / folder / f"{number:03d}.png", hu)
@@ -51,13 +51,13 @@ def write_raw(raw: Path, folders: dict[str, list[int]], rows: list[DLInfoRow], t
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """All files under a folder and what they hold."""
+    """Return the content of all files in a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def kill_at(write: int, convert: Callable[[], object]) -> None:
-    """Convert in a process that is killed when it is about to complete its n-th file."""
+    """Convert in a process that is killed before it completes its n-th file."""
 
     def run() -> None:
         replace = os.replace

@@ -20,14 +20,14 @@ def annotation(line=2, key_slice=3, **changes):
      ((10, 2, 10, 10), None, 'empty'), ((10, 12, 12, 10), None, 'empty'),
      ((float('nan'), 2, 10, 10), None, 'not finite')],
 )  # fmt: skip
-def test_boxes_are_clipped_where_padding_overhangs(box, expected, message):
+def test_boxes_are_clipped_to_the_image(box, expected, message):
     clipped, problem = check_box(box, 24, 20)
     assert clipped == expected
     assert message in problem
     assert bool(message) == bool(problem)
 
 
-def test_noisy_and_repeated_rows_are_left_out():
+def test_noisy_and_repeated_rows_are_omitted():
     annotations = [
         annotation(2),
         annotation(3, noisy=True),
@@ -47,7 +47,7 @@ def test_noisy_and_repeated_rows_are_left_out():
     [(0.0, 0.7, 5.0), (0.7, 0.7, 0.0), (0.7, 0.7, float('nan')), (0.7, 0.7, float('inf')),
      (-0.7, -0.7, 5.0), (0.7, 0.7, 500.0)],
 )  # fmt: skip
-def test_impossible_spacings_are_reported(spacing):
+def test_invalid_spacings_are_reported(spacing):
     used, _, (problem,) = select_annotations(
         [annotation(2), annotation(3, key_slice=4, spacing=spacing)]
     )
@@ -55,6 +55,6 @@ def test_impossible_spacings_are_reported(spacing):
     assert (problem.file, problem.row, problem.kind) == ("DL_info.csv", 3, "bad spacing")
 
 
-def test_a_box_that_is_not_finite_is_reported():
+def test_nonfinite_box_is_reported():
     _, _, (problem,) = select_annotations([annotation(7, box=(1.0, 2.0, float("nan"), 4.0))])
     assert (problem.row, problem.kind) == (7, "bad box")

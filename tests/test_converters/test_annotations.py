@@ -44,7 +44,7 @@ def test_volumes_are_found_by_name_and_by_slice(index):
     assert index.by_slice("000009_01_01", 3) is None
 
 
-def test_a_mark_becomes_an_annotation_and_comes_back(index):
+def test_row_becomes_an_annotation_with_its_published_box(index):
     builder, problems = key_slice_file("d", annotations(row(FOLDER, 7, lesion_type=3)), index)
     assert problems == []
     content = json.loads(json.dumps(builder.to_dict()))
@@ -97,7 +97,7 @@ def test_every_key_slice_is_one_image(index):
      (4, {'box': (30.0, 3.0, 50.0, 9.0)}, 'bad box', 0),
      (4, {'box': (20.0, 3.0, 27.5, 9.0)}, 'clipped box', 1)],
 )  # fmt: skip
-def test_marks_of_no_use_are_reported(index, key_slice, changes, kind, left):
+def test_unusable_rows_are_reported(index, key_slice, changes, kind, left):
     builder, (problem,) = key_slice_file(
         "d", annotations(row(FOLDER, key_slice, line=9, **changes)), index
     )
@@ -108,7 +108,7 @@ def test_marks_of_no_use_are_reported(index, key_slice, changes, kind, left):
         assert annotation["published_bbox"] == [20, 3, 24, 9]
 
 
-def test_a_measurement_that_is_not_finite_is_left_out(index):
+def test_nonfinite_measurement_is_omitted(index):
     builder, problems = key_slice_file(
         "d", annotations(row(FOLDER, 4, measurement=(float("nan"),) * 8)), index
     )
@@ -116,11 +116,11 @@ def test_a_measurement_that_is_not_finite_is_left_out(index):
     assert "recist" not in builder.to_dict()["annotations"][0]
 
 
-def test_complete_truth_adds_the_unmarked_lesions_of_key_slices(index):
+def test_complete_annotations_add_other_lesions_of_key_slices(index):
     full = {
         NAME: {
-            4: np.array([[5.0, 6, 12, 16], [17, 2, 22, 7]]),  # the marked lesion and another
-            5: np.array([[17.0, 2, 22, 8], [17, 2, 22, 7]]),  # the same other, twice
+            4: np.array([[5.0, 6, 12, 16], [17, 2, 22, 7]]),  # the annotated lesion and another
+            5: np.array([[17.0, 2, 22, 8], [17, 2, 22, 7]]),  # the other lesion, twice
             6: np.array([[1.0, 1, 4, 4]]),  # not a key slice
         }
     }
@@ -144,7 +144,7 @@ def test_labeled_volumes_list_all_slices(index):
     assert {a["source"] for a in content["annotations"]} == {"full"}
 
 
-def test_truth_of_no_use_is_reported(index):
+def test_unusable_ground_truth_is_reported(index):
     outside = np.array([[100.0, 100, 120, 120], [3, 3, 28, 9]])
     truth = {NAME: {0: outside, 8: outside}, f"{FOLDER}_003-009": {0: outside}}
     builder, problems = whole_volume_file("d", "truth.pkl", truth, index)
@@ -153,7 +153,7 @@ def test_truth_of_no_use_is_reported(index):
     assert builder.counts["annotations"] == 1
 
 
-def test_a_labeled_volume_may_have_no_lesion(index):
+def test_labeled_volume_without_lesions(index):
     builder, problems = whole_volume_file("d", "truth.pkl", {NAME: {}}, index)
     assert builder.counts == {"volumes": 1, "images": STORED.shape[0], "annotations": 0}
     assert problems == []

@@ -14,7 +14,7 @@ def parse(*words, spacing=(0.8, 0.8, 2.0)):
     return parser.parse_args(words)
 
 
-def test_options_and_their_defaults():
+def test_options_and_defaults():
     options = parse("--out", "a")
     assert (options.spacing, options.workers) == ((0.8, 0.8, 2.0), 1)
     assert not options.resume and not options.strict
@@ -23,14 +23,14 @@ def test_options_and_their_defaults():
     assert flat.spacing == [1.0, 2.0]
 
 
-def test_help_tells_the_default_spacing(capsys):
+def test_help_shows_the_default_spacing(capsys):
     with pytest.raises(SystemExit):
         parse("--help")
     assert "in mm; 0 keeps it (default: 0.8 0.8 2)" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("workers", ["0", "-1", "1.5", "two"])
-def test_workers_are_a_whole_number_from_1(capsys, workers):
+def test_workers_must_be_a_positive_integer(capsys, workers):
     with pytest.raises(SystemExit):
         parse("--out", "a", "--workers", workers)
     assert "1 or more" in capsys.readouterr().err
@@ -44,7 +44,7 @@ def test_workers_are_a_whole_number_from_1(capsys, workers):
         (KeyboardInterrupt(), "interrupted; what is complete is kept, go on with --resume"),
     ],
 )
-def test_what_ends_a_conversion_is_told_in_one_sentence(capsys, error, message):
+def test_errors_and_interruptions_print_one_line(capsys, error, message):
     def run():
         raise error
 
@@ -61,6 +61,6 @@ def test_failures_are_counted_and_the_first_is_named(capsys):
     assert "disk full" in line
 
 
-def test_a_result_is_passed_on():
+def test_result_is_returned():
     result = ConversionResult(ConversionReport(False), 1, 0)
     assert run_conversion(lambda: result, "series") is result

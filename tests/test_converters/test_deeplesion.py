@@ -67,28 +67,28 @@ def test_all_files_are_written(reference):
             assert (reference / "volumes" / image["file_name"]).is_file()
 
 
-def test_volumes_to_validate_on_are_not_trained_on(reference):
+def test_validation_volumes_are_not_in_the_training_set(reference):
     assert {v["name"] for v in annotations(reference, "train")["volumes"]} == {
         f"{A}_001-005",
         f"{C}_001-005",
-        # One of the 744: fully labeled for extra training, and still trained on by its annotations.
+        # One of the 744 additional volumes, which are labeled but not used for validation.
         f"{F}_001-005",
     }
 
 
-def test_the_truth_of_key_slices_has_the_marks_too(reference):
+def test_complete_annotations_of_key_slices_include_the_recist_annotations(reference):
     sources = Counter(a["source"] for a in annotations(reference, "train_full")["annotations"])
     assert sources == {"recist": 4, "full": 1}
 
 
 @pytest.mark.parametrize("workers", [2, 9])
-def test_processes_do_not_show(raw, reference, tmp_path, workers):
+def test_output_does_not_depend_on_the_number_of_processes(raw, reference, tmp_path, workers):
     DeepLesionConversion(raw, tmp_path / "out").run(workers, progress=False)
     assert tree(tmp_path / "out") == tree(reference)
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2), (0, 1, 2)])
-def test_shards_do_not_show(raw, reference, tmp_path, order):
+def test_output_does_not_depend_on_the_order_of_shards(raw, reference, tmp_path, order):
     waiting = [
         DeepLesionConversion(raw, tmp_path / "out").run(shard=(i, 3), progress=False).waiting
         for i in order
@@ -97,18 +97,19 @@ def test_shards_do_not_show(raw, reference, tmp_path, order):
     assert tree(tmp_path / "out") == tree(reference)
 
 
-@pytest.mark.parametrize("write", range(1, 22, 2))
-def test_a_killed_conversion_resumes_to_the_same_bytes(raw, reference, tmp_path, write):
-    out = tmp_path / "out"
-    kill_at(write, lambda: DeepLesionConversion(raw, out).run(progress=False))
-    assert any(path.name.startswith(".part-") for path in out.rglob("*"))
-    kept = {path: path.stat().st_mtime_ns for path in (out / "records").glob("[!.]*.json")}
-    DeepLesionConversion(raw, out).run(resume=True, progress=False)
-    assert tree(out) == tree(reference)
-    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+def test_killed_conversion_resumes_to_the_same_files(raw, reference, tmp_path):
+    for write in range(1, 22, 2):
+        out = tmp_path / f"out{write}"
+        conversion = DeepLesionConversion(raw, out)
+        kill_at(write, lambda one=conversion: one.run(progress=False))
+        assert any(path.name.startswith(".part-") for path in out.rglob("*")), write
+        kept = {path: path.stat().st_mtime_ns for path in (out / "records").glob("[!.]*.json")}
+        DeepLesionConversion(raw, out).run(resume=True, progress=False)
+        assert tree(out) == tree(reference), write
+        assert all(path.stat().st_mtime_ns == time for path, time in kept.items()), write
 
 
-def test_a_finished_conversion_resumes_without_work(raw, reference, tmp_path, monkeypatch):
+def test_finished_conversion_is_not_repeated(raw, reference, tmp_path, monkeypatch):
     out = tmp_path / "out"
     shutil.copytree(reference, out)
     monkeypatch.setattr(SeriesTask, "convert", None)
@@ -117,7 +118,7 @@ def test_a_finished_conversion_resumes_without_work(raw, reference, tmp_path, mo
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_exception_in_one_series_leaves_the_others(
+def test_exception_in_one_series_does_not_stop_the_others(
     raw, reference, tmp_path, monkeypatch, workers
 ):
     convert = SeriesTask.convert
@@ -141,7 +142,7 @@ def test_an_exception_in_one_series_leaves_the_others(
     assert tree(out) == tree(reference)
 
 
-def test_a_process_that_dies_is_reported(raw, reference, tmp_path, monkeypatch):
+def test_killed_worker_is_reported(raw, reference, tmp_path, monkeypatch):
     convert = SeriesTask.convert
 
     def die(task):
@@ -159,7 +160,7 @@ def test_a_process_that_dies_is_reported(raw, reference, tmp_path, monkeypatch):
     assert tree(out) == tree(reference)
 
 
-def test_nothing_is_overwritten(raw, reference, tmp_path):
+def test_other_folders_are_not_overwritten(raw, reference, tmp_path):
     out = tmp_path / "out"
     (out / "thesis").mkdir(parents=True)
     for resume in (False, True):
@@ -175,13 +176,13 @@ def test_nothing_is_overwritten(raw, reference, tmp_path):
 
 
 @pytest.mark.parametrize(("resume", "shard"), [(True, (1, 1)), (False, (1, 2))])
-def test_other_settings_are_noticed(raw, reference, resume, shard):
+def test_resuming_with_other_settings_is_rejected(raw, reference, resume, shard):
     conversion = DeepLesionConversion(raw, reference, spacing=(1.0, 1.0))
     with pytest.raises(InputError, match=r"spacing \[0\.8, 0\.8\], now it is \[1\.0"):
         conversion.run(resume=resume, shard=shard, progress=False)
 
 
-def test_a_store_that_was_resampled_in_z_is_not_gone_on_with(raw, reference, tmp_path):
+def test_resuming_an_older_format_is_rejected(raw, reference, tmp_path):
     out = shutil.copytree(reference, tmp_path / "out")
     old = json.loads((out / "conversion.json").read_text()) | dict(format=1, spacing=[0.8, 0.8, 2])
     (out / "conversion.json").write_text(json.dumps(old))
@@ -212,7 +213,7 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize("name", TROUBLES)
-def test_troubles_are_reported_and_not_fatal_unless_strict(tmp_path, name):
+def test_problems_are_reported_and_fatal_only_if_strict(tmp_path, name):
     folders, rows, truths, kind, file, line = TROUBLES[name]
     raw = write_raw(tmp_path / "raw", folders, rows, truths)
     DeepLesionConversion(raw, tmp_path / "out").run(progress=False)
@@ -232,7 +233,7 @@ def annotations_or_none(out):
     return json.loads(path.read_text())["annotations"] if path.is_file() else []
 
 
-def test_a_broken_png_takes_only_its_own_rows(tmp_path):
+def test_broken_png_affects_only_its_own_rows(tmp_path):
     raw = write_raw(tmp_path / "raw", _first(A, B), [row(A, 2), row(A, 4), row(B, 3)])
     path = raw / "Images_png" / A / "002.png"
     path.write_bytes(path.read_bytes()[:-20])
@@ -245,7 +246,7 @@ def test_a_broken_png_takes_only_its_own_rows(tmp_path):
     ]
     volumes = [v["name"] for v in annotations(out, "train")["volumes"]]
     assert volumes == [f"{A}_003-005", f"{B}_001-005"]
-    # Mended, the volume is whole again and its parts are gone.
+    # After the file is repaired, the volume is complete and its parts are removed.
     write_raw(raw, _first(A), [row(A, 2), row(A, 4), row(B, 3)])
     DeepLesionConversion(raw, out).run(resume=True, progress=False)
     assert sorted(p.stem for p in (out / "volumes").iterdir()) == [f"{A}_001-005", f"{B}_001-005"]
@@ -253,7 +254,7 @@ def test_a_broken_png_takes_only_its_own_rows(tmp_path):
     assert tree(out) == tree(tmp_path / "new")
 
 
-def test_a_split_volume_stays_out_of_training(tmp_path):
+def test_split_volume_is_not_in_the_training_set(tmp_path):
     truth = {"Revised-Train100": {f"{A}_001-005": {}}}
     raw = write_raw(tmp_path / "raw", {A: [1, 2, 4, 5], B: SLICES}, [row(A, 5), row(B, 2)], truth)
     DeepLesionConversion(raw, tmp_path / "out").run(progress=False)
@@ -262,7 +263,7 @@ def test_a_split_volume_stays_out_of_training(tmp_path):
     ]
 
 
-def test_without_truth_all_training_marks_are_used(tmp_path):
+def test_without_complete_annotations_all_training_rows_are_used(tmp_path):
     raw = write_raw(tmp_path / "raw", FOLDERS, ROWS)
     DeepLesionConversion(raw, tmp_path / "out").run(progress=False)
     assert len(annotations(tmp_path / "out", "train")["volumes"]) == 4
@@ -273,7 +274,7 @@ def test_without_truth_all_training_marks_are_used(tmp_path):
     ]
 
 
-def test_what_cannot_be_converted_is_refused_at_once(raw, tmp_path):
+def test_invalid_input_is_rejected_immediately(raw, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(FileNotFoundError, match="Images_png is not there"):
         DeepLesionConversion(tmp_path, out)
@@ -292,14 +293,14 @@ def test_what_cannot_be_converted_is_refused_at_once(raw, tmp_path):
     assert not out.exists()
 
 
-def test_truth_with_other_names_is_refused(tmp_path):
+def test_ground_truth_with_invalid_names_is_rejected(tmp_path):
     raw = write_raw(tmp_path / "raw", _first(A), [row(A, 2)], {"Revised-Train100": {"scan1": {}}})
     with pytest.raises(InputError, match=r"Revised-Train100\.pkl has the volume 'scan1'; expected"):
         DeepLesionConversion(raw, tmp_path / "out")
 
 
 def test_published_slices_are_converted(lesion_data, tmp_path):
-    """Ten slices are there of thousands: all others are reported, none is fatal."""
+    """Ten of thousands of slices exist; the others are reported without an error."""
     raw = tmp_path / "raw"
     raw.mkdir()
     published = lesion_data / "deeplesion"
@@ -325,12 +326,12 @@ def test_spacing_of_0_keeps_the_published_one(raw, tmp_path):
     assert train["volumes"][0]["geometry"]["shape"] == [5, 24, 24]
     assert train["images"][0]["spacing"] == [0.7, 0.7, 5.0]
     x1, y1, x2, y2 = train["annotations"][0]["published_bbox"]
-    # Edges, half-open.
+    # Half-open edges.
     bbox = [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]
     assert train["annotations"][0]["bbox"] == pytest.approx(bbox)
 
 
-def test_masks_are_made_on_demand_and_lie_in_their_boxes(raw, reference, tmp_path):
+def test_masks_are_optional_and_inside_their_boxes(raw, reference, tmp_path):
     out = tmp_path / "out"
     DeepLesionConversion(raw, out, masks=True).run(progress=False)
     for name in ("train", "val", "test"):
@@ -352,20 +353,20 @@ def annotations_size(out, name, image_id):
     return images[image_id]["height"], images[image_id]["width"]
 
 
-def test_masks_do_not_depend_on_processes_nor_resuming(raw, tmp_path):
+def test_masks_do_not_depend_on_processes_or_resuming(raw, tmp_path):
     DeepLesionConversion(raw, tmp_path / "one", masks=True).run(progress=False)
     DeepLesionConversion(raw, tmp_path / "two", masks=True).run(workers=2, progress=False)
     DeepLesionConversion(raw, tmp_path / "two", masks=True).run(resume=True, progress=False)
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
 
 
-def test_a_conversion_without_masks_is_not_gone_on_with_them(raw, reference, tmp_path):
+def test_resuming_with_masks_is_rejected_without_masks(raw, reference, tmp_path):
     out = shutil.copytree(reference, tmp_path / "out")
     with pytest.raises(InputError, match="tells masks False, now it is True"):
         DeepLesionConversion(raw, out, masks=True).run(resume=True, progress=False)
 
 
-def test_a_conversion_that_tells_nothing_of_masks_is_one_without(raw, reference, tmp_path):
+def test_conversion_record_without_masks_means_no_masks(raw, reference, tmp_path):
     out = shutil.copytree(reference, tmp_path / "out")
     settings = json.loads((out / "conversion.json").read_text())
     assert settings.pop("masks") is False

@@ -33,7 +33,7 @@ def report(out):
 
 @pytest.fixture
 def raw(luna16_raw, tmp_path):
-    """A copy of the raw folder, to be spoilt."""
+    """A copy of the raw folder that tests may damage."""
     return shutil.copytree(luna16_raw, tmp_path / "raw")
 
 
@@ -62,14 +62,14 @@ def test_all_lists_are_written(luna16_raw, luna16_store):
     assert report(luna16_store)["problems"] == []
 
 
-def test_unlabeled_scans_hold_no_truth(luna16_store):
+def test_unlabeled_scans_have_no_ground_truth(luna16_store):
     for entry in entries(luna16_store, "unlabeled_3"):
         assert not entry["labeled"] and not entry["instances"] and not entry["excluded"]
     for entry in entries(luna16_store, "train_6"):
         assert entry["labeled"] and entry["instances"] and entry["excluded"]
 
 
-def test_volumes_are_axis_aligned_and_show_the_nodules(luna16_raw, luna16_store):
+def test_volumes_are_axis_aligned_and_contain_the_nodules(luna16_raw, luna16_store):
     flipped = 0
     for entry in [*entries(luna16_store, "train_6"), *entries(luna16_store, "test_4")]:
         volume = load_volume(luna16_store / "volumes" / f"{entry['volume']}.b2nd")
@@ -85,35 +85,35 @@ def test_volumes_are_axis_aligned_and_show_the_nodules(luna16_raw, luna16_store)
             np.testing.assert_allclose(box[3:] - box[:3], instance["diameter_mm"] / 2)
             world = np.array([instance["center_world"]])
             np.testing.assert_allclose(geometry.centers_to_world(box), world, atol=1e-6)
-            # The store shows at the box what the published voxels show at the world's point.
+            # The stored voxels at the box equal the published ones at its world position.
             x, y, z = np.floor((box[:3] + box[3:]) / 2).astype(int)
             i, j, k = np.floor(raw.geometry.points_to_voxels(world))[0].astype(int)
             assert abs(int(volume.array[z, y, x]) - raw.array[k, j, i]) < 350
     assert 2 <= flipped <= 8
 
 
-def test_chunks_suit_crops(luna16_store):
+def test_chunk_shape(luna16_store):
     path = next((luna16_store / "volumes").iterdir())
     stored = open_volume(path)
     assert stored._array.chunks == tuple(min(a, b) for a, b in zip((32, 64, 64), stored.shape))
 
 
-def test_processes_do_not_show(luna16_raw, luna16_store, tmp_path):
+def test_output_does_not_depend_on_the_number_of_processes(luna16_raw, luna16_store, tmp_path):
     convert(luna16_raw, tmp_path / "out", workers=3)
     assert tree(tmp_path / "out") == tree(luna16_store)
 
 
-@pytest.mark.parametrize("write", [1, 2, 3, 10, 22, 30, 47])
-def test_a_killed_conversion_resumes_to_the_same_bytes(luna16_raw, luna16_store, tmp_path, write):
-    out = tmp_path / "out"
-    kill_at(write, lambda: convert(luna16_raw, out))
-    kept = {path: path.stat().st_mtime_ns for path in (out / "records").glob("[!.]*.json")}
-    convert(luna16_raw, out, resume=True)
-    assert tree(out) == tree(luna16_store)
-    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+def test_killed_conversion_resumes_to_the_same_files(luna16_raw, luna16_store, tmp_path):
+    for write in (1, 2, 3, 10, 22, 30, 47):
+        out = tmp_path / f"out{write}"
+        kill_at(write, lambda folder=out: convert(luna16_raw, folder))
+        kept = {path: path.stat().st_mtime_ns for path in (out / "records").glob("[!.]*.json")}
+        convert(luna16_raw, out, resume=True)
+        assert tree(out) == tree(luna16_store), write
+        assert all(path.stat().st_mtime_ns == time for path, time in kept.items()), write
 
 
-def test_another_split_needs_no_other_volumes(luna16_raw, luna16_store, tmp_path, monkeypatch):
+def test_another_split_reuses_the_volumes(luna16_raw, luna16_store, tmp_path, monkeypatch):
     out = shutil.copytree(luna16_store, tmp_path / "out")
     (out / "annotations" / "mine.json").write_text("{}")
     monkeypatch.setattr("mmdet_lesion.converters.scan.convert_scan", None)
@@ -134,7 +134,7 @@ def set_key(path, key, value):
     path.write_text("\n".join(f"{key} = {value}" if x.startswith(key) else x for x in lines) + "\n")
 
 
-def test_scans_of_no_use_are_reported_and_the_others_converted(raw, tmp_path):
+def test_unusable_scans_are_reported_and_others_converted(raw, tmp_path):
     paths = [scan_of(raw, subset) for subset in range(6)]
     short = paths[0].with_suffix(".raw")
     short.write_bytes(short.read_bytes()[:-100])
@@ -163,7 +163,7 @@ def test_scans_of_no_use_are_reported_and_the_others_converted(raw, tmp_path):
     for kind, (file, row, text) in expected.items():
         assert (problems[kind]["file"], problems[kind]["row"]) == (file, row)
         assert text in problems[kind]["problem"]
-    # Splits keep their names and their scans, less those that are of no use.
+    # Splits keep their names and their usable scans.
     kept = [e["series_uid"] for name in ("train_6", "test_4") for e in entries(out, name)]
     assert len(kept) == 6
     assert report(out)["counts"]["scans"] == {"listed": 10, "converted": 6}
@@ -172,11 +172,11 @@ def test_scans_of_no_use_are_reported_and_the_others_converted(raw, tmp_path):
     assert len(report(tmp_path / "strict")["problems"]) == 1
 
 
-def test_a_mended_scan_is_converted_on_resume(raw, luna16_store, tmp_path):
+def test_repaired_scan_is_converted_on_resume(raw, luna16_store, tmp_path):
     path = scan_of(raw, 1)
     good = path.read_text()
     spacing = next(line for line in good.splitlines() if line.startswith("ElementSpacing"))
-    # As long as before: the size alone would not tell.
+    # The file size is unchanged, so it does not reveal the change.
     path.write_text(good.replace(spacing, spacing[:17] + "0" * (len(spacing) - 17)))
     convert(raw, tmp_path / "out")
     assert len(report(tmp_path / "out")["problems"]) == 1
@@ -185,7 +185,7 @@ def test_a_mended_scan_is_converted_on_resume(raw, luna16_store, tmp_path):
     assert tree(tmp_path / "out") == tree(luna16_store)
 
 
-def test_rows_of_no_use_are_reported_with_their_line(raw, tmp_path):
+def test_unusable_rows_are_reported_with_their_line(raw, tmp_path):
     table = raw / "annotations.csv"
     rows = table.read_text().splitlines()
     uid, x, y, z, d = rows[1].split(",")
@@ -205,7 +205,7 @@ def test_rows_of_no_use_are_reported_with_their_line(raw, tmp_path):
     assert counts["skipped"] == 4 and counts["read"] == counts["used"] + 4
 
 
-def test_an_oblique_scan_is_resampled_and_said(raw, tmp_path):
+def test_oblique_scan_is_resampled_with_a_report(raw, tmp_path):
     path = scan_of(raw, 0)
     c, s = np.cos(0.1), np.sin(0.1)
     set_key(path, "TransformMatrix", f"{c} {s} 0 {-s} {c} 0 0 0 1")
@@ -229,7 +229,7 @@ def test_an_oblique_scan_is_resampled_and_said(raw, tmp_path):
     assert region.min() - 20 <= volume.array[z, y, x] <= region.max() + 20
 
 
-def test_without_a_list_of_scans_all_that_are_there_count(raw, tmp_path):
+def test_without_a_list_all_scans_are_used(raw, tmp_path):
     (raw / "seriesuids.csv").unlink()
     (raw / "annotations_excluded.csv").unlink()
     scan_of(raw, 0).unlink()
@@ -237,13 +237,13 @@ def test_without_a_list_of_scans_all_that_are_there_count(raw, tmp_path):
     out = tmp_path / "out"
     assert len(entries(out, "train_5")) == 5
     kinds = {p["kind"] for p in report(out)["problems"]}
-    # Nodules of the scan that is gone.
+    # Nodules of the removed scan.
     assert kinds == {"unknown scan"}
     assert not (out / "annotations" / "fold0_test.json").exists()
     assert len(entries(out, "fold1_train")) == 8
 
 
-def test_wrong_folders(tmp_path, luna16_raw):
+def test_invalid_folders_are_rejected(tmp_path, luna16_raw):
     with pytest.raises(FileNotFoundError, match="expected a folder of LUNA16"):
         Luna16Conversion(tmp_path / "none", tmp_path / "out")
     with pytest.raises(FileNotFoundError, match="holds no scan; expected subset0 to subset9"):
@@ -252,13 +252,13 @@ def test_wrong_folders(tmp_path, luna16_raw):
         Luna16Conversion(luna16_raw, tmp_path / "out", (1, 1, 0))
 
 
-def test_a_real_nodule_lies_where_its_annotation_says(lesion_data, tmp_path):
-    """LIDC-IDRI-0314, a scan of LUNA16, from DICOM: its nodule of 15.5 mm in the store."""
+def test_published_nodule_is_at_its_annotated_position(lesion_data, tmp_path):
+    """The nodule of 15.5 mm in LIDC-IDRI-0314, a scan of LUNA16 read from DICOM."""
     uid = "1.3.6.1.4.1.14519.5.2.1.6279.6001.154677396354641150280013275227"
     (source,) = find_scans([lesion_data / "ct/lidc_0314_dicom"])
     scan = read_scan(source)
     assert scan.series_uid == uid
-    # The slices around the nodule.
+    # Only the slices around the nodule.
     first, last = 120, 200
     part = Volume(
         scan.volume.array[first:last],
@@ -279,7 +279,7 @@ def test_a_real_nodule_lies_where_its_annotation_says(lesion_data, tmp_path):
     high = np.ceil(box[3:]).astype(int) + 8
     stored = open_volume(out / f"volumes/{uid}.b2nd")
     crop = stored.read_crop(low[::-1].tolist(), high[::-1].tolist())
-    # Opened, so that vessels come off; the nodule is the piece at the center of its box.
+    # Opening removes vessels; the nodule is the component at the center of its box.
     pieces, _ = ndimage.label(ndimage.binary_opening(crop > -300, iterations=2))
     center = (box[:3] + box[3:]) / 2 - low
     piece = pieces == pieces[tuple(np.floor(center[::-1]).astype(int))]

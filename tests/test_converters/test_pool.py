@@ -28,7 +28,7 @@ def entries(out):
     return json.loads((out / "annotations/unlabeled.json").read_text())["data_list"]
 
 
-def test_all_formats_end_in_one_list(raw, tmp_path):
+def test_all_formats_are_converted_to_one_list(raw, tmp_path):
     out = tmp_path / "out"
     result = PoolConversion(raw, out, SPACING).run(progress=False)
     assert result.report.problems == []
@@ -39,7 +39,7 @@ def test_all_formats_end_in_one_list(raw, tmp_path):
     for name, seed in (("one_scan", 1), ("two", 2), ("three", 3)):
         volume = load_volume(out / "volumes" / f"{name}.b2nd")
         assert volume.direction == (1, 0, 0, 0, 1, 0, 0, 0, 1)
-        # SimpleITK's flip turns the direction, too: the patient is where it was.
+        # SimpleITK's flip also changes the direction, so the patient's position is unchanged.
         np.testing.assert_array_equal(volume.array, small_ct(seed).array)
         np.testing.assert_allclose(volume.origin, small_ct().origin, atol=1e-4)
         assert found[name]["labeled"] is False and found[name]["instances"] == []
@@ -47,7 +47,7 @@ def test_all_formats_end_in_one_list(raw, tmp_path):
     assert len(dataset) == 3 and not dataset[0]["labeled"]
 
 
-def test_processes_and_interruptions_do_not_show(raw, tmp_path):
+def test_output_does_not_depend_on_processes_or_interruptions(raw, tmp_path):
     PoolConversion(raw, tmp_path / "a", SPACING).run(progress=False)
     PoolConversion(raw, tmp_path / "b", SPACING).run(workers=3, progress=False)
     (tmp_path / "b/records/two.json").unlink()
@@ -57,7 +57,7 @@ def test_processes_and_interruptions_do_not_show(raw, tmp_path):
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
 
-def test_bad_scans_are_reported_and_left_out(raw, tmp_path):
+def test_unusable_scans_are_reported_and_omitted(raw, tmp_path):
     (raw / "four.nii").write_bytes(b"%PDF-1.4")
     write_dicom(raw / "five", small_ct(), "1.2.9", [0, 1, 2, 5, 6])
     short = raw / "one" / "scan.raw"
@@ -73,7 +73,7 @@ def test_bad_scans_are_reported_and_left_out(raw, tmp_path):
         PoolConversion(raw, tmp_path / "strict", SPACING, strict=True).run(progress=False)
 
 
-def test_reasons_leave_out_the_path(tmp_path):
+def test_reasons_do_not_contain_the_path(tmp_path):
     write_dicom(tmp_path / "one", small_ct(), "1.2.3", [3])
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.dcm").write_bytes(b"none")
@@ -90,7 +90,7 @@ def test_reasons_leave_out_the_path(tmp_path):
         assert reasons[name].startswith(reason)
 
 
-def test_wrong_folders(tmp_path):
+def test_invalid_folders_are_rejected(tmp_path):
     with pytest.raises(FileNotFoundError, match="expected a folder of scans"):
         PoolConversion(tmp_path / "none", tmp_path / "out")
     (tmp_path / "notes.txt").write_text("")
@@ -98,7 +98,7 @@ def test_wrong_folders(tmp_path):
         PoolConversion(tmp_path, tmp_path / "out")
 
 
-def test_real_scans(lesion_data, tmp_path):
+def test_published_scans(lesion_data, tmp_path):
     pool = tmp_path / "pool"
     shutil.copytree(lesion_data / "ct/thorax_4mm_dicom", pool / "thorax_4mm_dicom")
     for name in ("thorax_1.5mm.nii.gz", "thorax_4mm.nrrd"):
@@ -108,13 +108,13 @@ def test_real_scans(lesion_data, tmp_path):
     volumes = {e["volume"]: load_volume(tmp_path / "out/volumes" / f"{e['volume']}.b2nd")
                for e in entries(tmp_path / "out")}  # fmt: skip
     assert len(volumes) == 3
-    # The same scan as NRRD and as DICOM.
+    # One scan as NRRD and as DICOM.
     one, other = volumes["thorax_4mm"], volumes["thorax_4mm_dicom"]
     np.testing.assert_allclose(one.origin, other.origin, atol=1e-3)
     assert one.shape == other.shape
     assert np.abs(one.array.astype(int) - other.array).max() <= 2
 
 
-def test_another_conversion_is_not_gone_on_with(raw, luna16_store, tmp_path):
+def test_resuming_another_conversion_is_rejected(raw, luna16_store, tmp_path):
     with pytest.raises(InputError, match="tells dataset luna16, now it is pool"):
         PoolConversion(raw, luna16_store, (2, 2, 2)).run(resume=True, progress=False)

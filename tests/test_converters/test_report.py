@@ -14,7 +14,7 @@ PROBLEMS = [
 ]
 
 
-def test_the_order_of_adding_does_not_matter(tmp_path):
+def test_report_does_not_depend_on_the_order_of_problems(tmp_path):
     for name, problems in (("a.json", PROBLEMS), ("b.json", PROBLEMS[::-1])):
         report = ConversionReport()
         report.add(problems)
@@ -30,14 +30,14 @@ def test_the_order_of_adding_does_not_matter(tmp_path):
     assert set(content["problems"][0]) == {"file", "row", "problem", "action", "kind"}
 
 
-def test_strict_stops_at_the_first():
+def test_strict_stops_at_the_first_problem():
     report = ConversionReport(strict=True)
     with pytest.raises(StrictError, match=r"b\.csv, line 3: x is wrong"):
         report.add(PROBLEMS)
     assert len(report.problems) == 1
 
 
-def test_the_summary_counts_kinds():
+def test_summary_counts_kinds():
     report = ConversionReport()
     report.add(PROBLEMS)
     report.counts["annotations"] = {"train": {"volumes": 1, "images": 2, "annotations": 3}}

@@ -29,7 +29,7 @@ def convert(tmp_path):
     return convert
 
 
-def test_a_record(convert, tmp_path):
+def test_record_of_a_scan(convert, tmp_path):
     record = convert(small_ct())
     (volume,) = record["volumes"]
     stored = load_volume(tmp_path / "out/volumes/name.b2nd")
@@ -37,15 +37,15 @@ def test_a_record(convert, tmp_path):
     assert volume["series_uid"] == "1.2.3"
     assert volume["geometry"]["origin"] == list(stored.origin)
     assert record["inputs"]["files"][0][:2] == ["scan", 6]
-    # Problems of the reader are told under the scan's own name.
+    # Problems of the reader are reported under the name of the scan.
     assert [(p["file"], p["kind"]) for p in record["problems"]] == [("scan", "oddity")]
 
 
-def test_numbers_of_any_type_become_hounsfield_units(convert, tmp_path):
+def test_voxels_are_resampled_and_stored_as_hu(convert, tmp_path):
     array = np.array([-3024.0, -1024.4, 30.6, 40000.0]).reshape(1, 2, 2)
     convert(Volume(array))
     stored = load_volume(tmp_path / "out/volumes/name.b2nd").array
-    # One voxel of spacing 1 becomes one of 1.5: the corner is kept.
+    # One voxel of spacing 1 becomes one of 1.5 with the same corner.
     assert stored[0, 0, 0] == -1024
     convert(Volume(array), (1.0, 1.0, 1.0))
     stored = load_volume(tmp_path / "out/volumes/name.b2nd").array
@@ -54,7 +54,7 @@ def test_numbers_of_any_type_become_hounsfield_units(convert, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int32, np.float64])
-def test_any_dtype(convert, tmp_path, dtype):
+def test_any_dtype_is_converted(convert, tmp_path, dtype):
     convert(Volume(np.array([0, 100], dtype=dtype).reshape(1, 1, 2)), (1, 1, 1))
     stored = load_volume(tmp_path / "out/volumes/name.b2nd").array
     assert stored.dtype == np.int16 and stored.ravel().tolist() == [0, 100]
@@ -67,7 +67,7 @@ def test_any_dtype(convert, tmp_path, dtype):
         (Volume(np.zeros((2, 2, 2)), (0.001, 1, 1)), "expected mm of a CT"),
     ],
 )
-def test_a_scan_of_no_use_leaves_a_record(convert, tmp_path, volume, message):
+def test_unusable_scan_leaves_a_record(convert, tmp_path, volume, message):
     record = convert(volume)
     assert record["volumes"] == []
     problem = record["problems"][-1]

@@ -48,11 +48,11 @@ def kinds(record):
     ("numbers", "runs"),
     [([], []), ([7], [[7]]), ([1, 2, 3], [[1, 2, 3]]), ([1, 2, 4, 6, 7], [[1, 2], [4], [6, 7]])],
 )
-def test_runs_end_where_a_number_is_missing(numbers, runs):
+def test_runs_end_at_missing_numbers(numbers, runs):
     assert list(contiguous_runs(numbers)) == runs
 
 
-def test_a_series_becomes_a_volume(make):
+def test_series_becomes_a_volume(make):
     task = make()
     record = convert_series(task)
     assert names(record) == [f"{FOLDER}_001-005"]
@@ -67,7 +67,7 @@ def test_a_series_becomes_a_volume(make):
     assert published == Geometry((5, 24, 24), (0.7, 0.7, 5.0))
 
 
-def test_unresampled_voxels_are_the_pngs(make):
+def test_voxels_without_resampling_equal_the_pngs(make):
     record = convert_series(make(spacing=(0.7, 0.0)))
     stored = load_volume(make().out / "volumes" / record["volumes"][0]["file_name"])
     np.testing.assert_array_equal(stored.array, ct(0, 5))
@@ -86,7 +86,7 @@ def test_gaps_split_a_series_and_are_reported(make):
     [(b'', 'broken PNG'), (None, 'broken PNG'), (np.zeros((20, 24), np.int16), 'image size'),
      (np.full((24, 24), -31000), 'not HU')],
 )  # fmt: skip
-def test_a_bad_slice_splits_a_series_and_is_reported(make, content, kind):
+def test_broken_slice_splits_a_series_and_is_reported(make, content, kind):
     task = make()
     path = task.raw / task.png(2)
     if isinstance(content, np.ndarray):
@@ -99,7 +99,7 @@ def test_a_bad_slice_splits_a_series_and_is_reported(make, content, kind):
     assert record["problems"][0]["action"] == "slice skipped"
 
 
-def test_files_that_are_no_slices_are_reported(make):
+def test_other_files_are_reported(make):
     task = make()
     for name in ("1.png", "copy of 001.png", "notes.txt"):
         (task.raw / "Images_png" / FOLDER / name).write_bytes(b"")
@@ -118,21 +118,21 @@ def test_mixed_spacings_are_reported_and_the_most_common_is_used(make):
     assert kinds(record) == [("mixed spacing", 2, "DL_info.csv")]
 
 
-def test_each_volume_has_the_spacing_of_its_own_rows(make):
+def test_volumes_have_the_spacing_of_their_rows(make):
     rows = [row(FOLDER, 1, slice_range=(1, 2)), row(FOLDER, 5, spacing=(0.5, 0.5, 1.0))]
     record = convert_series(make(numbers=(1, 2, 5, 6, 9), rows=rows))
     spacings = [volume["published_geometry"]["spacing"] for volume in record["volumes"]]
-    # No row lies in the last one; the series' first counts.
+    # The last volume has no row and gets the spacing of the series' first row.
     assert spacings == [[0.7, 0.7, 5.0], [0.5, 0.5, 1.0], [0.7, 0.7, 5.0]]
 
 
-def test_no_usable_spacing_means_no_volume(make):
+def test_series_without_a_valid_spacing_is_not_converted(make):
     record = convert_series(make(rows=[row(FOLDER, 3, line=2, spacing=(0.0, 0.7, 5.0))]))
     assert record["volumes"] == []
     assert kinds(record) == [("no spacing", 2, FOLDER)]
 
 
-def test_a_record_holds_while_nothing_changes(make):
+def test_record_is_valid_while_nothing_changes(make):
     assert read_record(make()) is None
     record = convert_series(make())
     assert read_record(make()) == record
@@ -142,7 +142,7 @@ def test_a_record_holds_while_nothing_changes(make):
     assert read_record(make()) is None
 
 
-def test_a_mended_png_is_noticed(make):
+def test_repaired_png_invalidates_the_record(make):
     task = make()
     good = (task.raw / task.png(3)).read_bytes()
     (task.raw / task.png(3)).write_bytes(good[:-9])
@@ -151,7 +151,7 @@ def test_a_mended_png_is_noticed(make):
     assert read_record(make()) is None
 
 
-def test_leftovers_go(make):
+def test_temporary_files_are_removed(make):
     task = make()
     stale = task.out / "volumes" / f"{FOLDER}_001-002.b2nd"
     stale.parent.mkdir(parents=True)

@@ -1,11 +1,11 @@
-"""The published evaluation rules as slow loops, one detection and one lesion at a time."""
+"""Published evaluation protocols, implemented as simple loops over detections and lesions."""
 
 import numpy as np
 from scipy.interpolate import interp1d
 
 
 def overlap(box, lesion):
-    """IoU of two boxes that count pixels inclusively, the box in its own precision."""
+    """Return the IoU of two boxes with inclusive pixels, in the precision of the first box."""
     box, lesion = np.asarray(box)[:4], np.asarray(lesion, dtype=float)[:4]
     width = max(min(box[2], lesion[2]) - max(box[0], lesion[0]) + 1.0, 0.0)
     height = max(min(box[3], lesion[3]) - max(box[1], lesion[1]) + 1.0, 0.0)
@@ -15,7 +15,7 @@ def overlap(box, lesion):
 
 
 def walk(found, lesions, num_scans, iou_of, iou_thr):
-    """Curve of ``(scan, score, detection)`` over ``{scan: [lesion, ...]}``."""
+    """Return the curve of ``(scan, score, detection)`` over ``{scan: [lesion, ...]}``."""
     order = np.argsort(np.array([score for _, score, _ in found]))[::-1]
     hit = {scan: [False] * len(rows) for scan, rows in lesions.items()}
     hits = misses = duplicates = 0
@@ -87,7 +87,7 @@ def key_slices(detections, ground_truth, rates, iou_thr=0.5):
 
 
 def box3d(detections, ground_truth, rates, overlap="iobb", iou_thr=0.3):
-    """The sensitivities are read by hand: the last point that is not beyond the rate decides."""
+    """Return the box3d curve with sensitivities interpolated by :func:`read_upper`."""
 
     def overlap_of(box, lesion):
         box, lesion = np.asarray(box)[:6], np.asarray(lesion, dtype=float)
@@ -108,7 +108,7 @@ def box3d(detections, ground_truth, rates, overlap="iobb", iou_thr=0.3):
 
 
 def read_upper(fps, sensitivity, rate):
-    """Linear interpolation, upper end of a vertical step, 0 to the left, the last to the right."""
+    """Interpolate linearly: the upper end of a step, 0 to the left, the last value to the right."""
     before = [i for i, value in enumerate(fps) if value <= rate]
     if not before:
         return 0.0
@@ -120,42 +120,42 @@ def read_upper(fps, sensitivity, rate):
 
 
 def luna16(candidates, nodules, excluded, series, rates, max_detections=100):
-    """Candidate by candidate and nodule by nodule; the ROC threshold by threshold.
+    """Return LUNA16's figures by loops over candidates, nodules and thresholds.
 
-    Returns the entries as well: ``(series, is a nodule, probability or None for a missed one)``.
+    ``entries`` are ``(series, is a nodule, probability or None for a missed nodule)``.
     """
     entries = []
     counts = dict.fromkeys(("candidates", "ignored", "duplicates"), 0)
     for name in series:
-        marks = [tuple(map(float, row)) for row in candidates.get(name, [])]
-        if len(marks) > max_detections:
-            first_out = sorted((mark[3] for mark in marks), reverse=True)[max_detections]
-            marks = [mark for mark in marks if mark[3] > first_out][:max_detections]
-        counts["candidates"] += len(marks)
-        pool = set(range(len(marks)))
+        detections = [tuple(map(float, row)) for row in candidates.get(name, [])]
+        if len(detections) > max_detections:
+            first_out = sorted((row[3] for row in detections), reverse=True)[max_detections]
+            detections = [row for row in detections if row[3] > first_out][:max_detections]
+        counts["candidates"] += len(detections)
+        pool = set(range(len(detections)))
         findings = [(row, True) for row in nodules.get(name, [])]
         findings += [(row, False) for row in excluded.get(name, [])]
         for (x, y, z, diameter), included in findings:
             radius = (10.0 if diameter < 0 else diameter) / 2.0
             inside = [
                 i
-                for i, mark in enumerate(marks)
-                if (x - mark[0]) ** 2 + (y - mark[1]) ** 2 + (z - mark[2]) ** 2 < radius**2
+                for i, row in enumerate(detections)
+                if (x - row[0]) ** 2 + (y - row[1]) ** 2 + (z - row[2]) ** 2 < radius**2
             ]
             if included:
-                best = max((marks[i][3] for i in inside), default=None)
+                best = max((detections[i][3] for i in inside), default=None)
                 entries.append((name, True, best))
                 counts["duplicates"] += max(len(inside) - 1, 0)
             else:
                 counts["ignored"] += len(pool & set(inside))
             pool -= set(inside)
-        entries += [(name, False, marks[i][3]) for i in sorted(pool)]
+        entries += [(name, False, detections[i][3]) for i in sorted(pool)]
     result = luna16_figures(entries, len(series), rates)
     return result | counts | {"entries": entries}
 
 
 def luna16_figures(entries, num_scans, rates):
-    """Operating points from the ROC, its false positives counted in whole numbers."""
+    """Return the operating points of the ROC curve, with integer counts of false positives."""
     positives = [p for _, is_nodule, p in entries if is_nodule and p is not None]
     negatives = [p for _, is_nodule, p in entries if not is_nodule]
     total = sum(is_nodule for _, is_nodule, _ in entries)
@@ -172,6 +172,6 @@ def luna16_figures(entries, num_scans, rates):
 
 
 def resampled(entries, names, drawn):
-    """Entries of the drawn scans, those drawn twice listed twice."""
+    """Return the entries of the drawn scans, with repetition."""
     by_name = {name: [entry for entry in entries if entry[0] == name] for name in names}
     return [entry for i in drawn for entry in by_name[names[i]]]

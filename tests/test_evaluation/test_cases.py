@@ -16,7 +16,7 @@ BOX = [10.0, 10, 29, 29]
 
 
 def detect(truth, seed=0):
-    """Tracklets near the lesions and elsewhere."""
+    """Return tracklets near the lesions and elsewhere."""
     rng = np.random.default_rng(seed)
     return {
         name: [
@@ -28,7 +28,7 @@ def detect(truth, seed=0):
     }
 
 
-def test_converted_files_give_the_figures_of_the_pickle(phantom_raw, phantom_store, tmp_path):
+def test_converted_files_and_pickle_give_equal_figures(phantom_raw, phantom_store, tmp_path):
     pickled = phantom_raw / "harvester/Revised-Test1071.pkl"
     converted = phantom_store / "annotations/harvester_test.json"
     truth = read_ground_truth(pickled)
@@ -44,7 +44,7 @@ def test_converted_files_give_the_figures_of_the_pickle(phantom_raw, phantom_sto
     assert len(case.labels("size")) == len(case.labels("interval")) == expected.counts["lesions"]
 
 
-def test_marks_are_measured_by_their_diameters(phantom_store):
+def test_annotations_are_measured_by_their_diameters(phantom_store):
     path = phantom_store / "annotations/test.json"
     content = read_json(path)
     case = slice_case(path)
@@ -69,7 +69,7 @@ def test_marks_are_measured_by_their_diameters(phantom_store):
     assert case.labels("interval").count("> 2.5 mm") == wide
 
 
-def test_labels_follow_the_lesions(tmp_path):
+def test_labels_are_in_the_order_of_the_lesions(tmp_path):
     geometry = Geometry((9, 64, 64), (1, 1, 5)).to_dict()
     names = ["000001_01_01_000-008", "000002_01_01_000-008"]
     content = {
@@ -103,13 +103,13 @@ def test_labels_follow_the_lesions(tmp_path):
     assert case.labels("type") == ["bone", "lung", "unknown", "pelvis"]
     assert case.labels("interval") == ["> 2.5 mm"] * 4
     assert case.patients() == ["000001", "000002"]
-    # The lesion that is found is the second one.
+    # The detected lesion is the second one.
     write_detections(tmp_path / "d.pkl", {names[1]: [[(3, [1, 1, 40, 9, 0.5])]]})
     result = case.evaluate(tmp_path / "d.pkl")
     np.testing.assert_array_equal(result.matches.lesion_hit_by, [-1, 0, -1, -1])
 
 
-def test_boxes_that_cannot_be_measured(tmp_path):
+def test_incomplete_measurements_are_rejected(tmp_path):
     truth = {
         "images": [{"id": 1, "spacing": [1.0]}],
         "annotations": [{"image_id": 1, "bbox": [9, 9, 20, 20]}],
@@ -121,7 +121,7 @@ def test_boxes_that_cannot_be_measured(tmp_path):
         slice_case(tmp_path / "gt.json")
 
 
-def test_volumes_without_geometry(tmp_path):
+def test_volumes_without_geometry_are_rejected(tmp_path):
     truth = {"volumes": [{"name": "a", "geometry": {"shape": [1, 1, 1]}}], "annotations": []}
     truth["images"] = [{"id": 1, "spacing": [1, 1, 1]}]
     (tmp_path / "gt.json").write_text(json.dumps(truth))
@@ -131,7 +131,7 @@ def test_volumes_without_geometry(tmp_path):
         slice_case(tmp_path / "gt.json")
 
 
-def test_slices_in_coco_form(tmp_path):
+def test_slices_in_coco_format(tmp_path):
     truth = {
         "images": [{"id": 1, "file_name": "000001_01_01_009.png"}, {"id": 2, "file_name": "x.png"}],
         "annotations": [{"image_id": 1, "bbox": [9, 9, 20, 20]}],
@@ -142,7 +142,7 @@ def test_slices_in_coco_form(tmp_path):
     (tmp_path / "found.json").write_text(json.dumps(found))
     case = slice_case(tmp_path / "gt.json")
     result = case.evaluate(tmp_path / "found.json")
-    # Half of the lesion: an IoU of exactly 0.5.
+    # The box covers half of the lesion: an IoU of exactly 0.5.
     assert (result.counts["true_positives"], result.counts["false_positives"]) == (1, 1)
     stricter = slice_case(tmp_path / "gt.json", iou_thr=0.51)
     assert stricter.evaluate(tmp_path / "found.json").counts["true_positives"] == 0
@@ -152,21 +152,21 @@ def test_slices_in_coco_form(tmp_path):
         case.patients()
 
 
-def test_what_ground_truth_does_not_say(tmp_path):
+def test_missing_lesion_types_are_reported(tmp_path):
     truth = {"000001_01_01_001-009": {3: [[*BOX, 3.0, 3.0]]}}
     (tmp_path / "gt.pkl").write_bytes(pickle.dumps(truth, 2))
     with pytest.raises(InputError, match="gt.pkl does not have the type of its lesions"):
         p3d_case(tmp_path / "gt.pkl").labels("type")
 
 
-def test_detections_of_other_volumes_are_named_with_their_file(tmp_path):
+def test_errors_for_detections_of_other_volumes_name_the_file(tmp_path):
     (tmp_path / "gt.pkl").write_bytes(pickle.dumps({"a": {3: [BOX]}}, 2))
     write_detections(tmp_path / "found.pkl", {"b": [[(3, [*BOX, 0.5])]]})
     with pytest.raises(InputError, match=r"found.pkl on .*gt.pkl: detections hold 1 volume"):
         p3d_case(tmp_path / "gt.pkl").evaluate(tmp_path / "found.pkl")
 
 
-def test_p3d_clamps_if_asked(tmp_path):
+def test_p3d_without_extrapolation(tmp_path):
     (tmp_path / "gt.pkl").write_bytes(pickle.dumps({"a": {3: [BOX]}}, 2))
     miss = [[(3, [50, 50, 60, 60, 0.9])]]
     write_detections(tmp_path / "found.pkl", {"a": [*miss, [(3, [*BOX, 0.5])]]})
@@ -198,15 +198,17 @@ def test_luna16(tmp_path):
     (tmp_path / "gt.csv").write_text(head + "diameter_mm\n2,9,9,9,7\n1,0,0,0,5\n9,0,0,0,5\n")
     (tmp_path / "excluded.csv").write_text(head + "diameter_mm\n1,40,0,0,-1\n")
     (tmp_path / "series.csv").write_text("1\n2\n3\n")
-    (tmp_path / "marks.csv").write_text(head + "probability\n1,1,0,0,.5\n1,41,0,0,.6\n3,0,0,0,.7\n")
+    (tmp_path / "detections.csv").write_text(
+        head + "probability\n1,1,0,0,.5\n1,41,0,0,.6\n3,0,0,0,.7\n"
+    )
     case = luna16_case(tmp_path / "gt.csv", tmp_path / "excluded.csv", [tmp_path / "series.csv"])
-    counts = case.evaluate(tmp_path / "marks.csv").counts
+    counts = case.evaluate(tmp_path / "detections.csv").counts
     assert [counts[key] for key in ("true_positives", "false_positives", "ignored")] == [1, 1, 1]
     assert (counts["scans"], counts["lesions"]) == (3, 2)
-    # Lesions go by the list of scans, not by the table of nodules.
+    # Lesions are in the order of the list of scans, not of the table of nodules.
     assert case.labels("size") == ["< 6 mm", "6-8 mm"]
     without = luna16_case(tmp_path / "gt.csv", series=[tmp_path / "series.csv"])
-    assert without.evaluate(tmp_path / "marks.csv").counts["false_positives"] == 2
+    assert without.evaluate(tmp_path / "detections.csv").counts["false_positives"] == 2
     with pytest.raises(InputError, match="gt.csv does not name the patients of its scans"):
         case.patients()
     with pytest.raises(InputError, match="luna16 needs --series"):

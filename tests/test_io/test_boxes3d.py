@@ -20,20 +20,20 @@ def dump(tmp_path):
     return write
 
 
-def test_splits(dump):
+def test_splits_are_selected(dump):
     path = dump({"val": {"a": np.array([BOX])}, "test": {"b": np.empty((0, 6))}})
     assert list(read_boxes3d_truth(path)) == ["b"]
     np.testing.assert_array_equal(read_boxes3d_truth(path, "val")["a"], [BOX])
 
 
-def test_a_file_without_splits_and_json(dump, tmp_path):
+def test_file_without_splits_and_json(dump, tmp_path):
     assert read_boxes3d_truth(dump({"a": [BOX], "b": []}))["b"].shape == (0, 6)
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps({"a": [[*BOX, 0.5]]}))
     np.testing.assert_array_equal(read_boxes3d_detections(path)["a"], [[*BOX, 0.5]])
 
 
-def test_detections_keep_their_precision(dump):
+def test_detections_keep_their_dtype(dump):
     found = read_boxes3d_detections(dump({"a": np.array([[*BOX, 0.5]], dtype=np.float32)}))
     assert found["a"].dtype == np.float32
 
@@ -50,12 +50,12 @@ def test_detections_keep_their_precision(dump):
         ({"a": [[1, 2, 30, 4, 5, 6]]}, "ends before it begins; expected the columns x1, y1, z1"),
     ],
 )
-def test_what_does_not_fit_is_named(dump, content, message):
+def test_invalid_content_is_named(dump, content, message):
     with pytest.raises(InputError, match=f"boxes.pkl.*{message}"):
         read_boxes3d_truth(dump(content))
 
 
-def test_the_manual_set(lesion_data):
+def test_published_manual_set(lesion_data):
     path = lesion_data / "deeplesion/DeepLesion_manual_1K_test_release.pkl"
     truth = read_boxes3d_truth(path)
     assert (len(truth), sum(map(len, truth.values()))) == (800, 4155)

@@ -25,7 +25,7 @@ def box(image, *bbox, **more):
     return {"image_id": image, "bbox": list(bbox), **more}
 
 
-def test_boxes_become_inclusive_image_by_image(dump):
+def test_boxes_become_inclusive_per_image(dump):
     content = truth(
         box(3, 10, 20, 5, 1), box(7, 0, 0, 2, 2, source="recist"), box(3, 1.5, 2, 3, 4, iscrowd=0)
     )
@@ -38,7 +38,7 @@ def test_boxes_become_inclusive_image_by_image(dump):
     assert read_coco_boxes(dump(truth())).boxes[3].shape == (0, 4)
 
 
-def test_results(dump):
+def test_results_are_read_per_image(dump):
     found = read_coco_results(dump([box(3, 10, 20, 5, 0, score=0.5)]), {3, 7})
     np.testing.assert_array_equal(found[3], [[10, 20, 14, 19, 0.5]])
     assert list(found) == [3]
@@ -60,7 +60,7 @@ def test_results(dump):
         (truth(box(3, 1, 1, 1, 1, iscrowd=1)), "expected single boxes"),
     ],
 )
-def test_truth_that_does_not_fit_is_named(dump, content, message):
+def test_invalid_ground_truth_is_named(dump, content, message):
     with pytest.raises(InputError, match=f"coco.json.*{message}"):
         read_coco_boxes(dump(content))
 
@@ -80,6 +80,6 @@ def test_truth_that_does_not_fit_is_named(dump, content, message):
         (["x"], r"\[0\] is 'x'; expected an object"),
     ],
 )
-def test_results_that_do_not_fit_are_named(dump, content, message):
+def test_invalid_results_are_named(dump, content, message):
     with pytest.raises(InputError, match=f"coco.json.*{message}"):
         read_coco_results(dump(content), {3})

@@ -40,7 +40,7 @@ def write(tmp_path, content):
     return path
 
 
-def test_a_good_list(tmp_path):
+def test_valid_list(tmp_path):
     assert read_data_list(write(tmp_path, CONTENT)) == CONTENT
 
 
@@ -64,14 +64,14 @@ def spoil(change):
      (lambda c: c['data_list'][0]['instances'][0].update(bbox_3d=[0, 0, 0, 2, 2, 'x']),
       r"bbox_3d\[5\] is 'x'; expected a number")],
 )  # fmt: skip
-def test_a_bad_list(tmp_path, change, message):
+def test_invalid_list(tmp_path, change, message):
     path = write(tmp_path, spoil(change))
     with pytest.raises(InputError, match=message) as caught:
         read_data_list(path)
     assert str(path) in str(caught.value)
 
 
-def test_no_list_at_all(tmp_path):
+def test_missing_list(tmp_path):
     with pytest.raises(InputError, match="is not there; write it with tools/"):
         read_data_list(tmp_path / "none.json")
     with pytest.raises(InputError, match="is not JSON"):
@@ -81,10 +81,10 @@ def test_no_list_at_all(tmp_path):
 GEOMETRY = Geometry((20, 30, 40), (1.0, 1.0, 2.0), (-10.0, 5.0, 100.0))
 
 
-def test_entry_by_hand():
+def test_entry_has_expected_values():
     entry = scan_entry("v", "1.2.3", GEOMETRY, [(0.0, 15.0, 110.0, 4.0)], [(1, 2, 3, -1)], 7)
     (instance,) = entry["instances"]
-    # Center: 10 voxels from the center of voxel 0 in x and y, 5 in z.
+    # The center is 10 voxels from the center of voxel 0 in x and y, 5 in z.
     np.testing.assert_allclose(instance["bbox_3d"], (8.5, 8.5, 4.5, 12.5, 12.5, 6.5))
     assert instance["center_world"] == [0.0, 15.0, 110.0]
     assert (instance["diameter_mm"], instance["bbox_label"]) == (4.0, 0)
@@ -93,7 +93,7 @@ def test_entry_by_hand():
     assert Geometry.from_dict(entry["geometry"]) == GEOMETRY
 
 
-def test_unlabeled_scans_have_no_truth():
+def test_unlabeled_scans_have_no_ground_truth():
     entry = scan_entry("v", "1.2.3", GEOMETRY, [(0.0, 15.0, 110.0, 4.0)], [(1, 2, 3, -1)], None)
     content = data_list_file("test", (1, 1, 2), [entry], labeled=False)
     (hidden,) = content["data_list"]

@@ -27,7 +27,7 @@ def write(path, *lines):
     return path
 
 
-def test_a_row_is_written_and_read_as_published(tmp_path):
+def test_row_is_written_and_read_as_published(tmp_path):
     path = tmp_path / "DL_info.csv"
     write_dl_info(path, [ROW])
     assert path.read_text().splitlines()[1] == LINE
@@ -37,7 +37,7 @@ def test_a_row_is_written_and_read_as_published(tmp_path):
     assert rows[0].folder == "000002_01_01"
 
 
-def test_order_of_columns_line_ends_and_marks_of_spreadsheets_do_not_matter(tmp_path):
+def test_column_order_line_ends_and_byte_order_mark_do_not_matter(tmp_path):
     path = tmp_path / "DL_info.csv"
     values = LINE.split(",2,1,1,162,", 1)[1]
     header = [*COLUMNS[5:], *COLUMNS[:5], "Remark"]
@@ -50,7 +50,7 @@ def test_order_of_columns_line_ends_and_marks_of_spreadsheets_do_not_matter(tmp_
     assert not problems
 
 
-def test_nan_is_read_as_it_stands(tmp_path):
+def test_nan_is_read_unchanged(tmp_path):
     lines = [LINE.replace("F,51", "F,NaN"), LINE.replace('0.859375, 5"', '0.859375, NaN"')]
     rows, problems = read_dl_info(write(tmp_path / "a.csv", *lines))
     assert not problems
@@ -70,7 +70,7 @@ def test_nan_is_read_as_it_stands(tmp_path):
      (',F,51,2', '', '15 fields found, 18 expected'),
      ('"512, 512","-175, 275",F,51,2', '"512', '')],
 )  # fmt: skip
-def test_a_broken_row_is_reported_and_the_others_are_read(tmp_path, old, new, message):
+def test_invalid_row_is_reported_and_others_are_read(tmp_path, old, new, message):
     assert old in LINE
     path = write(tmp_path / "DL_info.csv", LINE, LINE.replace(old, new), LINE)
     rows, (problem,) = read_dl_info(path)
@@ -80,7 +80,7 @@ def test_a_broken_row_is_reported_and_the_others_are_read(tmp_path, old, new, me
     assert "line 3" in str(problem)
 
 
-def test_what_is_no_table_is_refused(tmp_path):
+def test_invalid_tables_are_rejected(tmp_path):
     path = tmp_path / "DL_info.csv"
     with pytest.raises(FileNotFoundError, match=r"DL_info\.csv is not there"):
         read_dl_info(path)
@@ -107,5 +107,5 @@ def test_published_tables_are_read_without_loss(lesion_data, tmp_path, name, num
     write_dl_info(tmp_path / "back.csv", rows)
     again, _ = read_dl_info(tmp_path / "back.csv")
     assert repr(again) == repr(rows)
-    if split != 1:  # the training subset has ages such as 19.0
+    if split != 1:  # the training subset contains ages such as 19.0
         assert (tmp_path / "back.csv").read_bytes() == path.read_bytes()

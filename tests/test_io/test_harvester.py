@@ -26,7 +26,7 @@ def dump(tmp_path):
     return write
 
 
-def test_ground_truth_and_back(tmp_path):
+def test_ground_truth_round_trip(tmp_path):
     truth = {NAME: {3: np.array([[1.5, 2, 3, 4], [5, 6, 7, 8.25]])}, "000002_01_01_001-009": {}}
     path = tmp_path / "truth.pkl"
     write_ground_truth(path, truth)
@@ -37,7 +37,7 @@ def test_ground_truth_and_back(tmp_path):
     assert raw[NAME + ".annot"] == {3: [[1.5, 2, 3, 4, 3, 3], [5, 6, 7, 8.25, 3, 3]]}
 
 
-def test_detections_and_back(tmp_path):
+def test_detections_round_trip(tmp_path):
     nested = [[(0, [1.0, 2.0, 3.0, 4.0, 0.5]), (1, [1.0, 2.0, 3.0, 4.0, 0.75])]]
     detections = {NAME: Tracklets.from_harvester(nested), "b": Tracklets.empty()}
     write_detections(tmp_path / "a.pkl", detections)
@@ -62,7 +62,7 @@ def test_detections_and_back(tmp_path):
      (read_detections, {NAME: [[1, 2]]}, 'tracklet 0 is not a list'),
      (read_detections, {NAME: [[]]}, f'{NAME}, tracklet 0 has no box')],
 )  # fmt: skip
-def test_what_does_not_fit_is_named(dump, read, content, message):
+def test_invalid_content_is_named(dump, read, content, message):
     with pytest.raises(InputError, match=message) as error:
         read(dump(content))
     assert "file.pkl" in str(error.value)
@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_named(dump, read, content, message):
      ('Revised-Train744', 744, 3033), ('RECIST-Box-Valid', 3001, 4885),
      ('RECIST-Box-Test', 3005, 4912)],
 )  # fmt: skip
-def test_published_truth_is_read_without_loss(lesion_data, name, volumes, boxes):
+def test_published_ground_truth_is_read_without_loss(lesion_data, name, volumes, boxes):
     truth = read_ground_truth(lesion_data / f"deeplesion/harvester/{name}.pkl")
     assert len(truth) == volumes
     assert sum(len(b) for slices in truth.values() for b in slices.values()) == boxes
@@ -85,7 +85,7 @@ def test_published_detections_are_read(lesion_data):
     assert len(detections) == 100
 
 
-def test_detections_as_json(tmp_path):
+def test_detections_are_read_from_json(tmp_path):
     (tmp_path / "a.json").write_text('{"%s": [[[3, [1, 2, 3, 4, 0.5]]]]}' % NAME)  # noqa: UP031
     found = read_detections(tmp_path / "a.json")[NAME]
     assert found.to_harvester() == [[(3, [1, 2, 3, 4, 0.5])]]

@@ -9,7 +9,7 @@ from mmdet_lesion.io import (
     write_luna16_detections,
 )
 
-MARKS = "seriesuid,coordX,coordY,coordZ,probability\n"
+HEADER = "seriesuid,coordX,coordY,coordZ,probability\n"
 NODULES = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
 
 
@@ -23,22 +23,22 @@ def table(tmp_path):
     return write
 
 
-def test_marks_keep_their_order(table):
-    path = table(MARKS + "1.2,1,2,3,0.5\n1.3,-1.5,0,1e1,1\n1.2,4,5,6,0\n")
-    marks = read_luna16_detections(path, ["1.2", "1.3", "1.4"])
-    np.testing.assert_array_equal(marks["1.2"], [[1, 2, 3, 0.5], [4, 5, 6, 0]])
-    np.testing.assert_array_equal(marks["1.3"], [[-1.5, 0, 10, 1]])
-    assert set(marks) == {"1.2", "1.3"}
+def test_detections_keep_their_order(table):
+    path = table(HEADER + "1.2,1,2,3,0.5\n1.3,-1.5,0,1e1,1\n1.2,4,5,6,0\n")
+    detections = read_luna16_detections(path, ["1.2", "1.3", "1.4"])
+    np.testing.assert_array_equal(detections["1.2"], [[1, 2, 3, 0.5], [4, 5, 6, 0]])
+    np.testing.assert_array_equal(detections["1.3"], [[-1.5, 0, 10, 1]])
+    assert set(detections) == {"1.2", "1.3"}
 
 
-def test_columns_go_by_name(table):
+def test_columns_are_matched_by_name(table):
     text = 'id,probability, seriesuid ,coordZ,coordY,coordX\r\n7,.25,"1.2",3,2,1\r\n\r\n'
     (row,) = read_luna16_detections(table("\ufeff" + text), ["1.2"])["1.2"]
     np.testing.assert_array_equal(row, [1, 2, 3, 0.25])
 
 
-def test_no_marks(table):
-    assert read_luna16_detections(table(MARKS), ["1.2"]) == {}
+def test_table_without_detections(table):
+    assert read_luna16_detections(table(HEADER), ["1.2"]) == {}
 
 
 def test_series_with_and_without_header(table):
@@ -46,7 +46,7 @@ def test_series_with_and_without_header(table):
     assert read_luna16_series(table("seriesuid\n1.3\n\n1.2\n")) == ["1.3", "1.2"]
 
 
-def test_findings_may_be_repeated_where_the_published_table_repeats_them(table):
+def test_only_repeated_findings_are_accepted(table):
     path = table(NODULES + "1.2,1,2,3,-1\n1.2,1,2,3,-1\n")
     assert len(read_luna16_findings(path, unique=False)["1.2"]) == 2
     with pytest.raises(InputError, match=r"table.csv, line 3 repeats line 2; expected"):
@@ -58,20 +58,23 @@ def test_findings_may_be_repeated_where_the_published_table_repeats_them(table):
     [
         ("", "table.csv is empty; expected the columns seriesuid, coordX, coordY, coordZ, prob"),
         ("seriesuid,coordX,coordY,probability\n", r"has no column 'coordZ' \(found seriesuid, "),
-        (MARKS.replace(",", "\t") + "1.2\t1\t2\t3\t0.5\n", "is separated by tabs; expected commas"),
-        (MARKS.replace(",", ";"), "is separated by semicolons"),
-        (MARKS + "1.2,1,2,3\n", "line 2 has too few cells; expected 5"),
-        (MARKS + "1.2,1,2,3,.5\n1.2,1,nan,3,.5\n", "line 3 has the coordY 'nan'; expected a fin"),
-        (MARKS + "1.2,1,2,inf,.5\n", "line 2 has the coordZ 'inf'"),
-        (MARKS + "\n1.2,1,2,3,\n", "line 3 has the probability ''"),
-        (MARKS + "1.2,1,2,3,high\n", "the probability 'high'"),
-        (MARKS + "1.2,1,2,3,1.5\n", "line 2 has the probability 1.5; expected a number from 0 to"),
-        (MARKS + "1.2,1,2,3,-.1\n", "the probability -0.1"),
-        (MARKS + "1.9,1,2,3,.5\n", "line 2 has the series '1.9', which is not among the 1 scans"),
-        (MARKS + "1.2,1,2,3,.5\n1.2,4,5,6,.5\n1.2,1,2,3.0,0.5\n", "line 4 repeats line 2"),
+        (
+            HEADER.replace(",", "\t") + "1.2\t1\t2\t3\t0.5\n",
+            "is separated by tabs; expected commas",
+        ),
+        (HEADER.replace(",", ";"), "is separated by semicolons"),
+        (HEADER + "1.2,1,2,3\n", "line 2 has too few cells; expected 5"),
+        (HEADER + "1.2,1,2,3,.5\n1.2,1,nan,3,.5\n", "line 3 has the coordY 'nan'; expected a fin"),
+        (HEADER + "1.2,1,2,inf,.5\n", "line 2 has the coordZ 'inf'"),
+        (HEADER + "\n1.2,1,2,3,\n", "line 3 has the probability ''"),
+        (HEADER + "1.2,1,2,3,high\n", "the probability 'high'"),
+        (HEADER + "1.2,1,2,3,1.5\n", "line 2 has the probability 1.5; expected a number from 0 to"),
+        (HEADER + "1.2,1,2,3,-.1\n", "the probability -0.1"),
+        (HEADER + "1.9,1,2,3,.5\n", "line 2 has the series '1.9', which is not among the 1 scans"),
+        (HEADER + "1.2,1,2,3,.5\n1.2,4,5,6,.5\n1.2,1,2,3.0,0.5\n", "line 4 repeats line 2"),
     ],
 )
-def test_what_does_not_fit_is_named(table, text, message):
+def test_invalid_tables_are_named(table, text, message):
     with pytest.raises(InputError, match=message):
         read_luna16_detections(table(text), ["1.2"])
 
@@ -80,12 +83,12 @@ def test_what_does_not_fit_is_named(table, text, message):
     ("text", "message"),
     [("\n", "names no scan"), ("1.2\n1.3\n1.2\n", r"line 3: 1.2 repeats line 1")],
 )
-def test_series_that_do_not_fit(table, text, message):
+def test_invalid_series_lists(table, text, message):
     with pytest.raises(InputError, match=message):
         read_luna16_series(table(text))
 
 
-def test_no_text_and_no_file(table, tmp_path):
+def test_binary_and_missing_files(table, tmp_path):
     with pytest.raises(InputError, match="is not a text file"):
         read_luna16_findings(table(NODULES, "utf-16"), unique=True)
     with pytest.raises(FileNotFoundError, match="expected a CSV"):
@@ -101,14 +104,14 @@ def test_published_tables_are_read_without_loss(lesion_data):
     assert sum(map(len, excluded.values())) == 35192
 
 
-def test_marks_are_written_exactly(tmp_path):
-    marks = {
+def test_detections_are_written_exactly(tmp_path):
+    detections = {
         "1.2": np.array([[0.1 + 0.2, -1e-9, 300.123456789012, 1 / 3]]),
         "1.3": np.empty((0, 4)),
     }
-    write_luna16_detections(tmp_path / "new" / "marks.csv", marks)
-    lines = (tmp_path / "new" / "marks.csv").read_text().splitlines()
+    write_luna16_detections(tmp_path / "new" / "detections.csv", detections)
+    lines = (tmp_path / "new" / "detections.csv").read_text().splitlines()
     assert lines[0] == "seriesuid,coordX,coordY,coordZ,probability" and len(lines) == 2
-    read = read_luna16_detections(tmp_path / "new" / "marks.csv", marks)
+    read = read_luna16_detections(tmp_path / "new" / "detections.csv", detections)
     assert list(read) == ["1.2"]
-    assert (read["1.2"] == marks["1.2"]).all()
+    assert (read["1.2"] == detections["1.2"]).all()

@@ -16,7 +16,7 @@ def write(tmp_path):
     return write
 
 
-def test_rows_and_lines(write):
+def test_rows_and_line_numbers(write):
     path = write(HEADER + "a,-128.6994211,-175.3,-298.3875064,5.651470635\n\nb,1,2,3,4\n")
     rows, problems, count = read_finding_rows(path, {"a", "b"}, True)
     assert not problems and count == 2
@@ -28,7 +28,7 @@ def test_rows_and_lines(write):
     assert rows[0].diameter == 5.651470635
 
 
-def test_bad_rows_are_reported_and_the_others_read(write):
+def test_invalid_rows_are_reported_and_others_are_read(write):
     lines = ["a,1,2,3,4", "a,nan,2,3,4", "a,1,2,3,", "z,1,2,3,4", "a,1,2,3,4", "a,1,2,3"]
     lines += ["a,1,2,3,-1", 'a,"1,2,3,5', "a,1,2,3,5"]
     rows, problems, count = read_finding_rows(write(HEADER + "\n".join(lines)), {"a"}, True)
@@ -42,14 +42,14 @@ def test_bad_rows_are_reported_and_the_others_read(write):
     assert problems[3].problem == "repeats line 2"
 
 
-def test_irrelevant_findings_may_be_repeated_and_unmeasured(write):
+def test_irrelevant_findings_may_be_repeated_or_lack_a_diameter(write):
     path = write(HEADER + "a,1,2,3,-1\na,1,2,3,-1\na,4,5,6,7\n")
     rows, problems, _ = read_finding_rows(path, {"a"}, False)
     assert [row.diameter for row in rows] == [-1, 7]
     assert not problems
 
 
-def test_columns_are_found_by_name(write):
+def test_columns_are_matched_by_name(write):
     path = write("\ufeffdiameter_mm,x,coordZ,coordY,coordX,seriesuid\n9,0,3,2,1,a\n")
     (row,), _, _ = read_finding_rows(path, {"a"}, True)
     assert (row.center, row.diameter) == ((1, 2, 3), 9)
@@ -59,12 +59,12 @@ def test_columns_are_found_by_name(write):
     ("text", "message"),
     [("", "is empty"), ("seriesuid,coordX\na,1\n", "no column .coordY. .found seriesuid, coordX")],
 )
-def test_no_table(write, text, message):
+def test_invalid_table(write, text, message):
     with pytest.raises(InputError, match=message):
         read_finding_rows(write(text), {"a"}, True)
 
 
-def test_the_list_of_scans(write):
+def test_list_of_scans(write):
     lines, problems = read_series_rows(write("seriesuid\na\n\nb\na\n", "seriesuids.csv"))
     assert lines == {"a": 2, "b": 4}
     assert [(p.row, p.kind) for p in problems] == [(5, "duplicate row")]

@@ -6,7 +6,7 @@ from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.metaimage import metaimage_data_file, read_metaimage, write_metaimage
 from mmdet_lesion.structures import Volume
 
-# x runs to -y, y to x, z to -z.
+# The x axis points to -y in the world, y to x, z to -z.
 TURNED = (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 
 
@@ -40,20 +40,20 @@ def test_round_trip(path, volume):
     assert (path.parent / "scan.raw").stat().st_size == 120
 
 
-def test_reads_what_simpleitk_writes(tmp_path, volume):
+def test_files_of_simpleitk_are_read(tmp_path, volume):
     for name, compressed in (("plain.mhd", False), ("small.mhd", True), ("one.mha", True)):
         sitk.WriteImage(volume.to_sitk(), str(tmp_path / name), useCompression=compressed)
         same(read_metaimage(tmp_path / name), volume)
 
 
-def test_short_raw_is_refused(path):
+def test_truncated_raw_file_is_rejected(path):
     raw = path.with_suffix(".raw")
     raw.write_bytes(raw.read_bytes()[:-21])
     with pytest.raises(InputError, match="scan.mhd: its data scan.raw is 21 bytes shorter"):
         read_metaimage(path)
 
 
-def test_damaged_compressed_data(tmp_path, volume):
+def test_damaged_compressed_data_is_rejected(tmp_path, volume):
     sitk.WriteImage(volume.to_sitk(), str(tmp_path / "a.mhd"), useCompression=True)
     data = metaimage_data_file(tmp_path / "a.mhd")
     whole = data.read_bytes()
@@ -79,14 +79,14 @@ def test_damaged_compressed_data(tmp_path, volume):
      ('ElementType', 'MET_WORD', 'expected one of MET_CHAR'),
      ('ElementDataFile', 'other.raw', 'its data other.raw is not there')],
 )  # fmt: skip
-def test_invalid_headers_are_refused(path, key, value, message):
+def test_invalid_headers_are_rejected(path, key, value, message):
     rewrite(path, key, value)
     with pytest.raises(InputError, match=message) as caught:
         read_metaimage(path)
     assert str(path) in str(caught.value)
 
 
-def test_other_files_are_refused(tmp_path):
+def test_other_files_are_rejected(tmp_path):
     (tmp_path / "a.mhd").write_bytes(bytes(range(256)) * 40)
     with pytest.raises(InputError, match="a.mhd: no ElementDataFile"):
         read_metaimage(tmp_path / "a.mhd")
@@ -94,7 +94,7 @@ def test_other_files_are_refused(tmp_path):
         read_metaimage(tmp_path / "b.mhd")
 
 
-def test_other_dimensions_are_refused(tmp_path, volume):
+def test_other_dimensions_are_rejected(tmp_path, volume):
     sitk.WriteImage(sitk.JoinSeries([volume.to_sitk()] * 2), str(tmp_path / "a.mha"))
     with pytest.raises(InputError, match="4 dimensions and 1 channels; expected 3 and 1"):
         read_metaimage(tmp_path / "a.mha")

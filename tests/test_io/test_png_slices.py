@@ -13,7 +13,7 @@ def png(tmp_path):
 
 
 @pytest.mark.parametrize("value", [-1024, -3024, 0, 3071, 31743])
-def test_every_hu_is_exact(png, value):
+def test_hu_are_exact(png, value):
     hu = ct(0, 1)[0]
     hu[3, 4] = value
     write_png(png, hu)
@@ -22,7 +22,7 @@ def test_every_hu_is_exact(png, value):
     assert result.dtype == np.int16
 
 
-def test_padding_around_the_field_of_view_is_air(png):
+def test_padding_outside_the_field_of_view_becomes_air(png):
     hu = ct(0, 1)[0]
     hu[:5] = -32768
     write_png(png, hu)
@@ -52,14 +52,14 @@ NOISE = np.random.default_rng(0).integers(0, 65536, (24, 24)).astype(np.uint16)
      (encode(np.zeros((24, 24), np.uint16)), 'not HU', 'expected HU'),
      (encode(np.full((24, 24), 65000, np.uint16)), 'not HU', 'the median is 32232')],
 )  # fmt: skip
-def test_what_is_no_slice_is_refused(png, data, kind, message):
+def test_invalid_slices_are_rejected(png, data, kind, message):
     png.write_bytes(data)
     with pytest.raises(BadSliceError, match=message) as error:
         read_hu(png)
     assert error.value.kind == kind
 
 
-def test_published_slices_have_the_right_hu(lesion_data):
+def test_published_slices_have_realistic_hu(lesion_data):
     folder = lesion_data / "deeplesion/Images_png"
     series = ("000007_03_01", "000062_01_01", "002702_01_01")
     paths = [path for name in series for path in sorted((folder / name).glob("*.png"))]
@@ -67,7 +67,7 @@ def test_published_slices_have_the_right_hu(lesion_data):
     for path in paths:
         hu = read_hu(path)
         assert hu.shape == (512, 512)
-        # Air around the patient, soft tissue inside of the body, bone.
+        # Air around the patient, soft tissue inside the body, bone.
         assert hu.min() == -1024
         assert -1024 <= np.median(hu[:20]) <= -900
         assert 0.05 < ((hu > -20) & (hu < 120)).mean() < 0.6
@@ -76,7 +76,7 @@ def test_published_slices_have_the_right_hu(lesion_data):
         np.testing.assert_array_equal(hu, raw.astype(np.int32) - 32768)
 
 
-def test_what_a_scanner_fills_in_outside_of_the_field_of_view_stays(lesion_data):
+def test_published_padding_outside_the_field_of_view_is_kept(lesion_data):
     paths = sorted((lesion_data / "deeplesion/Images_png").glob("000001_0?_01/*.png"))
     assert len(paths) == 90
     lowest = set()

@@ -10,7 +10,7 @@ from mmdet_lesion.io import load_pickle
 
 
 class Call:
-    """Pickles as a call of a function."""
+    """Object that is pickled as a function call."""
 
     def __init__(self, function, *args):
         self.call = function, args
@@ -44,7 +44,7 @@ def test_numbers_strings_containers_and_arrays_load(dump, protocol):
     np.testing.assert_array_equal(loaded["array"], value["array"])
 
 
-def test_old_and_new_names_of_numpy_load(dump):
+def test_old_and_new_module_names_of_numpy_load(dump):
     new = pickle.dumps(np.float64(1.5), 2)
     old = new.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
     assert load_pickle(dump(new)) == load_pickle(dump(old)) == 1.5
@@ -63,13 +63,13 @@ def test_python_2_strings_become_text(dump):
      (b'\x80\x04\x8c\x05numpy\x8c\x0edtype.__init__\x93.', 'dtype'),
      (b"Pid\n.", 'outside the file')],
 )  # fmt: skip
-def test_other_globals_are_refused_by_name(dump, value, name):
+def test_other_globals_are_rejected_by_name(dump, value, name):
     with pytest.raises(InputError, match=name) as error:
         load_pickle(dump(value))
     assert "file.pkl" in str(error.value)
 
 
-def test_a_malicious_pickle_does_nothing(dump, tmp_path):
+def test_malicious_pickle_is_not_executed(dump, tmp_path):
     target = tmp_path / "pwned"
     path = dump({"volume": [Call(os.mkdir, str(target))]})
     with pytest.raises(InputError, match=r"asks for posix\.mkdir, which is refused"):
@@ -77,34 +77,34 @@ def test_a_malicious_pickle_does_nothing(dump, tmp_path):
     assert not target.exists()
 
 
-def test_bytes_of_a_size_are_refused(dump):
+def test_bytes_from_a_size_are_rejected(dump):
     with pytest.raises(InputError, match="truncated or broken"):
         load_pickle(dump(b"c__builtin__\nbytes\n(I9\ntR."))
 
 
-def test_arrays_of_objects_are_refused(dump):
+def test_object_arrays_are_rejected(dump):
     with pytest.raises(InputError, match="array of Python objects"):
         load_pickle(dump({"a": [np.array([{}, None], dtype=object)]}))
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 20, -40, -1])
-def test_truncated_pickles_are_refused(dump, length):
+def test_truncated_pickles_are_rejected(dump, length):
     data = pickle.dumps({"volume": [np.float64(1.5), "text", np.arange(9)]}, 2)
     with pytest.raises(InputError, match=r"file\.pkl is truncated or broken"):
         load_pickle(dump(data[:length]))
 
 
-def test_text_is_no_pickle(dump):
+def test_text_is_rejected(dump):
     with pytest.raises(InputError, match="expected a complete pickle"):
         load_pickle(dump(b"volume,z,x1\n"))
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.pkl is not there"):
         load_pickle(tmp_path / "none.pkl")
 
 
-def test_a_cycle_does_not_hang(dump):
+def test_cyclic_pickle_terminates(dump):
     cycle = []
     cycle.append(cycle)
     assert isinstance(load_pickle(dump(cycle)), list)

@@ -23,7 +23,7 @@ def path(tmp_path, array):
     return path
 
 
-def test_a_volume_comes_back(path, array):
+def test_volume_round_trip(path, array):
     volume = load_volume(path)
     np.testing.assert_array_equal(volume.array, array)
     assert volume.array.dtype == np.int16
@@ -39,7 +39,7 @@ def test_a_volume_comes_back(path, array):
 @pytest.mark.parametrize(
     "window", [(0, 12), (3, 4), (-4, 5), (9, 16), (-3, 20), (-9, -2), (30, 33)]
 )
-def test_slices_repeat_at_the_edges(path, array, window):
+def test_slices_are_repeated_at_the_edges(path, array, window):
     expected = array[np.clip(np.arange(*window), 0, 11)]
     np.testing.assert_array_equal(open_volume(path).read_slices(*window), expected)
 
@@ -50,7 +50,7 @@ def test_slices_repeat_at_the_edges(path, array, window):
      ((5, -8, 28), (6, -2, 40))],
 )  # fmt: skip
 @pytest.mark.parametrize("chunk_shape", [None, (4, 16, 16), (100, 100, 100)])
-def test_crops_repeat_at_the_edges(tmp_path, array, start, stop, chunk_shape):
+def test_crops_are_padded_by_edge_values(tmp_path, array, start, stop, chunk_shape):
     save_volume(tmp_path / "a.b2nd", Volume(array), chunk_shape)
     index = [
         np.clip(np.arange(a, b), 0, n - 1) for a, b, n in zip(start, stop, array.shape, strict=True)
@@ -59,13 +59,13 @@ def test_crops_repeat_at_the_edges(tmp_path, array, start, stop, chunk_shape):
     np.testing.assert_array_equal(crop, array[np.ix_(*index)])
 
 
-def test_the_same_volume_gives_the_same_bytes(path, tmp_path, array):
+def test_files_are_reproducible(path, tmp_path, array):
     volume = Volume(array.copy(), (0.8, 0.8, 2.0), (1.0, 2.0, 3.0), DIRECTION)
     save_volume(tmp_path / "again.b2nd", volume)
     assert (tmp_path / "again.b2nd").read_bytes() == path.read_bytes()
 
 
-def test_a_volume_may_be_a_view(tmp_path, array):
+def test_views_are_saved(tmp_path, array):
     save_volume(tmp_path / "a.b2nd", Volume(array[::2, :, ::-1]))
     np.testing.assert_array_equal(load_volume(tmp_path / "a.b2nd").array, array[::2, :, ::-1])
 
@@ -83,7 +83,7 @@ class Windows(Dataset):
         return self.stored.read_slices(index - 1, index + 2), fresh
 
 
-def test_forked_workers_read_what_the_parent_has_read(path):
+def test_forked_workers_read_a_file_opened_by_the_parent(path):
     windows = Windows(path)
     expected = [windows[i][0] for i in range(12)]
     loader = DataLoader(windows, batch_size=None, num_workers=2, multiprocessing_context="fork")
@@ -92,13 +92,13 @@ def test_forked_workers_read_what_the_parent_has_read(path):
         np.testing.assert_array_equal(fresh, window)
 
 
-def test_handles_can_be_sent_to_other_processes(path, array):
-    # Copying goes the way of pickling.
+def test_handles_can_be_pickled(path, array):
+    # deepcopy uses the same methods as pickle.
     stored = copy.deepcopy(open_volume(path))
     np.testing.assert_array_equal(stored.read_slices(1, 3), array[1:3])
 
 
-def test_every_truncation_is_noticed(path, tmp_path):
+def test_truncated_files_are_rejected(path, tmp_path):
     data = path.read_bytes()
     broken = tmp_path / "broken.b2nd"
     for length in (0, 1, 50, 200, len(data) // 2, len(data) - 50, len(data) - 1):
@@ -107,7 +107,7 @@ def test_every_truncation_is_noticed(path, tmp_path):
             open_volume(broken)
 
 
-def test_what_is_no_volume_is_refused(tmp_path, array):
+def test_invalid_files_and_arrays_are_rejected(tmp_path, array):
     with pytest.raises(FileNotFoundError, match=r"none\.b2nd is not there"):
         open_volume(tmp_path / "none.b2nd")
     (tmp_path / "text.b2nd").write_text("text" * 100)
@@ -121,12 +121,12 @@ def test_what_is_no_volume_is_refused(tmp_path, array):
 
 
 @pytest.mark.parametrize(("start", "stop"), [(3, 3), (5, 2)])
-def test_an_empty_window_is_refused(path, start, stop):
+def test_empty_range_is_rejected(path, start, stop):
     with pytest.raises(InputError, match="empty; expected"):
         open_volume(path).read_slices(start, stop)
 
 
-def test_slices_between_slices(tmp_path, array, monkeypatch):
+def test_slices_are_interpolated_at_fractional_positions(tmp_path, array, monkeypatch):
     save_volume(tmp_path / "a.b2nd", Volume(array))
     stored = open_volume(tmp_path / "a.b2nd")
     rng = np.random.default_rng(0)
@@ -138,7 +138,7 @@ def test_slices_between_slices(tmp_path, array, monkeypatch):
     np.testing.assert_allclose(found, expected.T.reshape(-1, 40, 30), atol=2e-3)
     for index, z in ((50, 5), (51, 7), (52, 5)):
         np.testing.assert_array_equal(found[index], array[z])
-    # What is not needed is not read.
+    # Other slices are not read.
     read, original = [], type(stored).read_slices
     monkeypatch.setattr(
         type(stored), "read_slices", lambda self, a, b: read.append((a, b)) or original(self, a, b)

@@ -26,18 +26,18 @@ def plain_nms(boxes, scores, groups, iou_thr) -> list[int]:
     return kept
 
 
-def test_overlaps_have_their_literal_values():
+def test_overlaps_have_expected_values():
     boxes = torch.tensor([[0.0, 0, 0, 2, 2, 2], [1, 1, 1, 3, 3, 3]])
     others = torch.tensor(
         [[0.0, 0, 0, 2, 2, 2], [0, 0, 0, 4, 2, 1], [2, 0, 0, 4, 2, 2], [1, 1, 1, 1, 5, 5]]
     )
-    # 8 and 8 voxels share 1: 1 / 15. 8 and 8 share 4: 4 / 12. Touching boxes share nothing.
+    # Boxes of 8 voxels that share 1 voxel: 1 / 15; that share 4: 4 / 12; that touch: 0.
     expected = torch.tensor([[1.0, 4 / 12, 0.0, 0.0], [1 / 15, 0.0, 1 / 15, 0.0]])
     torch.testing.assert_close(box_iou3d(boxes, others), expected)
     assert box_volume3d(others).tolist() == [8, 8, 8, 0]
 
 
-def test_overlaps_of_nothing_are_zero_or_empty():
+def test_overlaps_of_empty_boxes_are_zero_or_empty():
     flat = torch.tensor([[1.0, 1, 1, 1, 2, 2]])
     assert box_iou3d(flat, flat).tolist() == [[0.0]]
     assert box_iou3d(flat[:0], flat).shape == (0, 1)
@@ -50,16 +50,16 @@ def test_half_precision_boxes_do_not_overflow():
 
 
 @pytest.mark.parametrize("boxes", [torch.zeros(3, 4), torch.zeros(6)])
-def test_boxes_without_six_columns_are_refused(boxes):
+def test_boxes_without_six_columns_are_rejected(boxes):
     with pytest.raises(ValueError, match=r"expected \(N, 6\)"):
         box_iou3d(boxes, torch.zeros(1, 6))
 
 
-def test_the_first_of_a_chain_lets_the_third_live():
-    # The second overlaps both, the third overlaps the second alone, which is gone.
+def test_suppressed_boxes_do_not_suppress_others():
+    # The second box overlaps both others; the third overlaps only the suppressed second box.
     boxes = torch.tensor([[0.0, 0, 0, 4, 4, 4], [1, 0, 0, 5, 4, 4], [3, 0, 0, 7, 4, 4]])
     assert nms3d(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.2).tolist() == [0, 2]
-    # Exactly the threshold is not above it: 12 / 20.
+    # An IoU equal to the threshold (12 / 20) does not suppress.
     assert nms3d(boxes[:2], torch.tensor([0.9, 0.8]), 0.6).tolist() == [0, 1]
 
 
@@ -69,8 +69,8 @@ def test_equal_scores_keep_the_earlier_box():
 
 
 @pytest.mark.parametrize("iou_thr", [0.05, 0.3])
-def test_suppression_equals_a_plain_loop(iou_thr, monkeypatch):
-    # Small blocks, so that 300 boxes cross many of them.
+def test_nms_equals_a_plain_loop(iou_thr, monkeypatch):
+    # Small blocks, so that 300 boxes span many of them.
     monkeypatch.setattr("mmdet_lesion.structures.boxes._BLOCK", 16)
     monkeypatch.setattr("mmdet_lesion.structures.boxes._MAX_OVERLAPS", {"cpu": 200})
     boxes = random_boxes(300, seed=1).double()
@@ -84,20 +84,20 @@ def test_suppression_equals_a_plain_loop(iou_thr, monkeypatch):
     assert len(grouped) > len(plain)
 
 
-def test_no_boxes_leave_none():
+def test_nms_of_no_boxes():
     kept = nms3d(torch.zeros(0, 6), torch.zeros(0), 0.5)
     assert kept.shape == (0,)
     assert kept.dtype == torch.int64
 
 
-def test_boxes_and_scores_must_fit():
+def test_numbers_of_boxes_and_scores_must_agree():
     with pytest.raises(ValueError, match="expected one of each per box"):
         nms3d(torch.zeros(2, 6), torch.zeros(3), 0.5)
     with pytest.raises(ValueError, match="expected one of each per box"):
         batched_nms3d(torch.zeros(2, 6), torch.zeros(2), torch.zeros(3), 0.5)
 
 
-def test_every_device_keeps_the_same_boxes(device):
+def test_all_devices_keep_the_same_boxes(device):
     boxes = random_boxes(3000, seed=3, extent=60.0)
     scores = torch.rand(3000, generator=torch.Generator().manual_seed(4))
     groups = torch.arange(3000) % 5

@@ -14,7 +14,7 @@ from mmdet_lesion.structures import (
     voxels_to_published,
 )
 
-# x runs to world -y, y to world x, z to world -z.
+# The x axis points to -y in the world, y to x, z to -z.
 TURNED = (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 GEOMETRY = Geometry((4, 5, 6), (0.5, 1.0, 2.0), (10.0, 20.0, -30.0), TURNED)
 
@@ -31,7 +31,7 @@ def tilted(matrix, degrees):
 
 
 def test_published_pixels_are_one_based_and_inclusive():
-    # Published pixels 3 to 5 are the array columns 2, 3, 4: the edges 2 to 5.
+    # Published pixels 3 to 5 are the array columns 2 to 4, with edges 2 and 5.
     np.testing.assert_array_equal(published_to_voxels([[3, 4, 5, 4]]), [[2, 3, 5, 4]])
     np.testing.assert_array_equal(voxels_to_published([[2, 3, 5, 4]]), [[3, 4, 5, 4]])
     assert published_to_voxels(np.empty((0, 4))).shape == (0, 4)
@@ -47,14 +47,14 @@ def test_resampled_shape(n, spacing, new, expected):
     assert shape == (expected, 1, 1)
 
 
-def test_points_by_hand():
+def test_points_have_expected_values():
     # The center of voxel (x, y, z) = (2, 1, 3): -2 * 0.5 in y, +1 in x, -3 * 2 in z.
     (world,) = GEOMETRY.points_to_world([[2.5, 1.5, 3.5]])
     np.testing.assert_allclose(world, (11.0, 19.0, -36.0))
     np.testing.assert_allclose(GEOMETRY.points_to_voxels(world), [[2.5, 1.5, 3.5]])
 
 
-def test_world_coordinates_are_those_of_sitk():
+def test_world_coordinates_equal_those_of_sitk():
     image = Volume.with_geometry(np.zeros(GEOMETRY.shape), GEOMETRY).to_sitk()
     points = np.random.default_rng(0).uniform(-3, 9, (20, 3))
     expected = [image.TransformContinuousIndexToPhysicalPoint((p - 0.5).tolist()) for p in points]
@@ -73,12 +73,12 @@ def test_boxes_around_spheres():
 
 
 def test_contains():
-    # z runs from the outer face of voxel 0, at -29, down to -37; x from 9.5 to 14.5.
+    # z extends from the outer face of voxel 0, at -29, down to -37; x from 9.5 to 14.5.
     points = [[10, 20, -29.1], [10, 20, -28.9], [14.4, 20, -30], [14.6, 20, -30], [10, 20, -37.1]]
     assert GEOMETRY.contains(points).tolist() == [True, False, True, False, False]
 
 
-def test_the_center_of_the_first_voxel_stays():
+def test_resampling_keeps_the_center_of_the_first_voxel():
     coarse = Geometry((3, 50, 60), (1.0, 1.0, 1.0), (1.0, 2.0, 3.0), TURNED)
     fine = coarse.resample((0.5, 0.5, 0.25))
     assert (fine.shape, fine.origin, fine.direction) == ((9, 99, 119), coarse.origin, TURNED)
@@ -88,7 +88,7 @@ def test_the_center_of_the_first_voxel_stays():
     assert box.tolist() == [0.5, 0.5, 0.5, 1.75, 2.25, 2.5]
 
 
-def test_resampled_coordinates_keep_their_place_in_the_world():
+def test_resampling_keeps_world_coordinates():
     rng = np.random.default_rng(0)
     for _ in range(20):
         old = Geometry((7, 50, 60), rng.uniform(0.3, 5, 3), rng.normal(size=3), TURNED)
@@ -107,7 +107,7 @@ def test_resampled_coordinates_keep_their_place_in_the_world():
     assert old.boxes_to(new, np.empty((0, 4))).shape == (0, 4)
 
 
-def test_a_painted_box_is_found_where_the_geometry_says():
+def test_resampled_voxels_agree_with_resampled_boxes():
     array = np.zeros((3, 60, 60), np.int16)
     array[:, 19:40, 9:30] = 1000
     volume = Volume(array, (0.7, 0.9, 1.0))
@@ -119,7 +119,7 @@ def test_a_painted_box_is_found_where_the_geometry_says():
     np.testing.assert_allclose(box, found, atol=1)
 
 
-def test_the_nearest_slice_rounds_half_down_and_stays_inside():
+def test_nearest_slice_rounds_half_down_within_the_volume():
     def nearest(depth, spacing, new, indices):
         old = Geometry((depth, 4, 4), (1, 1, spacing))
         return old.nearest_slice(old.resample((1, 1, new)), indices).tolist()
@@ -128,12 +128,12 @@ def test_the_nearest_slice_rounds_half_down_and_stays_inside():
     assert nearest(3, 5.0, 2.0, [0, 1, 2]) == [0, 2, 5]
     assert nearest(3, 5.0, 2.0, 99) == 5
     assert nearest(3, 5.0, 2.0, -3) == 0
-    # Rounding of 0.3 / 0.2 does not decide ties: 1.5, 4.5, …
+    # Floating-point error of 0.3 / 0.2 does not affect ties: 1.5, 4.5, …
     ties = np.arange(1, 40, 2)
     assert nearest(40, 0.3, 0.2, ties) == [int(1.5 * z - 0.5) for z in ties]
 
 
-def test_a_crop_shifts_voxels_and_keeps_the_world():
+def test_crop_keeps_world_coordinates():
     part = GEOMETRY.crop((1, -2, 3), (7, 8, 9))
     assert part.shape == (7, 8, 9)
     points = np.array([[0.5, 0.5, 0.5], [3.0, 7.25, 2.0]])
@@ -142,7 +142,7 @@ def test_a_crop_shifts_voxels_and_keeps_the_world():
     )
 
 
-def test_permuted_voxels_keep_their_place_in_the_world():
+def test_permutation_keeps_world_coordinates():
     indices = np.stack(np.meshgrid(*map(np.arange, GEOMETRY.shape), indexing="ij"))
     for symmetry in CUBE_SYMMETRIES:
         old = symmetry.apply(indices).reshape(3, -1).T[:, ::-1] + 0.5
@@ -153,20 +153,20 @@ def test_permuted_voxels_keep_their_place_in_the_world():
         )
 
 
-def test_axes_come_closest_to_those_of_the_patient():
+def test_axes_are_permuted_to_those_of_the_patient():
     for matrix, degrees in itertools.product(signed_permutations(), (0, 20)):
         direction = tilted(matrix, degrees).ravel()
         geometry = Geometry((3, 4, 5), (1.0, 2.0, 3.0), (7, -8, 9), direction)
         permuted = geometry.permute(geometry.symmetry_to_patient())
         assert (np.diag(permuted.matrix) > 0.9).all()
         assert geometry.is_axis_aligned == (degrees == 0)
-    # A tilt that moves nothing within 500 mm by a twentieth of a millimeter is rounding.
+    # A tilt of less than a twentieth of a millimeter over 500 mm counts as rounding.
     assert Geometry(
         (1, 1, 1), direction=tilted(np.eye(3), np.degrees(5e-5)).ravel()
     ).is_axis_aligned
 
 
-def test_json():
+def test_json_round_trip():
     assert Geometry.from_dict(json.loads(json.dumps(GEOMETRY.to_dict()))) == GEOMETRY
     with pytest.raises(InputError, match="geometry has no 'origin'"):
         Geometry.from_dict({"shape": [1, 1, 1], "spacing": [1, 1, 1]})
@@ -179,11 +179,11 @@ def test_json():
      (dict(origin=(1, 2, float("nan"))), "origin is .* finite"),
      (dict(direction=(1,) * 9), "direction is .* rotation")],
 )  # fmt: skip
-def test_invalid_values(bad, message):
+def test_invalid_values_are_rejected(bad, message):
     with pytest.raises(InputError, match=message):
         Geometry(**{"shape": (1, 1, 1), **bad})
 
 
-def test_invalid_spacing_to_resample_to():
+def test_resampling_to_an_invalid_spacing_is_rejected():
     with pytest.raises(InputError, match=r"spacing is \(1.0, 0.0, 1.0\); expected three positive"):
         GEOMETRY.resample((1, 0, 1))

@@ -9,7 +9,7 @@ from mmdet_lesion.structures import CUBE_SYMMETRIES, CubeSymmetry
 from .test_boxes import random_boxes
 
 
-def test_the_symmetries_are_a_group_of_48():
+def test_symmetries_form_a_group_of_48():
     assert len(set(CUBE_SYMMETRIES)) == 48
     assert CUBE_SYMMETRIES[0] == CubeSymmetry()
     products = {a @ b for a, b in itertools.product(CUBE_SYMMETRIES, repeat=2)}
@@ -19,19 +19,19 @@ def test_the_symmetries_are_a_group_of_48():
         assert symmetry @ symmetry.inverse == CubeSymmetry()
 
 
-def test_the_symmetries_move_voxels_one_by_one():
+def test_symmetries_permute_voxels():
     volume = torch.arange(2 * 3 * 4).reshape(2, 3, 4)
     images = {
         tuple(s.apply(volume).flatten().tolist()) + s.size((2, 3, 4)) for s in CUBE_SYMMETRIES
     }
     assert len(images) == 48
-    # Axes (H, W, D), the new first one (the old H) flipped.
+    # Axes (H, W, D), with the new first axis (the old H) flipped.
     moved = CubeSymmetry((1, 2, 0), (True, False, False)).apply(volume)
     assert moved.shape == (3, 4, 2)
     assert moved[0, 3, 1] == volume[1, 2, 3]
 
 
-def test_products_and_inverses_act_as_they_say():
+def test_products_and_inverses():
     volume = torch.arange(2 * 3 * 4).reshape(1, 2, 3, 4)
     for a, b in itertools.product(CUBE_SYMMETRIES[::5], CUBE_SYMMETRIES[::7]):
         assert torch.equal((a @ b).apply(volume), a.apply(b.apply(volume)))
@@ -39,7 +39,7 @@ def test_products_and_inverses_act_as_they_say():
         assert torch.equal(symmetry.inverse.apply(symmetry.apply(volume)), volume)
 
 
-def test_boxes_move_with_their_voxels():
+def test_boxes_follow_their_voxels():
     size = (5, 6, 7)
     box = torch.tensor([[1.0, 2, 0, 4, 3, 2]])
     volume = torch.zeros(size)
@@ -59,7 +59,7 @@ def test_boxes_move_with_their_voxels():
             assert sorted(column) == list(range(size[symmetry.axes[axis]]))
 
 
-def test_indices_lead_back_to_the_source_axis():
+def test_indices_map_back_to_the_source_axis():
     volume = np.arange(2 * 3 * 4).reshape(2, 3, 4)
     symmetry = CubeSymmetry((1, 2, 0), (True, False, False))
     for k in range(3):
@@ -67,17 +67,17 @@ def test_indices_lead_back_to_the_source_axis():
         np.testing.assert_array_equal(symmetry.apply(volume)[k].T, volume[:, source])
 
 
-def test_no_boxes_stay_none():
+def test_empty_boxes():
     assert CUBE_SYMMETRIES[9].apply_boxes(torch.zeros(0, 6), (4, 4, 4)).shape == (0, 6)
 
 
 @pytest.mark.parametrize(("axes", "flips"), [((0, 1, 1), (False,) * 3), ((0, 1, 2), (True,) * 2)])
-def test_what_is_no_symmetry_is_refused(axes, flips):
+def test_invalid_symmetries_are_rejected(axes, flips):
     with pytest.raises(ValueError, match="expected a permutation"):
         CubeSymmetry(axes, flips)
 
 
-def test_the_symmetries_are_the_same_on_every_device(device):
+def test_symmetries_are_equal_on_every_device(device):
     size = (5, 6, 7)
     volume, boxes = torch.rand(2, *size), random_boxes(20, seed=5, extent=4.0)
     for symmetry in CUBE_SYMMETRIES:

@@ -5,7 +5,7 @@ from mmdet_lesion.structures import Geometry, Tracklets, published_to_voxels, vo
 
 
 def geometries(depth, spacing_z):
-    """Resampled and published geometry."""
+    """Return resampled and published geometry."""
     published = Geometry((depth, 100, 100), (1.0, 1.0, spacing_z))
     return published.resample((0.8, 0.8, 2.0)), published
 
@@ -15,7 +15,7 @@ def to_published(boxes, geometry, published):
 
 
 def tracklets(*slices_and_scores):
-    """One tracklet per argument: ``{slice: score}``; boxes tell slice and tracklet."""
+    """Return one tracklet per argument ``{slice: score}``, with distinct boxes."""
     rows = [
         (t, z, score) for t, entries in enumerate(slices_and_scores) for z, score in entries.items()
     ]
@@ -37,7 +37,7 @@ def test_from_ids_groups_and_sorts():
     np.testing.assert_array_equal(made.ids, [0, 0, 1, 1])
 
 
-def test_harvester_containers_and_back():
+def test_harvester_round_trip():
     containers = [[(3, [1.0, 2.0, 3.0, 4.0, 0.5]), (4, [1.0, 2.0, 3.0, 5.0, 0.6])]]
     containers.append([(0, [9.0, 9.0, 10.0, 10.0, 0.1])])
     made = Tracklets.from_harvester(containers)
@@ -71,12 +71,12 @@ def test_rows_keep_their_order_and_precision():
         ([(0, [1, 1, 10, 10, 1]), (1, [1, 1])], "tracklet 1 holds rows of several lengths"),
     ],
 )
-def test_lists_of_another_form_are_named(tracklet, message):
+def test_invalid_lists_are_named(tracklet, message):
     with pytest.raises(ValueError, match=message):
         Tracklets.from_harvester([[(0, [1, 1, 10, 10, 1.0])], tracklet])
 
 
-def test_empty():
+def test_no_tracklets():
     empty = Tracklets.empty()
     assert len(empty) == 0
     assert len(empty.confidence()) == 0
@@ -93,12 +93,12 @@ def test_empty():
         (np.zeros((2, 4)), [0, 1], [0, 0, 2], "offsets"),
     ],
 )
-def test_arrays_that_do_not_fit(boxes, slices, offsets, message):
+def test_inconsistent_arrays_are_rejected(boxes, slices, offsets, message):
     with pytest.raises(ValueError, match=message):
         Tracklets(boxes, np.zeros(2), np.array(slices), np.array(offsets))
 
 
-def test_the_same_geometry_changes_the_convention_alone():
+def test_equal_geometries_change_only_the_convention():
     made = tracklets({3: 0.5, 4: 0.75}, {0: 0.25})
     out = made.to_published(*[Geometry((10, 100, 100), (0.8, 0.8, 2.0))] * 2)
     np.testing.assert_array_equal(out.slices, made.slices)
@@ -107,23 +107,23 @@ def test_the_same_geometry_changes_the_convention_alone():
     np.testing.assert_array_equal(out.boxes, made.boxes + (1, 1, 0, 0))
 
 
-def test_thin_published_slices_get_interpolated_boxes():
-    # Published slices of 1 mm lie at 0, 0.5, 1, ... resampled ones of 2 mm.
+def test_boxes_are_interpolated_on_thin_published_slices():
+    # Published slices of 1 mm are at 0, 0.5, 1, … in resampled slices of 2 mm.
     fine = geometries(20, 1.0)
     made = tracklets({3: 0.2, 4: 0.6})
     out = made.to_published(*fine)
-    np.testing.assert_array_equal(out.slices, [5, 6, 7, 8])  # 2.5, 3, 3.5, 4; 4.5 is out
+    np.testing.assert_array_equal(out.slices, [5, 6, 7, 8])  # 2.5, 3, 3.5, 4; 4.5 is outside
     np.testing.assert_allclose(out.scores, [0.2, 0.2, 0.4, 0.6])
     halves = np.array([3, 3, 3.5, 4])[:, None] + (0, 1, 20, 30)
     np.testing.assert_allclose(out.boxes, to_published(halves, *fine))
 
 
-def test_thick_published_slices():
-    # Published slices of 5 mm lie at 0, 2.5, 5, 7.5, ... resampled slices.
+def test_boxes_are_mapped_to_thick_published_slices():
+    # Published slices of 5 mm are at 0, 2.5, 5, 7.5, … in resampled slices.
     coarse = geometries(8, 5.0)
     made = tracklets({2: 0.3, 3: 0.9}, {4: 0.8}, {6: 0.5}, {1: 0.4})
     out = made.to_published(*coarse)
-    # 2..3 holds 2.5; 4 holds none, next to its middle (1.6) is 2; 6 holds none -> 2; 1 -> 0.
+    # 2 to 3 contains 2.5. The others contain none: slice 4 is at 1.6, nearest to 2; 6 -> 2; 1 -> 0.
     np.testing.assert_array_equal(out.slices, [1, 2, 2, 0])
     np.testing.assert_array_equal(out.confidence(), [0.9, 0.8, 0.5, 0.4])
     middle = np.array([[2.5, 3.5, 22.5, 32.5]])
@@ -131,14 +131,14 @@ def test_thick_published_slices():
     np.testing.assert_allclose(out.boxes[1:2], to_published(made.boxes[2:3], *coarse))
 
 
-def test_gaps_are_filled():
+def test_gaps_are_interpolated():
     out = tracklets({2: 0.4, 5: 0.1}).to_published(*geometries(10, 2.0))
     np.testing.assert_array_equal(out.slices, [2, 3, 4, 5])
     np.testing.assert_allclose(out.scores, [0.4, 0.3, 0.2, 0.1])
 
 
-def test_stays_inside_the_published_volume():
-    # The resampled volume may end behind the last published slice.
+def test_published_slices_are_inside_the_volume():
+    # The resampled volume may extend beyond the last published slice.
     made = tracklets({0: 0.5}, {geometries(4, 1.5)[0].shape[0] - 1: 0.5})
     out = made.to_published(*geometries(4, 1.5))
     assert out.slices.min() >= 0
@@ -146,7 +146,7 @@ def test_stays_inside_the_published_volume():
 
 
 @pytest.mark.parametrize("spacing_z", [0.7, 1.0, 2.0, 2.5, 5.0])
-def test_many_at_once_equal_one_by_one(spacing_z):
+def test_tracklets_are_mapped_independently(spacing_z):
     rng = np.random.default_rng(0)
     entries = [
         {

@@ -14,7 +14,7 @@ def ramp(shape=(5, 6, 7)):
     return np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
 
 
-def test_sitk_and_back():
+def test_sitk_round_trip():
     volume = Volume(ramp(), (0.5, 0.6, 2.0), (1.0, -2.0, 3.0), TURNED)
     image = volume.to_sitk()
     assert image.GetSize() == (7, 6, 5)
@@ -31,7 +31,7 @@ def test_resampling_interpolates_between_slices():
     array = np.zeros((2, 3, 3), np.int16)
     array[1] = 100
     result = Volume(array, (1, 1, 5.0), direction=TURNED).resample((1.0, 1.0, 2.0))
-    # Positions 0, 2, 4 and, beyond the last center, 6 mm.
+    # Positions 0, 2, 4 and 6 mm; the last is beyond the last center.
     assert result.array[:, 1, 1].tolist() == [0, 40, 80, 100]
     assert result.spacing == (1.0, 1.0, 2.0)
 
@@ -43,7 +43,7 @@ def test_integers_are_rounded_not_truncated():
     assert result.array.dtype == np.int16
 
 
-def test_slabs_do_not_show():
+def test_resampling_in_slabs_equals_resampling_at_once():
     array = np.random.default_rng(0).integers(-1000, 1000, (30, 8, 9)).astype(np.int16)
     volume = Volume(array, (0.9, 0.7, 2.5), (5.0, -3.0, 11.0), TURNED)
     result = volume.resample((0.8, 0.8, 1.0))
@@ -63,7 +63,7 @@ def test_single_slices_are_resampled(shape):
     assert (result.shape[0] == 1) == (shape[0] == 1)
 
 
-def test_the_same_spacing_copies():
+def test_resampling_to_the_same_spacing_copies():
     volume = Volume(ramp(), (0.8, 0.8, 2.0))
     result = volume.resample((0.8, 0.8, 2.0))
     np.testing.assert_array_equal(result.array, volume.array)
@@ -76,17 +76,17 @@ def test_the_same_spacing_copies():
      ({'spacing': (1, 1, 0)}, 'spacing'), ({'spacing': (1, 1)}, 'spacing'),
      ({'origin': (0, 0, float('nan'))}, 'origin'), ({'direction': (1.0,) * 9}, 'direction')],
 )  # fmt: skip
-def test_what_is_no_volume_is_refused(changes, message):
+def test_invalid_volumes_are_rejected(changes, message):
     with pytest.raises(InputError, match=message):
         Volume(**{"array": ramp(), **changes})
 
 
-def test_a_color_image_is_refused():
+def test_color_image_is_rejected():
     with pytest.raises(InputError, match="channels"):
         Volume.from_sitk(sitk.Image(4, 4, 4, sitk.sitkVectorUInt8))
 
 
-def test_a_bad_new_spacing_is_refused():
+def test_resampling_to_an_invalid_spacing_is_rejected():
     with pytest.raises(InputError, match="expected three positive"):
         Volume(ramp()).resample((1, 1, 0))
 
@@ -100,13 +100,13 @@ SIGNED_PERMUTATIONS = [
 
 
 def world_positions(volume):
-    """Of all voxels, in the order of the flattened array."""
+    """Return the world positions of all voxels in the order of the flattened array."""
     z, y, x = np.indices(volume.shape).reshape(3, -1)
     return volume.geometry.points_to_world(np.stack((x, y, z), axis=1) + 0.5)
 
 
 def world_ramp(matrix, spacing=(0.5, 1.0, 2.0), shape=(6, 7, 8)):
-    """A volume whose voxels hold 1000 + 3x - 5y + 2z of their world position."""
+    """Return a volume with values 1000 + 3x - 5y + 2z at world position (x, y, z)."""
     volume = Volume(np.zeros(shape), spacing, (10.0, -20.0, 30.0), np.ravel(matrix))
     volume.array = (1000 + world_positions(volume) @ (3, -5, 2)).reshape(shape)
     return volume
@@ -131,7 +131,7 @@ def test_permuting_shares_memory():
     np.testing.assert_allclose(permuted.array.ravel(), 1000 + world @ (3, -5, 2))
 
 
-def test_an_oblique_volume_is_interpolated_onto_a_box_around_it():
+def test_oblique_volume_is_resampled_to_its_bounding_box():
     c, s = np.cos(0.1), np.sin(0.1)
     volume = world_ramp([[c, -s, 0], [s, c, 0], [0, 0, 1]])
     result = volume.resample_to_world_axes((0.5, 0.5, 1.0), -1)
@@ -141,13 +141,13 @@ def test_an_oblique_volume_is_interpolated_onto_a_box_around_it():
     world = world_positions(result)
     source = volume.geometry.points_to_voxels(world) - 0.5
     between = ((source > 0) & (source < np.array(volume.shape[::-1]) - 1)).all(axis=1)
-    # The box holds all of the volume, as many mm³ of it.
+    # The bounding box contains the entire volume.
     assert between.sum() * 0.25 > 0.8 * (3.5 * 6 * 10)
     expected = 1000 + world[between] @ (3, -5, 2)
     np.testing.assert_allclose(result.array.ravel()[between], expected, rtol=1e-5)
 
 
-def test_integers_are_rounded_on_world_axes():
+def test_integers_are_rounded_when_resampled_to_world_axes():
     volume = world_ramp(np.diag([1.0, -1.0, 1.0]))
     exact = volume.resample_to_world_axes((0.3, 0.7, 0.9), 0).array
     volume.array = volume.array.astype(np.int16)

@@ -18,7 +18,7 @@ def result(*scores):
     return p3d_froc(detections, TRUTH)
 
 
-def test_curves_are_overlaid(tmp_path):
+def test_curves_are_drawn_in_one_plot(tmp_path):
     path = tmp_path / "froc.png"
     plot_froc({"one": result(0.9, 0.3, 0.2, 0.6)}, path, title="phantoms")
     alone = cv2.imread(str(path))
@@ -41,6 +41,6 @@ def test_empty_curves_and_undefined_figures(tmp_path):
     assert (tmp_path / "froc.pdf").stat().st_size > 0
 
 
-def test_no_result(tmp_path):
+def test_no_curves_raise(tmp_path):
     with pytest.raises(ValueError, match="at least one curve"):
         plot_froc({}, tmp_path / "froc.png")

@@ -59,14 +59,14 @@ def _paint(hook, runner, sample, batches=1):
         hook.after_test_iter(runner, batch, {}, [sample])
 
 
-def test_paints_the_slices_with_the_highest_scores(runner, volume_sample, tmp_path):
+def test_slices_with_the_highest_scores_are_drawn(runner, volume_sample, tmp_path):
     hook = LesionVisualizationHook(draw=True, test_out_dir="painted", max_slices=2)
     sample = volume_sample([0.4, 0.9, 0.8, 0.95, 0.1], [2, 5, 5, 7, 9], gt_slices=[5, 5])
     _paint(hook, runner, sample)
     painted = sorted(path.name for path in (tmp_path / "now" / "painted").iterdir())
     assert painted == [f"{NAME}_z005.png", f"{NAME}_z007.png"]
     image = cv2.imread(str(tmp_path / "now" / "painted" / painted[0]))
-    # Enlarged six times; ground truth left, predictions right.
+    # Enlarged by a factor of six; ground truth left, predictions right.
     assert image.shape == (64 * 6, 2 * 96 * 6, 3)
     assert np.ptp(image[120, 60].astype(int)) > 50
 
@@ -74,14 +74,16 @@ def test_paints_the_slices_with_the_highest_scores(runner, volume_sample, tmp_pa
 @pytest.mark.parametrize(
     "gt_slices, expected", [([3, 3, 8, 9, 10], ["z003", "z008", "z009"]), ([], ["z006"])]
 )
-def test_without_confident_detections(runner, volume_sample, tmp_path, gt_slices, expected):
+def test_slices_of_ground_truth_are_drawn_without_confident_detections(
+    runner, volume_sample, tmp_path, gt_slices, expected
+):
     hook = LesionVisualizationHook(draw=True, test_out_dir="painted")
     _paint(hook, runner, volume_sample([0.2], [1], gt_slices), batches=2)
     painted = sorted(path.stem[-4:] for path in (tmp_path / "now" / "painted").iterdir())
     assert painted == expected
 
 
-def test_slices_between_stored_ones_are_painted_as_they_were_predicted_on(runner, volume_sample):
+def test_slices_are_interpolated_as_for_the_prediction(runner, volume_sample):
     sample = volume_sample([0.9], [3])
     hu = np.repeat(np.array([-100, 0, 100, 200], np.int16), 64 * 96).reshape(4, 64, 96)
     save_volume(sample.img_path, Volume(hu, (0.8, 0.8, 5.0)))
@@ -89,18 +91,18 @@ def test_slices_between_stored_ones_are_painted_as_they_were_predicted_on(runner
     published = Geometry((4, 64, 96), (0.7, 0.7, 5.0)).to_dict()
     sample.set_metainfo(dict(geometry=geometry, published_geometry=published))
     ((_, image, _),) = LesionVisualizationHook(hu_window=(-100, 200))._painted_slices(sample)
-    # 6 mm: a fifth of the way from the second to the third slice, 20 HU.
+    # The slice at 6 mm is interpolated with weights 4/5 and 1/5 of the second and third: 20 HU.
     assert (image == round(255 * 120 / 300)).all()
 
 
-def test_does_not_paint_unasked(runner, volume_sample, tmp_path):
+def test_nothing_is_drawn_by_default(runner, volume_sample, tmp_path):
     hook = LesionVisualizationHook(test_out_dir="painted")
     _paint(hook, runner, volume_sample([0.9], [1]))
     hook.after_val_iter(runner, 0, {}, [volume_sample([0.9], [1])])
     assert not (tmp_path / "now").exists()
 
 
-def test_boxes_in_3d(runner, volume_sample, tmp_path, monkeypatch, visualizer):
+def test_boxes_of_3d_detectors_are_drawn(runner, volume_sample, tmp_path, monkeypatch, visualizer):
     calls = []
     hook = LesionVisualizationHook(draw=True, max_slices=2)
     monkeypatch.setattr(
@@ -115,7 +117,7 @@ def test_boxes_in_3d(runner, volume_sample, tmp_path, monkeypatch, visualizer):
     )
     sample.gt_instances = InstanceData(bboxes=boxes[1:], labels=labels[1:])
     _paint(hook, runner, sample)
-    # Through the middles: slice 5, which the second box (from 6.6 on) does not reach, and slice 8.
+    # The central slices: 5, above which the second box starts (6.6), and 8.
     shown = [call["data_sample"].pred_instances.bboxes / 6 for call in calls]
     assert shown[0].tolist() == [[10, 11, 30, 31]]
     assert shown[1].tolist() == [[10, 11, 30, 31], [40, 41, 50, 51]]
@@ -124,7 +126,7 @@ def test_boxes_in_3d(runner, volume_sample, tmp_path, monkeypatch, visualizer):
     assert hook._choose_slices(sample) == [6]
 
 
-def test_single_slice_samples(runner, volume_sample, tmp_path):
+def test_single_slice_samples_are_drawn(runner, volume_sample, tmp_path):
     sample = volume_sample([0.9], [1], [1])
     sample.set_metainfo(dict(slice_index=4))
     del sample.pred_instances.slice_inds, sample.gt_instances.slice_inds
@@ -132,7 +134,7 @@ def test_single_slice_samples(runner, volume_sample, tmp_path):
     assert [path.stem[-4:] for path in (tmp_path / "now" / "painted").iterdir()] == ["z004"]
 
 
-def test_validation_paints_the_best_slice(runner, volume_sample, monkeypatch, visualizer):
+def test_validation_draws_the_best_slice(runner, volume_sample, monkeypatch, visualizer):
     calls = []
     hook = LesionVisualizationHook(draw=True, interval=2)
     monkeypatch.setattr(
@@ -145,7 +147,7 @@ def test_validation_paints_the_best_slice(runner, volume_sample, monkeypatch, vi
     assert name == "val_img" and image.dtype == np.uint8 and image.shape == (384, 576, 3)
 
 
-def test_show_dir_of_mmdets_test_script_turns_it_on():
+def test_show_dir_enables_the_hook():
     config = ConfigDict(default_hooks=dict(visualization=dict(type="LesionVisualizationHook")))
     args = SimpleNamespace(show=False, show_dir="painted", wait_time=2)
     hook = HOOKS.build(trigger_visualization_hook(config, args).default_hooks.visualization)
@@ -154,6 +156,6 @@ def test_show_dir_of_mmdets_test_script_turns_it_on():
 
 
 @pytest.mark.parametrize("kwargs", [dict(max_slices=0), dict(hu_window=(5, 5))])
-def test_bad_arguments(kwargs):
+def test_invalid_arguments_are_rejected(kwargs):
     with pytest.raises(InputError, match="LesionVisualizationHook has"):
         LesionVisualizationHook(**kwargs)

@@ -5,13 +5,13 @@ import pytest
 from mmdet_lesion.visualization import draw_lesion_overlay, save_montage, window_to_uint8
 
 
-def test_window_to_uint8():
+def test_hu_window_to_uint8():
     gray = window_to_uint8(np.array([[-1000, -175, 50, 275, 3000]], dtype=np.int16))
     assert gray.dtype == np.uint8
     assert gray.tolist() == [[0, 0, 128, 255, 255]]
 
 
-def test_boxes_have_their_colors_and_places():
+def test_boxes_have_expected_colors_and_positions():
     image = np.full((32, 40), 100, dtype=np.uint8)
     painted = draw_lesion_overlay(
         image,
@@ -33,7 +33,7 @@ def test_boxes_have_their_colors_and_places():
     assert (painted[:top] > 200).any() and (painted[-20:] == (0, 200, 0)).all(axis=-1).any()
 
 
-def test_image_stays_as_it_was():
+def test_image_is_not_modified():
     image = np.full((16, 16), 7, dtype=np.uint8)
     draw_lesion_overlay(image, annotated=np.array([[1, 1, 9, 9]]), scale=1)
     assert (image == 7).all()
@@ -49,6 +49,6 @@ def test_montage(tmp_path):
     assert sheet[5, 30].tolist() == [0, 0, 0]
 
 
-def test_empty_montage(tmp_path):
+def test_empty_montage_raises(tmp_path):
     with pytest.raises(ValueError, match="no images for the montage"):
         save_montage([], tmp_path / "sheet.png")

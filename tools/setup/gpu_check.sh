@@ -9,8 +9,8 @@
 #
 # WHEELS: the archive of carry_wheels.py (build/carry/wheels.tar.xz). PREFIX: where setup installs
 # (build/gpu). PYTHON: the interpreter that has torch (python3). ROWS: configs, by default the four
-# main rows. REHEARSE_ARGS: further arguments of tools/rehearse.py (--iters 150). LIMIT_SETUP, LIMIT_TESTS,
-# LIMIT_BENCHMARK and LIMIT_REHEARSE (both: a config): seconds.
+# main ones. REHEARSE_ARGS: further arguments of tools/rehearse.py (--iters 150). LIMIT_SETUP, LIMIT_TESTS,
+# LIMIT_BENCHMARK and LIMIT_REHEARSE (both per config): seconds.
 set -uo pipefail
 
 if [ $# -lt 2 ]; then
@@ -51,7 +51,7 @@ run() {
 
 ready() {
     if [ ! -f "$PREFIX/env.sh" ]; then
-        echo "$1: skipped, $PREFIX/env.sh is not there: run setup first" | tee -a "$SUMMARY"
+        echo "$1: skipped, $PREFIX/env.sh does not exist: run setup first" | tee -a "$SUMMARY"
         failed=1
         return 1
     fi

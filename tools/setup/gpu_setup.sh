@@ -65,14 +65,14 @@ TAG=$("$PYTHON" -c 'import torch; print(torch.__version__)')-sm$TORCH_CUDA_ARCH_
 BUILT=$PREFIX/built/$TAG
 
 if "$PYTHON" -c 'import mmcv.ops' 2> /dev/null && [ ! -d "$PREFIX/source" ]; then
-    say "mmcv came as a wheel"
+    say "mmcv was installed from a wheel"
 elif [ -f "$SITE/.mmcv-$TAG" ]; then
-    say "mmcv is there"
+    say "mmcv is installed already"
 else
     if ! ls "$BUILT"/mmcv-*.whl > /dev/null 2>&1; then
         command -v nvcc > /dev/null || [ -x /usr/local/cuda/bin/nvcc ] \
             || { echo "error: no nvcc in PATH or /usr/local/cuda/bin" >&2; exit 1; }
-        command -v ninja > /dev/null || say "no ninja: the build takes one core, and hours"
+        command -v ninja > /dev/null || say "ninja is not installed: the build uses one core and takes hours"
         jobs=${MAX_JOBS:-$(nproc)}
         say "mmcv for $TAG with $jobs jobs; log: $PREFIX/mmcv_build.log"
         export TORCH_CUDA_ARCH_LIST MAX_JOBS=$jobs FORCE_CUDA=1 MMCV_WITH_OPS=1

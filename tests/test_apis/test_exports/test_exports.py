@@ -1,4 +1,4 @@
-"""Exports, opened by other people's readers."""
+"""Tests of the exports with independent readers."""
 
 import json
 import warnings
@@ -21,7 +21,7 @@ jsonschema = pytest.importorskip("jsonschema")
 
 KINDS = ("json", "csv", "slicer", "dicom-sr", "nifti")
 SPACING, ORIGIN = (0.9, 1.1, 2.5), (-50.0, 70.0, 120.0)
-# Head first instead of feet first, and turned by 30° around z.
+# Head first instead of feet first, and rotated by 30° around z.
 C, S = np.cos(np.pi / 6), np.sin(np.pi / 6)
 DIRECTION = (C, S, 0, S, -C, 0, 0, 0, -1)
 
@@ -42,12 +42,12 @@ def detector(blob_checkpoint):
 
 @pytest.fixture(scope="module")
 def exported(hu, detector, tmp_path_factory):
-    """Folder of a DICOM scan's exports, and the prediction."""
+    """The export folder of a DICOM scan, and the prediction."""
     pytest.importorskip("highdicom")
     folder = tmp_path_factory.mktemp("exported")
     write_series(folder / "dicom", hu, SPACING, ORIGIN, DIRECTION)
     with warnings.catch_warnings():
-        # Nothing is told past the result, as of the patient's name of one part.
+        # Fail on warnings, such as those about names with a single component.
         warnings.filterwarnings("error", category=UserWarning, module="highdicom")
         result = detector(folder / "dicom", out_dir=folder / "out", exports=KINDS)
     (prediction,) = result["predictions"]
@@ -56,7 +56,7 @@ def exported(hu, detector, tmp_path_factory):
     return folder / "out", prediction
 
 
-def test_json(exported):
+def test_json_export(exported):
     folder, prediction = exported
     content = json.loads((folder / "lesions.json").read_text())
     assert content == prediction
@@ -69,7 +69,7 @@ def test_json(exported):
     assert read_json_file(folder / "wrong.json") is None
 
 
-def test_csv_in_pandas(exported):
+def test_csv_is_read_by_pandas(exported):
     pandas = pytest.importorskip("pandas")
     folder, prediction = exported
     table = pandas.read_csv(folder / "lesions.csv")
@@ -82,7 +82,7 @@ def test_csv_in_pandas(exported):
     assert table.key_file.tolist() == [lesion["key_file"] for lesion in prediction["lesions"]]
 
 
-def test_label_map_in_simpleitk_and_nibabel(exported, hu):
+def test_label_map_is_read_by_simpleitk_and_nibabel(exported, hu):
     folder, _ = exported
     image = sitk.ReadImage(str(folder / "lesions.nii.gz"))
     np.testing.assert_allclose(image.GetSpacing(), SPACING, rtol=1e-5)
@@ -94,13 +94,13 @@ def test_label_map_in_simpleitk_and_nibabel(exported, hu):
     other = nibabel.load(folder / "lesions.nii.gz")
     assert other.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(other.dataobj).T, labels)
-    # nibabel's world is RAS.
+    # nibabel uses RAS coordinates.
     center = other.affine @ (23.5, 10.5, 6.5, 1)
     expected = Volume(hu, SPACING, ORIGIN, DIRECTION).geometry.points_to_world([[24, 11, 7]])[0]
     np.testing.assert_allclose(center[:3] * (-1, -1, 1), expected, atol=1e-3)
 
 
-def test_slicer_markups(exported, hu):
+def test_markups_of_slicer(exported, hu):
     folder, prediction = exported
     content = json.loads((folder / "lesions.mrk.json").read_text())
     assert content["@schema"].endswith("markups-schema-v1.0.3.json#")
@@ -109,14 +109,14 @@ def test_slicer_markups(exported, hu):
         assert markup["coordinateSystem"] == "LPS"
         np.testing.assert_allclose(markup["center"], lesion["center_world"], atol=1e-3)
         np.testing.assert_allclose(markup["size"], lesion["size_mm"], atol=1e-3)
-        # Corners of Slicer's box are corners of ours.
+        # The corners of Slicer's box equal those of the detection.
         axes = np.reshape(markup["orientation"], (3, 3))
         corner = np.array(markup["center"]) - axes @ np.array(markup["size"]) / 2
         expected = Volume(hu, SPACING, ORIGIN, DIRECTION).geometry.points_to_world([box[:3]])
         np.testing.assert_allclose(corner, expected[0], atol=1e-3)
 
 
-def test_structured_report_in_pydicom_and_highdicom(exported):
+def test_structured_report_is_read_by_pydicom_and_highdicom(exported):
     pydicom = pytest.importorskip("pydicom")
     highdicom = pytest.importorskip("highdicom")
     folder, prediction = exported
@@ -141,7 +141,7 @@ def test_structured_report_in_pydicom_and_highdicom(exported):
         np.testing.assert_allclose(values["Certainty of Finding"], 100 * lesion["score"], atol=0.01)
 
 
-def test_without_lesions_there_is_no_report(detector, tmp_path):
+def test_no_structured_report_without_lesions(detector, tmp_path):
     pytest.importorskip("highdicom")
     hu = np.full((4, 12, 12), -900, dtype=np.int16)
     hu[0] = -1000
@@ -154,9 +154,9 @@ def test_without_lesions_there_is_no_report(detector, tmp_path):
     assert markups == []
 
 
-def test_contours_lie_on_slices_that_are_there(detector, hu, tmp_path):
+def test_contours_are_on_existing_slices(detector, hu, tmp_path):
     highdicom = pytest.importorskip("highdicom")
-    # The lesion's slices 5 and 6 of 4 … 9 are missing.
+    # Slices 5 and 6 of the lesion, which extends from 4 to 9, are missing.
     places = [0, 1, 2, 3, 4, *range(7, 24)]
     write_series(tmp_path / "dicom", hu[places], SPACING, positions=places)
     detector(tmp_path / "dicom", out_dir=tmp_path / "out", exports=KINDS)
@@ -169,7 +169,7 @@ def test_contours_lie_on_slices_that_are_there(detector, hu, tmp_path):
     ("missing", "expected"),
     [("PatientID", "PatientID"), ("StudyInstanceUID", "StudyInstanceUID")],
 )
-def test_slices_that_lack_what_a_report_repeats(detector, hu, tmp_path, missing, expected):
+def test_slices_without_elements_required_by_the_report(detector, hu, tmp_path, missing, expected):
     write_series(tmp_path / "dicom", hu, SPACING, **{missing: None})
     (prediction,) = detector(tmp_path / "dicom", out_dir=tmp_path / "out", exports=KINDS)[
         "predictions"
@@ -178,8 +178,8 @@ def test_slices_that_lack_what_a_report_repeats(detector, hu, tmp_path, missing,
     assert expected in prediction["warnings"][0]
 
 
-def test_a_tilted_gantry(blob_checkpoint, hu, tmp_path):
-    # From slice to slice it is further along the tilted axis than along the normal.
+def test_exports_of_a_tilted_gantry(blob_checkpoint, hu, tmp_path):
+    # The slice distance along the tilted axis is larger than along the normal.
     spacing = (0.9, 1.1, float(np.hypot(2.5, 0.5)))
     detector = LesionInferencer(blob_config("BlobVolumes", spacing), blob_checkpoint, "cpu")
 
@@ -198,11 +198,11 @@ def test_a_tilted_gantry(blob_checkpoint, hu, tmp_path):
     np.testing.assert_allclose(lesion["center_world"], center, atol=0.01)
     markup = json.loads((tmp_path / "out" / "lesions.mrk.json").read_text())["markups"][0]
     np.testing.assert_allclose(markup["center"], center, atol=0.01)
-    # A right box around a sheared one: 6 slices add 6 x 0.5 mm.
+    # The bounding box of a sheared box: 6 slices add 6 x 0.5 mm.
     np.testing.assert_allclose(markup["size"], (8 * 0.9, 6 * 1.1 + 3, 6 * 2.5), atol=0.01)
 
 
-def test_dicom_sr_of_another_kind_of_scan(detector, hu, tmp_path):
+def test_no_structured_report_for_other_formats(detector, hu, tmp_path):
     pytest.importorskip("highdicom")
     sitk.WriteImage(Volume(hu, SPACING).to_sitk(), str(tmp_path / "scan.mha"))
     for _ in range(2):

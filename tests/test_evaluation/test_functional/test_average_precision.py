@@ -6,21 +6,21 @@ from mmdet_lesion.evaluation.functional import average_precision
 from ..published import voc_ap
 
 
-def test_hand_made():
-    # Hit, miss, hit of two objects: precision 1, 1/2, 2/3; the envelope lifts 1/2 to 2/3.
+def test_expected_value():
+    # Hit, miss, hit of two objects: precision 1, 1/2, 2/3; the envelope raises 1/2 to 2/3.
     assert average_precision([0.5, 0.5, 1.0], [1, 0.5, 2 / 3]) == pytest.approx(0.5 + 0.5 * 2 / 3)
 
 
-def test_recall_that_is_never_reached_counts_nothing():
+def test_unreached_recall_counts_as_zero():
     assert average_precision([0.5], [1.0]) == 0.5
 
 
-def test_without_detections_and_without_objects():
+def test_no_detections_and_no_objects():
     assert average_precision([], []) == 0
     assert np.isnan(average_precision([np.nan], [0.0]))
 
 
-def test_equals_the_loop():
+def test_equals_a_loop():
     rng = np.random.default_rng(0)
     hits = rng.random(300) < 0.3
     recall = hits.cumsum() / 120

@@ -23,13 +23,13 @@ ROUNDS = 40
 
 
 def draws(num_groups, rounds, seed=0):
-    """The groups that each round draws."""
+    """Return the groups drawn in each round."""
     rng = np.random.default_rng(seed)
     return [rng.integers(num_groups, size=num_groups) for _ in range(rounds)]
 
 
 def percentiles(samples):
-    """The published script's band: two entries of the sorted samples."""
+    """Return the band of the published script: two entries of the sorted samples."""
     ordered = np.sort(samples, axis=0)
     tail = (1.0 - 0.95) / 2.0
     return ordered[math.floor(tail * len(samples))], ordered[math.floor((1 - tail) * len(samples))]
@@ -43,20 +43,20 @@ def check(band, samples):
 
 
 @pytest.mark.parametrize("levels", [None, 4])
-def test_luna16_equals_counting_again_with_repeated_scans(levels):
-    marks, nodules, excluded, series = test_luna16.random_case(1, levels=levels)
-    entries = published.luna16(marks, nodules, excluded, series, LUNA16_RATES)["entries"]
+def test_luna16_equals_evaluating_repeated_scans(levels):
+    detections, nodules, excluded, series = test_luna16.random_case(1, levels=levels)
+    entries = published.luna16(detections, nodules, excluded, series, LUNA16_RATES)["entries"]
     samples = []
     for drawn in draws(len(series), ROUNDS):
         again = published.resampled(entries, series, drawn)
         samples.append(published.luna16_figures(again, len(series), LUNA16_RATES)["values"])
-    bootstrap = bootstrap_froc(luna16_froc(marks, nodules, excluded, series=series), ROUNDS)
+    bootstrap = bootstrap_froc(luna16_froc(detections, nodules, excluded, series=series), ROUNDS)
     check(bootstrap.sensitivity, samples)
     check(bootstrap.mean_sensitivity, np.mean(samples, axis=1))
     assert bootstrap.ap is None
 
 
-def test_box3d_equals_repeated_volumes():
+def test_box3d_equals_evaluating_repeated_volumes():
     detections, truth = test_boxes3d.random_case(2, levels=10**6)
     samples = []
     for drawn in draws(len(truth), ROUNDS):
@@ -69,9 +69,9 @@ def test_box3d_equals_repeated_volumes():
     check(bootstrap_froc(box3d_froc(detections, truth), ROUNDS).sensitivity, samples)
 
 
-def test_p3d_equals_repeated_volumes_and_so_does_its_ap():
+def test_p3d_and_its_ap_equal_evaluating_repeated_volumes():
     detections, truth = test_p3d.random_case(4, num_volumes=20, levels=10**6)
-    # Doubles of two copies could interleave in the AP, so every lesion is far from the others.
+    # Duplicates in two copies could interleave in the AP, so all lesions are far apart.
     truth = {
         name: {z: rows[:1] for z, rows in list(by_slice.items())[:1]}
         for name, by_slice in truth.items()
@@ -92,7 +92,7 @@ def test_p3d_equals_repeated_volumes_and_so_does_its_ap():
     check(bootstrap.ap, aps)
 
 
-def test_groups_are_drawn_whole():
+def test_groups_are_resampled_as_a_whole():
     detections, truth = test_boxes3d.random_case(6, levels=10**6)
     groups = ["p", "q", "q", "r", "p", "s", "t", "t", "t", "u", "v", "w"]
     numbers = "pqrstuvw"
@@ -108,7 +108,7 @@ def test_groups_are_drawn_whole():
     check(bootstrap_froc(box3d_froc(detections, truth), ROUNDS, groups=groups).sensitivity, samples)
 
 
-def test_the_whole_set_drawn_once_gives_the_figures_themselves():
+def test_resampling_a_single_scan_gives_its_figures():
     box = [1, 1, 10, 10]
     result = slice_froc({0: [[*box, 0.5]]}, {0: [box, [50, 50, 60, 60]]})
     bootstrap = bootstrap_froc(result, 5, curve_rates=[0.1, 3])
@@ -117,7 +117,7 @@ def test_the_whole_set_drawn_once_gives_the_figures_themselves():
         np.testing.assert_array_equal(getattr(bootstrap.curve, end), [0.5, 0.5])
 
 
-def test_rounds_without_a_lesion_are_left_out():
+def test_rounds_without_lesions_are_omitted():
     box = [1, 1, 10, 10]
     truth = {0: [box], 1: [], 2: []}
     bootstrap = bootstrap_froc(slice_froc({0: [[*box, 0.5]]}, truth), 200)
@@ -129,7 +129,7 @@ def test_rounds_without_a_lesion_are_left_out():
     assert none.to_dict()["mean_sensitivity"]["mean"] is None
 
 
-def test_where_extrapolation_is_undefined_the_end_holds():
+def test_undefined_extrapolation_uses_the_last_sensitivity():
     box = [10.0, 10, 29, 29]
     detections = {"a": [[(0, [50, 50, 60, 60, 0.9])], [(0, [*box, 0.8])]]}
     result = p3d_froc(detections, {"a": {0: [box]}})
@@ -137,7 +137,7 @@ def test_where_extrapolation_is_undefined_the_end_holds():
     assert bootstrap_froc(result, 3).sensitivity.mean[-1] == 1
 
 
-def test_the_seed_decides():
+def test_results_depend_on_the_seed():
     result = box3d_froc(*test_boxes3d.random_case(3))
     one, same, other = (
         json.dumps(bootstrap_froc(result, 20, seed=seed).to_dict()) for seed in (1, 1, 2)
@@ -175,14 +175,14 @@ def test_paired_differences():
     assert set(points["0.125"]) == {"difference", "p_value", "mean", "low", "high"}
 
 
-def test_the_same_detector_does_not_differ():
+def test_difference_of_equal_detectors_is_zero():
     result = p3d_froc(*test_p3d.random_case(3, num_volumes=20))
     comparison = compare_froc(result, result, 30)
     assert comparison.mean_sensitivity.p_value == 1
     assert comparison.ap.value == comparison.ap.band.high == 0
 
 
-def test_clearly_better_is_as_significant_as_the_rounds_allow():
+def test_p_value_is_limited_by_the_number_of_rounds():
     box = [1, 1, 10, 10]
     truth = {i: [box] for i in range(10)}
     good = slice_froc({i: [[*box, 0.5]] for i in truth}, truth)
@@ -199,7 +199,7 @@ def test_clearly_better_is_as_significant_as_the_rounds_allow():
         (5, {"groups": ["a"]}, "1 groups for 12 scans"),
     ],
 )
-def test_wrong_arguments(rounds, settings, message):
+def test_invalid_arguments_are_rejected(rounds, settings, message):
     result = box3d_froc(*test_boxes3d.random_case(0))
     with pytest.raises(ValueError, match=message):
         bootstrap_froc(result, rounds, **settings)
@@ -213,19 +213,19 @@ def test_wrong_arguments(rounds, settings, message):
         ({"scans": ("x",)}, "have other scans"),
     ],
 )
-def test_only_like_is_compared(change, message):
+def test_results_of_other_protocols_are_not_compared(change, message):
     result = box3d_froc(*test_boxes3d.random_case(0))
     with pytest.raises(ValueError, match=message):
         compare_froc(result, dataclasses.replace(result, **change), 5)
 
 
-def test_the_band_over_trainings_holds_the_chance_of_the_training():
+def test_band_over_several_trainings_includes_their_variation():
     box = [10.0, 10, 30, 30]
     truth = {f"{i:06d}_01_01_000-010": {3: [box]} for i in range(8)}
     everything = {name: [[(3, [*box, 0.9])]] for name in truth}
     nothing = {name: [] for name in truth}
     found, missed = (p3d_froc(one, truth, extrapolate=False) for one in (everything, nothing))
-    # In half of the trainings the second detector finds all that the first one misses.
+    # In half of the trainings, the second detector finds all lesions that the first one misses.
     alike, better = (found, found), (missed, found)
     for pairs, value in (([better] * 4, 1.0), ([alike] * 4, 0.0)):
         certain = compare_trainings(pairs, 100).mean_sensitivity
@@ -234,7 +234,7 @@ def test_the_band_over_trainings_holds_the_chance_of_the_training():
     for difference in (mixed.mean_sensitivity, mixed.ap):
         assert difference.value == 0.5
         assert (difference.band.low, difference.band.high) == (0.0, 1.0)
-    # One training has the chance of its scans alone.
+    # With a single training, only the scans vary.
     detections, truth = test_p3d.random_case(3, levels=10**6)
     some = dict(list(detections.items())[:3])
     pair = [p3d_froc(one, truth, extrapolate=False) for one in (some, detections)]

@@ -27,7 +27,7 @@ def random_case(seed, volumes=12, most=12, dtype=np.float64, levels=7):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("overlap", ["iobb", "iou"])
-def test_equals_the_published_rules(overlap, dtype):
+def test_equals_the_published_evaluation(overlap, dtype):
     for seed in range(15):
         detections, truth = random_case(seed, dtype=dtype)
         expected = published.box3d(detections, truth, RATES, overlap)
@@ -40,7 +40,7 @@ def test_equals_the_published_rules(overlap, dtype):
         assert result.ap is None
 
 
-def test_the_manual_set(lesion_data):
+def test_published_manual_set(lesion_data):
     path = lesion_data / "deeplesion/DeepLesion_manual_1K_test_release.pkl"
     truth = read_boxes3d_truth(path, "val")
     assert (len(truth), sum(map(len, truth.values()))) == (200, 1292)
@@ -62,12 +62,12 @@ def test_the_manual_set(lesion_data):
     np.testing.assert_array_equal(box3d_froc(perfect, truth).sensitivity, 1)
 
 
-def test_iobb_divides_by_the_detected_box_and_counts_voxels_inclusively():
+def test_iobb_divides_by_the_inclusive_detected_box():
     truth = {"a": [[1, 1, 1, 10, 10, 10]]}
     inside = {"a": [[1, 1, 1, 2, 2, 2, 0.5]]}
     assert box3d_froc(inside, truth).counts["true_positives"] == 1
     assert box3d_froc(inside, truth, overlap="iou").counts["true_positives"] == 0
-    # 3 of 10 slices of the detected box lie in the lesion: exactly the threshold.
+    # 3 of 10 slices of the detected box are inside the lesion: exactly the threshold.
     for last, hits in ((17, 1), (18, 0)):
         box = {"a": [[1, 1, 8, 10, 10, last, 0.5]]}
         assert box3d_froc(box, truth).counts["true_positives"] == hits
@@ -91,11 +91,11 @@ def test_points_outside_the_curve():
         ({"x": [[1, 1, 1, 2, 2, 2, np.nan]]}, {"x": []}, "NaN"),
     ],
 )
-def test_wrong_input_is_named(detections, truth, message):
+def test_invalid_input_is_named(detections, truth, message):
     with pytest.raises(ValueError, match=message):
         box3d_froc(detections, truth)
 
 
-def test_unknown_overlap():
+def test_unknown_overlap_is_rejected():
     with pytest.raises(ValueError, match="expected one of iobb, iou"):
         box3d_froc({}, {"x": []}, overlap="giou")

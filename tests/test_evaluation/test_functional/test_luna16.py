@@ -11,9 +11,9 @@ COUNTS = ("true_positives", "false_positives", "false_negatives", "ignored", "du
 
 
 def random_case(seed, scans=16, most=12, levels=None, size=20.0):
-    """Small scans, so that nodules overlap one another, findings, and many marks."""
+    """Return detections, nodules and findings in small scans, so that many of them overlap."""
     rng = np.random.default_rng(seed)
-    marks, nodules, excluded = {}, {}, {}
+    detections, nodules, excluded = {}, {}, {}
     series = [f"1.2.{i}" for i in range(scans)]
     for name in series:
         if rng.random() < 0.8:
@@ -29,13 +29,13 @@ def random_case(seed, scans=16, most=12, levels=None, size=20.0):
             rows[:, 3] = rng.random(len(rows))
             if levels:
                 rows[:, 3] = np.ceil(rows[:, 3] * levels) / levels
-            marks[name] = rows
-    return marks, nodules, excluded, series
+            detections[name] = rows
+    return detections, nodules, excluded, series
 
 
-def check(marks, nodules, excluded, series, **settings):
-    expected = published.luna16(marks, nodules, excluded, series, RATES, **settings)
-    result = luna16_froc(marks, nodules, excluded, series=series, **settings)
+def check(detections, nodules, excluded, series, **settings):
+    expected = published.luna16(detections, nodules, excluded, series, RATES, **settings)
+    result = luna16_froc(detections, nodules, excluded, series=series, **settings)
     np.testing.assert_allclose(result.sensitivity, expected["values"], atol=1e-12, rtol=0)
     assert result.mean_sensitivity == pytest.approx(np.mean(expected["values"]), abs=1e-12)
     for name in COUNTS:
@@ -46,13 +46,13 @@ def check(marks, nodules, excluded, series, **settings):
 
 
 @pytest.mark.parametrize("levels", [None, 4])
-def test_equals_the_published_rules(levels):
+def test_equals_the_published_evaluation(levels):
     for seed in range(25):
         check(*random_case(seed, levels=levels))
 
 
 @pytest.mark.parametrize("levels", [None, 7])
-def test_more_than_a_hundred_marks(levels):
+def test_more_than_a_hundred_detections(levels):
     for seed in range(6):
         case = random_case(seed, scans=8, most=260, levels=levels, size=80.0)
         assert max(map(len, case[0].values())) > 100
@@ -60,26 +60,26 @@ def test_more_than_a_hundred_marks(levels):
 
 
 @pytest.mark.parametrize("max_detections", [1, 3])
-def test_other_limits(max_detections):
+def test_other_numbers_of_detections(max_detections):
     check(*random_case(3, levels=5), max_detections=max_detections)
 
 
-def test_ties_at_the_limit_leave_fewer_marks():
+def test_ties_at_the_limit_drop_all_tied_detections():
     nodule = {"a": [[0, 0, 0, 4]]}
-    marks = {"a": [[50 + i, 0, 0, 0.5] for i in range(101)] + [[0, 0, 0, 0.9]]}
-    result = check(marks, nodule, {}, ["a"])
+    detections = {"a": [[50 + i, 0, 0, 0.5] for i in range(101)] + [[0, 0, 0, 0.9]]}
+    result = check(detections, nodule, {}, ["a"])
     assert result.counts["detections"] == 1
-    everything = luna16_froc(marks, nodule, series=["a"], max_detections=None)
+    everything = luna16_froc(detections, nodule, series=["a"], max_detections=None)
     assert everything.counts["false_positives"] == 101
 
 
-def test_example_submission(lesion_data):
+def test_published_example_submission(lesion_data):
     folder = lesion_data / "luna16"
     series = read_luna16_series(folder / "submissions/subset9_seriesuids.csv")
-    marks = read_luna16_detections(folder / "submissions/res18_focal_subset9.csv", series)
+    detections = read_luna16_detections(folder / "submissions/res18_focal_subset9.csv", series)
     nodules = read_luna16_findings(folder / "annotations.csv", unique=True)
     excluded = read_luna16_findings(folder / "annotations_excluded.csv", unique=False)
-    result = luna16_froc(marks, nodules, excluded, series=series)
+    result = luna16_froc(detections, nodules, excluded, series=series)
     expected = [0.761905, 0.876190, 0.895238, 0.923810, 0.933333, 0.980952, 0.990476]
     np.testing.assert_allclose(result.sensitivity, expected, atol=5e-7)
     assert result.mean_sensitivity == pytest.approx(0.908844, abs=5e-7)
@@ -87,47 +87,49 @@ def test_example_submission(lesion_data):
     assert [result.counts[name] for name in COUNTS] == [104, 986, 1, 358, 51]
     assert (result.counts["detections"], result.counts["scans"]) == (1499, 88)
     assert result.outside == ()
-    check(marks, nodules, excluded, series)
+    check(detections, nodules, excluded, series)
 
 
-def test_the_radius_itself_is_outside():
+def test_hits_are_strictly_inside_the_radius():
     nodule = {"a": [[0, 0, 0, 10]]}
     assert luna16_froc({"a": [[3, 4, 0, 0.5]]}, nodule).counts["true_positives"] == 0
     assert luna16_froc({"a": [[3, 3.999, 0, 0.5]]}, nodule).counts["true_positives"] == 1
 
 
-def test_unknown_diameters_mean_ten_millimeters():
-    marks = {"a": [[4.9, 0, 0, 0.5], [5.1, 0, 0, 0.4]]}
-    counts = luna16_froc(marks, {"a": []}, {"a": [[0, 0, 0, -1]]}).counts
+def test_unknown_diameters_are_ten_millimeters():
+    detections = {"a": [[4.9, 0, 0, 0.5], [5.1, 0, 0, 0.4]]}
+    counts = luna16_froc(detections, {"a": []}, {"a": [[0, 0, 0, -1]]}).counts
     assert (counts["ignored"], counts["false_positives"]) == (1, 1)
 
 
-def test_a_mark_on_two_nodules_is_a_hit_of_both_and_never_ignored():
+def test_detection_of_two_nodules_hits_both():
     nodules = {"a": [[0, 0, 0, 6], [2, 0, 0, 6]]}
     result = luna16_froc({"a": [[1, 0, 0, 0.5]]}, nodules, {"a": [[1, 0, 0, -1]]})
     assert [result.counts[name] for name in COUNTS] == [2, 0, 0, 0, 0]
-    # A nodule keeps its best mark even where that has hit another nodule before.
-    marks = {"a": [[1, 0, 0, 0.9], [3.5, 0, 0, 0.2]]}
-    result = check(marks, nodules, {}, ["a"])
+    # A nodule keeps its best detection even if that also hits another nodule.
+    detections = {"a": [[1, 0, 0, 0.9], [3.5, 0, 0, 0.2]]}
+    result = check(detections, nodules, {}, ["a"])
     np.testing.assert_array_equal(result.curve.thresholds, [np.inf, 0.9, 0.2])
     assert result.curve.sensitivity[1] == 1
     assert result.counts["duplicates"] == 1
 
 
 @pytest.mark.parametrize("scans", [8, 24, 88, 104, 888])
-def test_the_upper_end_of_a_step_on_an_operating_point(scans):
+def test_operating_point_at_a_step_reads_its_upper_end(scans):
     series = [str(i) for i in range(scans)]
     nodules = {name: [[0, 0, 0, 10]] for name in series}
     first = scans // 8
-    marks = {name: [[90, 0, 0, 0.9 - 0.1 * i / scans]] for i, name in enumerate(series[:first])}
-    # After exactly 0.125 false positives a scan one nodule more is found, then another miss.
-    marks[series[0]] += [[0, 0, 0, 0.7], [95, 0, 0, 0.6]]
-    result = luna16_froc(marks, nodules, series=series)
+    detections = {
+        name: [[90, 0, 0, 0.9 - 0.1 * i / scans]] for i, name in enumerate(series[:first])
+    }
+    # At exactly 0.125 false positives per scan, one more nodule is found, then a false positive.
+    detections[series[0]] += [[0, 0, 0, 0.7], [95, 0, 0, 0.6]]
+    result = luna16_froc(detections, nodules, series=series)
     assert result.sensitivity[0] == 1 / scans
     assert result.counts["false_positives"] == first + 1
 
 
-def test_no_false_positive_no_mark_no_nodule():
+def test_no_false_positives_detections_or_nodules():
     nodules = {"a": [[0, 0, 0, 10]], "b": [[0, 0, 0, 10]]}
     result = luna16_froc({"a": [[0, 0, 0, 0.5]]}, nodules)
     np.testing.assert_array_equal(result.sensitivity, 0.5)
@@ -140,14 +142,14 @@ def test_no_false_positive_no_mark_no_nodule():
     assert result.to_dict()["cpm"] is None
 
 
-def test_only_the_listed_scans_count():
+def test_only_listed_scans_are_evaluated():
     nodules = {"a": [[0, 0, 0, 10]], "elsewhere": [[0, 0, 0, 10]]}
     result = luna16_froc({"a": [[0, 0, 0, 0.5]]}, nodules, {"elsewhere": []}, series=["a", "b"])
     assert (result.counts["lesions"], result.counts["scans"]) == (1, 2)
 
 
 @pytest.mark.parametrize(
-    ("marks", "nodules", "series", "message"),
+    ("detections", "nodules", "series", "message"),
     [
         ({}, {}, None, "holds no scan"),
         ({}, {}, ["a", "b", "a"], "hold 'a' twice"),
@@ -157,11 +159,11 @@ def test_only_the_listed_scans_count():
         ({}, {"a": [[0, 0, np.nan, 3]]}, None, "nodules of 'a' hold NaN"),
     ],
 )
-def test_wrong_input_is_named(marks, nodules, series, message):
+def test_invalid_input_is_named(detections, nodules, series, message):
     with pytest.raises(ValueError, match=message):
-        luna16_froc(marks, nodules, series=series)
+        luna16_froc(detections, nodules, series=series)
 
 
-def test_the_limit_is_checked():
+def test_invalid_limit_is_rejected():
     with pytest.raises(ValueError, match="max_detections is 0"):
         luna16_froc({}, {"a": []}, max_detections=0)

@@ -13,7 +13,7 @@ def test_iou_counts_pixels_inclusively():
     np.testing.assert_array_equal(inclusive_iou(boxes, lesions), [0.5, 0, 1])
 
 
-def test_pairs_on_the_same_place():
+def test_pairs_of_boxes_on_the_same_slice():
     boxes, lesions = pairs_on_same_place(np.array([5, 2, 9, 2]), np.array([2, 7, 5, 2]))
     assert list(zip(boxes.tolist(), lesions.tolist(), strict=True)) == [
         *((0, 2), (1, 0), (1, 3)),
@@ -23,7 +23,7 @@ def test_pairs_on_the_same_place():
         assert not len(empty)
 
 
-def test_first_in_order_of_score_is_the_hit():
+def test_detection_with_the_highest_score_is_the_hit():
     scores, scans = np.array([0.1, 0.9, 0.5]), np.array([0, 0, 1])
     pairs = np.array([0, 1, 1]), np.array([0, 0, 0])
     matches = match_detections(scores, scans, pairs, np.array([0, 1]), 3)

@@ -12,7 +12,7 @@ RATES = (0.125, 0.25, 0.5, 1, 2, 4, 8, 16)
 
 
 def random_case(seed, row=list, num_volumes=6, num_tracklets=8, levels=7):
-    """Few slices, few places and few scores, so that hits, duplicates and ties abound."""
+    """Return cases with few slices, positions and scores: many hits, duplicates and ties."""
     rng = np.random.default_rng(seed)
 
     def box():
@@ -62,10 +62,10 @@ def check(detections, truth, **settings):
 
 
 @pytest.mark.parametrize("row", [list, tuple, np.array, float32], ids=lambda row: row.__name__)
-def test_equals_the_published_rules(row):
+def test_equals_the_published_evaluation(row):
     for seed in range(25):
         detections, truth = random_case(seed, row)
-        # Without a detection or a lesion: see below.
+        # Separate tests cover cases without detections or lesions.
         if any(detections.values()) and any(truth.values()):
             check(detections, truth)
 
@@ -75,12 +75,12 @@ def test_other_thresholds(iou_thr):
     check(*random_case(3, num_volumes=20), iou_thr=iou_thr)
 
 
-def test_many_equal_scores_come_out_as_the_published_sort_leaves_them():
+def test_ties_are_sorted_as_published():
     check(*random_case(5, float32, num_volumes=60, num_tracklets=40, levels=3))
     check(*random_case(6, num_volumes=60, num_tracklets=40, levels=3))
 
 
-def test_rows_of_mixed_kinds():
+def test_rows_of_mixed_types():
     detections, truth = random_case(7, num_volumes=20)
     kinds = [list, float32, np.array, lambda row: [np.float32(v) for v in row]]
     number = iter(range(10**6))
@@ -89,13 +89,13 @@ def test_rows_of_mixed_kinds():
         for name, tracklets in detections.items()
     }
     result = p3d_froc(mixed, truth)
-    # Seven score levels are not exact in float32, so equal scores fall apart; hits do not.
+    # Seven score levels are not exact in float32, so equal scores differ; the hits do not.
     counts = p3d_froc(detections, truth).counts
     for name in ("true_positives", "false_positives", "duplicates"):
         assert result.counts[name] == counts[name]
 
 
-def test_example_file(lesion_data):
+def test_published_example_file(lesion_data):
     detections = read_detections(lesion_data / "deeplesion/example_detections_train100.pkl")
     truth = read_ground_truth(lesion_data / "deeplesion/harvester/Revised-Train100.pkl")
     result = functional.p3d_froc(detections, truth)
@@ -108,7 +108,7 @@ def test_example_file(lesion_data):
     assert result.outside == ()
 
 
-def test_one_tracklet_hits_two_lesions_and_a_second_is_a_duplicate_of_both():
+def test_tracklets_hit_or_duplicate_several_lesions():
     boxes = [[10.0, 10, 29, 29], [60.0, 60, 79, 79]]
     truth = {"a": {3: boxes[:1], 5: boxes[1:]}, "b": {}}
     tracklet = [(3, [10, 10, 29, 29, 0.2]), (4, [35, 35, 54, 54, 0.9]), (5, [60, 60, 79, 79, 0.1])]
@@ -121,7 +121,7 @@ def test_one_tracklet_hits_two_lesions_and_a_second_is_a_duplicate_of_both():
     assert result.ap == 1.0  # full recall at precision 1 before the duplicates
 
 
-def test_duplicates_lower_the_ap_once_for_each_lesion():
+def test_duplicates_lower_the_ap_once_per_lesion():
     box = [10.0, 10, 29, 29]
     truth = {"a": {3: [box, box]}, "b": {0: [box]}}
     detections = {
@@ -133,13 +133,13 @@ def test_duplicates_lower_the_ap_once_for_each_lesion():
     assert result.ap == pytest.approx(2 / 3 + 1 / 3 * 3 / 5)
 
 
-def test_iou_of_exactly_the_threshold_hits_and_areas_are_inclusive():
+def test_iou_equal_to_the_threshold_is_a_hit():
     truth = {"a": {0: [[1, 1, 10, 10]]}}
     assert p3d_froc({"a": [[(0, [1, 1, 10, 5, 0.5])]]}, truth).counts["true_positives"] == 1
     assert p3d_froc({"a": [[(0, [1, 1, 10, 4.99, 0.5])]]}, truth).counts["true_positives"] == 0
 
 
-def test_only_the_first_box_of_a_slice_counts():
+def test_only_the_first_box_on_a_slice_is_matched():
     truth = {"a": {0: [[1, 1, 10, 10]]}}
     off, on = (0, [50, 50, 60, 60, 0.5]), (0, [1, 1, 10, 10, 0.5])
     assert p3d_froc({"a": [[off, on]]}, truth).counts["true_positives"] == 0
@@ -161,7 +161,7 @@ def test_points_outside_the_curve():
     np.testing.assert_array_equal(clamped.sensitivity[1:], 0.2)
 
 
-def test_curve_that_ends_in_a_vertical_step_is_undefined_beyond_it_as_published():
+def test_extrapolation_of_a_vertical_step_is_undefined():
     box = [10.0, 10, 29, 29]
     detections = {"a": [[(0, [50, 50, 60, 60, 0.9])], [(0, [*box, 0.8])]]}
     result = check(detections, {"a": {0: [box]}})
@@ -171,7 +171,7 @@ def test_curve_that_ends_in_a_vertical_step_is_undefined_beyond_it_as_published(
     np.testing.assert_array_equal(clamped.sensitivity, [0, 0, 0, 0, 1, 1, 1, 1])
 
 
-def test_nothing_detected():
+def test_no_detections():
     result = p3d_froc({}, {"a": {0: [[1, 1, 10, 10]]}, "b": []})
     np.testing.assert_array_equal(result.sensitivity, 0)
     assert (result.ap, result.mean_sensitivity) == (0, 0)
@@ -180,7 +180,7 @@ def test_nothing_detected():
     assert p3d_froc({"a": []}, {"a": {0: [[1, 1, 10, 10]]}}).ap == 0
 
 
-def test_no_lesion_at_all():
+def test_no_lesions():
     result = p3d_froc({"a": [[(0, [1, 1, 10, 10, 0.5])]]}, {"a": {}, "b": []})
     assert np.isnan(result.sensitivity).all()
     assert np.isnan(result.ap)
@@ -188,7 +188,7 @@ def test_no_lesion_at_all():
     assert result.to_dict()["mean_sensitivity"] is None
 
 
-def test_operating_points_of_ones_own():
+def test_custom_operating_points():
     detections, truth = random_case(11, num_volumes=20)
     whole = p3d_froc(detections, truth)
     result = p3d_froc(detections, truth, fp_rates=(1, 2, 16))
@@ -212,12 +212,12 @@ GOOD = {"a": {0: [[1, 1, 10, 10]]}}
         ({"b": [[(0, [1, 1, 10, 10, 1.0])]]}, GOOD, "lacks, first 'b'"),
     ],
 )
-def test_wrong_input_is_named(detections, truth, message):
+def test_invalid_input_is_named(detections, truth, message):
     with pytest.raises(ValueError, match=message):
         p3d_froc(detections, truth)
 
 
-def test_detections_that_are_no_finite_arrays_are_named():
+def test_invalid_detections_are_named():
     with pytest.raises(ValueError, match="detections of 'a' are a list; expected Tracklets"):
         functional.p3d_froc({"a": [[(0, [1, 1, 10, 10, 0.5])]]}, GOOD)
     for bad in (np.nan, np.inf):
@@ -229,10 +229,10 @@ def test_detections_that_are_no_finite_arrays_are_named():
 
 
 @pytest.mark.parametrize("rates", [(), (0,), (-1,), (float("nan"),)])
-def test_wrong_operating_points(rates):
+def test_invalid_operating_points_are_rejected(rates):
     with pytest.raises(ValueError, match="fp_rates"):
         p3d_froc({}, GOOD, fp_rates=rates)
 
 
-def test_volumes_without_tracklets_may_be_unknown():
+def test_empty_volumes_may_be_missing_from_the_ground_truth():
     assert p3d_froc({"elsewhere": []}, GOOD).counts["scans"] == 1

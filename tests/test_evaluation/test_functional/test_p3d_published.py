@@ -1,4 +1,4 @@
-"""The published files themselves, where they are at hand."""
+"""Tests of P3D FROC on published files."""
 
 import time
 
@@ -12,7 +12,7 @@ from .. import published
 
 
 def detections_over(truth, seed=0, tracklets=106):
-    """About ``tracklets`` tracklets a volume: jittered lesions and boxes anywhere."""
+    """Return about ``tracklets`` tracklets per volume: jittered lesions and random boxes."""
     generator = np.random.default_rng(seed)
     found = {}
     for name, slices in truth.items():
@@ -36,7 +36,7 @@ def detections_over(truth, seed=0, tracklets=106):
 
 
 @pytest.mark.slow
-def test_revised_test_1071(lesion_data):
+def test_published_revised_test_1071(lesion_data):
     truth = read_ground_truth(lesion_data / "deeplesion" / "harvester" / "Revised-Test1071.pkl")
     found = detections_over(truth)
     assert sum(map(len, found.values())) > 100_000

@@ -10,7 +10,7 @@ SENSITIVITY = [0.2, 0.2, 0.4, 0.4, 0.5]
 def test_inside_the_curve():
     for extrapolate in (True, False):
         values = sensitivity_at(FPS, SENSITIVITY, [0.25, 0.5, 0.75, 1.25], extrapolate=extrapolate)
-        # At the vertical step the lower end is taken.
+        # At a vertical step, the lower end is used.
         np.testing.assert_allclose(values, [0.2, 0.2, 0.4, 0.45])
 
 

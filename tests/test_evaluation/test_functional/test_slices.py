@@ -9,7 +9,7 @@ RATES = (0.5, 1, 2, 4, 8, 16)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_equals_the_published_rules(dtype):
+def test_equals_the_published_evaluation(dtype):
     for seed in range(20):
         rng = np.random.default_rng(seed)
         truth, detections = {}, {}
@@ -31,14 +31,14 @@ def test_equals_the_published_rules(dtype):
         assert result.counts["scans"] == 9
 
 
-def test_right_of_the_curve_the_last_sensitivity_holds():
+def test_last_sensitivity_is_used_beyond_the_curve():
     box = [1, 1, 10, 10]
     result = slice_froc({0: [[*box, 0.5]]}, {0: [box], 1: [box]})
     np.testing.assert_array_equal(result.sensitivity, 0.5)
     assert result.outside == RATES
 
 
-def test_nothing_detected():
+def test_no_detections():
     result = slice_froc({}, {0: [[1, 1, 10, 10]]})
     np.testing.assert_array_equal(result.sensitivity, 0)
     assert result.mean_sensitivity == 0
@@ -54,6 +54,6 @@ def test_nothing_detected():
         ({"x": [[1, 1, 2, 2, np.nan]]}, {"x": []}, "NaN"),
     ],
 )
-def test_wrong_input_is_named(detections, truth, message):
+def test_invalid_input_is_named(detections, truth, message):
     with pytest.raises(ValueError, match=message):
         slice_froc(detections, truth)

@@ -21,34 +21,34 @@ def check(result, seed, rounds=20):
 
 
 @pytest.mark.parametrize("levels", [None, 2, 4, 30])
-def test_equals_the_drawn_curve_with_ties(levels):
+def test_equals_the_froc_curve_with_ties(levels):
     for seed in range(12):
-        marks, nodules, excluded, series = test_luna16.random_case(seed, levels=levels)
-        check(luna16_froc(marks, nodules, excluded, series=series), seed)
+        detections, nodules, excluded, series = test_luna16.random_case(seed, levels=levels)
+        check(luna16_froc(detections, nodules, excluded, series=series), seed)
 
 
-def test_equals_the_drawn_curve_of_every_detection():
+def test_equals_the_froc_curve_without_ties():
     for seed in range(12):
         check(box3d_froc(*test_boxes3d.random_case(seed)), seed)
 
 
 @pytest.mark.parametrize(
-    "marks",
+    "detections",
     [{}, {"a": [[0, 0, 0, 0.5]]}, {"a": [[50, 0, 0, 0.5]]}, {"b": [[50, 0, 0, 0.5]] * 2}],
 )
-def test_hardly_any_marks(marks):
-    check(luna16_froc(marks, {"a": [[0, 0, 0, 10]], "b": []}), 0)
+def test_few_detections(detections):
+    check(luna16_froc(detections, {"a": [[0, 0, 0, 10]], "b": []}), 0)
 
 
-def test_a_hit_that_shares_its_score_with_a_miss():
-    marks = {"a": [[0, 0, 0, 0.5], [50, 0, 0, 0.5]], "b": [[50, 0, 0, 0.4]]}
-    result = luna16_froc(marks, {"a": [[0, 0, 0, 10]], "b": []})
-    # One point for both: the curve rises linearly to (0.5, 1).
+def test_hit_and_false_positive_with_equal_scores():
+    detections = {"a": [[0, 0, 0, 0.5], [50, 0, 0, 0.5]], "b": [[50, 0, 0, 0.4]]}
+    result = luna16_froc(detections, {"a": [[0, 0, 0, 10]], "b": []})
+    # Both are one point of the curve, which increases linearly to (0.5, 1).
     np.testing.assert_allclose(result.sensitivity[:3], [0.25, 0.5, 1])
     check(result, 0)
 
 
-def test_other_rules_are_refused():
+def test_interpolated_curves_are_rejected():
     result = p3d_froc({}, {"a": {}})
     with pytest.raises(ValueError, match="expected neither"):
         StepCurve(result.matches, result.rule)

@@ -7,7 +7,7 @@ from ...nested import p3d_froc
 from .test_boxes3d import random_case
 
 
-def test_hits_on_other_lesions_count_neither_way():
+def test_hits_on_lesions_of_other_strata_are_ignored():
     small, large = [1, 1, 10, 10], [50, 50, 90, 90]
     found = {
         "a": [[*small, 0.9], [*large, 0.8], [200, 200, 210, 210, 0.7], [*small, 0.6]],
@@ -31,7 +31,7 @@ def test_hits_on_other_lesions_count_neither_way():
     assert (counts["large"]["ignored"], counts["large"]["duplicates"]) == (2, 0)
 
 
-def test_strata_add_up():
+def test_strata_sum_to_the_total():
     for seed in range(5):
         detections, truth = random_case(seed)
         result = box3d_froc(detections, truth)
@@ -46,13 +46,13 @@ def test_strata_add_up():
         np.testing.assert_allclose(mixed, result.sensitivity, atol=1e-12)
 
 
-def test_one_stratum_is_the_whole():
+def test_single_stratum_equals_the_total():
     box = [10.0, 10, 29, 29]
     result = p3d_froc({"a": [[(0, [*box, 0.5])]]}, {"a": {0: [box]}, "b": {1: [box]}})
     (part,) = stratify_froc(result, ["all", "all"]).values()
     assert part.to_dict() == result.to_dict()
 
 
-def test_every_lesion_needs_a_label():
+def test_number_of_labels_is_checked():
     with pytest.raises(ValueError, match="1 labels for 0 lesions"):
         stratify_froc(slice_froc({}, {0: []}), ["x"])

@@ -20,7 +20,7 @@ LESION = [31.0, 41.0, 50.0, 70.0]
 
 
 def data_sample(name, truth, boxes, horizontal=False):
-    """``truth``: published ``[z, x1, y1, x2, y2]``; ``boxes``: ``(array slice, box, score)``."""
+    """Return a volume with published ``[z, x1, y1, x2, y2]`` and ``(slice, box, score)``."""
     inds, xyxy, scores = zip(*boxes, strict=True) if boxes else ((), (), ())
     bboxes = torch.tensor(np.array(xyxy), dtype=torch.float32).reshape(-1, 4)
     instances = InstanceData(
@@ -44,7 +44,7 @@ def data_sample(name, truth, boxes, horizontal=False):
 
 
 def slice_sample(name, z, truth, boxes):
-    """``truth``: published ``[x1, y1, x2, y2]``; ``boxes``: ``(box, score)``."""
+    """Return a slice with published ``[x1, y1, x2, y2]`` and detected ``(box, score)``."""
     sample = data_sample(name, [[z, *box] for box in truth], [(0, *pair) for pair in boxes])
     sample.set_metainfo(dict(slice_index=z))
     del sample.slice_inds, sample.pred_instances.slice_inds
@@ -62,7 +62,7 @@ def evaluate(samples, **settings):
 
 
 def three_volumes():
-    """A hit over three slices, a false positive, and a volume with neither."""
+    """Return volumes with a hit over three slices, with a false positive, and without boxes."""
     return [
         data_sample(
             "b",
@@ -93,13 +93,13 @@ def test_default_operating_points_and_published_coordinates():
     assert [metrics[f"froc/sensitivity@{rate}"] for rate in rates] == [1] * 8
 
 
-def test_volumes_count_once_in_any_order():
+def test_repeated_volumes_count_once_in_any_order():
     once = evaluate(three_volumes())
     padded = [*reversed(three_volumes()), *three_volumes()[:2]]
     assert evaluate(padded) == once
 
 
-def test_undefined_extrapolation_falls_back_to_the_last_sensitivity():
+def test_undefined_extrapolation_uses_the_last_sensitivity():
     samples = [
         data_sample("a", [[10, *LESION]], [(5, store_box(), 0.5), (5, store_box(shift=50), 0.9)])
     ]
@@ -108,13 +108,13 @@ def test_undefined_extrapolation_falls_back_to_the_last_sensitivity():
     assert metrics["froc/sensitivity@8"] == 1
 
 
-def test_extrapolation_can_be_turned_off():
+def test_extrapolation_is_optional():
     metrics = evaluate(three_volumes(), extrapolate=False)
     assert metrics["froc/sensitivity@16"] == 0.5
     assert metrics["froc/sensitivity@0.125"] == 0
 
 
-def test_nothing_detected():
+def test_no_detections():
     volumes = [data_sample("a", [[10, *LESION]], []), data_sample("b", [], [])]
     slices = [slice_sample("a", 10, [LESION], []), slice_sample("a", 3, [], [])]
     for protocol, samples in (("p3d", volumes), ("slice", slices)):
@@ -127,13 +127,13 @@ def test_linker_is_configurable():
     assert metrics["froc/ap"] == pytest.approx(0.5)
 
 
-def test_slice_protocol_is_slice_froc_of_the_published_boxes(tmp_path):
+def test_slice_protocol_equals_slice_froc_of_published_boxes(tmp_path):
     rng = np.random.default_rng(0)
     detections, truth, samples = {}, {}, []
     for name, z in (("b", 4), ("a", 11), ("a", 10), ("c", 0)):
         low = rng.uniform(5, 60, (3, 2))
         lesions = np.hstack((low, low + rng.uniform(8, 20, (3, 2))))[: rng.integers(0, 4)]
-        # Near the lesions, and anywhere.
+        # Boxes near the lesions and random boxes.
         found = np.vstack((lesions + rng.normal(0, 3, lesions.shape), lesions + 30))
         scores = rng.uniform(0.1, 1, len(found)).astype(np.float32)
         truth[name, z] = lesions
@@ -147,7 +147,7 @@ def test_slice_protocol_is_slice_froc_of_the_published_boxes(tmp_path):
     for rate, value in zip(expected.fp_rates, expected.sensitivity):
         assert metrics[f"froc/sensitivity@{rate:g}"] == pytest.approx(value)
     assert "froc/ap" not in metrics
-    # Neighboring key slices of one volume are two images; samples that came twice are one.
+    # Neighboring key slices of one volume are two images; repeated samples count once.
     assert evaluate([*samples[::-1], samples[1]], protocol="slice") == metrics
     dumped = read_detections(f"{prefix}.detections.pkl")
     assert sorted(dumped) == ["a", "b", "c"]
@@ -156,7 +156,7 @@ def test_slice_protocol_is_slice_froc_of_the_published_boxes(tmp_path):
     np.testing.assert_allclose(rows, expected, atol=1e-4)
 
 
-def test_samples_of_the_other_protocol_are_refused():
+def test_samples_of_the_other_protocol_are_rejected():
     volume, key_slice = data_sample("a", [[10, *LESION]], []), slice_sample("a", 10, [LESION], [])
     message = "protocol='slice' and got a volume of 'a'; expected a dataset with sample='slice'"
     with pytest.raises(InputError, match=message):
@@ -169,7 +169,7 @@ def test_samples_of_the_other_protocol_are_refused():
         evaluate([key_slice], protocol="slice")
 
 
-def test_dump(tmp_path):
+def test_detections_are_dumped(tmp_path):
     samples = three_volumes()
     prefix = tmp_path / "new" / "test"
     metrics = evaluate(samples, outfile_prefix=str(prefix))
@@ -191,7 +191,7 @@ def test_table_is_logged(caplog, monkeypatch):
     assert "outside the curve: 0.125, 0.25, 1, 2, 4, 8, 16" in lines[0]
 
 
-def test_wrong_input():
+def test_invalid_input_is_rejected():
     with pytest.raises(InputError, match="'p3d' or 'slice'"):
         METRICS.build(dict(type="LesionFROCMetric", protocol="p2d"))
     with pytest.raises(InputError, match="no lesion in the ground truth of 1 volumes"):

@@ -1,4 +1,4 @@
-"""DICOM series: order, geometry, what is odd about them, and what cannot be read."""
+"""Tests of reading DICOM series: order, geometry, warnings and errors."""
 
 import math
 
@@ -36,7 +36,7 @@ def rotation(degrees):
      rotation(25)],
     ids=["axial", "prone", "sagittal", "oblique"],
 )  # fmt: skip
-def test_order_values_and_geometry(tmp_path, hu, direction):
+def test_slice_order_hu_and_geometry(tmp_path, hu, direction):
     write_series(tmp_path, hu, (0.7, 0.8, 2.5), (-10, 20, 30.5), direction)
     scan = read(tmp_path)
     np.testing.assert_array_equal(scan.volume.array, hu)
@@ -49,7 +49,7 @@ def test_order_values_and_geometry(tmp_path, hu, direction):
     assert scan.series_uid == str(pydicom.dcmread(tmp_path / "999.dcm").SeriesInstanceUID)
 
 
-def test_slices_that_run_backwards_come_out_along_the_normal(tmp_path, hu):
+def test_slices_in_reverse_order_are_sorted_along_the_normal(tmp_path, hu):
     write_series(tmp_path, hu, positions=[0, -1, -2, -3, -4, -5])
     scan = read(tmp_path)
     np.testing.assert_array_equal(scan.volume.array, hu[::-1])
@@ -69,7 +69,7 @@ def test_slope_and_intercept_of_every_slice(tmp_path, hu):
     np.testing.assert_array_equal(read(tmp_path).volume.array, expected)
 
 
-def test_slices_without_rescaling_are_said(tmp_path, hu):
+def test_missing_rescale_elements_give_a_warning(tmp_path, hu):
     write_series(tmp_path, hu, RescaleSlope=None, RescaleIntercept=None)
     warnings = " ".join(read(tmp_path).warnings)
     assert "no rescale slope and intercept" in warnings
@@ -77,7 +77,7 @@ def test_slices_without_rescaling_are_said(tmp_path, hu):
 
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, RLELossless])
-def test_compressed_slices(tmp_path, hu, syntax):
+def test_compressed_slices_are_read(tmp_path, hu, syntax):
     if syntax == JPEG2000Lossless:
         pytest.importorskip("openjpeg", reason="no encoder of JPEG 2000: pylibjpeg-openjpeg")
     large = np.kron(hu, np.ones((1, 8, 8), dtype=np.int16))
@@ -85,7 +85,7 @@ def test_compressed_slices(tmp_path, hu, syntax):
     np.testing.assert_array_equal(read(tmp_path).volume.array, large)
 
 
-def test_a_doubled_position(tmp_path, hu):
+def test_duplicate_positions_give_a_warning(tmp_path, hu):
     write_series(tmp_path, hu, positions=[0, 1, 1, 2, 3, 4])
     scan = read(tmp_path)
     np.testing.assert_array_equal(scan.volume.array, hu[[0, 1, 3, 4, 5]])
@@ -96,7 +96,7 @@ def test_a_doubled_position(tmp_path, hu):
     ]
 
 
-def test_two_acquisitions_in_one_series(tmp_path, hu):
+def test_two_acquisitions_give_a_warning(tmp_path, hu):
     def number(z, data):
         data.AcquisitionNumber = 1 + z // 3
 
@@ -106,7 +106,7 @@ def test_two_acquisitions_in_one_series(tmp_path, hu):
     assert "the series has 2 acquisitions" in scan.warnings[0]
 
 
-def test_missing_slices_are_interpolated_and_said(tmp_path, hu):
+def test_missing_slices_are_interpolated_with_a_warning(tmp_path, hu):
     write_series(tmp_path, hu, positions=[0, 1, 2, 5, 6, 7])
     scan = read(tmp_path)
     assert scan.volume.shape == (8, 5, 4)
@@ -121,13 +121,13 @@ def test_missing_slices_are_interpolated_and_said(tmp_path, hu):
     ]
 
 
-def test_a_gap_of_several_centimetres_is_refused(tmp_path, hu):
+def test_gap_of_several_centimeters_is_rejected(tmp_path, hu):
     write_series(tmp_path, hu, positions=[0, 1, 2, 20, 21, 22])
     with pytest.raises(InputError, match=r"missing over 36.0 mm between 997.dcm and 996.dcm"):
         read(tmp_path)
 
 
-def test_mixed_distances_become_regular(tmp_path):
+def test_irregular_slice_distances_are_resampled(tmp_path):
     ramp = np.arange(9, dtype=np.int16)[:, None, None] * np.ones((1, 5, 4), np.int16)
     positions = np.array([0, 1, 2, 3, 4, 4.6, 5.2, 5.8, 6.4])
     values = (100 * positions)[:, None, None] * np.ones((1, 5, 4)) - 1000
@@ -136,14 +136,14 @@ def test_mixed_distances_become_regular(tmp_path):
     assert len(ramp) < scan.volume.shape[0]
     step = scan.volume.spacing[2]
     np.testing.assert_allclose(step, 1.2, rtol=1e-6)
-    # HU grow by 50 a mm, wherever a slice comes from.
+    # HU increase by 50 per mm in all slices.
     places = np.arange(scan.volume.shape[0]) * step
     assert np.abs(scan.volume.array[:, 0, 0] - (50 * places - 1000)).max() <= 50 * 0.1 * step + 1
     assert places[-1] <= 12.8 + 1e-6
     assert "2.00 mm apart; they were interpolated to a regular 1.20 mm" in scan.warnings[0]
 
 
-def test_a_tilted_gantry_is_said_and_accounted_for(tmp_path, hu):
+def test_gantry_tilt_is_corrected_with_a_warning(tmp_path, hu):
     shift = math.tan(math.radians(10))
 
     def tilt(z, data):
@@ -157,7 +157,7 @@ def test_a_tilted_gantry_is_said_and_accounted_for(tmp_path, hu):
     np.testing.assert_allclose(world, (1, 2 - shift * 8, 8), atol=1e-4)
 
 
-def test_slices_shifted_sideways_are_said(tmp_path, hu):
+def test_slices_shifted_sideways_give_a_warning(tmp_path, hu):
     def push(z, data):
         data.ImagePositionPatient = [str(4 * (z == 3)), "0", str(2 * z)]
 
@@ -165,7 +165,7 @@ def test_slices_shifted_sideways_are_said(tmp_path, hu):
     assert "shifted sideways by up to" in " ".join(read(tmp_path).warnings)
 
 
-def test_one_slice(tmp_path, hu):
+def test_single_slice_gives_a_warning(tmp_path, hu):
     write_series(tmp_path, hu[:1], (1, 1, 3))
     scan = read(tmp_path)
     assert scan.volume.shape == (1, 5, 4)
@@ -173,7 +173,7 @@ def test_one_slice(tmp_path, hu):
     assert scan.warnings == ["the scan is a single slice"]
 
 
-def test_the_longest_series_is_taken_and_the_others_named(tmp_path, hu):
+def test_longest_series_is_read_and_others_are_named(tmp_path, hu):
     short = write_series(tmp_path / "b", hu[:2], SeriesDescription="scout")
     write_series(tmp_path / "a", hu, SeriesDescription="thin")
     scan = read(tmp_path)
@@ -188,7 +188,7 @@ def test_the_longest_series_is_taken_and_the_others_named(tmp_path, hu):
         read(tmp_path, series="1.2.3")
 
 
-def test_a_localizer_in_the_series_is_left_out(tmp_path, hu):
+def test_localizer_in_the_series_is_omitted(tmp_path, hu):
     def turn(z, data):
         if z == 5:
             data.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
@@ -201,14 +201,14 @@ def test_a_localizer_in_the_series_is_left_out(tmp_path, hu):
     ]
 
 
-def test_files_beside_the_slices_do_not_matter(tmp_path, hu):
+def test_other_files_in_the_folder_are_ignored(tmp_path, hu):
     write_series(tmp_path / "series", hu)
     (tmp_path / "readme.txt").write_text("x" * 500)
     (tmp_path / "empty").write_bytes(b"")
     assert read(tmp_path).volume.shape == SHAPE
 
 
-def test_no_series_to_read(tmp_path, hu):
+def test_folders_without_a_ct_series_are_rejected(tmp_path, hu):
     with pytest.raises(InputError, match="is an empty folder"):
         read(tmp_path)
     (tmp_path / "a.pdf").write_bytes(b"%PDF" * 99)
@@ -219,13 +219,13 @@ def test_no_series_to_read(tmp_path, hu):
         read(tmp_path)
 
 
-def test_no_image_among_the_files(tmp_path, hu):
+def test_dicom_files_without_images_are_rejected(tmp_path, hu):
     write_series(tmp_path, hu[:1], Rows=None, Columns=None, PixelData=None)
     with pytest.raises(InputError, match="none of which is an image"):
         read(tmp_path)
 
 
-def test_enhanced_and_colored_files_are_named(tmp_path, hu):
+def test_enhanced_and_color_files_are_rejected(tmp_path, hu):
     write_series(tmp_path / "a", hu[:1], NumberOfFrames=7)
     with pytest.raises(InputError, match="holds 7 frames"):
         read(tmp_path / "a")
@@ -234,13 +234,13 @@ def test_enhanced_and_colored_files_are_named(tmp_path, hu):
         read(tmp_path / "b")
 
 
-def test_a_truncated_slice_is_named(tmp_path, hu):
+def test_truncated_slice_is_named(tmp_path, hu):
     files = write_series(tmp_path, np.kron(hu, np.ones((1, 9, 9), dtype=np.int16)))
     data = files[3].read_bytes()
     files[3].write_bytes(data[:-400])
     with pytest.raises(InputError, match=r"996.dcm cannot be decoded: truncated"):
         read(tmp_path)
-    # Cut off so early that it is no image any more, it is missing.
+    # A file truncated before its pixel data counts as a missing slice.
     files[3].write_bytes(data[:400])
     assert read(tmp_path).warnings[0].startswith("1 slices are missing, the first after 997.dcm")
 

@@ -16,7 +16,7 @@ def shelf(tmp_path):
     return tmp_path
 
 
-def test_one_path_or_several(shelf):
+def test_one_or_several_paths(shelf):
     assert find_scans(str(shelf / "a.nii.gz")) == [ScanSource(shelf / "a.nii.gz", "a", "image")]
     kinds = [(s.name, s.kind) for s in find_scans([shelf / "b.mha", shelf / "d"])]
     assert kinds == [("b", "image"), ("d", "dicom")]
@@ -29,7 +29,7 @@ def test_every_run_of_png_slices_is_a_scan(shelf):
     ]
 
 
-def test_loose_dicom_files_are_one_scan(shelf):
+def test_dicom_files_of_a_folder_are_one_scan(shelf):
     files = [shelf / "d/1.dcm", shelf / "a.nii.gz", shelf / "d/2.dcm"]
     first, second = find_scans(files)
     assert (first.name, first.kind, first.files) == ("d", "dicom", (files[0], files[2]))
@@ -37,7 +37,7 @@ def test_loose_dicom_files_are_one_scan(shelf):
     assert find_scans(files[:1])[0].name == "1"
 
 
-def test_a_list_names_scans_beside_it(shelf):
+def test_lists_name_scans_relative_to_their_folder(shelf):
     (shelf / "scans.txt").write_text("# ours\na.nii.gz\n\n  d  # the second\nnothing.nrrd\n")
     sources = find_scans(shelf / "scans.txt")
     assert [(s.name, s.kind) for s in sources] == [
@@ -49,13 +49,13 @@ def test_a_list_names_scans_beside_it(shelf):
     ("content", "expected"),
     [(b"# nothing\n", "names no scan"), (b"\xff\xfe\x00", "is no text")],
 )
-def test_a_list_without_paths(tmp_path, content, expected):
+def test_list_without_paths_is_rejected(tmp_path, content, expected):
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(InputError, match=expected):
         find_scans(tmp_path / "list.txt")
 
 
-def test_no_path_at_all():
+def test_missing_argument_is_rejected():
     with pytest.raises(InputError, match="no scan was given"):
         find_scans([])
 
@@ -77,7 +77,7 @@ def test_scans_are_found_at_any_depth(tmp_path):
     assert (found["dicom_T0"].kind, len(found["dicom_T0"].files)) == ("dicom", 9)
 
 
-def test_names_below_a_folder_are_unique(tmp_path):
+def test_names_of_nested_scans_are_unique(tmp_path):
     for name in ("a b.nii", "a_b.nii", "a_b.nrrd", "a_b-2.nii"):
         (tmp_path / name).write_bytes(b"")
     assert len({scan.name for scan in find_scans_below(tmp_path)}) == 4

@@ -38,7 +38,7 @@ def test_voxels_and_geometry(tmp_path, hu, suffix, direction):
     assert (scan.kind, scan.warnings) == ("image", [])
 
 
-def test_fractions_and_what_is_not_finite(tmp_path, hu):
+def test_fractions_are_rounded_and_nonfinite_values_become_air(tmp_path, hu):
     values = hu.astype(np.float32) + 0.25
     values[0, 0, :3] = (np.nan, np.inf, -np.inf)
     values[1, 1, 1] = 1e9
@@ -51,7 +51,7 @@ def test_fractions_and_what_is_not_finite(tmp_path, hu):
 
 
 @pytest.mark.parametrize("suffix", ["nii", "nii.gz", "nrrd", "mha"])
-def test_fractions_keep_their_place(tmp_path, hu, suffix):
+def test_fractional_hu_keep_the_geometry(tmp_path, hu, suffix):
     geometry = dict(Spacing=(0.7, 0.8, 2.5), Origin=(-10, 20, 30))
     geometry["Direction"] = (0, -0.6, 0.8, 1, 0, 0, 0, 0.8, 0.6)
     scan = read(write(tmp_path / f"scan.{suffix}", hu.astype(np.float64), **geometry))
@@ -61,24 +61,24 @@ def test_fractions_keep_their_place(tmp_path, hu, suffix):
     np.testing.assert_allclose(scan.volume.direction, geometry["Direction"], atol=1e-5)
 
 
-def test_a_scan_without_a_number(tmp_path):
+def test_scan_without_finite_values_is_rejected(tmp_path):
     path = write(tmp_path / "scan.nii", np.full((3, 4, 4), np.nan, dtype=np.float32))
     with pytest.raises(InputError, match="no voxel is a finite number"):
         read(path)
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_few_slices(tmp_path, hu, depth):
+def test_few_slices_are_read(tmp_path, hu, depth):
     assert read(write(tmp_path / "scan.mha", hu[:depth])).volume.shape == (depth, 6, 7)
 
 
-def test_a_flat_image(tmp_path, hu):
+def test_2d_image_gives_a_warning(tmp_path, hu):
     scan = read(write(tmp_path / "scan.mha", hu[0]))
     assert scan.volume.shape == (1, 6, 7)
     assert "single slice without a thickness" in scan.warnings[0]
 
 
-def test_time_points(tmp_path, hu):
+def test_time_series_are_rejected(tmp_path, hu):
     volumes = [sitk.GetImageFromArray(hu), sitk.GetImageFromArray(hu)]
     sitk.WriteImage(sitk.JoinSeries(volumes), str(tmp_path / "four.nii.gz"))
     with pytest.raises(InputError, match="4 dimensions, 7 x 6 x 5 x 2, such as time points"):
@@ -87,7 +87,7 @@ def test_time_points(tmp_path, hu):
     np.testing.assert_array_equal(read(tmp_path / "one.mha").volume.array, hu)
 
 
-def test_colors(tmp_path):
+def test_color_images_are_rejected(tmp_path):
     path = write(tmp_path / "scan.nii.gz", np.zeros((4, 5, 6, 3), dtype=np.uint8), is_vector=True)
     with pytest.raises(InputError, match="3 channels a voxel, such as RGB"):
         read(path)
@@ -103,7 +103,7 @@ def test_colors(tmp_path):
         (b"nonsense" * 99, "cannot be read"),
     ],
 )
-def test_what_is_no_image(tmp_path, content, expected):
+def test_other_file_types_are_rejected(tmp_path, content, expected):
     (tmp_path / "scan.nii").write_bytes(content)
     with pytest.raises(InputError, match=expected) as raised:
         read(tmp_path / "scan.nii")
@@ -112,7 +112,7 @@ def test_what_is_no_image(tmp_path, content, expected):
 
 @pytest.mark.parametrize("suffix", ["nii.gz", "nrrd", "mha"])
 @pytest.mark.parametrize("dtype", [np.int16, np.float32])
-def test_a_truncated_file(tmp_path, hu, suffix, dtype):
+def test_truncated_files_are_rejected(tmp_path, hu, suffix, dtype):
     path = write(tmp_path / f"scan.{suffix}", np.kron(hu, np.ones((4, 4, 4))).astype(dtype))
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -121,18 +121,18 @@ def test_a_truncated_file(tmp_path, hu, suffix, dtype):
     assert "\n" not in str(raised.value)
 
 
-def test_an_unknown_kind_of_file(tmp_path):
+def test_unknown_suffix_is_rejected(tmp_path):
     (tmp_path / "notes.md").write_text("hello " * 99)
     with pytest.raises(InputError, match="SimpleITK knows no such format; expected DICOM"):
         read(tmp_path / "notes.md")
 
 
-def test_a_path_that_is_not_there(tmp_path):
+def test_missing_path_is_rejected(tmp_path):
     with pytest.raises(InputError, match="nothing.nii is not there"):
         read(tmp_path / "nothing.nii")
 
 
-def test_values_that_are_no_hu_are_said(tmp_path):
+def test_values_other_than_hu_give_a_warning(tmp_path):
     gray = np.arange(210, dtype=np.uint8).reshape(5, 6, 7)
     assert (
         "0 to 209, reach nowhere down to air" in read(write(tmp_path / "a.mha", gray)).warnings[0]

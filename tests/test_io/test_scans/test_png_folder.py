@@ -7,7 +7,7 @@ from mmdet_lesion.io import read_dl_info
 from mmdet_lesion.io.scans import find_scans, read_scan
 
 
-def test_a_phantom_of_deeplesion(phantom_raw):
+def test_deeplesion_phantom_is_read(phantom_raw):
     row = read_dl_info(phantom_raw / "DL_info.csv")[0][0]
     (source,) = find_scans(phantom_raw / "Images_png" / row.folder)
     scan = read_scan(source)
@@ -29,7 +29,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_spacing_must_come_from_somewhere(folder):
+def test_spacing_is_required(folder):
     (source,) = find_scans(folder)
     with pytest.raises(InputError, match="no DL_info.csv .* expected --png-spacing X Y Z"):
         read_scan(source)
@@ -38,14 +38,14 @@ def test_the_spacing_must_come_from_somewhere(folder):
     assert scan.volume.array[:, 0, 0].tolist() == [-900, -800, -700]
 
 
-def test_a_broken_slice_is_named(folder):
+def test_broken_slice_is_named(folder):
     (source,) = find_scans(folder)
     (folder / "002.png").write_bytes((folder / "002.png").read_bytes()[:-20])
     with pytest.raises(InputError, match=r"002.png: the file is truncated"):
         read_scan(source, png_spacing=(1, 1, 1))
 
 
-def test_slices_of_several_sizes(folder):
+def test_slices_of_several_sizes_are_rejected(folder):
     (source,) = find_scans(folder)
     cv2.imwrite(str(folder / "003.png"), np.full((6, 9), 32000, dtype=np.uint16))
     with pytest.raises(InputError, match=r"003.png has 9 x 6 pixels, 001.png 5 x 6"):

@@ -118,11 +118,13 @@ def test_memory_of_a_step_grows_with_the_patch(memory3d, benchmark, root, tmp_pa
 
 def test_luna16_bootstrap_agrees_with_the_loop(froc, monkeypatch):
     froc.measure_luna16(12, 200, 8, 1)
-    loop = froc.loop_over_marks
-    monkeypatch.setattr(froc, "loop_over_marks", lambda *args: (loop(*args)[0], np.ones((8, 7))))
+    loop = froc.loop_over_detections
+    monkeypatch.setattr(
+        froc, "loop_over_detections", lambda *args: (loop(*args)[0], np.ones((8, 7)))
+    )
     with pytest.raises(RuntimeError, match="bootstrap means"):
         froc.measure_luna16(12, 200, 8, 1)
-    monkeypatch.setattr(froc, "loop_over_marks", lambda *_: ((0, 0), np.ones((8, 7))))
+    monkeypatch.setattr(froc, "loop_over_detections", lambda *_: ((0, 0), np.ones((8, 7))))
     with pytest.raises(RuntimeError, match="the loop counts"):
         froc.measure_luna16(12, 200, 8, 1)
 

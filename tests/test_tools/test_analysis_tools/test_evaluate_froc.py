@@ -41,13 +41,18 @@ def luna16(tmp_path):
     (tmp_path / "gt.csv").write_text(head + "diameter_mm\n" + nodules)
     (tmp_path / "excluded.csv").write_text(head + "diameter_mm\n0,90,0,0,-1\n")
     (tmp_path / "series.csv").write_text("".join(f"{i}\n" for i in range(10)))
-    marks = "".join(f"{i},{i % 5},0,0,0.{9 - i}\n" for i in range(10))
-    (tmp_path / "marks.csv").write_text(head + "probability\n" + marks + "0,91,0,0,.5\n")
+    detections = "".join(f"{i},{i % 5},0,0,0.{9 - i}\n" for i in range(10))
+    (tmp_path / "detections.csv").write_text(head + "probability\n" + detections + "0,91,0,0,.5\n")
     return tmp_path
 
 
 def luna16_args(folder, **files):
-    names = {"gt": "gt", "excluded": "excluded", "series": "series", "detections": "marks"} | files
+    names = {
+        "gt": "gt",
+        "excluded": "excluded",
+        "series": "series",
+        "detections": "detections",
+    } | files
     pairs = ([f"--{key}", str(folder / f"{name}.csv")] for key, name in names.items())
     return ["--protocol", "luna16", *(word for pair in pairs for word in pair)]
 
@@ -141,7 +146,7 @@ def test_files_of_the_same_name_get_distinct_labels(tool, p3d):
     [
         ({"detections": "absent"}, "absent.csv is not there; expected a CSV"),
         ({"detections": "gt"}, "gt.csv has no column 'probability'"),
-        ({"series": "short"}, "marks.csv, line 5 has the series '3'"),
+        ({"series": "short"}, "detections.csv, line 5 has the series '3'"),
     ],
 )
 def test_invalid_files_print_an_error(tool, luna16, capsys, change, message):
@@ -287,9 +292,9 @@ def test_pooled_parts_equal_one_file_slice(tool, tmp_path):
     assert points(tmp_path / "pooled") == points(tmp_path / "whole")
 
 
-def split_by_scan(folder, parts, marks="marks.csv"):
+def split_by_scan(folder, parts, submission="detections.csv"):
     """Write a submission and its list of scans in parts; returns their arguments."""
-    head, *rows = (folder / marks).read_text().splitlines()
+    head, *rows = (folder / submission).read_text().splitlines()
     series, detections = [], []
     for i, part in enumerate(parts):
         own = [row for row in rows if row.split(",")[0] in set(part)]
@@ -326,10 +331,10 @@ def test_pooled_files_with_a_common_scan_print_an_error(tool, luna16, capsys, po
 
 def test_published_luna16_result_as_one_file_and_in_ten_folds(tool, lesion_data, tmp_path):
     folder = lesion_data / "luna16"
-    marks = folder / "submissions" / "deeplung_dpn26bs32.csv"
+    detections = folder / "submissions" / "deeplung_dpn26bs32.csv"
     common = ["--protocol", "luna16", "--gt", str(folder / "annotations.csv")]
     common += ["--excluded", str(folder / "annotations_excluded.csv")]
-    whole = ["--series", str(folder / "seriesuids.csv"), "--detections", str(marks)]
+    whole = ["--series", str(folder / "seriesuids.csv"), "--detections", str(detections)]
     assert tool.main([*common, *whole, "--out", str(tmp_path / "whole")]) == 0
     found = read(tmp_path / "whole")
     expected = [0.6922, 0.7690, 0.8238, 0.8651, 0.8929, 0.9174, 0.9334]
@@ -342,7 +347,7 @@ def test_published_luna16_result_as_one_file_and_in_ten_folds(tool, lesion_data,
     assert round(found["cpm"], 3) == printed[-1]
     subsets = json.loads((folder / "subsets.json").read_text())
     parts = [[name for name, subset in subsets.items() if int(subset) == i] for i in range(10)]
-    (tmp_path / "marks.csv").write_bytes(marks.read_bytes())
+    (tmp_path / "detections.csv").write_bytes(detections.read_bytes())
     words = split_by_scan(tmp_path, parts)
     assert tool.main([*common, *words, "--pool", "--out", str(tmp_path / "pooled")]) == 0
     assert figures(tmp_path / "pooled") == figures(tmp_path / "whole")

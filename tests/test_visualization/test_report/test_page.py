@@ -1,4 +1,4 @@
-"""The report in a headless Chromium: what a reader sees and does."""
+"""Tests of the HTML report in a headless Chromium."""
 
 import io
 import itertools
@@ -16,7 +16,7 @@ LESIONS = [(0.95, [60, 40, 8, 72, 52, 14]), (0.7, [30, 60, 20, 38, 66, 24]),
 
 
 def phantom():
-    """A thorax of boxes and three lesions, fed head first to show that it is turned."""
+    """A thorax of boxes with three lesions, scanned head first."""
     hu = np.full((30, 100, 120), -1000, dtype=np.int16)
     hu[:, 15:85, 10:110] = 40
     hu[:, 25:75, 20:55] = hu[:, 25:75, 65:100] = -850
@@ -66,9 +66,9 @@ def report(tmp_path_factory):
     return path
 
 
-def test_it_needs_no_network(report):
+def test_report_requires_no_network(report):
     text = report.read_text(encoding="utf-8")
-    # Of the namespace of SVG alone, which nothing is fetched from.
+    # Only the SVG namespace, which is not requested.
     assert text.count("http") == text.count("http://www.w3.org/2000/svg") == 1
     assert "scan &amp; co" in text
     assert text.count("</script>") == 2
@@ -110,7 +110,7 @@ def visible(page, selector):
             if node.is_visible()]  # fmt: skip
 
 
-def test_what_it_says(page):
+def test_texts_of_the_page(page):
     assert page.title() == "<b>scan & co: 3 lesions"
     assert page.text_content("#count") == "3 of 3 lesions"
     assert "2 slices are missing <and> </script> interpolated" in page.text_content(".warnings")
@@ -122,7 +122,7 @@ def test_what_it_says(page):
     assert len(page.query_selector_all(".planes figure")) == 3
 
 
-def test_the_threshold_filters_live(page):
+def test_threshold_filters_lesions(page):
     page.fill("#threshold", "0.6")
     assert page.text_content("#count") == "2 of 3 lesions"
     assert visible(page, ".lesion") == ["1", "2"]
@@ -133,11 +133,11 @@ def test_the_threshold_filters_live(page):
     assert page.query_selector_all("#boxes rect") == []
 
 
-def test_keys(page):
-    # It opens at the best lesion, on its key slice.
+def test_keyboard_shortcuts(page):
+    # The page opens at the key slice of the lesion with the highest score.
     assert shown_slice(page) == 11
     assert len(page.query_selector_all("#boxes rect")) == 2
-    # Head first: a slice up is a number down.
+    # In a head-first scan, slice numbers decrease upward.
     page.keyboard.press("ArrowUp")
     assert shown_slice(page) == 10
     page.keyboard.press("ArrowDown")
@@ -160,7 +160,7 @@ def test_keys(page):
 
 
 def gray_at(page, x, y):
-    """Gray value of the canvas at shares of its size."""
+    """Return the gray value of the canvas at relative coordinates."""
     return page.evaluate(
         "([x, y]) => { const c = document.getElementById('slice');"
         "return c.getContext('2d').getImageData(x * c.width, y * c.height, 1, 1).data[0]; }",
@@ -168,7 +168,7 @@ def gray_at(page, x, y):
     )
 
 
-def test_the_viewer_shows_the_voxels_in_their_window(page):
+def test_viewer_shows_voxels_in_the_hu_window(page):
     page.keyboard.press("2")
     page.wait_for_timeout(150)
     # 120 and 40 HU in -160 … 240, lung below.
@@ -180,7 +180,7 @@ def test_the_viewer_shows_the_voxels_in_their_window(page):
     assert abs(gray_at(page, 35 / 120, 40 / 100) - 85) < 12
 
 
-def test_the_slider_and_clicks(page):
+def test_slider_and_clicks_select_slices_and_lesions(page):
     page.fill("#slider", "3")
     assert shown_slice(page) == 26
     page.click(".lesion[data-id='2'] .neighbor >> nth=0")
@@ -190,7 +190,7 @@ def test_the_slider_and_clicks(page):
 
 
 @pytest.mark.parametrize("width", [1500, 1100, 700, 420])
-def test_nothing_overlaps_or_runs_out(page, width):
+def test_elements_do_not_overlap_or_overflow(page, width):
     page.set_viewport_size(dict(width=width, height=900))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     selectors = ("h1", ".facts", ".warnings", ".overview", ".toolbar", ".viewer", ".lesion",
@@ -211,7 +211,7 @@ def test_nothing_overlaps_or_runs_out(page, width):
 
 
 def contrast(page, selector):
-    """Contrast ratio of the text's color on the nearest background (WCAG 2)."""
+    """Return the contrast ratio of the text and its nearest background (WCAG 2)."""
     colors = page.evaluate(
         "(s) => { let n = document.querySelector(s); const c = getComputedStyle(n).color;"
         "while (getComputedStyle(n).backgroundColor === 'rgba(0, 0, 0, 0)') n = n.parentElement;"
@@ -237,7 +237,7 @@ def test_text_is_legible(page, scheme):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_as_a_picture(page, scheme):
+def test_screenshot(page, scheme):
     image_module = pytest.importorskip("PIL.Image")
     page.emulate_media(color_scheme=scheme)
     page.wait_for_timeout(150)
@@ -245,12 +245,12 @@ def test_as_a_picture(page, scheme):
     picture = np.asarray(image_module.open(io.BytesIO(png)).convert("RGB")).astype(int)
     page_color = np.median(picture[:, :8].reshape(-1, 3), axis=0)
     assert page_color.mean() > 230 if scheme == "light" else page_color.mean() < 40
-    # The current lesion's box on the slice, and boxes in the rows.
+    # The box of the current lesion on the slice, and boxes in the rows.
     for color in ((255, 77, 109), (255, 176, 0)):
         assert (np.abs(picture - color).max(axis=2) < 12).sum() > 100, color
 
 
-def test_print(page):
+def test_print_layout(page):
     page.emulate_media(media="print")
     assert not page.is_visible(".viewer")
     assert not page.is_visible("#threshold")

@@ -29,7 +29,7 @@ def decoded(shot):
     return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
 
 
-def test_the_pictures_of_a_lesion(volume):
+def test_pictures_of_a_lesion(volume):
     shots = lesion_pictures(volume, BOX, 8)
     assert shots["window"] == "soft tissue"
     whole = shots["whole"]
@@ -41,7 +41,7 @@ def test_the_pictures_of_a_lesion(volume):
     assert [shot["shown"] for shot in shots["neighbors"]] == [True, True, True, False]
 
 
-def test_the_box_lies_on_the_lesion(volume):
+def test_box_encloses_the_lesion_in_the_picture(volume):
     for shot in (lesion_pictures(volume, BOX, 8)[kind] for kind in ("whole", "crop")):
         gray = decoded(shot).astype(float)
         x, y, width, height = np.array(shot["box"]) * np.tile(gray.shape[::-1], 2)
@@ -50,7 +50,7 @@ def test_the_box_lies_on_the_lesion(volume):
         assert inside.min() > 180 > 140 > left.max()
 
 
-def test_a_lesion_in_the_corner_of_one_slice():
+def test_lesion_in_the_corner_of_a_single_slice():
     array = np.full((1, 30, 30), -1000, dtype=np.int16)
     shots = lesion_pictures(Volume(array), np.array([0.0, 0, 0, 2, 3, 1]), 0)
     assert shots["neighbors"] == []
@@ -58,7 +58,7 @@ def test_a_lesion_in_the_corner_of_one_slice():
     assert (np.array(shots["crop"]["box"]) > 0).all()
 
 
-def test_long_scans_show_some_slices_and_every_key_slice(volume, monkeypatch):
+def test_long_scans_show_a_subset_with_all_key_slices(volume, monkeypatch):
     monkeypatch.setattr(pictures, "MAX_SLICES", 5)
     shown = viewer_slices(volume, {7, 13})
     assert shown["numbers"] == [0, 4, 7, 8, 12, 13, 16]
@@ -66,7 +66,7 @@ def test_long_scans_show_some_slices_and_every_key_slice(volume, monkeypatch):
     assert shown["width"] / shown["height"] == pytest.approx(80 / 120, abs=0.01)
 
 
-def test_projections_hold_the_boxes_superior_up(volume):
+def test_projections_show_boxes_with_superior_up(volume):
     coronal, sagittal, axial = projections(volume, BOX[None])
     np.testing.assert_allclose(coronal["boxes"], [[0.5, 0.5, 0.15, 0.2]], atol=1e-4)
     np.testing.assert_allclose(sagittal["boxes"], [[1 / 3, 0.5, 1 / 6, 0.2]], atol=1e-4)

@@ -149,14 +149,14 @@ def run_p3d(options: argparse.Namespace) -> int:
     return 0
 
 
-def seeded_marks(
-    scans: int, marks: int, seed: int = 0
+def seeded_luna16(
+    scans: int, detections: int, seed: int = 0
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return detections, nodules and irrelevant findings in numbers similar to LUNA16's.
 
     Args:
         scans: Number of scans.
-        marks: Total number of detections.
+        detections: Total number of detections.
         seed: Random seed.
 
     Returns:
@@ -164,7 +164,7 @@ def seeded_marks(
     """
     rng = np.random.default_rng(seed)
     found, nodules, excluded = {}, {}, {}
-    for scan, count in enumerate(rng.multinomial(marks, np.full(scans, 1 / scans))):
+    for scan, count in enumerate(rng.multinomial(detections, np.full(scans, 1 / scans))):
         name = f"1.2.{scan}"
         rows = rng.uniform(-150, 150, (rng.poisson(1.34), 4))
         rows[:, 3] = rng.uniform(3, 30, len(rows))
@@ -181,7 +181,7 @@ def seeded_marks(
     return found, nodules, excluded
 
 
-def loop_over_marks(
+def loop_over_detections(
     found: dict[str, np.ndarray],
     nodules: dict[str, np.ndarray],
     excluded: dict[str, np.ndarray],
@@ -194,23 +194,23 @@ def loop_over_marks(
     """
     entries = {}
     for name in nodules:
-        marks = [tuple(row) for row in found[name].tolist()]
-        pool = dict.fromkeys(range(len(marks)))
+        detections = [tuple(row) for row in found[name].tolist()]
+        pool = dict.fromkeys(range(len(detections)))
         entries[name] = []
         for findings, included in ((nodules[name], True), (excluded[name], False)):
             for x, y, z, diameter in findings.tolist():
                 radius = (10.0 if diameter < 0 else diameter) / 2.0
                 inside = [
                     i
-                    for i, mark in enumerate(marks)
-                    if (x - mark[0]) ** 2 + (y - mark[1]) ** 2 + (z - mark[2]) ** 2 < radius**2
+                    for i, row in enumerate(detections)
+                    if (x - row[0]) ** 2 + (y - row[1]) ** 2 + (z - row[2]) ** 2 < radius**2
                 ]
                 for i in inside:
                     pool.pop(i, None)
                 if included:
-                    best = max((marks[i][3] for i in inside), default=-1.0)
+                    best = max((detections[i][3] for i in inside), default=-1.0)
                     entries[name].append((1.0, best, float(not inside)))
-        entries[name] += [(0.0, marks[i][3], 0.0) for i in pool]
+        entries[name] += [(0.0, detections[i][3], 0.0) for i in pool]
     columns = [np.array(rows).reshape(-1, 3).T for rows in entries.values()]
     whole = np.concatenate(columns, axis=1)
     hits = int(np.sum((whole[0] == 1) & (whole[2] == 0)))
@@ -230,18 +230,18 @@ def loop_over_marks(
     return (hits, int(np.sum(whole[0] == 0))), points
 
 
-def measure_luna16(scans: int, marks: int, rounds: int, repeats: int) -> tuple[float, float]:
+def measure_luna16(scans: int, detections: int, rounds: int, repeats: int) -> tuple[float, float]:
     """Return the median seconds of :func:`luna16_froc` with :func:`bootstrap_froc`, and the loop's.
 
     Raises:
         RuntimeError: The counts or the means over the rounds differ.
     """
-    found, nodules, excluded = seeded_marks(scans, marks)
+    found, nodules, excluded = seeded_luna16(scans, detections)
     times = []
     for _ in range(repeats):
         fast, (result, bootstrap) = seconds(lambda: _luna16(found, nodules, excluded, rounds))
         times.append(fast)
-    slow, (counts, points) = seconds(lambda: loop_over_marks(found, nodules, excluded, rounds))
+    slow, (counts, points) = seconds(lambda: loop_over_detections(found, nodules, excluded, rounds))
     own = (result.counts["true_positives"], result.counts["false_positives"])
     if counts != own:
         raise RuntimeError(f"the loop counts {counts}, luna16_froc {result.counts}")
