@@ -110,7 +110,7 @@ def _read_config(config: str | os.PathLike | Config) -> Config:
         cfg = config.copy()
     else:
         if not os.path.isfile(config):
-            raise InputError(f"{config} is not there; expected a config file")
+            raise InputError(f"{config} does not exist; expected a config file")
         try:
             cfg = Config.fromfile(config)
         except Exception as error:
@@ -140,7 +140,7 @@ def _device(name: str) -> torch.device:
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
-        raise InputError(f"{path} is not there; expected a checkpoint")
+        raise InputError(f"{path} does not exist; expected a checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -133,7 +133,7 @@ class StoreConversion:
     def _convert(
         self, tasks: Sequence[Task], workers: int, progress: bool
     ) -> tuple[dict[str, Record], int]:
-        """Convert what is not there yet.
+        """Convert what does not exist yet.
 
         Returns:
             The records by the tasks' names, and the number of tasks that failed for a reason that

@@ -68,7 +68,7 @@ class DeepLesionConversion(StoreConversion):
         masks: Make a pseudo-mask of every annotation by GrabCut, for Mask R-CNN.
 
     Raises:
-        FileNotFoundError: A folder or the table is not there.
+        FileNotFoundError: A folder or the table does not exist.
         InputError: A table or pickle cannot be used, or the spacing is not two numbers from 0.
     """
 
@@ -91,7 +91,7 @@ class DeepLesionConversion(StoreConversion):
         self.raw = Path(raw)
         self.masks = masks
         if not (self.raw / IMAGES).is_dir():
-            raise FileNotFoundError(f"{self.raw / IMAGES} is not there; expected folders of PNGs")
+            raise FileNotFoundError(f"{self.raw / IMAGES} does not exist; expected folders of PNGs")
         self._truths = self._read_truths(harvester)
         self._held_out = self._held_out_slices()
         self._read_tables()
@@ -126,7 +126,7 @@ class DeepLesionConversion(StoreConversion):
         tables = [table] if table.is_file() else sorted(self.raw.glob("DL_info*.csv"))
         if not tables:
             raise FileNotFoundError(
-                f"{table} is not there; expected DeepLesion's table of annotations"
+                f"{table} does not exist; expected DeepLesion's table of annotations"
             )
         self._all_rows: list[Annotation] = []
         self._table_problems: list[Problem] = []

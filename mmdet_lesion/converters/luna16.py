@@ -67,7 +67,7 @@ class Luna16Conversion(StoreConversion):
             :meth:`.luna16_splits.Luna16Splits.resolve` takes them.
 
     Raises:
-        FileNotFoundError: A folder or table is not there.
+        FileNotFoundError: A folder or table does not exist.
         InputError: A table cannot be used, the spacing is not positive, or there are not as many
             scans as the split wants.
     """
@@ -87,7 +87,7 @@ class Luna16Conversion(StoreConversion):
         self.raw = Path(raw)
         self.seed = seed
         if not self.raw.is_dir():
-            raise FileNotFoundError(f"{self.raw} is not there; expected a folder of LUNA16")
+            raise FileNotFoundError(f"{self.raw} does not exist; expected a folder of LUNA16")
         self._problems: list[Problem] = []
         self._scans = self._find_scans()
         self._lines = self._read_series()

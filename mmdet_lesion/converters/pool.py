@@ -52,7 +52,7 @@ class PoolConversion(StoreConversion):
         seed: Seed of the list's order, so that its first scans are a random choice.
 
     Raises:
-        FileNotFoundError: The folder is not there.
+        FileNotFoundError: The folder does not exist.
         InputError: It holds no scan, or the spacing is not positive.
     """
 
@@ -70,7 +70,7 @@ class PoolConversion(StoreConversion):
         self.raw = Path(raw)
         self.seed = seed
         if not self.raw.is_dir():
-            raise FileNotFoundError(f"{self.raw} is not there; expected a folder of scans")
+            raise FileNotFoundError(f"{self.raw} does not exist; expected a folder of scans")
         self._scans = find_scans_below(self.raw)
         if not self._scans:
             raise InputError(

@@ -80,7 +80,7 @@ def read_json(path: str | os.PathLike) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there; expected a JSON file")
+        raise FileNotFoundError(f"{path} does not exist; expected a JSON file")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -273,7 +273,7 @@ class CocoBuilder:
         return self._volume_ids[entry.name]
 
     def image(self, entry: StoredEntry, z: int) -> int:
-        """Id of a published slice, which is added when it is not there yet."""
+        """Id of a published slice, which is added when it does not exist yet."""
         key = (entry.name, z)
         if key not in self._image_ids:
             self._image_ids[key] = len(self._image_ids) + 1

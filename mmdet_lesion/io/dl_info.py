@@ -208,7 +208,9 @@ def read_dl_info(path: str | os.PathLike) -> tuple[list[DLInfoRow], list[Problem
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there; expected DeepLesion's table of annotations")
+        raise FileNotFoundError(
+            f"{path} does not exist; expected DeepLesion's table of annotations"
+        )
     try:
         # The BOM is what spreadsheet programs put in front.
         text = path.read_text(encoding="utf-8-sig")

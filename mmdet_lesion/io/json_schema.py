@@ -47,7 +47,7 @@ def read_validated_json(path: str | os.PathLike, schema: dict[str, Any], hint: s
     import jsonschema
 
     if hint and not Path(path).is_file():
-        raise InputError(f"{path} is not there; {hint}")
+        raise InputError(f"{path} does not exist; {hint}")
     content = read_json(path)
     error = next(jsonschema.Draft202012Validator(schema).iter_errors(content), None)
     if error is not None:

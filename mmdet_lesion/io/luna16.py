@@ -237,7 +237,7 @@ def _rows(path: str | os.PathLike) -> list[tuple[int, list[str]]]:
     """Line number and cells of every row that is not blank."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there; expected a CSV")
+        raise FileNotFoundError(f"{path} does not exist; expected a CSV")
     try:
         # Spreadsheets begin a file with a byte order mark.
         text = path.read_text(encoding="utf-8-sig")

@@ -86,7 +86,7 @@ def check_metaimage(path: str | os.PathLike) -> None:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there; expected a MetaImage")
+        raise FileNotFoundError(f"{path} does not exist; expected a MetaImage")
     fields, lines, end = _read_header(path)
 
     def wrong(key: str, expected: str) -> MetaImageError:
@@ -119,7 +119,7 @@ def check_metaimage(path: str | os.PathLike) -> None:
     size = voxels * int(channels) * _TYPES[fields["ElementType"]]
     data = metaimage_data_file(path)
     if data is not None and not data.is_file():
-        raise MetaImageError(path, None, f"its data {data.name} is not there", "missing data")
+        raise MetaImageError(path, None, f"its data {data.name} does not exist", "missing data")
     source, start = (path, end) if data is None else (data, 0)
     compressed = fields.get("CompressedData", "False").lower() == "true"
     there = _inflated_size(path, source, start) if compressed else source.stat().st_size - start

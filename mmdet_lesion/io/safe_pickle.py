@@ -111,7 +111,7 @@ def load_pickle(path: str | os.PathLike) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there; expected a pickle")
+        raise FileNotFoundError(f"{path} does not exist; expected a pickle")
     data = path.read_bytes()
     try:
         value = _RestrictedUnpickler(data, path).load()

@@ -105,7 +105,7 @@ class StoredVolume:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise FileNotFoundError(f"{self.path} is not there; expected a volume of the store")
+            raise FileNotFoundError(f"{self.path} does not exist; expected a volume of the store")
         try:
             self._array = blosc2.open(
                 str(self.path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1)

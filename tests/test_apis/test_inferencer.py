@@ -175,7 +175,7 @@ def test_failing_scan_does_not_stop_the_others(tmp_path, inferencer, two_blobs):
     result = inferencer([tmp_path / "list.txt", good], out_dir=tmp_path / "out")
     errors = [prediction.get("error", "") for prediction in result["predictions"]]
     assert "is a PDF" in errors[0]
-    assert "is not there" in errors[2]
+    assert "does not exist" in errors[2]
     assert errors[1] == errors[3] == ""
     assert result["visualization"] == [
         None, str(tmp_path / "out/good/report.html"), None,
@@ -287,11 +287,11 @@ def test_invalid_configs_are_rejected(tmp_path, blob_checkpoint):
     (tmp_path / "empty.py").write_text("a = 1\n")
     (tmp_path / "broken.py").write_text("a = (\n")
     for name, expected in (
-        ("nothing.py", "is not there"),
+        ("nothing.py", "does not exist"),
         ("broken.py", "is no config that mmengine reads"),
         ("empty.py", "has no model"),
     ):
         with pytest.raises(InputError, match=f"{name} {expected}"):
             LesionInferencer(tmp_path / name, blob_checkpoint, "cpu")
-    with pytest.raises(InputError, match="nothing.pth is not there"):
+    with pytest.raises(InputError, match="nothing.pth does not exist"):
         LesionInferencer(blob_config("BlobSlices"), tmp_path / "nothing.pth", "cpu")

@@ -77,7 +77,7 @@ def test_pool_without_confident_scans_raises(untrained, luna16_store, tmp_path):
     message = r"none of 2 scans has a box with a score of 0.8 or more \(the highest is 0.200\)"
     with pytest.raises(InputError, match=message):
         select_unlabeled(*untrained, pool, num=2, progress=False)
-    with pytest.raises(InputError, match="unlabeled.json is not there"):
+    with pytest.raises(InputError, match="unlabeled.json does not exist"):
         select_unlabeled(*untrained, str(tmp_path), progress=False)
     empty = tmp_path / "annotations" / "unlabeled.json"
     empty.parent.mkdir()

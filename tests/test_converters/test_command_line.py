@@ -40,7 +40,7 @@ def test_workers_must_be_a_positive_integer(capsys, workers):
     ("error", "message"),
     [
         (InputError("the table is odd"), "error: the table is odd"),
-        (FileNotFoundError("a is not there"), "error: a is not there"),
+        (FileNotFoundError("a does not exist"), "error: a does not exist"),
         (KeyboardInterrupt(), "interrupted; what is complete is kept, go on with --resume"),
     ],
 )

@@ -276,10 +276,10 @@ def test_without_complete_annotations_all_training_rows_are_used(tmp_path):
 
 def test_invalid_input_is_rejected_immediately(raw, tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(FileNotFoundError, match="Images_png is not there"):
+    with pytest.raises(FileNotFoundError, match="Images_png does not exist"):
         DeepLesionConversion(tmp_path, out)
     (tmp_path / "Images_png").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"DL_info\.csv is not there"):
+    with pytest.raises(FileNotFoundError, match=r"DL_info\.csv does not exist"):
         DeepLesionConversion(tmp_path, out)
     with pytest.raises(FileNotFoundError, match="holds no truth"):
         DeepLesionConversion(raw, out, harvester=tmp_path)

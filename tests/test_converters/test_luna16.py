@@ -158,7 +158,7 @@ def test_unusable_scans_are_reported_and_others_converted(raw, tmp_path):
         "missing scan": ("seriesuids.csv", line, f"{paths[2].name} is in no subset"),
         "duplicate scan": (f"subset9/{paths[3].name}", None, "is also subset3/"),
         "unlisted scan": ("subset8/9.9.mhd", None, "does not list this scan"),
-        "missing data": (f"subset5/{paths[5].name}", None, ".raw is not there"),
+        "missing data": (f"subset5/{paths[5].name}", None, ".raw does not exist"),
     }
     for kind, (file, row, text) in expected.items():
         assert (problems[kind]["file"], problems[kind]["row"]) == (file, row)

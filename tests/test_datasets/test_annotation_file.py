@@ -66,5 +66,5 @@ def test_errors_name_file_and_key(tiny_root, write_annotations, change, message)
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(InputError, match=r"none\.json is not there; .*tools/dataset_converters"):
+    with pytest.raises(InputError, match=r"none\.json does not exist; .*tools/dataset_converters"):
         read_annotation_file(tmp_path / "none.json", "slice")

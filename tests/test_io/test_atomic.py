@@ -59,7 +59,7 @@ def test_nan_is_rejected(tmp_path):
 
 def test_invalid_json_is_named(tmp_path):
     path = tmp_path / "a.json"
-    with pytest.raises(FileNotFoundError, match="a.json is not there"):
+    with pytest.raises(FileNotFoundError, match="a.json does not exist"):
         read_json(path)
     path.write_text('{"a": ')
     with pytest.raises(InputError, match="a.json is not JSON"):

@@ -82,7 +82,7 @@ def test_invalid_row_is_reported_and_others_are_read(tmp_path, old, new, message
 
 def test_invalid_tables_are_rejected(tmp_path):
     path = tmp_path / "DL_info.csv"
-    with pytest.raises(FileNotFoundError, match=r"DL_info\.csv is not there"):
+    with pytest.raises(FileNotFoundError, match=r"DL_info\.csv does not exist"):
         read_dl_info(path)
     path.write_text("")
     with pytest.raises(InputError, match="no column File_name .*nothing"):

@@ -77,7 +77,7 @@ def test_damaged_compressed_data_is_rejected(tmp_path, volume):
      ('NDims', '99', 'NDims = 99; expected 3'),
      ('TransformMatrix', '1 0 0 1 0 0 0 0 1', 'line 6: TransformMatrix = 1 0.*; expected 9 dir'),
      ('ElementType', 'MET_WORD', 'expected one of MET_CHAR'),
-     ('ElementDataFile', 'other.raw', 'its data other.raw is not there')],
+     ('ElementDataFile', 'other.raw', 'its data other.raw does not exist')],
 )  # fmt: skip
 def test_invalid_headers_are_rejected(path, key, value, message):
     rewrite(path, key, value)

@@ -100,7 +100,7 @@ def test_text_is_rejected(dump):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.pkl is not there"):
+    with pytest.raises(FileNotFoundError, match=r"none\.pkl does not exist"):
         load_pickle(tmp_path / "none.pkl")
 
 

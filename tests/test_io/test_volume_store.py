@@ -108,7 +108,7 @@ def test_truncated_files_are_rejected(path, tmp_path):
 
 
 def test_invalid_files_and_arrays_are_rejected(tmp_path, array):
-    with pytest.raises(FileNotFoundError, match=r"none\.b2nd is not there"):
+    with pytest.raises(FileNotFoundError, match=r"none\.b2nd does not exist"):
         open_volume(tmp_path / "none.b2nd")
     (tmp_path / "text.b2nd").write_text("text" * 100)
     with pytest.raises(InputError, match="no volume of the store"):

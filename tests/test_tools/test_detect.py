@@ -83,7 +83,7 @@ def test_list_with_failing_scans_is_resumed(tool, model, scan, tmp_path, capsys)
     assert status == 1
     lines = out.splitlines()
     reasons = dict(empty="is an empty folder", paper="is a PDF", rgb="3 channels a voxel")
-    for name, reason in (*reasons.items(), ("nowhere.mha", "is not there")):
+    for name, reason in (*reasons.items(), ("nowhere.mha", "does not exist")):
         (line,) = [line for line in lines if line.startswith(f"{name}: failed: ")]
         assert reason in line
     assert (tmp_path / "out" / "scan" / "report.html").is_file()
@@ -98,8 +98,8 @@ def test_list_with_failing_scans_is_resumed(tool, model, scan, tmp_path, capsys)
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--checkpoint", "nothing.pth"], "nothing.pth is not there"),
-        (["--config", "nothing.py"], "nothing.py is not there"),
+        (["--checkpoint", "nothing.pth"], "nothing.pth does not exist"),
+        (["--config", "nothing.py"], "nothing.py does not exist"),
         (["--device", "abacus"], "the device 'abacus' cannot be used here"),
         (["--spacing", "1", "1", "-2"], "the spacing is (1.0, 1.0, -2.0)"),
     ],

@@ -29,7 +29,7 @@ class ScanSource:
         path: File or folder.
         name: A short name, that of the file or folder without its suffix; of scans below a folder
             their path in it, each once.
-        kind: ``'dicom'``, ``'image'``, ``'png'``, or ``'missing'`` for a path that is not there.
+        kind: ``'dicom'``, ``'image'``, ``'png'``, or ``'missing'`` for a path that does not exist.
         files: The slices of a DICOM scan that was given file by file; of scans below a folder all
             files that the scan consists of.
         slices: First and last slice of a folder of PNGs.
@@ -63,7 +63,7 @@ def find_scans(inputs: str | os.PathLike | Sequence[str | os.PathLike]) -> list[
         inputs: One path or several.
 
     Returns:
-        The scans in the order of the paths. A path that is not there is a scan of the kind
+        The scans in the order of the paths. A path that does not exist is a scan of the kind
         ``'missing'``, which fails on its own when it is read.
 
     Raises:

@@ -33,7 +33,7 @@ def read_scan(
         InputError: It is no CT scan that can be read; the message is one sentence that says why.
     """
     if source.kind == "missing":
-        raise InputError(f"{source.path} is not there; expected a scan")
+        raise InputError(f"{source.path} does not exist; expected a scan")
     try:
         if source.kind == "dicom":
             scan = read_dicom(source.path, source.files, series)

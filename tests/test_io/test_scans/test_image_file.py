@@ -128,7 +128,7 @@ def test_unknown_suffix_is_rejected(tmp_path):
 
 
 def test_missing_path_is_rejected(tmp_path):
-    with pytest.raises(InputError, match="nothing.nii is not there"):
+    with pytest.raises(InputError, match="nothing.nii does not exist"):
         read(tmp_path / "nothing.nii")
 
 

@@ -144,7 +144,7 @@ def test_files_of_the_same_name_get_distinct_labels(tool, p3d):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"detections": "absent"}, "absent.csv is not there; expected a CSV"),
+        ({"detections": "absent"}, "absent.csv does not exist; expected a CSV"),
         ({"detections": "gt"}, "gt.csv has no column 'probability'"),
         ({"series": "short"}, "detections.csv, line 5 has the series '3'"),
     ],

@@ -105,7 +105,7 @@ def test_invalid_shards_are_rejected(main, raw, tmp_path, capsys, value):
 
 def test_missing_folder_is_named(main, tmp_path, capsys):
     assert main(arguments(tmp_path / "none", tmp_path / "out")) == 1
-    assert "none/Images_png is not there" in capsys.readouterr().err
+    assert "none/Images_png does not exist" in capsys.readouterr().err
 
 
 def test_killed_conversion_is_resumed(script, root, main, tmp_path):
