@@ -10,6 +10,7 @@ import pytest
 from mmengine import Config
 
 from mmdet_lesion import InputError
+from mmdet_lesion.engine import cpu_settings
 from mmdet_lesion.io import open_volume
 from mmdet_lesion.io.coco import read_annotation_file
 from mmdet_lesion.io.data_list import read_data_list
@@ -257,7 +258,9 @@ def test_learning_rates_scale_with_the_batch_size(tool, root, without_data, tmp_
     assert adam.cfg.optim_wrapper.optimizer.lr == pytest.approx(0.0005)
     assert adam.cfg.train_dataloader.sampler.batch_size == 4
     # The model is unchanged.
-    full = Config.fromfile(root / "configs/uld/faster_rcnn_deeplesion.py").model
+    cfg = Config.fromfile(root / "configs/uld/faster_rcnn_deeplesion.py")
+    cfg.merge_from_dict(cpu_settings(cfg))
+    full = cfg.model
     for part in ("neck", "rpn_head", "roi_head", "train_cfg", "test_cfg"):
         assert sgd.cfg.model[part] == full[part]
     own = {"init_cfg": 0, "norm_eval": 0}
