@@ -74,8 +74,10 @@ def paint_abdomen(canvas: Canvas, rng: np.random.Generator, enhancement: float) 
     )
     canvas.rods(pancreas, 10.0, 60.0 + 35.0 * enhancement, Tissue.BOWEL, within=inside)
     replaced = (*inside, Tissue.LIVER, Tissue.SPLEEN)
-    for side, z in ((-1, 362.0), (1, 350.0)):
-        kidney = np.array((side * 64.0, 38.0, z + rng.uniform(-8, 8)))
+    for side, height in ((-1, 362.0), (1, 350.0)):
+        # The adrenal moves with its kidney.
+        z = height + rng.uniform(-8, 8)
+        kidney = np.array((side * 64.0, 38.0, z))
         # Perirenal fat, cortex, medulla, sinus.
         canvas.ellipsoid(kidney, (34, 36, 62), -105.0, Tissue.ABDOMEN, within=replaced)
         canvas.ellipsoid(
