@@ -120,6 +120,10 @@ def test_phantoms_are_reused_and_do_not_overwrite_other_folders(parts, tmp_path,
     record.write_text(record.read_text().replace("true", "false"))
     handful.phantom_slices(tmp_path / "own")
     assert len(made) == 2
+    # So is one whose store has an earlier format.
+    monkeypatch.setattr(handful, "_STORE_FORMAT", handful._STORE_FORMAT + 1)
+    handful.phantom_slices(tmp_path / "own")
+    assert len(made) == 3
 
 
 def healthy_rows(num=40):

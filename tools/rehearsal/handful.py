@@ -33,6 +33,8 @@ SLAB = 2.0
 _LARGEST = 0.75
 # Marks a folder as written by a rehearsal, and as complete.
 _RECORD = "rehearsal.json"
+# Increase it when the converters write other files, so that the phantoms are converted again.
+_STORE_FORMAT = 3
 # Numbers of phantoms to choose the samples from.
 _VOLUMES, _SCANS = 16, 8
 
@@ -136,16 +138,20 @@ def _is_made(folder: Path, settings: Any) -> bool:
             raise InputError(
                 f"{folder} has no {_RECORD}, so no rehearsal wrote it; expected another --out"
             )
-        if read_json(path) == {"settings": repr(settings), "complete": True}:
+        if read_json(path) == _record(settings, complete=True):
             return True
-        # Generated with other settings, or incomplete.
+        # Generated with other settings, stored in an earlier format, or incomplete.
         shutil.rmtree(folder)
-    write_json(path, {"settings": repr(settings), "complete": False})
+    write_json(path, _record(settings, complete=False))
     return False
 
 
 def _mark_made(folder: Path, settings: Any) -> None:
-    write_json(folder / _RECORD, {"settings": repr(settings), "complete": True})
+    write_json(folder / _RECORD, _record(settings, complete=True))
+
+
+def _record(settings: Any, complete: bool) -> dict[str, Any]:
+    return {"settings": repr(settings), "store_format": _STORE_FORMAT, "complete": complete}
 
 
 def crop_slices(
