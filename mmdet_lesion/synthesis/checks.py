@@ -22,21 +22,17 @@ def check_settings(config: Any, shares: Sequence[str], lowest: Mapping[str, floa
         InputError: A setting is out of range.
     """
     if config.volumes < 1:
-        raise InputError(f"volumes: expected at least 1, found {config.volumes}")
+        raise InputError(f"volumes is {config.volumes}; expected at least 1")
     if config.seed < 0:
-        raise InputError(f"seed: expected a number of at least 0, found {config.seed}")
+        raise InputError(f"seed is {config.seed}; expected a number of at least 0")
     if config.size < 32:
-        raise InputError(f"size: expected at least 32 pixels, found {config.size}")
+        raise InputError(f"size is {config.size}; expected at least 32 pixels")
     for name in shares:
         if not 0 <= getattr(config, name) <= 1:
-            raise InputError(
-                f"{name}: expected a fraction in [0, 1], found {getattr(config, name)}"
-            )
+            raise InputError(f"{name} is {getattr(config, name)}; expected a fraction in [0, 1]")
     for name, least in lowest.items():
         low, high = getattr(config, name)
         if not least <= low <= high:
-            raise InputError(
-                f"{name}: expected {least} <= lowest <= highest, found {low} and {high}"
-            )
+            raise InputError(f"{name} is {low} and {high}; expected {least} <= lowest <= highest")
     if config.noise < 0:
-        raise InputError(f"noise: expected at least 0 HU, found {config.noise}")
+        raise InputError(f"noise is {config.noise}; expected at least 0 HU")

@@ -75,16 +75,14 @@ class PhantomConfig:
             dict(slices=3, lesions=1, diameter=1.0, contrast=0.0, vessels=0, enhancement=0.0),
         )
         if not self.intervals or min(self.intervals) <= 0:
-            raise InputError(f"intervals: expected positive mm, found {self.intervals}")
+            raise InputError(f"intervals is {self.intervals}; expected positive mm")
         if not self.lesion_types or not set(self.lesion_types) <= set(LESION_TYPES):
-            raise InputError(
-                f"lesion types: expected numbers from 1 to 8, found {self.lesion_types}"
-            )
+            raise InputError(f"lesion_types is {self.lesion_types}; expected numbers from 1 to 8")
         for interval in self.intervals:
             if self.slices[1] > self.most_slices(interval):
                 raise InputError(
                     f"slices: {self.slices[1]} slices do not fit into the body at an interval of "
-                    f"{interval:g} mm, expected at most {self.most_slices(interval)}"
+                    f"{interval:g} mm; expected at most {self.most_slices(interval)}"
                 )
         self.split_counts()
 
@@ -129,6 +127,6 @@ class PhantomConfig:
                 train, val, test = counts
                 return train, val, test
         raise InputError(
-            f"split: expected three fractions that sum to 1 or three counts that sum to {total}, "
-            f"found {' '.join(f'{part:g}' for part in split)}"
+            f"split is {' '.join(f'{part:g}' for part in split)}; expected three fractions that "
+            f"sum to 1 or three counts that sum to {total}"
         )

@@ -64,4 +64,4 @@ class Luna16PhantomConfig:
             dict(lowest, contrast=0.0, findings=0),
         )
         if not 0 <= self.vessels <= 8:
-            raise InputError(f"vessels: expected 0 to 8 generations, found {self.vessels}")
+            raise InputError(f"vessels is {self.vessels}; expected 0 to 8 generations")

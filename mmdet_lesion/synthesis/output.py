@@ -61,7 +61,7 @@ def render_all(
         InputError: ``workers`` is below 1.
     """
     if workers < 1:
-        raise InputError(f"workers: expected at least 1, found {workers}")
+        raise InputError(f"workers is {workers}; expected at least 1")
     results = _run(render, plans, workers)
     yield from tqdm(results, total=len(plans), desc="phantoms", unit="vol", disable=not progress)
 
@@ -70,13 +70,13 @@ def _check_target(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     if not out.is_dir():
-        raise InputError(f"{out} is a file, expected a folder to write")
+        raise InputError(f"{out} is a file; expected a folder to write")
     if not any(out.iterdir()):
         return
     if not (out / SETTINGS_FILE).is_file():
-        raise InputError(f"{out} has files but no {SETTINGS_FILE}, expected an empty folder")
+        raise InputError(f"{out} has files but no {SETTINGS_FILE}; expected an empty folder")
     if not overwrite:
-        raise InputError(f"{out} already holds phantoms, expected --overwrite to replace them")
+        raise InputError(f"{out} already holds phantoms; expected --overwrite to replace them")
 
 
 def _move(building: Path, out: Path) -> None:

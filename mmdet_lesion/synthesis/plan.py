@@ -178,5 +178,5 @@ def _first_slices(
         return None
     raise InputError(
         f"lesion types: a volume of {counts[0]} slices of {interval:g} mm cannot be centered on "
-        f"lesions of types {config.lesion_types}, expected fewer slices"
+        f"lesions of types {config.lesion_types}; expected fewer slices"
     )

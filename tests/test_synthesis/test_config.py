@@ -24,16 +24,16 @@ def test_split_counts(volumes, split, counts):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"volumes": 0}, "volumes: expected at least 1, found 0"),
-        ({"missing": 1.5}, "missing: expected a fraction in [0, 1], found 1.5"),
-        ({"size": 8}, "size: expected at least 32 pixels, found 8"),
-        ({"diameter": (9.0, 3.0)}, "diameter: expected 1.0 <= lowest <= highest"),
-        ({"lesion_types": (4, 9)}, "expected numbers from 1 to 8, found (4, 9)"),
+        ({"volumes": 0}, "volumes is 0; expected at least 1"),
+        ({"missing": 1.5}, "missing is 1.5; expected a fraction in [0, 1]"),
+        ({"size": 8}, "size is 8; expected at least 32 pixels"),
+        ({"diameter": (9.0, 3.0)}, "diameter is 9.0 and 3.0; expected 1.0 <= lowest <= highest"),
+        ({"lesion_types": (4, 9)}, "lesion_types is (4, 9); expected numbers from 1 to 8"),
         ({"slices": (100, 200)}, "200 slices do not fit into the body at an interval of 5 mm"),
-        ({"split": (5, 5, 5)}, "three counts that sum to 10, found 5 5 5"),
-        ({"intervals": ()}, "intervals: expected positive mm"),
-        ({"seed": -1}, "seed: expected a number of at least 0"),
-        ({"noise": -1.0}, "noise: expected at least 0 HU"),
+        ({"split": (5, 5, 5)}, "split is 5 5 5; expected"),
+        ({"intervals": ()}, "intervals is (); expected positive mm"),
+        ({"seed": -1}, "seed is -1; expected a number of at least 0"),
+        ({"noise": -1.0}, "noise is -1.0; expected at least 0 HU"),
     ],
 )
 def test_invalid_settings(setting, message):

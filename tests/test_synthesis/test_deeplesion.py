@@ -190,7 +190,7 @@ def test_overwrite(tiny_config, tmp_path):
     (out / "precious.txt").unlink()
     make_deeplesion(out, config, progress=False)
     before = digests(out)
-    with pytest.raises(InputError, match="already holds phantoms, expected --overwrite"):
+    with pytest.raises(InputError, match="already holds phantoms; expected --overwrite"):
         make_deeplesion(out, config, progress=False)
     make_deeplesion(out, replace(config, seed=9), overwrite=True, progress=False)
     assert digests(out) != before

@@ -143,7 +143,7 @@ def test_other_files_are_not_overwritten_and_workers_are_checked(tmp_path, raw):
     assert (tmp_path / "precious.txt").read_text() == "keep me"
     with pytest.raises(InputError, match="expected --overwrite"):
         make_luna16(raw, TINY, progress=False)
-    with pytest.raises(InputError, match="workers: expected at least 1"):
+    with pytest.raises(InputError, match="workers is 0; expected at least 1"):
         make_luna16(tmp_path / "new", TINY, workers=0, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
 

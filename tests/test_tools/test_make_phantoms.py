@@ -25,7 +25,7 @@ def test_invalid_arguments_print_one_line(tool, tmp_path, capsys):
     arguments = ["deeplesion", str(tmp_path / "raw"), "--volumes", "4", "--split", "3", "3", "3"]
     assert tool.main(arguments) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "three counts that sum to 4, found 3 3 3" in error
+    assert error.count("\n") == 1 and "split is 3 3 3; expected" in error
     assert not (tmp_path / "raw").exists()
 
 

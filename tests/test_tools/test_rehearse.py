@@ -162,9 +162,9 @@ def test_every_bound_is_checked(parts):
         (sentence,) = report.evaluate(figures(**change), None)
         assert sentence.startswith(f"{name} is "), name
     metrics["froc/ap"] = 0.5
-    assert report.evaluate(figures(), None) == ["overfit is 0.5, expected at least 0.9"]
+    assert report.evaluate(figures(), None) == ["overfit is 0.5; expected at least 0.9"]
     metrics["froc/ap"] = math.nan
-    assert report.evaluate(figures(), None) == ["overfit is nan, expected at least 0.9"]
+    assert report.evaluate(figures(), None) == ["overfit is nan; expected at least 0.9"]
     # A loss of NaN also violates bounds.
     assert len(report.evaluate(figures(loss=lambda row: math.nan), "stopped")) == 4
 

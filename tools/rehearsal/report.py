@@ -48,7 +48,7 @@ def evaluate(figures: dict[str, float], failure: str | None) -> list[str]:
         # NaN violates every bound.
         if not low <= value <= high:
             wanted = f"at least {low:g}" if "min" in bound else f"at most {high:g}"
-            broken.append(f"{name} is {value:.3g}, expected {wanted}")
+            broken.append(f"{name} is {value:.3g}; expected {wanted}")
     return broken
 
 

@@ -72,7 +72,7 @@ class MeanTeacherMiningHook(TeacherEMAHook):
     ) -> None:
         if policy not in ("add", "ignore"):
             raise InputError(
-                f"MeanTeacherMiningHook: policy={policy!r}, expected 'add' or 'ignore'"
+                f"MeanTeacherMiningHook: policy={policy!r}; expected 'add' or 'ignore'"
             )
         super().__init__(momentum=momentum, **kwargs)
         self.score_thr = score_thr

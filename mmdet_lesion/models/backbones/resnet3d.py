@@ -87,7 +87,7 @@ class ResNet3D(BaseModule):
         )
         if len(channels) != len(stage_blocks) or min(*channels, *stage_blocks) < 1:
             raise InputError(
-                f"ResNet3D: channels={channels} and stage_blocks={stage_blocks}, expected positive "
+                f"ResNet3D: channels={channels} and stage_blocks={stage_blocks}; expected positive "
                 "numbers and equal lengths"
             )
         norm_cfg = norm_cfg or dict(type="BN3d")

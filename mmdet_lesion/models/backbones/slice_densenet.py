@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from mmdet.registry import MODELS
 from torch import Tensor
@@ -31,26 +29,12 @@ class SliceDenseNet(TruncatedDenseNet):
     ``fusion='early'``: The slice stack is one image of ``num_slices`` channels, and the weights of
     a pretrained stem are repeated.
 
-    ``init_cfg=dict(type='Pretrained', checkpoint=PATH_OR_URL)`` loads torchvision's
-    ``densenet121`` files, old and new, with or without ``features.``; with ``prefix`` it loads the
-    backbone of one of our checkpoints. Unexpected and missing keys are errors.
-
     Args:
         num_slices: Slices of a stack; with ``fusion='grouped'`` an odd multiple of 3, otherwise at
             least 1 (at least 3 with pretrained weights).
         fusion: ``'grouped'`` or ``'early'``.
-        growth_rate: Channels that a dense layer adds.
-        block_config: Number of dense layers of the three blocks.
-        num_init_features: Channels of the stem.
-        bn_size: The bottleneck of a dense layer has ``bn_size * growth_rate`` channels.
-        norm_cfg: Config of the norm layers.
-        norm_eval: Whether batch norms stay in evaluation mode during training, so that their
-            running statistics do not change.
-        frozen_stages: Stages without training: -1 none, 0 the stem, k the stem and the first k
-            blocks with their transitions. The fusion convolution is never frozen.
-        with_cp: Whether to recompute each dense layer in the backward pass to save memory.
-            Results and running statistics are the same.
-        init_cfg: Initialization config; by default Kaiming for all convolutions.
+        **kwargs: Other arguments of :class:`TruncatedDenseNet`, such as ``norm_cfg`` and
+            ``init_cfg``.
 
     Raises:
         InputError: ``fusion``, ``num_slices``, ``block_config`` or ``frozen_stages`` is invalid.
@@ -61,40 +45,16 @@ class SliceDenseNet(TruncatedDenseNet):
 
     own_names = ("fusion",)
 
-    def __init__(
-        self,
-        num_slices: int = 9,
-        fusion: str = "grouped",
-        growth_rate: int = 32,
-        block_config: Sequence[int] = (6, 12, 24),
-        num_init_features: int = 64,
-        bn_size: int = 4,
-        norm_cfg: dict | None = None,
-        norm_eval: bool = False,
-        frozen_stages: int = -1,
-        with_cp: bool = False,
-        init_cfg: dict | list[dict] | None = None,
-    ) -> None:
+    def __init__(self, num_slices: int = 9, fusion: str = "grouped", **kwargs) -> None:
         if fusion not in ("grouped", "early"):
-            raise InputError(f"SliceDenseNet: fusion={fusion!r}, expected 'grouped' or 'early'")
+            raise InputError(f"SliceDenseNet: fusion={fusion!r}; expected 'grouped' or 'early'")
         if fusion == "grouped" and num_slices % 6 != 3:
             raise InputError(
-                f"SliceDenseNet: num_slices={num_slices}, expected an odd multiple of 3 with "
+                f"SliceDenseNet: num_slices={num_slices}; expected an odd multiple of 3 with "
                 "fusion='grouped', so that one three-channel image is the center"
             )
         num_groups = num_slices // 3 if fusion == "grouped" else 1
-        super().__init__(
-            num_slices // num_groups,
-            growth_rate,
-            block_config,
-            num_init_features,
-            bn_size,
-            norm_cfg,
-            norm_eval,
-            frozen_stages,
-            with_cp,
-            init_cfg,
-        )
+        super().__init__(num_slices // num_groups, **kwargs)
         self.num_slices = num_slices
         self.num_groups = num_groups
         if num_groups > 1:
@@ -118,7 +78,7 @@ class SliceDenseNet(TruncatedDenseNet):
         """
         if x.dim() != 4 or x.shape[1] != self.num_slices:
             raise InputError(
-                f"SliceDenseNet: input of shape {tuple(x.shape)}, expected (N, {self.num_slices}, "
+                f"SliceDenseNet: input of shape {tuple(x.shape)}; expected (N, {self.num_slices}, "
                 "H, W)"
             )
         images = x.reshape(-1, self.num_slices // self.num_groups, *x.shape[-2:])

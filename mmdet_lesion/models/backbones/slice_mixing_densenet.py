@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import torch.nn.functional as F
@@ -25,25 +24,14 @@ class SliceMixingDenseNet(TruncatedDenseNet):
     (D x 1 x 1) convolution reduces the map of each block, taken as in :class:`SliceDenseNet`, to
     one slice; a 2D detector on the key slice follows. The default sizes are DenseNet-121's.
 
-    ``init_cfg=dict(type='Pretrained', checkpoint=PATH_OR_URL)`` loads torchvision's ``densenet121``
-    files into the 2D kernels; the stem takes the weights of the middle channel (green). Unexpected
-    and missing keys are errors.
+    Pretrained weights are loaded into the 2D kernels; the stem takes those of the middle channel
+    (green).
 
     Args:
         conv: ``'a3d'`` (:class:`A3DConv`) or ``'align_shift'`` (:class:`AlignShiftConv`).
         num_slices: Slices of a stack, odd.
-        growth_rate: Channels that a dense layer adds.
-        block_config: Number of dense layers of the three blocks.
-        num_init_features: Channels of the stem.
-        bn_size: The bottleneck of a dense layer has ``bn_size * growth_rate`` channels.
-        norm_cfg: Config of the norm layers; batch statistics cover all slices.
-        norm_eval: Whether batch norms stay in evaluation mode during training, so that their
-            running statistics do not change.
-        frozen_stages: Stages without training: -1 none, 0 the stem, k the stem and the first k
-            blocks with their transitions. The depth reductions are never frozen.
-        with_cp: Whether to recompute each dense layer in the backward pass to save memory.
-            Results and running statistics are the same.
-        init_cfg: Initialization config; by default Kaiming for all convolutions.
+        **kwargs: Other arguments of :class:`TruncatedDenseNet`, such as ``norm_cfg`` and
+            ``init_cfg``. Batch statistics cover all slices.
 
     Raises:
         InputError: ``conv``, ``num_slices``, ``block_config`` or ``frozen_stages`` is invalid.
@@ -54,39 +42,15 @@ class SliceMixingDenseNet(TruncatedDenseNet):
     own_names = ("mixing", "reduction1", "reduction2", "reduction3")
     num_groups = 1
 
-    def __init__(
-        self,
-        conv: str = "a3d",
-        num_slices: int = 7,
-        growth_rate: int = 32,
-        block_config: Sequence[int] = (6, 12, 24),
-        num_init_features: int = 64,
-        bn_size: int = 4,
-        norm_cfg: dict | None = None,
-        norm_eval: bool = False,
-        frozen_stages: int = -1,
-        with_cp: bool = False,
-        init_cfg: dict | list[dict] | None = None,
-    ) -> None:
+    def __init__(self, conv: str = "a3d", num_slices: int = 7, **kwargs) -> None:
         if conv not in CONVOLUTIONS:
-            raise InputError(f"SliceMixingDenseNet: conv={conv!r}, expected 'a3d' or 'align_shift'")
+            raise InputError(f"SliceMixingDenseNet: conv={conv!r}; expected 'a3d' or 'align_shift'")
         if num_slices < 1 or num_slices % 2 == 0:
             raise InputError(
-                f"SliceMixingDenseNet: num_slices={num_slices}, expected an odd number"
+                f"SliceMixingDenseNet: num_slices={num_slices}; expected an odd number"
             )
-        super().__init__(
-            1,
-            growth_rate,
-            block_config,
-            num_init_features,
-            bn_size,
-            norm_cfg,
-            norm_eval,
-            frozen_stages,
-            with_cp,
-            init_cfg,
-            partial(CONVOLUTIONS[conv], num_slices=num_slices),
-        )
+        convolution = partial(CONVOLUTIONS[conv], num_slices=num_slices)
+        super().__init__(1, conv_layer=convolution, **kwargs)
         self.num_slices = num_slices
         self.uses_thickness = conv == "align_shift"
         for stage, channels in enumerate(self.out_channels, start=1):
@@ -111,7 +75,7 @@ class SliceMixingDenseNet(TruncatedDenseNet):
         """
         if x.dim() != 4 or x.shape[1] != self.num_slices:
             raise InputError(
-                f"SliceMixingDenseNet: input of shape {tuple(x.shape)}, expected "
+                f"SliceMixingDenseNet: input of shape {tuple(x.shape)}; expected "
                 f"(N, {self.num_slices}, H, W)"
             )
         slices = self.stem(x.reshape(-1, 1, *x.shape[-2:])).unflatten(0, (-1, self.num_slices))

@@ -23,7 +23,7 @@ class TruncatedDenseNet(BaseModule):
     The modules have torchvision's names.
 
     Args:
-        stem_channels: Input channels of the stem.
+        stem_channels: Input channels of the stem. The default sizes are DenseNet-121's.
         growth_rate: Channels that a dense layer adds.
         block_config: Number of dense layers of the three blocks.
         num_init_features: Channels of the stem.
@@ -32,12 +32,13 @@ class TruncatedDenseNet(BaseModule):
         norm_eval: Whether batch norms stay in evaluation mode during training, so that their
             running statistics do not change.
         frozen_stages: Stages without training: -1 none, 0 the stem, k the stem and the first k
-            blocks with their transitions.
+            blocks with their transitions; never the layers that combine slices.
         with_cp: Whether to recompute each dense layer in the backward pass to save memory.
             Results and running statistics are the same.
         init_cfg: Initialization config; by default Kaiming for all convolutions.
             ``dict(type='Pretrained', checkpoint=PATH_OR_URL)`` loads torchvision's ``densenet121``
-            files, with ``prefix`` the backbone of one of our checkpoints.
+            files, old and new, with or without ``features.``; with ``prefix`` it loads the
+            backbone of one of our checkpoints. Unexpected and missing keys are errors.
         conv_layer: Factory of the convolutions of the dense layers.
 
     Raises:
@@ -50,15 +51,15 @@ class TruncatedDenseNet(BaseModule):
     def __init__(
         self,
         stem_channels: int,
-        growth_rate: int,
-        block_config: Sequence[int],
-        num_init_features: int,
-        bn_size: int,
-        norm_cfg: dict | None,
-        norm_eval: bool,
-        frozen_stages: int,
-        with_cp: bool,
-        init_cfg: dict | list[dict] | None,
+        growth_rate: int = 32,
+        block_config: Sequence[int] = (6, 12, 24),
+        num_init_features: int = 64,
+        bn_size: int = 4,
+        norm_cfg: dict | None = None,
+        norm_eval: bool = False,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | list[dict] | None = None,
         conv_layer: Callable[..., nn.Conv2d] = nn.Conv2d,
     ) -> None:
         # mmengine compares the name of a layer's class and of its direct bases.
@@ -67,7 +68,7 @@ class TruncatedDenseNet(BaseModule):
         if len(block_config) != 3 or not -1 <= frozen_stages <= 3:
             raise InputError(
                 f"{type(self).__name__}: block_config={tuple(block_config)} and frozen_stages="
-                f"{frozen_stages}, expected three blocks and a value from -1 to 3"
+                f"{frozen_stages}; expected three blocks and a value from -1 to 3"
             )
         self.norm_eval = norm_eval
         self.frozen_stages = frozen_stages

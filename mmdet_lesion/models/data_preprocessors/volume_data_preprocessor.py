@@ -52,7 +52,7 @@ class VolumeDataPreprocessor(BaseDataPreprocessor):
         for volume in inputs:
             if volume.ndim != 4 or volume.shape[0] != 1:
                 raise InputError(
-                    f"VolumeDataPreprocessor: an input of shape {tuple(volume.shape)}, expected "
+                    f"VolumeDataPreprocessor: an input of shape {tuple(volume.shape)}; expected "
                     "(1, D, H, W)"
                 )
         if training:
@@ -60,7 +60,7 @@ class VolumeDataPreprocessor(BaseDataPreprocessor):
             if len(sizes) > 1:
                 raise InputError(
                     f"VolumeDataPreprocessor: patches of sizes {sizes[0]} and {sizes[-1]} in one "
-                    "batch, expected the same size in the pipelines of all datasets"
+                    "batch; expected the same size in the pipelines of all datasets"
                 )
             batch = torch.stack(list(inputs)).float()
         else:

@@ -54,7 +54,7 @@ class NegativeMaskRPNHead(RPNHead):
         if not (neg_weight >= 0 and math.isfinite(neg_weight)) or math.isnan(mask_threshold):
             raise InputError(
                 f"NegativeMaskRPNHead: neg_weight={neg_weight} and mask_threshold="
-                f"{mask_threshold}, expected a finite, non-negative weight and a number"
+                f"{mask_threshold}; expected a finite, non-negative weight and a number"
             )
         self.neg_mask = neg_mask
         self.mask_threshold = mask_threshold

@@ -103,12 +103,12 @@ class FocalMix(BaseDetector):
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if not 1 <= num_guesses <= 48:
-            raise InputError(f"FocalMix: num_guesses={num_guesses}, expected 1 to 48")
+            raise InputError(f"FocalMix: num_guesses={num_guesses}; expected 1 to 48")
         if temperature <= 0:
-            raise InputError(f"FocalMix: temperature={temperature}, expected a positive number")
+            raise InputError(f"FocalMix: temperature={temperature}; expected a positive number")
         if guess_mode not in _GUESS_MODES:
             raise InputError(
-                f"FocalMix: guess_mode={guess_mode!r}, expected one of {', '.join(_GUESS_MODES)}"
+                f"FocalMix: guess_mode={guess_mode!r}; expected one of {', '.join(_GUESS_MODES)}"
             )
         if min(max_candidates, max_objects) < 1:
             raise InputError(
@@ -134,7 +134,7 @@ class FocalMix(BaseDetector):
         cfg = dict(test_cfg)
         if sorted(cfg) != sorted(_TEST_KEYS):
             raise InputError(
-                f"FocalMix: test_cfg has the keys {', '.join(sorted(cfg))}, expected "
+                f"FocalMix: test_cfg has the keys {', '.join(sorted(cfg))}; expected "
                 f"{', '.join(_TEST_KEYS)}"
             )
         for key in ("patch_size", "patch_overlap"):
@@ -145,12 +145,12 @@ class FocalMix(BaseDetector):
             raise InputError(f"FocalMix: test_cfg: {error}") from None
         if cfg["patch_batch_size"] < 1:
             raise InputError(
-                f"FocalMix: test_cfg.patch_batch_size={cfg['patch_batch_size']}, expected at "
+                f"FocalMix: test_cfg.patch_batch_size={cfg['patch_batch_size']}; expected at "
                 "least 1"
             )
         if cfg["nms"].get("type") != "nms3d" or "iou_threshold" not in cfg["nms"]:
             raise InputError(
-                f"FocalMix: test_cfg.nms={dict(cfg['nms'])}, expected dict(type='nms3d', "
+                f"FocalMix: test_cfg.nms={dict(cfg['nms'])}; expected dict(type='nms3d', "
                 "iou_threshold=...)"
             )
         return cfg
@@ -168,7 +168,7 @@ class FocalMix(BaseDetector):
         """
         if any(edge % self.stride for edge in batch_inputs.shape[2:]):
             raise InputError(
-                f"FocalMix: patches of size {tuple(batch_inputs.shape[2:])} (D, H, W), expected "
+                f"FocalMix: patches of size {tuple(batch_inputs.shape[2:])} (D, H, W); expected "
                 f"edges divisible by the largest stride, {self.stride}, so that symmetries map "
                 "anchors onto anchors"
             )
@@ -246,7 +246,7 @@ class FocalMix(BaseDetector):
         if self.guess_mode == "ema":
             if not self._teacher:
                 raise InputError(
-                    "FocalMix: guess_mode='ema' without an averaged model, expected a "
+                    "FocalMix: guess_mode='ema' without an averaged model; expected a "
                     "TeacherEMAHook in custom_hooks"
                 )
             (model,) = self._teacher

@@ -53,7 +53,7 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
     def __init__(self, *args, chunk_size: int = 8, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if chunk_size < 1:
-            raise InputError(f"SliceFasterRCNN: chunk_size={chunk_size}, expected at least 1")
+            raise InputError(f"SliceFasterRCNN: chunk_size={chunk_size}; expected at least 1")
         self.chunk_size = chunk_size
 
     def predict_volume(

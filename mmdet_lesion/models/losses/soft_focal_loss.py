@@ -82,7 +82,7 @@ class SoftFocalLoss(nn.Module):
         super().__init__()
         if len(alpha) != 2 or min(alpha) < 0 or gamma < 0:
             raise InputError(
-                f"SoftFocalLoss: alpha={alpha} and gamma={gamma}, expected two non-negative "
+                f"SoftFocalLoss: alpha={alpha} and gamma={gamma}; expected two non-negative "
                 "weights and a non-negative exponent"
             )
         self.alpha = tuple(alpha)
@@ -118,7 +118,7 @@ class SoftFocalLoss(nn.Module):
         if pred_logits.shape != target.shape:
             raise InputError(
                 f"SoftFocalLoss: logits {tuple(pred_logits.shape)} and targets "
-                f"{tuple(target.shape)}, expected equal shapes"
+                f"{tuple(target.shape)}; expected equal shapes"
             )
         loss = soft_focal_loss(
             pred_logits, target, self.alpha, self.gamma, self.soft_alpha, self.soft_beta

@@ -48,7 +48,7 @@ class FPN3D(BaseModule):
             InputError: The number of feature maps is not that of ``in_channels``.
         """
         if len(inputs) != len(self.laterals):
-            raise InputError(f"FPN3D: {len(inputs)} feature maps, expected {len(self.laterals)}")
+            raise InputError(f"FPN3D: {len(inputs)} feature maps; expected {len(self.laterals)}")
         merged, levels = None, []
         for lateral, output, x in zip(
             reversed(self.laterals), reversed(self.outputs), reversed(inputs)

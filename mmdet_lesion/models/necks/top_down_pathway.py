@@ -43,7 +43,7 @@ class TopDownPathway(BaseModule):
     ) -> None:
         super().__init__(init_cfg or dict(type="Xavier", layer="Conv2d", distribution="uniform"))
         if num_groups % 2 != 1:
-            raise InputError(f"TopDownPathway: num_groups={num_groups}, expected an odd number")
+            raise InputError(f"TopDownPathway: num_groups={num_groups}; expected an odd number")
         self.out_channels = out_channels
         self.num_groups = num_groups
         self.laterals = nn.ModuleList(nn.Conv2d(c, out_channels, 1) for c in in_channels)
@@ -62,7 +62,7 @@ class TopDownPathway(BaseModule):
         """
         if len(inputs) != len(self.laterals) or len(inputs[0]) % self.num_groups:
             raise InputError(
-                f"TopDownPathway: {len(inputs)} feature maps of {len(inputs[0])} images, expected "
+                f"TopDownPathway: {len(inputs)} feature maps of {len(inputs[0])} images; expected "
                 f"{len(self.laterals)} feature maps of a multiple of {self.num_groups} images"
             )
         rows = [x.reshape(-1, self.num_groups * x.shape[1], *x.shape[-2:]) for x in inputs]

@@ -28,12 +28,12 @@ class AnchorGenerator3D:
     ) -> None:
         if len(strides) != len(sizes) or not len(strides) or min(*strides, *sizes) <= 0:
             raise InputError(
-                f"AnchorGenerator3D: strides={strides} and sizes={sizes}, expected positive "
+                f"AnchorGenerator3D: strides={strides} and sizes={sizes}; expected positive "
                 "numbers and equal lengths"
             )
         if any(large % small for small, large in zip(strides, strides[1:])):
             raise InputError(
-                f"AnchorGenerator3D: strides={strides}, expected each to divide the next"
+                f"AnchorGenerator3D: strides={strides}; expected each to divide the next"
             )
         self.strides = tuple(strides)
         self.sizes = tuple(sizes)
@@ -61,7 +61,7 @@ class AnchorGenerator3D:
         """
         if len(featmap_sizes) != self.num_levels:
             raise InputError(
-                f"AnchorGenerator3D: {len(featmap_sizes)} sizes, expected {self.num_levels}"
+                f"AnchorGenerator3D: {len(featmap_sizes)} sizes; expected {self.num_levels}"
             )
         return [
             self.level_priors(tuple(size), level, device)

@@ -26,7 +26,7 @@ class BboxOverlaps3D:
             InputError: The mode is not supported, or boxes do not have six columns.
         """
         if mode != "iou":
-            raise InputError(f"BboxOverlaps3D: mode={mode!r}, expected 'iou'")
+            raise InputError(f"BboxOverlaps3D: mode={mode!r}; expected 'iou'")
         return box_iou3d(bboxes1, bboxes2)
 
     def __repr__(self) -> str:

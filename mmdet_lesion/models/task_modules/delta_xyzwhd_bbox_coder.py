@@ -39,7 +39,7 @@ class DeltaXYZWHDBBoxCoder(BaseBBoxCoder):
         if len(target_means) != 6 or len(target_stds) != 6:
             raise InputError(
                 f"DeltaXYZWHDBBoxCoder: {len(target_means)} means and {len(target_stds)} standard "
-                "deviations, expected 6 of each"
+                "deviations; expected 6 of each"
             )
         self.means = tuple(target_means)
         self.stds = tuple(target_stds)

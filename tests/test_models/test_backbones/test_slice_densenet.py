@@ -119,5 +119,5 @@ def test_invalid_settings(settings, found):
 
 
 def test_invalid_input_shape():
-    with pytest.raises(ValueError, match=r"\(1, 3, 32, 32\), expected \(N, 9, H, W\)"):
+    with pytest.raises(ValueError, match=r"\(1, 3, 32, 32\); expected \(N, 9, H, W\)"):
         build()(torch.zeros(1, 3, 32, 32))

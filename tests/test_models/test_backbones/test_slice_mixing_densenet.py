@@ -159,5 +159,5 @@ def test_invalid_settings(settings, found):
 
 
 def test_invalid_input_shape():
-    with pytest.raises(ValueError, match=r"\(1, 3, 32, 32\), expected \(N, 7, H, W\)"):
+    with pytest.raises(ValueError, match=r"\(1, 3, 32, 32\); expected \(N, 7, H, W\)"):
         build()(torch.zeros(1, 3, 32, 32))

@@ -368,7 +368,7 @@ def test_edges_must_be_divisible_by_the_stride():
         (dict(num_guesses=0), "num_guesses=0"),
         (dict(num_guesses=49), "num_guesses=49"),
         (dict(temperature=0), "temperature=0"),
-        (dict(guess_mode="train"), "guess_mode='train', expected one of batch, eval, ema"),
+        (dict(guess_mode="train"), "guess_mode='train'; expected one of batch, eval, ema"),
         (dict(max_objects=0), "max_objects=0"),
     ],
 )
@@ -384,7 +384,7 @@ def test_invalid_settings(kwargs, message):
         (dict(patch_overlap=32), "patch_overlap < patch_size"),
         (dict(patch_batch_size=0), "patch_batch_size=0"),
         (dict(nms=dict(type="nms", iou_threshold=0.1)), "expected dict.type='nms3d'"),
-        (dict(max_per_volume=9), "test_cfg has the keys .*max_per_volume.*, expected patch_size"),
+        (dict(max_per_volume=9), "test_cfg has the keys .*max_per_volume.*; expected patch_size"),
     ],
 )
 def test_invalid_test_cfg(test_cfg, message):

@@ -31,5 +31,5 @@ def test_levels_are_top_down_sums():
 
 
 def test_wrong_number_of_maps():
-    with pytest.raises(ValueError, match="2 feature maps, expected 3"):
+    with pytest.raises(ValueError, match="2 feature maps; expected 3"):
         build()(maps()[:2])

@@ -66,5 +66,5 @@ def test_invalid_settings_and_inputs():
     with pytest.raises(ValueError, match="num_groups=2"):
         TopDownPathway(IN_CHANNELS, num_groups=2)
     neck = TopDownPathway(IN_CHANNELS, out_channels=4, num_groups=3)
-    with pytest.raises(ValueError, match="3 feature maps of 4 images, expected 3 .* multiple of 3"):
+    with pytest.raises(ValueError, match="3 feature maps of 4 images; expected 3 .* multiple of 3"):
         neck(maps(4))
