@@ -45,4 +45,4 @@ def test_luna16_summary(tool, tmp_path, capsys):
     assert "2 scans, 2 nodules, 4 irrelevant findings (" in text and "2 solid" in text
     assert len(list(tmp_path.glob("raw/subset[01]/*.mhd"))) == 2
     assert tool.main(["luna16", str(tmp_path / "a"), "--volumes", "1", "--diameter", "5", "3"]) == 1
-    assert "diameter: expected" in capsys.readouterr().err
+    assert "diameter is 5.0 and 3.0; expected" in capsys.readouterr().err
