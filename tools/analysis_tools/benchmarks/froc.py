@@ -262,9 +262,9 @@ def _luna16(
 
 def run_luna16(options: argparse.Namespace) -> int:
     """Compare a bootstrap that weights scans with one that concatenates them."""
-    fast, slow = measure_luna16(options.scans, options.marks, options.rounds, options.repeats)
+    fast, slow = measure_luna16(options.scans, options.detections, options.rounds, options.repeats)
     title = (
-        f"luna16 FROC, {options.marks:,} detections over {options.scans:,} scans, "
+        f"luna16 FROC, {options.detections:,} detections over {options.scans:,} scans, "
         f"{options.rounds:,} bootstrap rounds, median of {options.repeats}"
     )
     table = table_of(title, "way", "s", "times as long")
@@ -283,7 +283,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     p3d.set_defaults(run=run_p3d)
     luna16 = commands.add_parser("luna16", help="LUNA16's FROC with bootstrap against a loop")
     luna16.add_argument("--scans", type=int, default=888, help="(default: 888)")
-    luna16.add_argument("--marks", type=int, default=35000, help="detections (default: 35000)")
+    luna16.add_argument("--detections", type=int, default=35000, help="(default: 35000)")
     luna16.add_argument("--rounds", type=int, default=1000, help="bootstrap (default: 1000)")
     luna16.add_argument("--repeats", type=int, default=5, help="runs (default: 5)")
     luna16.set_defaults(run=run_luna16)
