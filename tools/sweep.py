@@ -120,7 +120,7 @@ def train_and_test_all(runs: Sequence[Run]) -> bool:
     for number, run in enumerate(runs, start=1):
         head = f"[{number}/{len(runs)}] {run}"
         if run.metrics() is not None:
-            print(f"{head}: finished before", flush=True)
+            print(f"{head}: already finished", flush=True)
             continue
         print(f"{head}: {run.folder}", flush=True)
         failure = train_and_test(run)

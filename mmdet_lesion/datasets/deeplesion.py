@@ -66,9 +66,7 @@ class DeepLesionDataset(BaseDetDataset):
         **kwargs,
     ) -> None:
         if sample not in _SAMPLES:
-            raise InputError(
-                f"DeepLesionDataset has sample={sample!r}; expected 'slice' or 'volume'"
-            )
+            raise InputError(f"DeepLesionDataset: sample={sample!r}; expected 'slice' or 'volume'")
         if sources is None:
             sources = LESION_SOURCES
         sources = (sources,) if isinstance(sources, str) else tuple(sources)
@@ -142,8 +140,8 @@ class DeepLesionDataset(BaseDetDataset):
         ]
         if not kept:
             raise InputError(
-                f"{self.ann_file}: none of the {len(self.data_list)} samples has a box of the "
-                f"sources {', '.join(self.sources)}; expected at least one"
+                f"{self.ann_file}: no box with a source in {', '.join(self.sources)} among "
+                f"{len(self.data_list)} samples; expected at least one"
             )
         return kept
 

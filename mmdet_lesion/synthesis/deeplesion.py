@@ -105,7 +105,7 @@ def make_deeplesion(
 ) -> dict[str, dict[str, int]]:
     """Write a phantom dataset in DeepLesion's layout.
 
-    The folder is created when it is complete. The files depend only on the settings, not on
+    ``out`` appears only when all files are written. They depend only on the settings, not on
     ``workers``.
 
     Args:
@@ -120,7 +120,7 @@ def make_deeplesion(
         ``annotated`` lesions.
 
     Raises:
-        InputError: ``out`` holds other files, or the lesions do not fit.
+        InputError: ``out`` contains other files, or a lesion cannot be placed in the body.
     """
     plans = plan_volumes(config)
     rows: list[DLInfoRow] = []

@@ -131,7 +131,7 @@ def make_luna16(
 ) -> dict[str, int]:
     """Write a phantom dataset in LUNA16's layout.
 
-    The folder is created when it is complete. The files depend only on the settings, not on
+    ``out`` appears only when all files are written. They depend only on the settings, not on
     ``workers``.
 
     Args:

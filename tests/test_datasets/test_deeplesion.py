@@ -110,7 +110,10 @@ def test_build_from_registry(tiny_root):
         (dict(sources=("recits",)), "'recits' in sources; expected some of recist, full, mined"),
         (dict(sources="hard_negative"), "'hard_negative' in sources"),
         (dict(filter_cfg=dict(min_size=3)), "'min_size' in filter_cfg; expected filter_empty_gt"),
-        (dict(sources="mined", filter_cfg=dict(filter_empty_gt=True)), "none of the 4 samples"),
+        (
+            dict(sources="mined", filter_cfg=dict(filter_empty_gt=True)),
+            "no box with a source in mined among 4 samples",
+        ),
         (dict(metainfo=dict(classes=("nodule",))), r"'categories' names \['lesion'\]"),
         (
             dict(data_prefix=dict(volume="elsewhere/")),

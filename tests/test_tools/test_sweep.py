@@ -94,7 +94,7 @@ def test_finished_runs_are_kept_and_changed_settings_start_new_ones(tool, stubs,
     assert sweep(tool, "optimizer.rate=1,2") == 0
     assert sweep(tool, "optimizer.rate=1,2,3") == 0
     assert calls(stubs) == [1, 1, 1]
-    assert capsys.readouterr().out.count("finished before") == 2
+    assert capsys.readouterr().out.count("already finished") == 2
     (stubs / "tiny.py").write_text((stubs / "tiny.py").read_text() + "more = 1\n")
     assert sweep(tool, "optimizer.rate=1,2,3") == 0
     assert sweep(tool, "optimizer.rate=1,2,3", "--cfg-options", "more=2") == 0
@@ -295,4 +295,4 @@ def test_sweep_of_a_real_training(tool, root, phantom_store, tmp_path, monkeypat
     )
     assert (tmp_path / "out" / "sweep.png").stat().st_size > 0
     assert tool.main(words) == 0
-    assert "finished before" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out

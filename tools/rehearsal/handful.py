@@ -187,7 +187,9 @@ def crop_slices(
         if annotation["source"] != "hard_negative" and (not size or largest <= _LARGEST * size):
             by_volume.setdefault(images[annotation["image_id"]]["volume"], []).append(annotation)
     if not by_volume:
-        raise InputError(f"{ann_file}: no lesion fits into a crop of {size} pixels")
+        raise InputError(
+            f"{ann_file}: no lesion fits into a crop of {size} pixels; use a larger --crop"
+        )
     rng = np.random.default_rng(seed)
     names = sorted(by_volume)
     chosen = [names[i] for i in sorted(rng.permutation(len(names))[:num])]
@@ -329,7 +331,9 @@ def crop_scans(
         if not size or max(np.subtract(one["bbox_3d"][3:], one["bbox_3d"][:3])) <= _LARGEST * size
     ]
     if not nodules:
-        raise InputError(f"{ann_file}: no nodule fits into a crop of {size} voxels")
+        raise InputError(
+            f"{ann_file}: no nodule fits into a crop of {size} voxels; use a larger --crop"
+        )
     entries = []
     for index, i in enumerate(rng.permutation(len(nodules))[:num]):
         scan, nodule = nodules[i]

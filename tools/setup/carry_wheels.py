@@ -135,14 +135,18 @@ def main(args: list[str] | None = None) -> int:
         for file in carried:
             print(f"{file.stat().st_size / 2**20:8.2f} MiB  {file.name}")
         left = sorted({canonical(file.name) for file in files if file not in carried})
-        print(f"expected on the machine: torch, {', '.join(left)}")
+        print(f"not included, to be installed already: torch, {', '.join(left)}")
         print("packing (minutes) ...", flush=True)
         pack(carried, options.out)
         total = sum(file.stat().st_size for file in carried) / 2**20
     size = options.out.stat().st_size / 2**20
     print(f"{options.out}: {size:.1f} MiB; {len(carried)} files of {total:.1f} MiB")
     if options.limit and size > options.limit:
-        print(f"error: more than {options.limit:g} MiB; name what the machine has with --have")
+        print(
+            f"error: {options.out} is larger than {options.limit:g} MiB; exclude packages that the "
+            "machine has with --have",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -48,7 +48,7 @@ class ImageLevelMixUp(BaseTransform):
 
     def __init__(self, eta: float = 0.2) -> None:
         if eta <= 0:
-            raise InputError(f"ImageLevelMixUp has eta={eta}; expected a positive number")
+            raise InputError(f"ImageLevelMixUp: eta={eta}; expected a positive number")
         self.eta = eta
 
     def transform(self, results: dict) -> dict:

@@ -76,11 +76,13 @@ class LoadPatch(BaseTransform):
     ) -> None:
         self.size = (size,) * 3 if isinstance(size, int) else tuple(map(int, size))
         if len(self.size) != 3 or min(self.size) < 1:
-            raise InputError(f"LoadPatch has size={size}; expected one or three numbers from 1")
+            raise InputError(
+                f"LoadPatch: size={size}; expected one or three integers of at least 1"
+            )
         if not 0 <= positive <= 1:
-            raise InputError(f"LoadPatch has positive={positive}; expected 0 to 1")
+            raise InputError(f"LoadPatch: positive={positive}; expected 0 to 1")
         if border < 0:
-            raise InputError(f"LoadPatch has border={border}; expected 0 or more voxels")
+            raise InputError(f"LoadPatch: border={border}; expected 0 or more voxels")
         self.positive = positive
         self.border = border
         self.hu_window = check_hu_window("LoadPatch", hu_window)

@@ -50,7 +50,7 @@ class LoadSliceStack(BaseTransform):
     ) -> None:
         if num_slices < 1 or num_slices % 2 == 0:
             raise InputError(
-                f"LoadSliceStack has num_slices={num_slices}; expected an odd, positive number"
+                f"LoadSliceStack: num_slices={num_slices}; expected an odd, positive number"
             )
         self.num_slices = num_slices
         self.hu_window = check_hu_window("LoadSliceStack", hu_window)

@@ -36,7 +36,7 @@ class ObjectLevelMixUp(BaseTransform):
 
     def __init__(self, eta: float = 0.2) -> None:
         if eta <= 0:
-            raise InputError(f"ObjectLevelMixUp has eta={eta}; expected a positive number")
+            raise InputError(f"ObjectLevelMixUp: eta={eta}; expected a positive number")
         self.eta = eta
 
     def transform(self, results: dict) -> dict:

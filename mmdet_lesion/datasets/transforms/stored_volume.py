@@ -47,7 +47,7 @@ class SliceStep:
     def __init__(self, owner: str, slice_spacing: float, keep_thick: bool) -> None:
         if not 0 <= slice_spacing < math.inf:
             raise InputError(
-                f"{owner} has slice_spacing={slice_spacing}; expected a non-negative number of mm"
+                f"{owner}: slice_spacing={slice_spacing}; expected a non-negative number of mm"
             )
         self.slice_spacing = float(slice_spacing)
         self.keep_thick = keep_thick

@@ -177,7 +177,7 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         if before < self.patience <= self._iters_without_mining:
             runner.logger.warning(
                 f"MeanTeacherMiningHook: no lesion was mined in {self._iters_without_mining} "
-                f"iterations; the best score of a prediction off the ground truth was {best:.3f} "
+                f"iterations; the best score of an unmatched prediction was {best:.3f} "
                 f"in the last {self.log_interval}, score_thr is {self.score_thr}"
             )
 
@@ -212,8 +212,8 @@ def _check_assigners_ignore(model_cfg: dict) -> None:
             )
         if assigner.get("ignore_iof_thr", -1) <= 0:
             raise InputError(
-                f"MeanTeacherMiningHook: policy='ignore' needs ignore_iof_thr > 0 in {path}, found "
-                f"{assigner.get('ignore_iof_thr', -1)}"
+                f"MeanTeacherMiningHook: policy='ignore' with ignore_iof_thr="
+                f"{assigner.get('ignore_iof_thr', -1)} in {path}; expected a value above 0"
             )
 
 

@@ -33,7 +33,7 @@ def seed_generators(stream: str, entropy: Sequence[int], cuda: bool) -> None:
 
 
 class Draw(NamedTuple):
-    """An index into the dataset, and the number of its batch and position in the training."""
+    """Dataset index of a sample, with its batch number and its position in the whole training."""
 
     index: int
     batch: int
@@ -133,7 +133,7 @@ class ResumableDataLoader(DataLoader):
 
 
 def resumable(loader: DataLoader, seed: int) -> ResumableDataLoader:
-    """Rebuild a data loader as one that can start at any batch.
+    """Return a copy of a data loader that can start at any batch.
 
     Args:
         loader: A data loader as ``Runner.build_dataloader`` builds it.

@@ -30,7 +30,7 @@ class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
         _register_exact_resume_hook(runner)
 
     def run(self) -> nn.Module:
-        """Train from the runner's iteration on."""
+        """Train, starting at the runner's current iteration."""
         self.dataloader.set_start(self._iter, self.runner.seed)
         # The parent class discards one batch for every past iteration: prepend placeholders.
         self.dataloader_iterator = chain(repeat(None, self._iter), self.dataloader_iterator)
@@ -55,7 +55,7 @@ class ResumableEpochBasedTrainLoop(EpochBasedTrainLoop):
         _register_exact_resume_hook(runner)
 
     def run(self) -> nn.Module:
-        """Train from the runner's epoch on."""
+        """Train, starting at the runner's current epoch."""
         self.dataloader.set_start(self._iter, self.runner.seed)
         # One iterator for all epochs: the loader continues with the next epoch by itself.
         self._batches = iter(self.dataloader)

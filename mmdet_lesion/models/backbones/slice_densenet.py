@@ -78,8 +78,8 @@ class SliceDenseNet(TruncatedDenseNet):
         """
         if x.dim() != 4 or x.shape[1] != self.num_slices:
             raise InputError(
-                f"SliceDenseNet: input of shape {tuple(x.shape)}; expected (N, {self.num_slices}, "
-                "H, W)"
+                f"SliceDenseNet: the input has shape {tuple(x.shape)}; expected "
+                f"(N, {self.num_slices}, H, W)"
             )
         images = x.reshape(-1, self.num_slices // self.num_groups, *x.shape[-2:])
         stride4, stride8, x = self.forward_images(images)
@@ -102,12 +102,12 @@ class SliceDenseNet(TruncatedDenseNet):
         return stride4, stride8, self.transition2.reduce(stride8)
 
     def fuse(self, x: Tensor) -> Tensor:
-        """Replace the maps of the center images; (N * num_groups, C, h, w) to the same shape."""
+        """Replace the maps of the center images in (N * num_groups, C, h, w) maps."""
         images = x.unflatten(0, (-1, self.num_groups))
         center = self.fusion.center
         fused = self.fusion(x).unsqueeze(1)
         return torch.cat([images[:, :center], fused, images[:, center + 1 :]], 1).flatten(0, 1)
 
     def forward_block3(self, x: Tensor) -> Tensor:
-        """Compute the map of stride 16 from the output of transition 2, image by image."""
+        """Compute the stride-16 feature map of each image from the output of transition 2."""
         return self.transition3.activate(self.denseblock3(x))

@@ -75,7 +75,7 @@ class SliceMixingDenseNet(TruncatedDenseNet):
         """
         if x.dim() != 4 or x.shape[1] != self.num_slices:
             raise InputError(
-                f"SliceMixingDenseNet: input of shape {tuple(x.shape)}; expected "
+                f"SliceMixingDenseNet: the input has shape {tuple(x.shape)}; expected "
                 f"(N, {self.num_slices}, H, W)"
             )
         slices = self.stem(x.reshape(-1, 1, *x.shape[-2:])).unflatten(0, (-1, self.num_slices))

@@ -119,7 +119,7 @@ class TruncatedDenseNet(BaseModule):
         return F.max_pool2d(x, 3, stride=2, padding=1)
 
     def train(self, mode: bool = True) -> TruncatedDenseNet:
-        """Set the mode; frozen stages, and with ``norm_eval`` batch norms, stay in eval mode."""
+        """Set the mode. Frozen stages and, with ``norm_eval``, batch norms stay in eval mode."""
         super().train(mode)
         self._freeze_stages()
         if mode and self.norm_eval:
@@ -212,7 +212,7 @@ class DenseLayer(nn.Module):
         self.conv2 = conv_layer(bottleneck, growth_rate, 3, padding=1, bias=False)
 
     def forward(self, maps: Sequence[Tensor], *context: Tensor) -> Tensor:
-        """Compute the new channels from all maps before."""
+        """Compute the new channels from the maps of all preceding layers."""
         x = self.conv1(F.relu(self.norm1(torch.cat(maps, 1)), inplace=True), *context)
         return self.conv2(F.relu(self.norm2(x), inplace=True), *context)
 

@@ -52,15 +52,15 @@ class VolumeDataPreprocessor(BaseDataPreprocessor):
         for volume in inputs:
             if volume.ndim != 4 or volume.shape[0] != 1:
                 raise InputError(
-                    f"VolumeDataPreprocessor: an input of shape {tuple(volume.shape)}; expected "
+                    f"VolumeDataPreprocessor: an input has shape {tuple(volume.shape)}; expected "
                     "(1, D, H, W)"
                 )
         if training:
             sizes = sorted({tuple(volume.shape[1:]) for volume in inputs})
             if len(sizes) > 1:
                 raise InputError(
-                    f"VolumeDataPreprocessor: patches of sizes {sizes[0]} and {sizes[-1]} in one "
-                    "batch; expected the same size in the pipelines of all datasets"
+                    f"VolumeDataPreprocessor: a batch has patches of sizes {sizes[0]} and "
+                    f"{sizes[-1]}; expected the same size in the pipelines of all datasets"
                 )
             batch = torch.stack(list(inputs)).float()
         else:

@@ -32,6 +32,6 @@ class A3DConv(SliceConv):
         self.mixing = nn.Parameter(identity + torch.empty_like(identity).uniform_(-noise, noise))
 
     def mix(self, slices: Tensor, thickness: Optional[Tensor]) -> Tensor:
-        """Mix slices, (N, C, D, H, W) to the same shape."""
+        """Mix features across slices; the shape (N, C, D, H, W) is unchanged."""
         # A product of (D, D) and (D, H * W) matrices for each channel, without copying the input.
         return torch.matmul(self.mixing.permute(2, 1, 0), slices.flatten(3)).view_as(slices)

@@ -34,7 +34,7 @@ class SliceConv(nn.Conv2d):
         self.num_slices = num_slices
 
     def mix(self, slices: Tensor, thickness: Optional[Tensor]) -> Tensor:
-        """Mix slices, (N, C, D, H, W) to the same shape."""
+        """Mix features across slices; the shape (N, C, D, H, W) is unchanged."""
         return slices
 
     def forward(self, x: Tensor, thickness: Optional[Tensor] = None) -> Tensor:

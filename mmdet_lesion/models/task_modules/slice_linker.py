@@ -38,7 +38,7 @@ class SliceLinker:
     def __init__(self, max_gap: int = 1, min_length: int = 1, iou_thr: float = 0.3) -> None:
         if max_gap < 0 or min_length < 1 or not 0 < iou_thr <= 1:
             raise InputError(
-                f"SliceLinker got max_gap={max_gap}, min_length={min_length}, iou_thr={iou_thr}; "
+                f"SliceLinker: max_gap={max_gap}, min_length={min_length}, iou_thr={iou_thr}; "
                 "expected max_gap >= 0, min_length >= 1 and 0 < iou_thr <= 1"
             )
         self.max_gap = max_gap

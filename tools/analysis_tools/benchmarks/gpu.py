@@ -9,6 +9,7 @@ import json
 import logging
 import platform
 import statistics
+import sys
 import tempfile
 import time
 import traceback
@@ -343,7 +344,10 @@ def markdown(result: dict[str, Any]) -> str:
 def run_gpu(options: argparse.Namespace) -> int:
     """Measure configs; returns 1 if a measurement fails."""
     if options.device == "cuda" and not torch.cuda.is_available():
-        print("error: torch finds no GPU; use --device cpu to check that the command runs")
+        print(
+            "error: torch finds no GPU; use --device cpu to check that the command runs",
+            file=sys.stderr,
+        )
         return 2
     register_all_modules(init_default_scope=True)
     options.out.mkdir(parents=True, exist_ok=True)
