@@ -63,7 +63,7 @@ def test_repeats_of_annotated_lesions_are_counted(tmp_path, monkeypatch):
 
 def test_ignore_policy_requires_ignoring_assigners(tmp_path):
     wrong = {
-        "IgnoreAwareMaxIoUAssigner": r"ignore_iof_thr=-1 in model\.train_cfg\.rcnn\[0\]\.assigner; exp",
+        "IgnoreAwareMaxIoUAssigner": r"ignore_iof_thr=-1 in model\.train_cfg\.rcnn\[0\]\.assigner;",
         "MaxIoUAssigner": "removes positives of annotated lesions; expected IgnoreAware",
     }
     for kind, message in wrong.items():
