@@ -1,13 +1,146 @@
-"""Argument types and paths shared by the command-line tools."""
+"""Argument types, error messages and exit statuses shared by the command-line tools."""
+
+from __future__ import annotations
 
 import argparse
+import errno
+import functools
+import os
+import sys
+import tempfile
+import traceback
+import unicodedata
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["TOOLS", "config_file", "fraction", "positive"]
+from .errors import InputError
+from .processes import exit_on_sigterm
+
+__all__ = [
+    "FAILED",
+    "INTERRUPTED",
+    "TOOLS",
+    "WRONG_INPUT",
+    "tool_main",
+    "config_file",
+    "describe",
+    "fraction",
+    "positive",
+    "print_error",
+    "printable",
+]
 
 _MIM = Path(__file__).parent / ".mim"
 #: Folder of the tools, in a checkout or in the installed package.
 TOOLS = (_MIM / "tools").resolve()
+#: Exit statuses besides 0: something failed, the input is wrong, stopped by Ctrl-C.
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Main = Callable[[Sequence[str] | None], int | None]
+
+
+def tool_main(hint: str = "") -> Callable[[Main], Callable[..., int]]:
+    """Decorator of a tool's ``main`` that turns exceptions into one sentence and an exit status.
+
+    The sentence is printed on standard error. Unexpected exceptions are written to a file that it
+    names. SIGTERM ends the tool as ``sys.exit`` does, so that temporary files are removed.
+
+    Args:
+        hint: What to do after an interruption, such as ``'run the same command again'``.
+
+    Returns:
+        The decorator. The decorated function returns the exit status: that of ``main`` (None
+        counts as 0), :data:`FAILED`, :data:`WRONG_INPUT` or :data:`INTERRUPTED`.
+    """
+
+    def decorate(main: Main) -> Callable[..., int]:
+        @functools.wraps(main)
+        def run(argv: Sequence[str] | None = None) -> int:
+            exit_on_sigterm()
+            try:
+                return main(argv) or 0
+            except KeyboardInterrupt:
+                print("interrupted" + (f"; {hint}" if hint else ""), file=sys.stderr)
+                return INTERRUPTED
+            except BrokenPipeError:
+                # The reader of a pipe, such as head, has ended; there is nobody to tell.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return FAILED
+            except Exception as error:
+                sentence, status = describe(error)
+                print_error(sentence)
+                return status
+
+        return run
+
+    return decorate
+
+
+def describe(error: BaseException) -> tuple[str, int]:
+    """Describe an exception in one sentence.
+
+    Args:
+        error: The exception, whose traceback is written to a file if it is unexpected.
+
+    Returns:
+        The sentence and the exit status.
+    """
+    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+        return f"{error.filename or 'the output folder'}: no space left on the disk", FAILED
+    if isinstance(error, InputError):
+        return str(error), WRONG_INPUT
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory; use fewer --workers, a smaller --batch-size or --device cpu", FAILED
+    if isinstance(error, OSError):
+        if error.filename is None or error.strerror is None:
+            return str(error) or type(error).__name__, WRONG_INPUT
+        reason = error.strerror[:1].lower() + error.strerror[1:]
+        return f"{os.fsdecode(error.filename)}: {reason}", WRONG_INPUT
+    return f"{_first_line(error)}; this is a bug, see {_write_traceback(error)}", FAILED
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _write_traceback(error: BaseException) -> str:
+    """Write the traceback to a new temporary file and return its path."""
+    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="mmdet-lesion-", suffix=".txt", delete=False, errors="backslashreplace"
+        ) as file:
+            file.writelines([f"{sys.argv}\n", *lines])
+        return file.name
+    except OSError:
+        # Without a place for the file the traceback must not be lost.
+        print("".join(lines), file=sys.stderr)
+        return "the traceback above"
+
+
+def print_error(sentence: str) -> None:
+    """Print a sentence on standard error, with ``error:`` in front and without control codes."""
+    print(f"error: {printable(' '.join(sentence.splitlines()))}", file=sys.stderr, flush=True)
+
+
+def printable(text: object) -> str:
+    """Escape characters that a terminal would interpret, such as escape codes in file names.
+
+    Args:
+        text: Any object, which is converted by ``str``.
+
+    Returns:
+        The text with control, format and undecodable characters as escape sequences; tabs and line
+        breaks are kept.
+    """
+    return "".join(
+        char
+        if char in "\t\n" or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
+        else char.encode("unicode_escape").decode("ascii")
+        for char in str(text)
+    )
 
 
 def positive(text: str) -> int:

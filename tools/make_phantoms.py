@@ -14,8 +14,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from mmdet_lesion.command_line import positive
-from mmdet_lesion.errors import InputError
+from mmdet_lesion.command_line import positive, tool_main
 from mmdet_lesion.io import LESION_TYPES
 from mmdet_lesion.synthesis.config import PhantomConfig
 from mmdet_lesion.synthesis.luna16_config import Luna16PhantomConfig
@@ -193,15 +192,11 @@ def _make_luna16(args: argparse.Namespace) -> None:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+@tool_main()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the tool."""
     args = parse_args(argv)
-    try:
-        args.make(args)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    args.make(args)
 
 
 if __name__ == "__main__":

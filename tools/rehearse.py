@@ -21,14 +21,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mmdet_lesion.command_line import config_file, positive
+from mmdet_lesion.command_line import config_file, positive, tool_main
+from mmdet_lesion.errors import InputError
 
 
-def parse_args(args: list[str] | None = None) -> argparse.Namespace:
+def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -113,28 +115,22 @@ def _known_results(out: Path) -> dict[str, dict]:
     return {result["key"]: result for result in found if not result["failure"]}
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the tool; returns 0 if every rehearsal passes, 1 if one does not, 2 for invalid input."""
+@tool_main("run the same command again to continue")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; returns 0 if every rehearsal passes and 1 if one does not."""
     args = parse_args(argv)
-    missing = [config for config in args.configs if not config.is_file()]
-    if missing:
-        print(f"error: {missing[0]} does not exist; expected a config", file=sys.stderr)
-        return 2
+    for config in args.configs:
+        if not config.is_file():
+            raise InputError(f"{config} does not exist; expected a config")
     if args.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    from mmdet_lesion import InputError
+    if args.one:
+        from rehearsal.plan import plan, rehearse
 
-    try:
-        if args.one:
-            from rehearsal.plan import plan, rehearse
-
-            rehearse(plan(args.configs[0], args.seeds[0], args))
-            return 0
-        args.out.mkdir(parents=True, exist_ok=True)
-        results = _rehearse_all(args)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1 if args.one else 2
+        rehearse(plan(args.configs[0], args.seeds[0], args))
+        return 0
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = _rehearse_all(args)
     from rehearsal.report import table_of
 
     table = table_of(results)

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmdet_lesion.command_line import config_file, positive
+from mmdet_lesion.command_line import config_file, positive, tool_main
 
 if TYPE_CHECKING:
     from sweeps.runs import Run
@@ -154,6 +154,7 @@ def collect(runs: Sequence[Run], args: argparse.Namespace, swept: dict[str, list
     return not missing
 
 
+@tool_main("run the same command again to continue")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -161,36 +162,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from sweeps.runs import Launch, default_work_dir, parse_values, plan_runs
 
-    from mmdet_lesion import InputError
-
-    try:
-        swept = parse_values(args.settings)
-        args.work_dir = args.work_dir or default_work_dir(args.config, swept)
-        flags = {"--amp": args.amp, "--auto-scale-lr": args.auto_scale_lr}
-        runs = plan_runs(
-            args.config,
-            swept,
-            args.work_dir,
-            options=args.cfg_options,
-            seeds=args.seeds,
-            baseline=args.baseline,
-            launch=Launch(args.gpus, tuple(flag for flag, given in flags.items() if given)),
-        )
-        if args.commands:
-            for run in runs:
-                if run.metrics() is None:
-                    print(run.shell_command())
-            words[words.index("--commands")] = "--collect"
-            print(shlex.join([sys.executable, str(Path(__file__)), *words]))
-            return 0
-        succeeded = args.collect or train_and_test_all(runs)
-        return 0 if collect(runs, args, swept) and succeeded else 1
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
-        return 130
+    swept = parse_values(args.settings)
+    args.work_dir = args.work_dir or default_work_dir(args.config, swept)
+    flags = {"--amp": args.amp, "--auto-scale-lr": args.auto_scale_lr}
+    runs = plan_runs(
+        args.config,
+        swept,
+        args.work_dir,
+        options=args.cfg_options,
+        seeds=args.seeds,
+        baseline=args.baseline,
+        launch=Launch(args.gpus, tuple(flag for flag, given in flags.items() if given)),
+    )
+    if args.commands:
+        for run in runs:
+            if run.metrics() is None:
+                print(run.shell_command())
+        words[words.index("--commands")] = "--collect"
+        print(shlex.join([sys.executable, str(Path(__file__)), *words]))
+        return 0
+    succeeded = args.collect or train_and_test_all(runs)
+    return 0 if collect(runs, args, swept) and succeeded else 1
 
 
 if __name__ == "__main__":

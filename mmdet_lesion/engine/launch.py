@@ -20,13 +20,15 @@ from mmengine import Config
 from torch import distributed
 
 from ..errors import InputError
+from ..processes import end_with_parent
 
 
 def run_mmdet_tool(name: str) -> None:
     """Run ``mmdet/.mim/tools/{name}.py`` with the arguments of this process.
 
     Without CUDA, the settings of :func:`cpu_settings` are added to the config, and the process
-    group is started with gloo, since mmengine's launcher needs a GPU.
+    group is started with gloo, since mmengine's launcher needs a GPU. Processes that torchrun
+    started end with it.
 
     Args:
         name: ``'train'`` or ``'test'``.
@@ -39,6 +41,8 @@ def run_mmdet_tool(name: str) -> None:
     if not script.is_file():
         sys.exit(f"error: {script} is missing: install mmdet as a wheel (pip install mmdet==3.3.0)")
     launcher = _option(sys.argv[1:], "--launcher", "none")
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent(os.getppid())
     try:
         if not torch.cuda.is_available():
             _add_cpu_settings(sys.argv)

@@ -16,14 +16,14 @@ def test_deeplesion_summary(tool, tmp_path, capsys):
         [name, "1", "volumes"] for name in ("train", "val", "test")
     ]
     assert (tmp_path / "raw/DL_info.csv").is_file()
-    assert tool.main(["deeplesion", str(tmp_path / "raw"), *ARGS.split()]) == 1
+    assert tool.main(["deeplesion", str(tmp_path / "raw"), *ARGS.split()]) == 2
     assert "expected --overwrite" in capsys.readouterr().err
     assert tool.main(["deeplesion", str(tmp_path / "raw"), *ARGS.split(), "--overwrite"]) == 0
 
 
 def test_invalid_arguments_print_one_line(tool, tmp_path, capsys):
     arguments = ["deeplesion", str(tmp_path / "raw"), "--volumes", "4", "--split", "3", "3", "3"]
-    assert tool.main(arguments) == 1
+    assert tool.main(arguments) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "split is 3 3 3; expected" in error
     assert not (tmp_path / "raw").exists()
@@ -44,5 +44,5 @@ def test_luna16_summary(tool, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "2 scans, 2 nodules, 4 irrelevant findings (" in text and "2 solid" in text
     assert len(list(tmp_path.glob("raw/subset[01]/*.mhd"))) == 2
-    assert tool.main(["luna16", str(tmp_path / "a"), "--volumes", "1", "--diameter", "5", "3"]) == 1
+    assert tool.main(["luna16", str(tmp_path / "a"), "--volumes", "1", "--diameter", "5", "3"]) == 2
     assert "diameter is 5.0 and 3.0; expected" in capsys.readouterr().err

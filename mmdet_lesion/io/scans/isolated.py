@@ -1,0 +1,206 @@
+"""Reading of scans in a child process, which a damaged file can abort, block or exhaust."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...processes import end_with_parent
+from ...structures import Volume
+from .find import ScanSource
+from .scan import Scan
+
+__all__ = ["DEFAULT_TIMEOUT", "IsolatedReader"]
+
+#: Seconds that reading a scan may take by default.
+DEFAULT_TIMEOUT = 600.0
+#: Fraction of the available memory that reading a scan may use.
+_MEMORY_SHARE = 0.8
+
+
+class IsolatedReader:
+    """Reads scans as :func:`.read_scan` does, in a child process.
+
+    If a scan aborts the process, exceeds the time limit or needs too much memory, only this scan
+    fails: its reading raises an InputError, and the next scan is read by a new process. The process
+    is started by the first scan and kept for the following ones. Use it as a context manager or
+    call :meth:`close`.
+
+    Args:
+        timeout: Time limit for a scan in seconds.
+        memory: Address space of the process in bytes; by default 80 % of the memory that is
+            available when the process starts. Without effect on systems without resource limits.
+    """
+
+    def __init__(self, timeout: float = DEFAULT_TIMEOUT, memory: int | None = None) -> None:
+        if not timeout > 0:
+            raise InputError(f"timeout={timeout}; expected a positive number of seconds")
+        self.timeout = timeout
+        self.memory = memory
+        self._process: subprocess.Popen | None = None
+        self._socket: socket.socket | None = None
+        self._connection: Connection | None = None
+
+    def read(
+        self,
+        source: ScanSource,
+        series: str | None = None,
+        png_spacing: tuple[float, float, float] | None = None,
+    ) -> Scan:
+        """Read a scan; arguments and result are those of :func:`.read_scan`.
+
+        Raises:
+            InputError: The scan cannot be read, or the process that read it was aborted or stopped.
+        """
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        try:
+            return self._read(source, series, png_spacing)
+        except (EOFError, ConnectionError) as error:
+            status = self._stop()
+            raise InputError(
+                f"{source.path} ended the process that read it ({_reason(status)}); expected an "
+                "undamaged scan that fits into memory"
+            ) from error
+        except BaseException as error:
+            # After an interruption or a timeout an answer may still be on its way.
+            if not isinstance(error, _RefusedError):
+                self._stop()
+            raise
+
+    def _read(self, source: ScanSource, series: str | None, png_spacing: Any) -> Scan:
+        descriptor = os.memfd_create("scan")
+        try:
+            socket.send_fds(self._socket, [b"\0"], [descriptor])
+            self._connection.send((source, series, png_spacing))
+            if not self._connection.poll(self.timeout):
+                raise InputError(
+                    f"{source.path} was not read within {self.timeout:g} s; expected a scan that "
+                    "is (--timeout sets the limit)"
+                )
+            fields, content = self._connection.recv()
+            if fields is None:
+                raise _RefusedError(content)
+            geometry, dtype = content
+            size = int(np.prod(geometry.shape)) * np.dtype(dtype).itemsize
+            voxels = mmap.mmap(descriptor, size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        finally:
+            os.close(descriptor)
+        array = np.frombuffer(voxels, dtype).reshape(geometry.shape)
+        return Scan(volume=Volume.with_geometry(array, geometry), **fields)
+
+    def _start(self) -> None:
+        self._stop()
+        self._socket, other = socket.socketpair()
+        self._connection = Connection(os.dup(self._socket.fileno()))
+        with other:
+            words = [str(other.fileno()), str(os.getpid()), str(self.memory or _memory_limit())]
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, *words], pass_fds=[other.fileno()]
+            )
+
+    def _stop(self) -> int:
+        """Kill the process and return its exit status, 0 if there is none."""
+        status = 0
+        if self._connection is not None:
+            self._connection.close()
+            self._socket.close()
+        if self._process is not None:
+            try:
+                # A process that aborts needs a moment to report how.
+                status = self._process.wait(0.5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                status = self._process.wait()
+        self._process = self._socket = self._connection = None
+        return status
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.kill()
+        self._stop()
+
+    def __enter__(self) -> IsolatedReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _RefusedError(InputError):
+    """The child's InputError; the child is ready for the next scan."""
+
+
+def _reason(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    return f"signal {signal.Signals(-status).name}"
+
+
+def _memory_limit() -> int:
+    try:
+        with open("/proc/meminfo") as file:
+            sizes = dict(line.split(":") for line in file)
+        return int(_MEMORY_SHARE * 1024 * int(sizes["MemAvailable"].split()[0]))
+    except (OSError, KeyError, ValueError):
+        return 0
+
+
+def _serve(descriptor: int, parent: int, memory: int) -> None:
+    """Read scans for the parent process until it closes the connection."""
+    end_with_parent(parent)
+    # Ctrl-C reaches all processes of the terminal; the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if memory:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    from .read import read_scan
+
+    channel = socket.socket(fileno=descriptor)
+    connection = Connection(os.dup(descriptor))
+    while True:
+        try:
+            _, (memfd, *_), _, _ = socket.recv_fds(channel, 1, 1)
+            source, series, png_spacing = connection.recv()
+        except (EOFError, ValueError):
+            return
+        try:
+            scan = read_scan(source, series, png_spacing)
+            array = scan.volume.array
+            # Writing is faster than copying to mapped memory, whose pages are allocated one by one.
+            with open(memfd, "wb", closefd=False) as file:
+                file.write(np.ascontiguousarray(array).data.cast("B"))
+            names = ("path", "kind", "series_uid", "slice_files", "warnings")
+            fields = {name: getattr(scan, name) for name in names}
+            answer = fields, (scan.volume.geometry, array.dtype.str)
+            del scan, array
+        except InputError as error:
+            answer = None, str(error)
+        except MemoryError:
+            answer = None, f"{source.path} needs more memory than is available"
+        except Exception as error:
+            answer = None, f"{source.path} cannot be read: {type(error).__name__}: {error}"
+        finally:
+            os.close(memfd)
+        connection.send(answer)
+
+
+if __name__ == "__main__":
+    _serve(*map(int, sys.argv[1:]))
