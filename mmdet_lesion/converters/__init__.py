@@ -1,4 +1,4 @@
-"""Converters of published data sets and of scans to the volume store."""
+"""Converters of published datasets and of scans to the volume store."""
 
 from .base import ConversionResult, StoreConversion
 from .deeplesion import DeepLesionConversion

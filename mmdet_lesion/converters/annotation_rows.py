@@ -1,4 +1,4 @@
-"""Which rows of ``DL_info.csv`` can be used."""
+"""Selection of the valid rows of ``DL_info.csv``."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from ..io import DLInfoRow, Problem
 
 __all__ = ["Annotation", "check_box", "select_annotations", "valid_spacing"]
 
-# mm; outside of it the number is no pixel size or slice interval of a CT.
+# Plausible pixel sizes and slice intervals of a CT in mm.
 _PIXEL_SIZES = (0.05, 20.0)
 _SLICE_INTERVALS = (0.05, 50.0)
-# Boxes are annotations padded by 5 pixels, and a reader's calipers overshoot by a few at times.
+# Boxes have a padding of 5 pixels, and calipers sometimes extend a few pixels beyond the image.
 _OVERHANG = 8.0
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """A row and the file that it comes from."""
+    """A row of the table and the name of its file."""
 
     file: str
     row: DLInfoRow
 
     @property
     def key(self) -> str:
-        """Names the row."""
+        """Unique name of the row."""
         return f"{self.file}:{self.row.line}"
 
     def problem(self, kind: str, text: str, action: str = "row skipped") -> Problem:
-        """A problem of this row."""
+        """Return a problem of this row."""
         return Problem(self.file, self.row.line, text, action, kind)
 
 
 def valid_spacing(spacing: tuple[float, float, float]) -> bool:
-    """Whether the pixel size and slice interval (x, y, z in mm) are those of a CT."""
+    """Return whether a spacing (x, y, z) in mm is plausible for a CT."""
     limits = (_PIXEL_SIZES, _PIXEL_SIZES, _SLICE_INTERVALS)
     return all(low <= s <= high for s, (low, high) in zip(spacing, limits, strict=True))
 
@@ -47,12 +47,12 @@ def check_box(
 
     Args:
         box: Published ``x1, y1, x2, y2``.
-        width: Of the image, in pixels.
-        height: Of the image, in pixels.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
 
     Returns:
-        The box, clipped to the image, or None where it is of no use; and what is wrong with it, or
-        ''. Boxes that lie partly beyond the border, as padding does, are clipped.
+        The box, clipped to the image, or None if it is invalid; and the problem, or ``''``. Boxes
+        whose padding extends beyond the border are clipped.
     """
     x1, y1, x2, y2 = box
     if not all(map(math.isfinite, box)):
@@ -72,13 +72,13 @@ def check_box(
 def select_annotations(
     annotations: Iterable[Annotation],
 ) -> tuple[list[Annotation], list[Annotation], list[Problem]]:
-    """Leave out noisy and repeated rows and those without a usable spacing or box.
+    """Exclude noisy rows, repeated rows, and rows with an invalid spacing or box.
 
     Args:
         annotations: All rows.
 
     Returns:
-        The rows to use, the noisy ones, and the problems of the others.
+        The valid rows, the noisy rows, and the problems of all others.
     """
     used: list[Annotation] = []
     noisy: list[Annotation] = []
@@ -94,7 +94,7 @@ def select_annotations(
             text = f"{row.file_name} repeats the box of line {first.row.line} of {first.file}"
             problems.append(annotation.problem("duplicate row", text))
         elif not valid_spacing(row.spacing):
-            text = f"{row.file_name} has the spacing {list(row.spacing)}; expected mm of a CT"
+            text = f"{row.file_name} has the spacing {list(row.spacing)} mm; expected that of a CT"
             problems.append(annotation.problem("bad spacing", text))
         elif not all(map(math.isfinite, row.box)):
             _, text = check_box(row.box, *row.image_size)

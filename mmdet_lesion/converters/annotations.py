@@ -1,4 +1,4 @@
-"""COCO files over the volumes of the store."""
+"""COCO annotations of stored volumes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from ..io import CocoBuilder, GroundTruth, Problem, StoredEntry
 from ..structures import Geometry
@@ -16,15 +17,15 @@ from .annotation_rows import Annotation, check_box
 
 __all__ = ["VolumeIndex", "key_slice_file", "whole_volume_file"]
 
-# A box of the complete truth with this IoU with an annotation is the annotated lesion itself.
+# A ground-truth box and an annotation with this IoU are the same lesion.
 _SAME_LESION = 0.5
 
 
 class VolumeIndex:
-    """Finds volumes by name, and by series and slice.
+    """Index of the volumes by name, and by series and slice.
 
     Args:
-        records: What :func:`~.series.convert_series` returned for every series.
+        records: Records of :func:`~.series.convert_series` of all series.
     """
 
     def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -49,18 +50,18 @@ class VolumeIndex:
         return len(self._by_name)
 
     def by_name(self, name: str) -> StoredEntry | None:
-        """The volume of that name."""
+        """Return the volume of a name, or None."""
         return self._by_name.get(name)
 
     def by_slice(self, folder: str, number: int) -> StoredEntry | None:
-        """The volume of a series that holds a slice."""
+        """Return the volume of a series that contains a slice, or None."""
         entries = self._by_series.get(folder, [])
         return next((e for e in entries if e.first_slice <= number <= e.last_slice), None)
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """A annotation in its volume, with the box that is left of it inside the image."""
+    """An annotation, its volume, and its box clipped to the image."""
 
     entry: StoredEntry
     z: int
@@ -76,7 +77,10 @@ def _place(annotation: Annotation, index: VolumeIndex) -> tuple[_Placed | None, 
         return None, [annotation.problem("unusable key slice", text)]
     _, height, width = entry.published.shape
     if row.image_size != (width, height):
-        text = f"{row.file_name} is {width} x {height}; Image_size is {list(row.image_size)}"
+        text = (
+            f"{row.file_name} has Image_size {list(row.image_size)}; expected {[width, height]} as "
+            "in the PNG"
+        )
         return None, [annotation.problem("image size", text)]
     box, text = check_box(row.box, width, height)
     if box is None:
@@ -91,15 +95,11 @@ def _place(annotation: Annotation, index: VolumeIndex) -> tuple[_Placed | None, 
 
 
 def _overlaps(box: np.ndarray, others: list[np.ndarray]) -> bool:
-    """Whether a box (edges) and any of the others have an IoU of at least ``_SAME_LESION``."""
-    if not others:
-        return False
-    boxes = np.stack(others)
-    inner = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    shared = inner.clip(min=0).prod(axis=1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    union = (box[2:] - box[:2]).prod() + areas - shared
-    return bool((shared >= _SAME_LESION * union).any())
+    """Return whether a box (edges) has an IoU of ``_SAME_LESION`` or more with any other."""
+    boxes = np.stack([box, *others])
+    boxes[:, 2:] -= boxes[:, :2]
+    ious = coco_mask.iou(boxes[:1], boxes[1:], [0] * len(others))
+    return bool(np.greater_equal(ious, _SAME_LESION).any())
 
 
 def key_slice_file(
@@ -108,25 +108,26 @@ def key_slice_file(
     index: VolumeIndex,
     full: GroundTruth | None = None,
 ) -> tuple[CocoBuilder, list[Problem]]:
-    """The key slices of a split with their annotations.
+    """Build the annotation file of a split from its key slices.
 
     Args:
-        description: For the file's ``info``.
-        annotations: The split's rows.
+        description: Description in the ``info`` of the file.
+        annotations: Rows of the split.
         index: The converted volumes.
-        full: Complete truth; its boxes on the key slices are added with the source ``full`` unless
-            a annotation or an earlier box on the same slice has an IoU of 0.5 or more with them.
+        full: Complete ground truth. Its boxes on the key slices are added with the source ``full``
+            unless an annotation or an earlier box on the same slice has an IoU of 0.5 or more with
+            them.
 
     Returns:
-        The file's content and the rows' problems.
+        The content of the file, and the problems of the rows.
     """
     problems: list[Problem] = []
     placed: list[_Placed] = []
     for annotation in annotations:
-        found, trouble = _place(annotation, index)
-        problems += trouble
-        if found:
-            placed.append(found)
+        item, found = _place(annotation, index)
+        problems += found
+        if item:
+            placed.append(item)
     images: dict[tuple[str, int], list[_Placed]] = defaultdict(list)
     for item in sorted(placed, key=lambda p: (p.entry.name, p.z)):
         images[item.entry.name, item.z].append(item)
@@ -141,12 +142,11 @@ def key_slice_file(
             builder.annotate(entry, z, item.box, "recist", row.lesion_type, recist, mask)
             taken.append(entry.boxes_to_store([item.box])[0])
         for box in (full or {}).get(name, {}).get(z, ()):
-            usable, _ = check_box(
-                tuple(box.tolist()), entry.published.shape[2], entry.published.shape[1]
-            )
+            _, height, width = entry.published.shape
+            valid, _ = check_box(tuple(box.tolist()), width, height)
             edges = entry.boxes_to_store([box])[0]
-            if usable is not None and not _overlaps(edges, taken):
-                builder.annotate(entry, z, usable, "full")
+            if valid is not None and not _overlaps(edges, taken):
+                builder.annotate(entry, z, valid, "full")
                 taken.append(edges)
     return builder, problems
 
@@ -154,16 +154,16 @@ def key_slice_file(
 def whole_volume_file(
     description: str, file: str, truth: GroundTruth, index: VolumeIndex
 ) -> tuple[CocoBuilder, list[Problem]]:
-    """All slices of completely labeled volumes.
+    """Build the annotation file of completely labeled volumes with all their slices.
 
     Args:
-        description: For the file's ``info``.
-        file: Name of the truth's file, for reports.
-        truth: Complete lesion boxes by volume and slice.
+        description: Description in the ``info`` of the file.
+        file: Name of the ground-truth file, for reports.
+        truth: Boxes of all lesions by volume and slice.
         index: The converted volumes.
 
     Returns:
-        The file's content, and problems of volumes that are missing and boxes of no use.
+        The content of the file, and the problems of missing volumes and invalid boxes.
     """
     problems = []
     builder = CocoBuilder(description)
@@ -171,7 +171,7 @@ def whole_volume_file(
         entry = index.by_name(name)
         if entry is None:
             text = f"{name} is not among the converted volumes"
-            problems.append(Problem(file, None, text, "volume left out", "missing volume"))
+            problems.append(Problem(file, None, text, "volume skipped", "missing volume"))
             continue
         depth, height, width = entry.published.shape
         for z in range(depth):
@@ -182,12 +182,12 @@ def whole_volume_file(
                 problems.append(Problem(file, None, text, "boxes skipped", "bad slice"))
                 continue
             for box in truth[name][z]:
-                usable, text = check_box(tuple(box.tolist()), width, height)
-                if usable is not None:
-                    builder.annotate(entry, z, usable, "full")
+                valid, text = check_box(tuple(box.tolist()), width, height)
+                if valid is not None:
+                    builder.annotate(entry, z, valid, "full")
                 if text:
-                    action = "box skipped" if usable is None else f"box clipped to {list(usable)}"
-                    kind = "bad box" if usable is None else "clipped box"
+                    action = "box skipped" if valid is None else f"box clipped to {list(valid)}"
+                    kind = "bad box" if valid is None else "clipped box"
                     where = f"{name}, slice {z}: {text}"
                     problems.append(Problem(file, None, where, action, kind))
     return builder, problems

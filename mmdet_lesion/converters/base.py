@@ -1,13 +1,12 @@
-"""What conversions to the volume store have in common: a folder, records, and going on later."""
+"""Base class for resumable converters to the volume store."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,20 +15,20 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..io import Problem, leftover_of, read_json, write_json
 from .execution import Record, Task, run_tasks
-from .report import ConversionReport
+from .report import ConversionReport, StrictError
 
 __all__ = ["ConversionResult", "StoreConversion", "read_record"]
 
 
 @dataclass(frozen=True)
 class ConversionResult:
-    """What became of a conversion.
+    """Result of a conversion.
 
     Args:
         report: Problems and counts.
-        waiting: Series that other shards have still to convert; annotations are written when there
-            are none.
-        failed: Series that could not be converted for a reason that is not their own.
+        waiting: Number of series that other shards have not converted yet. The annotations are
+            written when it is 0.
+        failed: Number of series that were not converted because of an unexpected exception.
     """
 
     report: ConversionReport
@@ -38,7 +37,7 @@ class ConversionResult:
 
 
 def read_record(task: Task) -> Record | None:
-    """The record of a task that an earlier run completed from the same files, or None."""
+    """Return the record of a task that an earlier run completed from the same files, or None."""
     if not task.record_path.is_file():
         return None
     record = read_json(task.record_path)
@@ -52,102 +51,182 @@ def read_record(task: Task) -> Record | None:
 
 
 class StoreConversion:
-    """Converts tasks to volumes of the store, in parallel, and goes on where it was killed.
+    """Base class for resumable converters to the volume store.
 
-    A task is complete when its record is there, which is written last. Subclasses say what the
-    tasks are and write the annotations.
+    Tasks run in parallel. A task is complete when its record exists, which is written last.
+    However the work is divided or interrupted, the output has the same bytes.
+
+    Subclasses implement :meth:`_tasks` and :meth:`_write_annotations`, and append the problems
+    that their constructor finds to ``_problems``.
 
     Args:
+        raw: Folder with the published files.
         out: Folder to write to.
-        spacing: Spacing of the store in mm, ``(x, y, z)``, or ``(x, y)`` where slices stay as
-            published.
-        strict: Stop at the first problem.
+        spacing: Spacing of the store in mm, ``(x, y, z)``, or ``(x, y)`` for converters that do
+            not interpolate between slices.
+        strict: Whether to stop at the first problem.
 
     Raises:
-        InputError: The spacing is not as many positive numbers, or numbers from 0 where 0 stands
-            for the published spacing.
+        FileNotFoundError: The raw folder does not exist.
+        InputError: The spacing has a wrong length, or a value that is not positive (0 is valid for
+            ``(x, y)`` and keeps the published spacing).
     """
 
     _unit = "series"
     _format = 2
-    #: Axes that are resampled.
-    _spacing_axes = "xyz"
-    _zero_keeps_published = False
-    # Settings that conversions did not write down before there was a choice.
-    _unwritten: ClassVar[dict[str, Any]] = {}
+    #: Part of the raw folder that must exist.
+    _raw_subfolder = ""
+    #: Whether slices stay as published; the spacing is then ``(x, y)``.
+    _in_plane_only = False
+    #: Values of settings that earlier versions did not record.
+    _unrecorded: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, out: str | os.PathLike, spacing: Sequence[float], strict: bool) -> None:
+    def __init__(
+        self,
+        raw: str | os.PathLike,
+        out: str | os.PathLike,
+        spacing: Sequence[float],
+        strict: bool,
+    ) -> None:
+        self.raw = Path(raw)
         self.out = Path(out)
         self.spacing: tuple[float, ...] = tuple(float(s) for s in spacing)
-        zero = self._zero_keeps_published
-        axes = self._spacing_axes
-        if len(self.spacing) != len(axes) or not all(
-            0 < s < math.inf or (zero and s == 0) for s in self.spacing
-        ):
-            count = {2: "two", 3: "three"}[len(axes)]
-            expected = f"{count} {'numbers from 0' if zero else 'positive numbers'}"
-            if "z" not in axes:
-                expected += " (x y): slices stay as published and are interpolated on loading"
-            raise InputError(f"the spacing is {self.spacing}; expected {expected}")
+        if self._in_plane_only:
+            valid = len(self.spacing) == 2 and all(0 <= s < math.inf for s in self.spacing)
+            expected = "two numbers from 0 (x y), since slices are interpolated on loading"
+        else:
+            valid = len(self.spacing) == 3 and all(0 < s < math.inf for s in self.spacing)
+            expected = "three positive numbers (x y z)"
+        if not valid:
+            raise InputError(f"spacing is {self.spacing}; expected {expected}")
+        folder = self.raw / self._raw_subfolder
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} does not exist; expected a folder of raw data")
         self.report = ConversionReport(strict)
+        self._problems: list[Problem] = []
+
+    def run(
+        self,
+        workers: int = 1,
+        resume: bool = False,
+        progress: bool = True,
+        shard: tuple[int, int] = (1, 1),
+    ) -> ConversionResult:
+        """Convert the dataset, and write the annotations once all tasks are complete.
+
+        Args:
+            workers: Number of processes.
+            resume: Whether to continue a conversion in the same folder.
+            progress: Whether to show a progress bar.
+            shard: ``(i, n)`` to convert the i-th of n parts, i from 1 to n (0 stands for n). Shards
+                may run at the same time with the same output folder; the last one to finish writes
+                the annotations.
+
+        Returns:
+            The report, and the numbers of series that are not converted.
+
+        Raises:
+            StrictError: The first problem of a strict conversion.
+            InputError: The output folder contains other files, or a conversion that is not resumed
+                or has other settings.
+        """
+        index, shards = shard
+        self._prepare_output(resume or shards > 1)
+        waiting = 0
+        try:
+            self.report.add(self._problems)
+            tasks = self._tasks()
+            records, failed = self._convert(tasks[index % shards :: shards], workers, progress)
+            if not failed:
+                waiting = len(self._read_records(tasks, records))
+                if not waiting:
+                    self._remove_leftovers(annotations=shards == 1)
+                    self._write_annotations(records)
+        except StrictError:
+            self._write_report()
+            raise
+        if not waiting:
+            self._write_report()
+        return ConversionResult(self.report, waiting, failed)
+
+    def _tasks(self) -> Sequence[Task]:
+        """Return all tasks, in an order that is the same in every run."""
+        raise NotImplementedError
+
+    def _write_annotations(self, records: dict[str, Record]) -> None:
+        """Write the annotation files and the counts of the report.
+
+        Args:
+            records: Records of all tasks by the tasks' names.
+        """
+        raise NotImplementedError
 
     def _settings(self) -> dict[str, Any]:
-        """What must be the same when a conversion goes on."""
+        """Return the settings that must be the same when a conversion is resumed."""
         return {"format": self._format, "spacing": list(self.spacing)}
 
     @staticmethod
-    def _task_of(name: str) -> str:
-        """Name of the task that a file of the store belongs to."""
-        return name.rpartition(".")[0]
+    def _task_name(volume: str) -> str:
+        """Return the name of the task that writes a file of the store."""
+        return volume.rpartition(".")[0]
 
-    def _prepare_output(self, may_go_on: bool) -> None:
+    def _write_report(self) -> None:
+        self.report.write(self.out / "conversion_report.json")
+
+    def _prepare_output(self, resume: bool) -> None:
         path = self.out / "conversion.json"
         settings = self._settings()
         if self.out.exists() and not self.out.is_dir():
-            raise InputError(f"{self.out} is a file; expected a folder to write to")
-        entries = self.out.iterdir() if self.out.exists() else ()
-        there = sorted(entry.name for entry in entries if not leftover_of(entry))
-        if not there:
+            raise InputError(f"{self.out} is a file; expected a new or empty folder")
+        names = sorted(entry.name for entry in self.out.glob("*") if not leftover_of(entry))
+        if not names:
             write_json(path, settings)
             return
         if not path.is_file():
             raise InputError(
-                f"{self.out} holds {there[0]} and is no conversion; expected a new or empty folder"
+                f"{self.out} contains {names[0]} and no conversion; expected a new or empty folder"
             )
-        if not may_go_on:
+        if not resume:
             raise InputError(
-                f"{self.out} holds a conversion already; add --resume to go on with it, or choose "
+                f"{self.out} already contains a conversion; expected --resume (resume=True) or "
                 "another folder"
             )
-        found = {**self._unwritten, **read_json(path)}
+        found = {**self._unrecorded, **read_json(path)}
         for key in sorted({*settings, *found}):
             if found.get(key) != settings.get(key):
                 raise InputError(
-                    f"{path} tells {key} {found.get(key)}, now it is {settings.get(key)}; go on "
-                    "with the same settings or choose another folder"
+                    f"{path} has {key} {found.get(key)}; expected {settings.get(key)} as in this "
+                    "run: resume with the same settings or choose another folder"
                 )
 
-    def _note(self, record: Record) -> None:
+    def _read_records(self, tasks: Sequence[Task], records: dict[str, Record]) -> list[Task]:
+        """Add the records of completed tasks to ``records``, and return the other tasks."""
+        pending = []
+        for task in tasks:
+            if task.name not in records:
+                record = read_record(task)
+                if record is None:
+                    pending.append(task)
+                else:
+                    self._add_record(task, record, records)
+        return pending
+
+    def _add_record(self, task: Task, record: Record, records: dict[str, Record]) -> None:
+        records[task.name] = record
         self.report.add(Problem(**problem) for problem in record["problems"])
 
     def _convert(
         self, tasks: Sequence[Task], workers: int, progress: bool
     ) -> tuple[dict[str, Record], int]:
-        """Convert what does not exist yet.
+        """Convert the tasks that are not complete.
 
         Returns:
-            The records by the tasks' names, and the number of tasks that failed for a reason that
-            is not their own.
+            Records by the tasks' names, and the number of tasks that failed because of an
+            unexpected exception.
         """
         records: dict[str, Record] = {}
-        pending = []
-        for task in tasks:
-            record = read_record(task)
-            if record is None:
-                pending.append(task)
-            else:
-                self._note(record)
-                records[task.name] = record
+        pending = self._read_records(tasks, records)
+        self._remove_volumes(pending)
         failed = 0
         bar = tqdm(
             desc="convert",
@@ -156,7 +235,7 @@ class StoreConversion:
             initial=len(records),
             disable=not progress,
         )
-        results = run_tasks(self._with_stale(pending), workers)
+        results = run_tasks(pending, workers)
         # Closing the results stops the processes as soon as a strict conversion ends.
         with bar, closing(results):
             for task, record, error in results:
@@ -168,23 +247,20 @@ class StoreConversion:
                     )
                     self.report.add([problem])
                 else:
-                    records[task.name] = record
-                    self._note(record)
+                    self._add_record(task, record, records)
         return records, failed
 
-    def _with_stale(self, tasks: Sequence[Task]) -> list[Task]:
-        """Tell every task which files an unfinished run has left of it."""
-        stale: dict[str, list[Path]] = defaultdict(list)
-        folder = self.out / "volumes"
-        for path in folder.iterdir() if folder.is_dir() else ():
-            stale[self._task_of(leftover_of(path) or path.name)].append(path)
-        return [replace(task, stale=tuple(sorted(stale[task.name]))) for task in tasks]
+    def _remove_volumes(self, tasks: Sequence[Task]) -> None:
+        """Remove the volumes that earlier, unfinished runs wrote for tasks."""
+        names = {task.name for task in tasks}
+        for path in (self.out / "volumes").glob("*"):
+            if self._task_name(leftover_of(path) or path.name) in names:
+                path.unlink(missing_ok=True)
 
-    def _sweep(self, alone: bool = True) -> None:
-        """Remove what writers that were killed have left."""
-        # All volumes are complete; annotations another shard may be writing at this moment.
-        for name in ("volumes", "records", *(("annotations", "") if alone else ())):
-            folder = self.out / name
-            for path in folder.iterdir() if folder.is_dir() else ():
+    def _remove_leftovers(self, annotations: bool) -> None:
+        """Remove the temporary files of killed processes."""
+        # Another shard may be writing the annotations or the report, but no volume.
+        for name in ("volumes", "records", *(("annotations", "") if annotations else ())):
+            for path in (self.out / name).glob("*"):
                 if leftover_of(path):
                     path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What the command lines of conversions have in common."""
+"""Command line shared by the dataset converters."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ __all__ = ["add_store_options", "run_conversion"]
 
 
 def add_store_options(
-    parser: argparse.ArgumentParser, spacing: Sequence[float], remark: str = ""
+    parser: argparse.ArgumentParser, raw: str, spacing: Sequence[float], remark: str = ""
 ) -> None:
-    """Add where to write to, the spacing of the store, and how to go about it.
+    """Add the arguments that all converters have.
 
     Args:
-        parser: What they are added to.
+        parser: The parser.
+        raw: Help of the raw folder.
         spacing: Default spacing in mm, ``(x, y, z)`` or ``(x, y)``.
-        remark: What more there is to say about the spacing.
+        remark: Addition to the help of the spacing.
     """
     default = " ".join(f"{s:g}" for s in spacing)
+    parser.add_argument("raw", type=Path, help=raw)
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument(
         "--spacing",
@@ -34,20 +36,22 @@ def add_store_options(
         metavar=("X", "Y", "Z")[: len(spacing)],
         help=f"spacing of the store in mm{remark} (default: {default})",
     )
-    parser.add_argument("--workers", type=positive, default=1, help="processes (default: 1)")
-    parser.add_argument("--resume", action="store_true", help="go on with a conversion into OUT")
+    parser.add_argument(
+        "--workers", type=positive, default=1, help="number of processes (default: 1)"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the conversion in OUT")
     parser.add_argument("--strict", action="store_true", help="stop at the first problem")
 
 
 def run_conversion(run: Callable[[], ConversionResult], unit: str) -> ConversionResult | None:
-    """Run a conversion; whatever ends it is told in one sentence.
+    """Run a conversion, and print one sentence if it fails.
 
     Args:
-        run: Makes and runs the conversion.
-        unit: What the series that it converts are called, in the plural.
+        run: Creates and runs the conversion.
+        unit: Plural name of the units of work, such as ``'scans'``.
 
     Returns:
-        The result, or None where the conversion did not succeed.
+        The result, or None if the conversion failed.
     """
     try:
         result = run()
@@ -55,13 +59,13 @@ def run_conversion(run: Callable[[], ConversionResult], unit: str) -> Conversion
         print(f"error: {error}", file=sys.stderr)
         return None
     except KeyboardInterrupt:
-        print("interrupted; what is complete is kept, go on with --resume", file=sys.stderr)
+        print(f"interrupted; complete {unit} are kept, continue with --resume", file=sys.stderr)
         return None
     if result.failed:
         failures = [p for p in result.report.problems if p.kind == "failure"]
         print(
-            f"error: {result.failed} {unit} could not be converted, the first being {failures[0]}; "
-            "what is complete is kept, mend the cause and run again with --resume",
+            f"error: {result.failed} {unit} could not be converted, the first is {failures[0]}; "
+            f"complete {unit} are kept, fix the cause and continue with --resume",
             file=sys.stderr,
         )
         return None

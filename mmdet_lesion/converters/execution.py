@@ -1,4 +1,4 @@
-"""Many tasks at once, in processes that may fail and do not outlive their parent."""
+"""Parallel execution of tasks in processes that may fail and end with their parent."""
 
 from __future__ import annotations
 
@@ -7,24 +7,21 @@ import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import Field
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import SimpleITK as sitk  # noqa: N813
 
 __all__ = ["Record", "Task", "run_tasks"]
 
 Record = dict[str, Any]
-"""What a task leaves as JSON, with ``inputs``, ``volumes`` and ``problems`` among its keys."""
+"""Result of a task as JSON; its keys include ``inputs``, ``volumes`` and ``problems``."""
 
 
 class Task(Protocol):
-    """A piece of work that needs nothing of the others; a frozen dataclass that can be pickled."""
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    """An independent unit of work, which can be pickled."""
 
     @property
     def name(self) -> str:
@@ -32,30 +29,26 @@ class Task(Protocol):
 
     @property
     def where(self) -> str:
-        """The file or folder that it converts, for reports."""
+        """File or folder that the task converts, for reports."""
 
     @property
     def out(self) -> Path:
-        """The folder to write to."""
+        """Folder to write to."""
 
     @property
     def record_path(self) -> Path:
-        """The file that tells that the task is complete."""
+        """File that is written when the task is complete."""
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """All that the result depends on, beside the settings; plain values, for JSON."""
-
-    @property
-    def stale(self) -> tuple[Path, ...]:
-        """Files of earlier, unfinished runs, to be removed first."""
+        """Everything except the settings that the result depends on, as plain values."""
 
     def convert(self) -> Record:
-        """Do the work, write the record and return it."""
+        """Convert, write the record and return it."""
 
 
-def _end_with(parent: int) -> None:
-    """Let a worker end when its parent is killed; the pool's queues would keep it waiting."""
+def _exit_with_parent(parent: int) -> None:
+    """End this process when its parent is killed, instead of waiting for the pool's queues."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -66,8 +59,8 @@ def _end_with(parent: int) -> None:
 
 
 def _guarded(task: Task) -> tuple[Task, Record | None, str]:
-    """Do a task; whatever goes wrong with it must not end the others."""
-    # Processes share the cores already.
+    """Run a task, and return any exception as text so that the other tasks continue."""
+    # The cores are shared by the processes.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
         return task, task.convert(), ""
@@ -78,14 +71,14 @@ def _guarded(task: Task) -> tuple[Task, Record | None, str]:
 def run_tasks(
     tasks: Sequence[Task], workers: int
 ) -> Generator[tuple[Task, Record | None, str], None, None]:
-    """Do tasks in parallel; trouble with one leaves the others alone.
+    """Run tasks in parallel. A task that fails does not stop the others.
 
     Args:
         tasks: The tasks.
-        workers: Number of processes; 1 works in this one.
+        workers: Number of processes; 1 uses this process.
 
     Yields:
-        Every task with its record or None, and what went wrong or ''.
+        Every task with its record, or with None and the error (``''`` if there is none).
     """
     if workers <= 1 or len(tasks) <= 1:
         yield from map(_guarded, tasks)
@@ -93,18 +86,18 @@ def run_tasks(
     pool = ProcessPoolExecutor(
         min(workers, len(tasks)),
         mp_context=get_context("fork"),
-        initializer=_end_with,
+        initializer=_exit_with_parent,
         initargs=(os.getpid(),),
     )
     try:
         futures = {pool.submit(_guarded, task): task for task in tasks}
         for future in as_completed(futures):
-            # A process that dies takes all unfinished work of the pool with it.
+            # If a process dies, all unfinished tasks of the pool fail.
             if isinstance(future.exception(), BrokenProcessPool):
                 error = "a process died (out of memory?); use fewer --workers"
                 yield futures[future], None, error
             else:
                 yield future.result()
     finally:
-        # Also when the caller stops early: what has not started need not start.
+        # The caller may stop early.
         pool.shutdown(wait=True, cancel_futures=True)

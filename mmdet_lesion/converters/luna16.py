@@ -1,20 +1,20 @@
-"""LUNA16 as published to the volume store and lists of scans.
+"""Conversion of LUNA16 to the volume store and data lists.
 
 The output folder::
 
-    conversion.json           settings, which --resume compares
+    conversion.json           settings, which must be the same on resuming
     records/{seriesuid}.json  written when the volume of a scan is complete
     volumes/{seriesuid}.b2nd  the volume store
     annotations/*.json        mmengine's data_list format, written when all scans are complete
     conversion_report.json    problems and counts
 
 The annotation files are ``train_533``, ``test_355``, ``labeled_25``, ``labeled_50``,
-``labeled_100``, ``unlabeled_400`` (the numbers being those of the conversion, see
-:class:`.luna16_splits.Luna16Splits`) and ``fold0_train``, ``fold0_test`` … ``fold9_test``, where
-``fold3_test`` holds the scans of ``subset3`` and ``fold3_train`` all others.
+``labeled_100``, ``unlabeled_400`` (with the actual numbers of scans, see
+:class:`.luna16_splits.Luna16Splits`) and ``fold0_train``, ``fold0_test`` … ``fold9_test``.
+``fold3_test`` contains the scans of ``subset3`` and ``fold3_train`` all others.
 
-Volumes of the store have the world's axes. Voxels of scans with flipped axes are put in that order
-before they are resampled, which is exact; oblique scans are interpolated, and reported.
+Stored volumes are aligned with the world axes. Flipped axes are reordered before resampling,
+which is exact. Oblique scans are interpolated and reported.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ from ..io import Problem, data_list_file, read_metaimage, scan_entry, write_json
 from ..io.luna16 import FindingRow, read_finding_rows, read_series_rows
 from ..structures import Geometry, Volume
 from ..structures.triples import triple
-from .base import ConversionResult, StoreConversion
+from .base import StoreConversion
 from .execution import Record
 from .luna16_splits import Luna16Splits, ranked
-from .report import StrictError
 from .scan import ScanTask, list_files
 
 __all__ = ["Luna16Conversion"]
@@ -50,26 +49,25 @@ def _read(path: Path) -> tuple[Volume, str, list[Problem]]:
 
 
 class Luna16Conversion(StoreConversion):
-    """Converts LUNA16.
+    """Converter of LUNA16.
 
-    Scans are the units of work: they are converted in parallel and reused when a conversion is
-    resumed. However the work was divided or interrupted, the output has the same bytes.
+    A conversion can be resumed with another split, which reuses the volumes.
 
     Args:
-        raw: Folder with ``subset0`` … ``subset9``, ``annotations.csv``, and where they are there
-            ``annotations_excluded.csv`` and ``seriesuids.csv``. Without the latter all scans that
-            are found count.
+        raw: Folder with ``subset0`` … ``subset9``, ``annotations.csv`` and, optionally,
+            ``annotations_excluded.csv`` and ``seriesuids.csv``. Without ``seriesuids.csv`` all
+            scans are used.
         out: Folder to write to.
         spacing: Spacing of the store ``(x, y, z)`` in mm.
-        strict: Stop at the first problem.
-        seed: Seed of the split.
-        **numbers: ``train``, ``test``, ``labeled``, ``unlabeled``, as
-            :meth:`.luna16_splits.Luna16Splits.resolve` takes them.
+        strict: Whether to stop at the first problem.
+        seed: Random seed of the split.
+        **numbers: ``train``, ``test``, ``labeled`` and ``unlabeled`` of
+            :meth:`.luna16_splits.Luna16Splits.resolve`.
 
     Raises:
         FileNotFoundError: A folder or table does not exist.
-        InputError: A table cannot be used, the spacing is not positive, or there are not as many
-            scans as the split wants.
+        InputError: A table is invalid, the spacing is not positive, or the split needs more scans
+            than there are.
     """
 
     _unit = "scan"
@@ -83,12 +81,8 @@ class Luna16Conversion(StoreConversion):
         seed: int = 0,
         **numbers: Any,
     ) -> None:
-        super().__init__(out, spacing, strict)
-        self.raw = Path(raw)
+        super().__init__(raw, out, spacing, strict)
         self.seed = seed
-        if not self.raw.is_dir():
-            raise FileNotFoundError(f"{self.raw} does not exist; expected a folder of LUNA16")
-        self._problems: list[Problem] = []
         self._scans = self._find_scans()
         self._lines = self._read_series()
         self.splits = Luna16Splits.resolve(len(self._lines), **numbers)
@@ -108,12 +102,12 @@ class Luna16Conversion(StoreConversion):
                 self._problems.append(Problem(where, None, text, "scan skipped", "duplicate scan"))
         if not scans:
             raise FileNotFoundError(
-                f"{self.raw} holds no scan; expected subset0 to subset9 with .mhd files"
+                f"{self.raw} contains no scan; expected subset0 to subset9 with .mhd files"
             )
         return scans
 
     def _read_series(self) -> Mapping[str, int | None]:
-        """Line of every scan that counts in the list of scans."""
+        """Return the listed scans with their lines in ``seriesuids.csv``."""
         path = self.raw / "seriesuids.csv"
         if not path.is_file():
             return dict.fromkeys(sorted(self._scans))
@@ -125,7 +119,7 @@ class Luna16Conversion(StoreConversion):
             self._problems.append(Problem(where, None, text, "scan skipped", "unlisted scan"))
         for uid in sorted(set(lines) - set(self._scans)):
             text = f"{uid}.mhd is in no subset"
-            problem = Problem(path.name, lines[uid], text, "scan left out", "missing scan")
+            problem = Problem(path.name, lines[uid], text, "scan skipped", "missing scan")
             self._problems.append(problem)
         return lines
 
@@ -140,36 +134,6 @@ class Luna16Conversion(StoreConversion):
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "dataset": "luna16"}
 
-    def run(
-        self, workers: int = 1, resume: bool = False, progress: bool = True
-    ) -> ConversionResult:
-        """Convert, and write the lists when all scans are complete.
-
-        Args:
-            workers: Number of processes.
-            resume: Go on with a conversion into the same folder. The split may be another one.
-            progress: Show a progress bar.
-
-        Returns:
-            The report.
-
-        Raises:
-            StrictError: The first problem of a strict conversion.
-            InputError: The output folder holds something else, or other settings made it.
-        """
-        self._prepare_output(resume)
-        try:
-            self.report.add(self._problems)
-            records, failed = self._convert(self._tasks(), workers, progress)
-            if not failed:
-                self._sweep()
-                self._write_annotations(records)
-        except StrictError:
-            self.report.write(self.out / "conversion_report.json")
-            raise
-        self.report.write(self.out / "conversion_report.json")
-        return ConversionResult(self.report, 0, failed)
-
     def _tasks(self) -> list[ScanTask]:
         return [
             ScanTask(
@@ -179,13 +143,13 @@ class Luna16Conversion(StoreConversion):
                 _read,
                 self.out,
                 triple(self.spacing),
-                list_files(self.raw, [p for p in (path, path.with_suffix(".raw")) if p.is_file()]),
+                list_files(self.raw, [path, path.with_suffix(".raw")]),
             )
             for uid, path in sorted(self._scans.items())
         ]
 
     def _entry(self, uid: str, record: Record) -> dict[str, Any]:
-        """The scan's entry of a data list; nodules outside of it are reported."""
+        """Return the data list entry of a scan, and report nodules outside the scan."""
         (volume,) = record["volumes"]
         geometry = Geometry.from_dict(volume["geometry"])
         nodules = self._nodules.get(uid, [])
@@ -194,7 +158,7 @@ class Luna16Conversion(StoreConversion):
         for row, is_inside in zip(nodules, inside):
             if not is_inside:
                 text = (
-                    f"the nodule at {list(row.center)} mm lies outside of its scan, which covers "
+                    f"the nodule at {list(row.center)} mm lies outside the scan, which covers "
                     f"{corners[0]} to {corners[1]} mm"
                 )
                 self.report.add([row.problem("nodule outside", text)])
@@ -215,7 +179,7 @@ class Luna16Conversion(StoreConversion):
             if uid in records and records[uid]["volumes"]
         }
         lists = self.splits.lists(self._lines, self.seed)
-        # A fold needs scans on both sides, which a part of the data set may lack.
+        # A fold needs training and test scans, which a part of the dataset may lack.
         for subset in range(_SUBSETS):
             sides: dict[str, list[str]] = {"train": [], "test": []}
             for uid, entry in entries.items():
@@ -232,8 +196,8 @@ class Luna16Conversion(StoreConversion):
                 write_json(folder / f"{name}.json", content)
                 boxes = sum(len(entry["instances"]) for entry in content["data_list"])
                 counts[name] = {"scans": len(members), "nodules": boxes}
-        for path in folder.iterdir() if folder.is_dir() else ():
-            # What an earlier split has left would be taken for one of this conversion.
+        for path in folder.glob("*"):
+            # Lists of an earlier split could be mistaken for lists of this one.
             if _OWN_FILE.fullmatch(path.name) and path.stem not in counts:
                 path.unlink()
         used = sum(len(entry["instances"]) for entry in entries.values())

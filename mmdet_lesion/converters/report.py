@@ -1,4 +1,4 @@
-"""What a conversion did and did not do."""
+"""Report of a conversion: problems and counts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["ConversionReport", "StrictError"]
 
 
 class StrictError(InputError):
-    """The first problem of a strict conversion."""
+    """Raised for the first problem of a strict conversion."""
 
 
 class ConversionReport:
-    """Collects problems and counts.
+    """Problems and counts of a conversion.
 
     Args:
-        strict: Raise :class:`StrictError` at the first problem.
+        strict: Whether to raise :class:`StrictError` at the first problem.
     """
 
     def __init__(self, strict: bool = False) -> None:
@@ -33,10 +33,10 @@ class ConversionReport:
         self.counts: dict[str, Any] = {}
 
     def add(self, problems: Iterable[Problem]) -> None:
-        """Take note of problems.
+        """Add problems.
 
         Raises:
-            StrictError: There is one and the conversion is strict.
+            StrictError: There is a problem and the conversion is strict.
         """
         for problem in problems:
             self.problems.append(problem)
@@ -44,7 +44,7 @@ class ConversionReport:
                 raise StrictError(str(problem))
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of ``conversion_report.json``; the same however the work was divided."""
+        """Return the content of ``conversion_report.json``, in an order that does not vary."""
         ordered = sorted(
             self.problems, key=lambda p: (p.file, p.row or 0, p.kind, p.problem, p.action)
         )
@@ -55,11 +55,11 @@ class ConversionReport:
         }
 
     def write(self, path: Path) -> None:
-        """Write the report as JSON."""
+        """Write the report to a JSON file."""
         write_json(path, self.to_dict(), indent=1)
 
     def print(self, console: Console) -> None:
-        """Print what was written and how many problems of which kind there were."""
+        """Print the written files, and the number and an example of each kind of problem."""
         files = Table(title="annotations", title_justify="left")
         written = self.counts.get("annotations", {})
         keys = list(next(iter(written.values()), {}))

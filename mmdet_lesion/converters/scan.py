@@ -1,4 +1,4 @@
-"""One scan of any format to a volume of the store: the work of one process."""
+"""Conversion of a scan of any format to a volume of the store."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from .execution import Record
 __all__ = ["AIR", "CHUNK", "ScanTask", "convert_scan", "list_files"]
 
 AIR = -1024
-"""HU of the air around a patient, and least value in the store.
+"""HU of the air around a patient, and minimum of the stored values.
 
-Scanners write less (-2000, -3024) where they have seen nothing; interpolated with tissue, that
-would leave a dark seam.
+Scanners write lower values (-2000, -3024) outside their field of view. Interpolated with tissue,
+they would leave a dark seam.
 """
 CHUNK = (32, 64, 64)
-"""Chunks that let crops read little more than themselves."""
+"""Chunk shape, for which a crop reads little more than its own voxels."""
 
-# Headers are compared as a whole: a mended spacing leaves the size of the file as it was.
-_LONGEST_HEADER = 64 * 1024
+# Smaller files may be headers. They are hashed, since an edited spacing need not change their size.
+_MAX_HEADER_SIZE = 64 * 1024
 
 Reader = Callable[[Path], tuple[Volume, str | None, list[Problem]]]
-"""Reads a scan: the volume, its series UID where the file knows it, and what is odd about it.
+"""Function that reads a scan and returns the volume, its series UID or None, and problems.
 
-Trouble that leaves nothing to convert is raised as ``InputError``, whose ``kind``, ``line`` and
-``reason`` go into the report where it has them.
+For a scan that cannot be converted it raises ``InputError``, whose attributes ``kind``, ``line``
+and ``reason`` are reported if they exist.
 """
 
 
 def list_files(raw: Path, paths: Sequence[Path]) -> tuple[tuple[str, int, str], ...]:
-    """Name, size and (of small files) digest of all files that a scan consists of."""
+    """Return the name, size and (for small files) digest of those files of a scan that exist."""
     files = []
-    for path in paths:
+    for path in filter(Path.is_file, paths):
         size = path.stat().st_size
-        small = size <= _LONGEST_HEADER
+        small = size <= _MAX_HEADER_SIZE
         digest = hashlib.sha256(path.read_bytes()).hexdigest() if small else ""
         files.append((Path(os.path.relpath(path, raw)).as_posix(), size, digest))
     return tuple(files)
@@ -52,17 +52,16 @@ def list_files(raw: Path, paths: Sequence[Path]) -> tuple[tuple[str, int, str], 
 
 @dataclass(frozen=True)
 class ScanTask:
-    """What :func:`convert_scan` needs to know.
+    """Input of :func:`convert_scan`.
 
     Args:
         name: Name of the volume.
         raw: The raw folder.
-        source: The file or folder that ``read`` reads.
-        read: See :data:`Reader`; a function of a module, so that processes can be given it.
-        out: The folder to write to.
+        source: File or folder that ``read`` reads.
+        read: Reader of the scan, see :data:`Reader`; a function of a module, which can be pickled.
+        out: Folder to write to.
         spacing: Spacing of the store ``(x, y, z)`` in mm.
-        files: What :func:`list_files` told of its files.
-        stale: Files of earlier, unfinished runs, to be removed first.
+        files: Result of :func:`list_files` for the files of the scan.
     """
 
     name: str
@@ -72,43 +71,41 @@ class ScanTask:
     out: Path
     spacing: tuple[float, float, float]
     files: tuple[tuple[str, int, str], ...]
-    stale: tuple[Path, ...] = ()
 
     @property
     def where(self) -> str:
-        """The scan within the raw folder, for reports."""
+        """Path of the scan in the raw folder, for reports."""
         return self.source.relative_to(self.raw).as_posix()
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """All that the result depends on, beside the settings; plain values, for JSON."""
+        """Everything except the settings that the result depends on, as plain values."""
         return {"files": [list(file) for file in self.files]}
 
     @property
     def record_path(self) -> Path:
-        """The file that tells that the scan is complete."""
+        """File that is written when the scan is complete."""
         return self.out / "records" / f"{self.name}.json"
 
     def convert(self) -> Record:
-        """Do :func:`convert_scan`."""
+        """Call :func:`convert_scan`."""
         return convert_scan(self)
 
 
 def convert_scan(task: ScanTask) -> Record:
-    """Convert a scan; one of no use leaves a record without a volume.
+    """Convert a scan.
 
     Args:
         task: The scan.
 
     Returns:
-        The record that is also written to ``records/``: ``name``, ``inputs``, ``problems`` and
-        ``volumes``, at most one (``name``, ``file_name``, ``size``, ``series_uid``, ``geometry``).
+        The record that is also written to ``records/``, with ``name``, ``inputs``, ``problems`` and
+        ``volumes``. These are one volume (``name``, ``file_name``, ``size``, ``series_uid``,
+        ``geometry``), or none if the scan is invalid.
 
     Raises:
         OSError: A file cannot be read or written.
     """
-    for path in task.stale:
-        path.unlink(missing_ok=True)
     volumes, problems = [], []
     try:
         volume, uid, found = task.read(task.source)
@@ -116,7 +113,7 @@ def convert_scan(task: ScanTask) -> Record:
         problems += _check(volume, task.where)
         volumes = [_store(task, volume, uid)]
     except InputError as error:
-        # The report names the scan beside the reason.
+        # The report already names the scan.
         reason = str(error).removeprefix(str(task.source)).lstrip(": ")
         problems.append(
             Problem(
@@ -139,7 +136,7 @@ def convert_scan(task: ScanTask) -> Record:
 
 def _check(volume: Volume, where: str) -> list[Problem]:
     if not valid_spacing(volume.spacing):
-        raise InputError(f"the spacing is {list(volume.spacing)}; expected mm of a CT")
+        raise InputError(f"the spacing is {list(volume.spacing)} mm; expected that of a CT")
     if not np.isfinite(volume.array).all():
         raise InputError("some voxels are NaN or infinite; expected Hounsfield units")
     if not volume.geometry.is_axis_aligned:

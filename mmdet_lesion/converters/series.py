@@ -1,4 +1,4 @@
-"""One folder of PNG slices to volumes of the store: the work of one process."""
+"""Conversion of a folder of PNG slices to volumes of the store."""
 
 from __future__ import annotations
 
@@ -11,20 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..io import SUFFIX, Problem, save_volume, write_json
-from ..io.png_slices import BadSliceError, contiguous_runs, list_slices, read_hu
+from ..io.png_slices import BadSliceError, contiguous_runs, read_hu
 from ..structures import Geometry, Volume, published_to_voxels
 from .annotation_rows import Annotation, check_box, valid_spacing
 from .execution import Record
 from .pseudo_masks import encode_mask, pseudo_mask
 
-__all__ = [
-    "IMAGES",
-    "SeriesTask",
-    "contiguous_runs",
-    "convert_series",
-    "list_slices",
-    "volume_name",
-]
+__all__ = ["IMAGES", "SeriesTask", "convert_series", "volume_name"]
 
 IMAGES = "Images_png"
 
@@ -32,24 +25,26 @@ _SAME_SPACING = 1e-3
 
 
 def volume_name(folder: str, first: int, last: int) -> str:
-    """``{patient}_{study}_{series}_{first:03d}-{last:03d}``, as Lesion Harvester names them."""
+    """Return the name of a volume as in Lesion Harvester.
+
+    It is ``{patient}_{study}_{series}_{first:03d}-{last:03d}``.
+    """
     return f"{folder}_{first:03d}-{last:03d}"
 
 
 @dataclass(frozen=True)
 class SeriesTask:
-    """What :func:`convert_series` needs to know.
+    """Input of :func:`convert_series`.
 
     Args:
         folder: ``{patient}_{study}_{series}``.
         raw: The raw folder.
-        out: The folder to write to.
-        spacing: Spacing of the store ``(x, y)`` in mm; 0 stands for the published one.
-        slices: ``(slice, file size)`` of every PNG, sorted.
-        others: Names of PNGs that are no slices.
-        annotations: All rows of this series.
-        stale: Files of earlier, unfinished runs, to be removed first.
-        masks: Make a pseudo-mask of every annotation.
+        out: Folder to write to.
+        spacing: Spacing of the store ``(x, y)`` in mm; 0 keeps the published one.
+        slices: Sorted ``(slice, file size)`` of every PNG.
+        others: Names of PNGs that are not slices.
+        annotations: All rows of the series.
+        masks: Whether to generate a pseudo-mask for every annotation.
     """
 
     folder: str
@@ -59,26 +54,25 @@ class SeriesTask:
     slices: tuple[tuple[int, int], ...]
     others: tuple[str, ...]
     annotations: tuple[Annotation, ...]
-    stale: tuple[Path, ...] = ()
     masks: bool = False
 
     @property
     def name(self) -> str:
-        """The folder, which names the task."""
+        """Unique name of the task."""
         return self.folder
 
     @property
     def where(self) -> str:
-        """The folder within the raw folder, for reports."""
+        """Path of the folder in the raw folder, for reports."""
         return f"{IMAGES}/{self.folder}"
 
     def convert(self) -> Record:
-        """Do :func:`convert_series`."""
+        """Call :func:`convert_series`."""
         return convert_series(self)
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """All that the result depends on, beside the settings; plain values, for JSON."""
+        """Everything except the settings that the result depends on, as plain values."""
         rows = [
             [m.file, m.row.line, m.row.key_slice, list(m.row.slice_range), repr(m.row.spacing)]
             for m in self.annotations
@@ -94,23 +88,23 @@ class SeriesTask:
 
     @property
     def record_path(self) -> Path:
-        """The file that tells that the series is complete."""
+        """File that is written when the series is complete."""
         return self.out / "records" / f"{self.folder}.json"
 
     def png(self, number: int) -> str:
-        """Path of a slice within the raw folder."""
-        return f"{IMAGES}/{self.folder}/{number:03d}.png"
+        """Return the path of a slice in the raw folder."""
+        return f"{self.where}/{number:03d}.png"
 
     def line_of(self, numbers: Sequence[int]) -> int | None:
-        """Line of the first row whose key slice is among the slices."""
+        """Return the line of the first row whose key slice is among ``numbers``, or None."""
         return next((m.row.line for m in self.annotations if m.row.key_slice in numbers), None)
 
 
 def _read_slices(task: SeriesTask, run: list[int]) -> tuple[dict[int, np.ndarray], list[Problem]]:
-    """The good slices of a run, all of the same size."""
+    """Read the valid slices of a run that have the most common size."""
     slices: dict[int, np.ndarray] = {}
     problems = []
-    # A bad slice that is no key slice is still the trouble of the rows around it.
+    # A bad slice that is not a key slice still affects the rows around it.
     fallback = task.line_of(run)
 
     def skip(number: int, kind: str, text: str) -> None:
@@ -127,7 +121,7 @@ def _read_slices(task: SeriesTask, run: list[int]) -> tuple[dict[int, np.ndarray
     usual = Counter(hu.shape for hu in slices.values()).most_common(1)[0][0]
     for number in [n for n, hu in slices.items() if hu.shape != usual]:
         height, width = slices.pop(number).shape
-        text = f"the slice has {width} x {height} pixels, its neighbors {usual[1]} x {usual[0]}"
+        text = f"the slice has {width} x {height} pixels; expected {usual[1]} x {usual[0]}"
         skip(number, "image size", text)
     return slices, problems
 
@@ -135,20 +129,21 @@ def _read_slices(task: SeriesTask, run: list[int]) -> tuple[dict[int, np.ndarray
 def _spacing_of(
     task: SeriesTask, run: list[int]
 ) -> tuple[tuple[float, float, float] | None, list[Problem]]:
-    """Spacing by the rows of a run, or else of the series; most rows win, then the first."""
+    """Return the most common spacing in the rows of a run, or in those of the series."""
     valid = [m for m in task.annotations if valid_spacing(m.row.spacing)]
     annotations = [m for m in valid if run[0] <= m.row.key_slice <= run[-1]] or valid
     if not annotations:
         line = task.line_of(run)
-        text = "no row of the table gives a usable spacing for these slices"
-        name = f"{IMAGES}/{task.folder}"
-        return None, [Problem(name, line, text, f"slices {_ranges(run)} skipped", "no spacing")]
+        text = "no row of the table has a valid spacing for these slices"
+        return None, [
+            Problem(task.where, line, text, f"slices {_ranges(run)} skipped", "no spacing")
+        ]
     spacing = Counter(m.row.spacing for m in annotations).most_common(1)[0][0]
     problems = [
         m.problem(
             "mixed spacing",
-            f"{m.row.file_name} has the spacing {list(m.row.spacing)}, other rows of the same "
-            f"slices {list(spacing)}",
+            f"{m.row.file_name} has the spacing {list(m.row.spacing)}; expected {list(spacing)} as "
+            "in other rows of the same slices",
             f"{list(spacing)} used",
         )
         for m in annotations
@@ -158,50 +153,51 @@ def _spacing_of(
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """``[1, 2, 4]`` as ``1-2, 4``."""
+    """Format ``[1, 2, 4]`` as ``1-2, 4``."""
     runs = contiguous_runs(sorted(numbers))
     return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
 
 
 def _missing_slices(task: SeriesTask) -> list[Problem]:
-    """Slices that the table promises and the folder lacks, once for every range."""
-    there = {number for number, _ in task.slices}
+    """Report slices that the table lists and the folder lacks, once for every range."""
+    present = {number for number, _ in task.slices}
     ranges: dict[tuple[int, int], Annotation] = {}
     for annotation in task.annotations:
         ranges.setdefault(annotation.row.slice_range, annotation)
     problems = []
     for (first, last), annotation in sorted(ranges.items(), key=lambda item: item[0]):
-        missing = sorted(set(range(first, last + 1)) - there)
+        missing = sorted(set(range(first, last + 1)) - present)
         if missing:
-            text = f"{IMAGES}/{task.folder} lacks the slices {_ranges(missing)} of {first}-{last}"
-            problems.append(
-                annotation.problem("missing slices", text, "the slices there are were used")
-            )
+            text = f"{task.where} lacks the slices {_ranges(missing)} of {first}-{last}"
+            problems.append(annotation.problem("missing slices", text, "other slices used"))
     return problems
 
 
 def convert_series(task: SeriesTask) -> Record:
-    """Convert one folder of slices.
+    """Convert a folder of slices.
 
-    Slices that follow one another become one volume; a slice that is missing or bad splits it, so
-    nothing is ever interpolated across a gap.
+    Consecutive slices become one volume. A missing or bad slice splits it, so that nothing is
+    interpolated across a gap.
 
     Args:
-        task: The folder and what the table says about it.
+        task: The folder and its rows of the table.
 
     Returns:
-        The record that is also written to ``records/``: ``folder``, ``inputs``, ``volumes`` (name,
-        file_name, first_slice, geometry, published_geometry, size, and with masks a mask for each
-        annotation) and ``problems``.
+        The record that is also written to ``records/``, with ``folder``, ``inputs``, ``volumes``
+        (``name``, ``file_name``, ``first_slice``, ``geometry``, ``published_geometry``, ``size``
+        and, with ``task.masks``, the ``masks`` of the annotations) and ``problems``.
 
     Raises:
         OSError: A file cannot be read or written.
     """
-    for path in task.stale:
-        path.unlink(missing_ok=True)
-    where = f"{IMAGES}/{task.folder}"
     problems = [
-        Problem(f"{where}/{name}", None, "no name of a slice", "file ignored", "file name")
+        Problem(
+            f"{task.where}/{name}",
+            None,
+            "the name is not a slice number; expected one such as 001.png",
+            "file ignored",
+            "file name",
+        )
         for name in task.others
     ]
     problems += _missing_slices(task)
@@ -229,7 +225,7 @@ def _store(
     task: SeriesTask, numbers: list[int], hu: np.ndarray, spacing: tuple[float, float, float]
 ) -> dict[str, Any]:
     name = volume_name(task.folder, numbers[0], numbers[-1])
-    # The slices stay as published: a key slice is the slice that was annotated.
+    # Slices stay as published, so that a key slice is the annotated slice.
     x, y = (new or old for new, old in zip(task.spacing, spacing))
     store_spacing = (x, y, spacing[2])
     published = Volume(hu, spacing)
@@ -250,7 +246,7 @@ def _store(
 
 
 def _masks(task: SeriesTask, first: int, volume: Volume, published: Geometry) -> dict[str, dict]:
-    """Masks of the annotations on a volume's slices, by the annotations' keys."""
+    """Generate the masks of the annotations on a volume's slices by the annotations' keys."""
     masks = {}
     depth, height, width = published.shape
     for annotation in task.annotations:

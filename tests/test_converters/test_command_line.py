@@ -10,12 +10,13 @@ from mmdet_lesion.io import Problem
 
 def parse(*words, spacing=(0.8, 0.8, 2.0)):
     parser = argparse.ArgumentParser()
-    add_store_options(parser, spacing, "; 0 keeps it")
-    return parser.parse_args(words)
+    add_store_options(parser, "raw data", spacing, "; 0 keeps it")
+    return parser.parse_args(["raw", *words])
 
 
 def test_options_and_defaults():
     options = parse("--out", "a")
+    assert (str(options.raw), str(options.out)) == ("raw", "a")
     assert (options.spacing, options.workers) == ((0.8, 0.8, 2.0), 1)
     assert not options.resume and not options.strict
     assert parse("--out", "a", "--spacing", "1", "2", "3").spacing == [1.0, 2.0, 3.0]
@@ -39,9 +40,9 @@ def test_workers_must_be_a_positive_integer(capsys, workers):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (InputError("the table is odd"), "error: the table is odd"),
+        (InputError("the table is empty"), "error: the table is empty"),
         (FileNotFoundError("a does not exist"), "error: a does not exist"),
-        (KeyboardInterrupt(), "interrupted; what is complete is kept, go on with --resume"),
+        (KeyboardInterrupt(), "interrupted; complete scans are kept, continue with --resume"),
     ],
 )
 def test_errors_and_interruptions_print_one_line(capsys, error, message):
@@ -57,7 +58,7 @@ def test_failures_are_counted_and_the_first_is_named(capsys):
     report.add([Problem("a.mhd", None, "OSError: disk full", "scan not converted", "failure")])
     assert run_conversion(lambda: ConversionResult(report, 0, 2), "scans") is None
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: 2 scans could not be converted, the first being a.mhd")
+    assert line.startswith("error: 2 scans could not be converted, the first is a.mhd")
     assert "disk full" in line
 
 

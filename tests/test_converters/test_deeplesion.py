@@ -164,10 +164,10 @@ def test_other_folders_are_not_overwritten(raw, reference, tmp_path):
     out = tmp_path / "out"
     (out / "thesis").mkdir(parents=True)
     for resume in (False, True):
-        with pytest.raises(InputError, match="holds thesis and is no conversion"):
+        with pytest.raises(InputError, match="contains thesis and no conversion"):
             DeepLesionConversion(raw, out).run(resume=resume, progress=False)
     before = tree(reference)
-    with pytest.raises(InputError, match="add --resume"):
+    with pytest.raises(InputError, match="expected --resume"):
         DeepLesionConversion(raw, reference).run(progress=False)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file"):
@@ -178,7 +178,7 @@ def test_other_folders_are_not_overwritten(raw, reference, tmp_path):
 @pytest.mark.parametrize(("resume", "shard"), [(True, (1, 1)), (False, (1, 2))])
 def test_resuming_with_other_settings_is_rejected(raw, reference, resume, shard):
     conversion = DeepLesionConversion(raw, reference, spacing=(1.0, 1.0))
-    with pytest.raises(InputError, match=r"spacing \[0\.8, 0\.8\], now it is \[1\.0"):
+    with pytest.raises(InputError, match=r"spacing \[0\.8, 0\.8\]; expected \[1\.0"):
         conversion.run(resume=resume, shard=shard, progress=False)
 
 
@@ -186,7 +186,7 @@ def test_resuming_an_older_format_is_rejected(raw, reference, tmp_path):
     out = shutil.copytree(reference, tmp_path / "out")
     old = json.loads((out / "conversion.json").read_text()) | dict(format=1, spacing=[0.8, 0.8, 2])
     (out / "conversion.json").write_text(json.dumps(old))
-    with pytest.raises(InputError, match="tells format 1, now it is 3"):
+    with pytest.raises(InputError, match="has format 1; expected 3"):
         DeepLesionConversion(raw, out).run(resume=True, progress=False)
 
 
@@ -195,7 +195,7 @@ def _first(*names):
 
 
 MISSING_TRUTH = {"Revised-Train100": {f"{B}_001-005": {}}}
-TROUBLES = {
+PROBLEMS = {
     'no PNG at all': (_first(A), [row(A, 2), row(B, 3)], {}, 'missing series', 'DL_info.csv', 3),
     'no key slice': ({A: [1, 3, 4]}, [row(A, 2, slice_range=(1, 4))], {}, 'missing PNG',
                      'DL_info.csv', 2),
@@ -212,9 +212,9 @@ TROUBLES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", TROUBLES)
+@pytest.mark.parametrize("name", PROBLEMS)
 def test_problems_are_reported_and_fatal_only_if_strict(tmp_path, name):
-    folders, rows, truths, kind, file, line = TROUBLES[name]
+    folders, rows, truths, kind, file, line = PROBLEMS[name]
     raw = write_raw(tmp_path / "raw", folders, rows, truths)
     DeepLesionConversion(raw, tmp_path / "out").run(progress=False)
     content = json.loads((tmp_path / "out/conversion_report.json").read_text())
@@ -281,10 +281,10 @@ def test_invalid_input_is_rejected_immediately(raw, tmp_path):
     (tmp_path / "Images_png").mkdir()
     with pytest.raises(FileNotFoundError, match=r"DL_info\.csv does not exist"):
         DeepLesionConversion(tmp_path, out)
-    with pytest.raises(FileNotFoundError, match="holds no truth"):
+    with pytest.raises(FileNotFoundError, match="contains no ground truth"):
         DeepLesionConversion(raw, out, harvester=tmp_path)
     for spacing in ((0.8, -1.0), (0.8, 0.8, 2.0)):
-        with pytest.raises(InputError, match=r"expected two numbers from 0 \(x y\): slices stay"):
+        with pytest.raises(InputError, match=r"expected two numbers from 0 \(x y\), since slices"):
             DeepLesionConversion(raw, out, spacing=spacing)
     pickle = tmp_path / "Revised-Train744.pkl"
     pickle.write_bytes((raw / "harvester" / pickle.name).read_bytes()[:-9])
@@ -362,7 +362,7 @@ def test_masks_do_not_depend_on_processes_or_resuming(raw, tmp_path):
 
 def test_resuming_with_masks_is_rejected_without_masks(raw, reference, tmp_path):
     out = shutil.copytree(reference, tmp_path / "out")
-    with pytest.raises(InputError, match="tells masks False, now it is True"):
+    with pytest.raises(InputError, match="has masks False; expected True"):
         DeepLesionConversion(raw, out, masks=True).run(resume=True, progress=False)
 
 
@@ -372,5 +372,5 @@ def test_conversion_record_without_masks_means_no_masks(raw, reference, tmp_path
     assert settings.pop("masks") is False
     (out / "conversion.json").write_text(json.dumps(settings))
     DeepLesionConversion(raw, out).run(resume=True, progress=False)
-    with pytest.raises(InputError, match="tells masks False, now it is True"):
+    with pytest.raises(InputError, match="has masks False; expected True"):
         DeepLesionConversion(raw, out, masks=True).run(resume=True, progress=False)

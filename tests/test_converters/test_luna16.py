@@ -121,9 +121,9 @@ def test_another_split_reuses_the_volumes(luna16_raw, luna16_store, tmp_path, mo
     convert(luna16_raw, out, resume=True, **numbers)
     names = {path.stem for path in (out / "annotations").iterdir() if "fold" not in path.stem}
     assert names == {"train_7", "test_2", "labeled_1", "unlabeled_2", "mine"}
-    with pytest.raises(InputError, match="holds a conversion already"):
+    with pytest.raises(InputError, match="already contains a conversion"):
         convert(luna16_raw, out)
-    with pytest.raises(InputError, match="tells spacing"):
+    with pytest.raises(InputError, match="has spacing"):
         Luna16Conversion(luna16_raw, out, (1, 1, 1)).run(resume=True, progress=False)
     with pytest.raises(InputError, match="expected three positive numbers"):
         Luna16Conversion(luna16_raw, out, (0, 0, 2))
@@ -200,7 +200,7 @@ def test_unusable_rows_are_reported_with_their_line(raw, tmp_path):
         ("annotations.csv", len(rows) + 1 + i, kind)
         for i, kind in enumerate(("nodule outside", "broken row", "duplicate row", "unknown scan"))
     ]
-    assert "lies outside of its scan, which covers [" in problems[0]["problem"]
+    assert "lies outside the scan, which covers [" in problems[0]["problem"]
     counts = report(tmp_path / "out")["counts"]["rows"]
     assert counts["skipped"] == 4 and counts["read"] == counts["used"] + 4
 
@@ -244,9 +244,9 @@ def test_without_a_list_all_scans_are_used(raw, tmp_path):
 
 
 def test_invalid_folders_are_rejected(tmp_path, luna16_raw):
-    with pytest.raises(FileNotFoundError, match="expected a folder of LUNA16"):
+    with pytest.raises(FileNotFoundError, match="none does not exist; expected a folder"):
         Luna16Conversion(tmp_path / "none", tmp_path / "out")
-    with pytest.raises(FileNotFoundError, match="holds no scan; expected subset0 to subset9"):
+    with pytest.raises(FileNotFoundError, match="contains no scan; expected subset0 to subset9"):
         Luna16Conversion(tmp_path, tmp_path / "out")
     with pytest.raises(InputError, match="expected three positive numbers"):
         Luna16Conversion(luna16_raw, tmp_path / "out", (1, 1, 0))

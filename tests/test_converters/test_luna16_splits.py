@@ -41,11 +41,11 @@ def test_order_depends_only_on_seed_and_name():
 
 @pytest.mark.parametrize(
     ('total', 'numbers', 'message'),
-    [(10, dict(train=11), '11 scans to train on and -1 to test on'),
-     (10, dict(train=8, test=3), 'expected at most 10 in sum'),
-     (10, dict(train=5, labeled=(2, 6)), '2 6 labeled scans .* from 1 to 5'),
+    [(10, dict(train=11), 'train=11 and test=-1'),
+     (10, dict(train=8, test=3), 'expected a sum of up to 10 scans'),
+     (10, dict(train=5, labeled=(2, 6)), r'labeled=\(2, 6\); expected numbers from 1 to 5'),
      (10, dict(train=5, labeled=(0, 2)), 'from 1 to 5'),
-     (10, dict(train=5, labeled=(3,), unlabeled=3), 'at most 2, since 3 of 5 are labeled')],
+     (10, dict(train=5, labeled=(3,), unlabeled=3), 'from 0 to 2, since 3 of 5 training')],
 )  # fmt: skip
 def test_invalid_numbers_are_rejected(total, numbers, message):
     with pytest.raises(InputError, match=message):

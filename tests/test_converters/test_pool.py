@@ -57,6 +57,16 @@ def test_output_does_not_depend_on_processes_or_interruptions(raw, tmp_path):
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
 
 
+def test_output_does_not_depend_on_shards(raw, tmp_path):
+    PoolConversion(raw, tmp_path / "a", SPACING).run(progress=False)
+    results = [
+        PoolConversion(raw, tmp_path / "b", SPACING).run(progress=False, shard=(i, 2))
+        for i in (2, 1)
+    ]
+    assert [result.waiting for result in results] == [1, 0]
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
 def test_unusable_scans_are_reported_and_omitted(raw, tmp_path):
     (raw / "four.nii").write_bytes(b"%PDF-1.4")
     write_dicom(raw / "five", small_ct(), "1.2.9", [0, 1, 2, 5, 6])
@@ -91,10 +101,10 @@ def test_reasons_do_not_contain_the_path(tmp_path):
 
 
 def test_invalid_folders_are_rejected(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected a folder of scans"):
+    with pytest.raises(FileNotFoundError, match="none does not exist; expected a folder"):
         PoolConversion(tmp_path / "none", tmp_path / "out")
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match="holds no scan; expected folders of DICOM"):
+    with pytest.raises(InputError, match="contains no scan; expected folders of DICOM"):
         PoolConversion(tmp_path, tmp_path / "out")
 
 
@@ -116,5 +126,5 @@ def test_published_scans(lesion_data, tmp_path):
 
 
 def test_resuming_another_conversion_is_rejected(raw, luna16_store, tmp_path):
-    with pytest.raises(InputError, match="tells dataset luna16, now it is pool"):
+    with pytest.raises(InputError, match="has dataset luna16; expected pool"):
         PoolConversion(raw, luna16_store, (2, 2, 2)).run(resume=True, progress=False)

@@ -11,7 +11,7 @@ VOLUMES = {}
 
 
 def read(path):
-    return VOLUMES[path.name], "1.2.3", [Problem("?", None, "odd", "left so", "oddity")]
+    return VOLUMES[path.name], "1.2.3", [Problem("?", None, "odd", "kept", "oddity")]
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_any_dtype_is_converted(convert, tmp_path, dtype):
     ("volume", "message"),
     [
         (Volume(np.full((2, 2, 2), np.nan)), "NaN or infinite"),
-        (Volume(np.zeros((2, 2, 2)), (0.001, 1, 1)), "expected mm of a CT"),
+        (Volume(np.zeros((2, 2, 2)), (0.001, 1, 1)), "expected that of a CT"),
     ],
 )
 def test_unusable_scan_leaves_a_record(convert, tmp_path, volume, message):

@@ -3,13 +3,9 @@ import pytest
 
 from mmdet_lesion.converters.annotation_rows import Annotation
 from mmdet_lesion.converters.base import read_record
-from mmdet_lesion.converters.series import (
-    SeriesTask,
-    contiguous_runs,
-    convert_series,
-    list_slices,
-)
+from mmdet_lesion.converters.series import SeriesTask, convert_series
 from mmdet_lesion.io import load_volume
+from mmdet_lesion.io.png_slices import contiguous_runs, list_slices
 from mmdet_lesion.structures import Geometry, Volume
 
 from .raw import ct, row, write_png
@@ -149,12 +145,3 @@ def test_repaired_png_invalidates_the_record(make):
     convert_series(make())
     (task.raw / task.png(3)).write_bytes(good)
     assert read_record(make()) is None
-
-
-def test_temporary_files_are_removed(make):
-    task = make()
-    stale = task.out / "volumes" / f"{FOLDER}_001-002.b2nd"
-    stale.parent.mkdir(parents=True)
-    stale.write_bytes(b"half")
-    convert_series(make(stale=(stale,)))
-    assert not stale.exists()

@@ -17,7 +17,7 @@ from mmdet_lesion.converters.command_line import add_store_options, run_conversi
 
 
 def shard(text: str) -> tuple[int, int]:
-    """Parse ``i/n``."""
+    """Parse a shard ``i/n``."""
     part, slash, parts = text.partition("/")
     if not (slash and part.isdecimal() and parts.isdecimal() and 0 <= int(part) <= int(parts) > 0):
         raise argparse.ArgumentTypeError(
@@ -31,9 +31,11 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("raw", type=Path, help="folder with Images_png/ and DL_info.csv")
     add_store_options(
-        parser, (0.8, 0.8), " in-plane; 0 keeps the published one, and slices stay as published"
+        parser,
+        "folder with Images_png/ and DL_info.csv",
+        (0.8, 0.8),
+        " in-plane; 0 keeps the published one, and slices stay as published",
     )
     parser.add_argument(
         "--harvester",
@@ -74,7 +76,7 @@ def _is_number(text: str) -> bool:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+    """Run the tool and return the exit status."""
     options = parse_args(args)
 
     def run() -> ConversionResult:
@@ -86,7 +88,7 @@ def main(args: list[str] | None = None) -> int:
             options.strict,
             options.masks,
         )
-        return conversion.run(options.workers, options.shard, options.resume)
+        return conversion.run(options.workers, options.resume, shard=options.shard)
 
     result = run_conversion(run, "series")
     if result is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
@@ -21,15 +20,14 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "raw",
-        type=Path,
-        help="folder with subset0 to subset9, annotations.csv, annotations_excluded.csv and "
+    add_store_options(
+        parser,
+        "folder with subset0 to subset9, annotations.csv, annotations_excluded.csv and "
         "seriesuids.csv",
+        (1.0, 1.0, 1.0),
     )
-    add_store_options(parser, (1.0, 1.0, 1.0))
     split = parser.add_argument_group("split")
-    split.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
+    split.add_argument("--seed", type=int, default=0, help="random seed of the split (default: 0)")
     split.add_argument(
         "--train", type=int, help="number of training scans (default: 60 %%, 533 of 888)"
     )
@@ -51,7 +49,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+    """Run the tool and return the exit status."""
     options = parse_args(args)
 
     def run() -> ConversionResult:

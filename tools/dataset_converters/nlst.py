@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
@@ -23,16 +22,15 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("raw", type=Path, help="folder of scans")
-    add_store_options(parser, (1.0, 1.0, 1.0), "; use that of the labeled scans")
+    add_store_options(parser, "folder of scans", (1.0, 1.0, 1.0), "; use that of the labeled scans")
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the order of the list (default: 0)"
+        "--seed", type=int, default=0, help="random seed of the order of the list (default: 0)"
     )
     return parser.parse_args(args)
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+    """Run the tool and return the exit status."""
     options = parse_args(args)
 
     def run() -> ConversionResult:

@@ -78,7 +78,7 @@ def test_strict_stops_with_an_error(main, raw, tmp_path, capsys):
 @pytest.mark.parametrize(
     ('more', 'message'),
     [(('--spacing', '0.8', '-1'), 'expected two numbers from 0'),
-     (('--harvester', 'nowhere'), 'nowhere holds no truth')],
+     (('--harvester', 'nowhere'), 'nowhere contains no ground truth')],
 )  # fmt: skip
 def test_invalid_arguments_print_an_error(main, raw, tmp_path, capsys, more, message):
     assert main(arguments(raw, tmp_path / "out", *more)) == 1

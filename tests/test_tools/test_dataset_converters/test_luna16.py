@@ -22,7 +22,7 @@ def test_summary_is_printed(main, luna16_raw, luna16_store, tmp_path, capsys):
     assert "10 of 10 scans; nodules: " in text
     assert tree(tmp_path / "out") == tree(luna16_store)
     assert main(arguments(luna16_raw, tmp_path / "out")) == 1
-    assert "add --resume" in capsys.readouterr().err
+    assert "expected --resume" in capsys.readouterr().err
     assert main(arguments(luna16_raw, tmp_path / "out", "--resume", "--seed", "1")) == 0
     assert tree(tmp_path / "out") != tree(luna16_store)
 
@@ -39,7 +39,7 @@ def test_strict_stops_with_an_error(main, luna16_raw, tmp_path, capsys):
 @pytest.mark.parametrize(
     ('more', 'message'),
     [(('--spacing', '1', '1', '-1'), 'expected three positive numbers'),
-     (('--train', '11'), 'expected at most 10 in sum'),
+     (('--train', '11'), 'expected a sum of up to 10 scans'),
      (('--labeled', '9'), 'expected numbers from 1 to 6')],
 )  # fmt: skip
 def test_invalid_arguments_print_an_error(main, luna16_raw, tmp_path, capsys, more, message):
