@@ -118,7 +118,7 @@ class StoreConversion:
             workers: Number of processes.
             resume: Whether to continue a conversion in the same folder.
             progress: Whether to show a progress bar.
-            shard: ``(i, n)`` to convert the i-th of n parts, i from 1 to n (0 stands for n). Shards
+            shard: ``(i, n)`` to convert the i-th of n parts, i from 1 to n. Shards
                 may run at the same time with the same output folder; the last one to finish writes
                 the annotations.
 

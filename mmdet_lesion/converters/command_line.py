@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..command_line import positive
-from ..errors import InputError
+from ..command_line import FAILED, positive, print_error
 from .base import ConversionResult
 
-__all__ = ["add_store_options", "run_conversion"]
+#: Advice after an interruption.
+CONTINUE = "what is complete is kept, continue with --resume"
+
+__all__ = ["CONTINUE", "add_store_options", "conversion_status"]
 
 
 def add_store_options(
@@ -43,30 +44,22 @@ def add_store_options(
     parser.add_argument("--strict", action="store_true", help="stop at the first problem")
 
 
-def run_conversion(run: Callable[[], ConversionResult], unit: str) -> ConversionResult | None:
-    """Run a conversion, and print one sentence if it fails.
+def conversion_status(result: ConversionResult, unit: str, converted: int) -> int:
+    """Return the exit status of a conversion, and print one sentence if it is not 0.
 
     Args:
-        run: Creates and runs the conversion.
+        result: The result.
         unit: Plural name of the units of work, such as ``'scans'``.
-
-    Returns:
-        The result, or None if the conversion failed.
+        converted: Number of volumes that the conversion has written.
     """
-    try:
-        result = run()
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return None
-    except KeyboardInterrupt:
-        print(f"interrupted; complete {unit} are kept, continue with --resume", file=sys.stderr)
-        return None
     if result.failed:
         failures = [p for p in result.report.problems if p.kind == "failure"]
-        print(
-            f"error: {result.failed} {unit} could not be converted, the first is {failures[0]}; "
-            f"complete {unit} are kept, fix the cause and continue with --resume",
-            file=sys.stderr,
+        print_error(
+            f"{result.failed} {unit} could not be converted, the first is {failures[0]}; "
+            f"complete {unit} are kept, fix the cause and continue with --resume"
         )
-        return None
-    return result
+        return FAILED
+    if not converted:
+        print_error(f"none of the {unit} could be converted; see conversion_report.json")
+        return FAILED
+    return 0

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any, Protocol
 
 import SimpleITK as sitk  # noqa: N813
+
+from ..processes import end_with_parent
 
 __all__ = ["Record", "Task", "run_tasks"]
 
@@ -47,17 +47,6 @@ class Task(Protocol):
         """Convert, write the record and return it."""
 
 
-def _exit_with_parent(parent: int) -> None:
-    """End this process when its parent is killed, instead of waiting for the pool's queues."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.2)
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-
-
 def _guarded(task: Task) -> tuple[Task, Record | None, str]:
     """Run a task, and return any exception as text so that the other tasks continue."""
     # The cores are shared by the processes.
@@ -86,7 +75,7 @@ def run_tasks(
     pool = ProcessPoolExecutor(
         min(workers, len(tasks)),
         mp_context=get_context("fork"),
-        initializer=_exit_with_parent,
+        initializer=end_with_parent,
         initargs=(os.getpid(),),
     )
     try:

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from mmdet_lesion.converters import ConversionResult, DeepLesionConversion
-from mmdet_lesion.converters.command_line import add_store_options, run_conversion
+from mmdet_lesion.command_line import tool_main
+from mmdet_lesion.converters import DeepLesionConversion
+from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
 
 
 def shard(text: str) -> tuple[int, int]:
     """Parse a shard ``i/n``."""
     part, slash, parts = text.partition("/")
-    if not (slash and part.isdecimal() and parts.isdecimal() and 0 <= int(part) <= int(parts) > 0):
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a shard; expected i/n with i from 1 to n"
         )
     return int(part), int(parts)
 
 
-def parse_args(args: list[str] | None = None) -> argparse.Namespace:
+def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -75,25 +77,22 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def main(args: list[str] | None = None) -> int:
+@tool_main(CONTINUE)
+def main(args: Sequence[str] | None = None) -> int:
     """Run the tool and return the exit status."""
     options = parse_args(args)
-
-    def run() -> ConversionResult:
-        conversion = DeepLesionConversion(
-            options.raw,
-            options.out,
-            options.harvester,
-            options.spacing,
-            options.strict,
-            options.masks,
-        )
-        return conversion.run(options.workers, options.resume, shard=options.shard)
-
-    result = run_conversion(run, "series")
-    if result is None:
-        return 1
-    console = Console()
+    conversion = DeepLesionConversion(
+        options.raw,
+        options.out,
+        options.harvester,
+        options.spacing,
+        options.strict,
+        options.masks,
+    )
+    result = conversion.run(options.workers, options.resume, shard=options.shard)
+    if result.failed:
+        return conversion_status(result, "series", 0)
+    console = Console(markup=False)
     if result.waiting:
         console.print(
             f"this part is complete; {result.waiting} series of other parts are not converted yet. "
@@ -113,8 +112,10 @@ def main(args: list[str] | None = None) -> int:
         console.print(f"training annotations omitted because their volumes are labeled: {by_file}")
     if not any(name.startswith("harvester") for name in counts["annotations"]):
         console.print("no complete annotations: tests on volumes require Lesion Harvester's files")
-    console.print(f"details: {options.out / 'conversion_report.json'}", soft_wrap=True)
-    return 0
+    console.print(
+        f"details: {options.out / 'conversion_report.json'}", soft_wrap=True, markup=False
+    )
+    return conversion_status(result, "series", counts["volumes"])
 
 
 if __name__ == "__main__":

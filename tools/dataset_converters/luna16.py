@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 
-from mmdet_lesion.converters import ConversionResult, Luna16Conversion
-from mmdet_lesion.converters.command_line import add_store_options, run_conversion
+from mmdet_lesion.command_line import tool_main
+from mmdet_lesion.converters import Luna16Conversion
+from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
 
 
-def parse_args(args: list[str] | None = None) -> argparse.Namespace:
+def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -48,36 +50,35 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-def main(args: list[str] | None = None) -> int:
+@tool_main(CONTINUE)
+def main(args: Sequence[str] | None = None) -> int:
     """Run the tool and return the exit status."""
     options = parse_args(args)
-
-    def run() -> ConversionResult:
-        conversion = Luna16Conversion(
-            options.raw,
-            options.out,
-            options.spacing,
-            options.strict,
-            options.seed,
-            train=options.train,
-            test=options.test,
-            labeled=options.labeled,
-            unlabeled=options.unlabeled,
-        )
-        return conversion.run(options.workers, options.resume)
-
-    result = run_conversion(run, "scans")
-    if result is None:
-        return 1
-    console = Console()
+    conversion = Luna16Conversion(
+        options.raw,
+        options.out,
+        options.spacing,
+        options.strict,
+        options.seed,
+        train=options.train,
+        test=options.test,
+        labeled=options.labeled,
+        unlabeled=options.unlabeled,
+    )
+    result = conversion.run(options.workers, options.resume)
+    if result.failed:
+        return conversion_status(result, "scans", 0)
+    console = Console(markup=False)
     result.report.print(console)
     scans, rows = (result.report.counts[key] for key in ("scans", "rows"))
     console.print(
         f"{scans['converted']} of {scans['listed']} scans; nodules: {rows['read']} read, "
         f"{rows['used']} used, {rows['skipped']} skipped"
     )
-    console.print(f"details: {options.out / 'conversion_report.json'}", soft_wrap=True)
-    return 0
+    console.print(
+        f"details: {options.out / 'conversion_report.json'}", soft_wrap=True, markup=False
+    )
+    return conversion_status(result, "scans", scans["converted"])
 
 
 if __name__ == "__main__":

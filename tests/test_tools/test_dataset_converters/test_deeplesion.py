@@ -48,10 +48,10 @@ def test_summary_is_printed(main, raw, tmp_path, capsys):
 def test_second_run_requires_resume(main, raw, tmp_path, capsys):
     assert main(arguments(raw, tmp_path / "out")) == 0
     before = tree(tmp_path / "out")
-    assert main(arguments(raw, tmp_path / "out")) == 1
+    assert main(arguments(raw, tmp_path / "out")) == 2
     assert "error: " in capsys.readouterr().err
     assert main(arguments(raw, tmp_path / "out", "--resume", "--workers", "2")) == 0
-    assert main(arguments(raw, tmp_path / "out", "--resume", "--spacing", "1", "1")) == 1
+    assert main(arguments(raw, tmp_path / "out", "--resume", "--spacing", "1", "1")) == 2
     assert "spacing" in capsys.readouterr().err
     assert tree(tmp_path / "out") == before
 
@@ -66,7 +66,7 @@ def test_shards_report_which_part_writes_the_annotations(main, raw, tmp_path, ca
 def test_strict_stops_with_an_error(main, raw, tmp_path, capsys):
     path = raw / "Images_png" / NAMES[1] / "002.png"
     path.write_bytes(path.read_bytes()[:-9])
-    assert main(arguments(raw, tmp_path / "out", "--strict")) == 1
+    assert main(arguments(raw, tmp_path / "out", "--strict")) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith(f"error: Images_png/{NAMES[1]}/002.png, line 3: the file is truncated")
     assert main(arguments(raw, tmp_path / "lenient")) == 0
@@ -81,7 +81,7 @@ def test_strict_stops_with_an_error(main, raw, tmp_path, capsys):
      (('--harvester', 'nowhere'), 'nowhere contains no ground truth')],
 )  # fmt: skip
 def test_invalid_arguments_print_an_error(main, raw, tmp_path, capsys, more, message):
-    assert main(arguments(raw, tmp_path / "out", *more)) == 1
+    assert main(arguments(raw, tmp_path / "out", *more)) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert message in error
 
@@ -104,7 +104,7 @@ def test_invalid_shards_are_rejected(main, raw, tmp_path, capsys, value):
 
 
 def test_missing_folder_is_named(main, tmp_path, capsys):
-    assert main(arguments(tmp_path / "none", tmp_path / "out")) == 1
+    assert main(arguments(tmp_path / "none", tmp_path / "out")) == 2
     assert "none/Images_png does not exist" in capsys.readouterr().err
 
 

@@ -21,7 +21,7 @@ def test_summary_is_printed(main, luna16_raw, luna16_store, tmp_path, capsys):
     assert "labeled_2.json" in text and "fold9_test.json" in text
     assert "10 of 10 scans; nodules: " in text
     assert tree(tmp_path / "out") == tree(luna16_store)
-    assert main(arguments(luna16_raw, tmp_path / "out")) == 1
+    assert main(arguments(luna16_raw, tmp_path / "out")) == 2
     assert "expected --resume" in capsys.readouterr().err
     assert main(arguments(luna16_raw, tmp_path / "out", "--resume", "--seed", "1")) == 0
     assert tree(tmp_path / "out") != tree(luna16_store)
@@ -31,7 +31,7 @@ def test_strict_stops_with_an_error(main, luna16_raw, tmp_path, capsys):
     raw = shutil.copytree(luna16_raw, tmp_path / "raw")
     path = next(raw.glob("subset4/*.raw"))
     path.write_bytes(path.read_bytes()[:-2])
-    assert main(arguments(raw, tmp_path / "out", "--strict")) == 1
+    assert main(arguments(raw, tmp_path / "out", "--strict")) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith(f"error: subset4/{path.stem}.mhd: its data {path.name} is 2 bytes")
 
@@ -43,6 +43,6 @@ def test_strict_stops_with_an_error(main, luna16_raw, tmp_path, capsys):
      (('--labeled', '9'), 'expected numbers from 1 to 6')],
 )  # fmt: skip
 def test_invalid_arguments_print_an_error(main, luna16_raw, tmp_path, capsys, more, message):
-    assert main(arguments(luna16_raw, tmp_path / "out", *more)) == 1
+    assert main(arguments(luna16_raw, tmp_path / "out", *more)) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert message in error

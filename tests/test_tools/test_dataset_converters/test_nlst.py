@@ -16,16 +16,16 @@ def test_summary_is_printed(main, tmp_path, capsys):
     assert main(command) == 0
     text = capsys.readouterr().out
     assert "1 of 2 scans" in text and "b.nii" in text
-    assert main(command) == 1
+    assert main(command) == 2
     assert "expected --resume" in capsys.readouterr().err
 
 
 def test_empty_pool_is_an_error(main, tmp_path, capsys):
     (tmp_path / "raw").mkdir()
     command = [str(tmp_path / "raw"), "--out", str(tmp_path / "out")]
-    assert main(command) == 1
+    assert main(command) == 2
     assert "contains no scan" in capsys.readouterr().err
     (tmp_path / "raw" / "b.nii").write_text("none")
     assert main(command) == 1
-    assert "the pool is empty; no scan could be converted" in capsys.readouterr().err
+    assert "none of the scans could be converted" in capsys.readouterr().err
     assert not (tmp_path / "out" / "annotations" / "unlabeled.json").exists()
