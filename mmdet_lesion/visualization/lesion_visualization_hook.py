@@ -15,10 +15,10 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from mmdet_lesion.datasets.transforms.hu_window import check_hu_window
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.volume_store import open_volume
 from mmdet_lesion.structures import Geometry
+from mmdet_lesion.structures.hu_window import check_hu_window
 
 from .overlay import SOFT_TISSUE, window_to_uint8
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmdet_lesion.datasets.transforms import apply_hu_window
 from mmdet_lesion.io.atomic import atomic_write
+from mmdet_lesion.structures.hu_window import apply_hu_window
 
 __all__ = ["SOFT_TISSUE", "draw_lesion_overlay", "save_montage", "window_to_uint8"]
 
