@@ -57,6 +57,12 @@ def test_volume_overlays(untrained):
     assert sum(painted(picture, ORANGE) for picture in pictures) > 10
 
 
+def test_checkpoint_without_weights_is_rejected(untrained, tmp_path):
+    torch.save({"meta": {}}, tmp_path / "empty.pth")
+    with pytest.raises(InputError, match="empty.pth contains no state_dict of tensors"):
+        volume_overlays(untrained[0], str(tmp_path / "empty.pth"))
+
+
 def test_config_without_mixup(root):
     config = str(root / "configs" / "phantom" / "supervised_luna16_phantom.py")
     with pytest.raises(InputError, match="no ImageLevelMixUp in model.batch_pipeline"):
