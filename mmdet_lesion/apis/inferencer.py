@@ -22,7 +22,7 @@ from ..structures import Volume
 from ..version import __version__
 from ..visualization.report import write_report
 from .detector import load_detector
-from .exports import FILES, check_exports, read_result, write_exports, write_json_file
+from .exports import check_exports, read_result, write_exports
 from .lesions import AXES, Lesion, ScanResult, locate_lesions
 from .predict_boxes import predict_boxes
 
@@ -291,10 +291,11 @@ class LesionInferencer:
         if outcome.folder is not None:
             report("writing", 0.9)
             outcome.folder.mkdir(parents=True, exist_ok=True)
-            result.warnings += write_exports(outcome.folder, scan, result, exports)
+            others = [kind for kind in exports if kind != "json"]
+            result.warnings += write_exports(outcome.folder, scan, result, others)
             write_report(outcome.folder / "report.html", scan.volume, result.to_dict())
-            # Last: it says that the scan is done.
-            write_json_file(outcome.folder / FILES["json"], result)
+            # Last, since it contains all warnings and marks the result as complete.
+            write_exports(outcome.folder, scan, result, ["json"])
             (outcome.folder / "error.txt").unlink(missing_ok=True)
         outcome.result = result
 

@@ -9,8 +9,9 @@ import SimpleITK as sitk  # noqa: N813
 
 from mmdet_lesion import InputError
 from mmdet_lesion.apis import LesionInferencer
-from mmdet_lesion.apis.exports import check_exports, load_schema, read_json_file
+from mmdet_lesion.apis.exports import EXPORTS, check_exports
 from mmdet_lesion.apis.exports.csv_table import COLUMNS
+from mmdet_lesion.apis.exports.json_file import load_schema, read_json_file
 from mmdet_lesion.structures import Volume
 
 from ...dicom_files import write_series
@@ -19,7 +20,7 @@ from ..conftest import BOXES
 
 jsonschema = pytest.importorskip("jsonschema")
 
-KINDS = ("json", "csv", "slicer", "dicom-sr", "nifti")
+KINDS = tuple(EXPORTS)
 SPACING, ORIGIN = (0.9, 1.1, 2.5), (-50.0, 70.0, 120.0)
 # Head first instead of feet first, and rotated by 30° around z.
 C, S = np.cos(np.pi / 6), np.sin(np.pi / 6)
