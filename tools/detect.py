@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmdet_lesion.apis.exports import EXPORTS
 from mmdet_lesion.command_line import config_file, fraction, positive
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mmdet_lesion.apis import ScanOutcome
-
-EXPORTS = ("json", "csv", "slicer", "dicom-sr", "nifti")
 
 
 def exports(text: str) -> list[str]:

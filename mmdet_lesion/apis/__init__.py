@@ -1,16 +1,14 @@
-"""Python interface: inference, pictures of predictions, and selection of unlabeled scans."""
+"""Inference on scans, overlays of predictions, and selection of unlabeled scans."""
 
-from .browse import detected_overlays, mined_overlays
-from .browse_volumes import mixup_overlays, volume_overlays
-from .inferencer import LesionInferencer, ScanOutcome
-from .select_unlabeled import select_unlabeled
+import lazy_loader
 
-__all__ = [
-    "LesionInferencer",
-    "ScanOutcome",
-    "detected_overlays",
-    "mined_overlays",
-    "mixup_overlays",
-    "select_unlabeled",
-    "volume_overlays",
-]
+# The command line reads the names of the exports without importing torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "browse": ["detected_overlays", "mined_overlays"],
+        "browse_volumes": ["mixup_overlays", "volume_overlays"],
+        "inferencer": ["LesionInferencer", "ScanOutcome"],
+        "select_unlabeled": ["select_unlabeled"],
+    },
+)

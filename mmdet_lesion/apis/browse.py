@@ -1,14 +1,14 @@
-"""Pictures of what a checkpoint mines and detects, with what is known beside it."""
+"""Overlays of mined lesions on training slices and of detections on test slices."""
+
+from __future__ import annotations
 
 import inspect
 
 import numpy as np
 import torch
-from mmdet.apis import init_detector
 from mmdet.registry import DATASETS
 from mmdet.structures.bbox import get_box_tensor
 from mmengine import Config
-from mmengine.dataset import pseudo_collate
 
 from ..engine import MeanTeacherMiningHook
 from ..errors import InputError
@@ -16,36 +16,38 @@ from ..io.volume_store import open_volume
 from ..models.semi_supervised import mine_lesions, predict_teacher_views
 from ..structures import Geometry
 from ..visualization import draw_lesion_overlay, window_to_uint8
+from .detector import build_model, read_config
+from .predict_samples import predict_annotated_samples
 
 
 def mined_overlays(
     config: str, checkpoint: str, num: int = 12, device: str = "cpu"
 ) -> list[np.ndarray]:
-    """Paint training slices with annotated, hidden (where known) and mined lesions.
+    """Draw annotated, hidden (if known) and mined lesions on training slices.
 
-    Of ``8 * num`` slices spread over the training set those with the most, and most confident,
-    mined lesions are shown.
+    Of ``8 * num`` slices spread over the training set, those with the largest sum of the scores of
+    mined lesions are drawn.
 
     Args:
-        config: a config whose ``custom_hooks`` hold a ``MeanTeacherMiningHook``; its thresholds
+        config: Config file with a ``MeanTeacherMiningHook`` in ``custom_hooks``, whose thresholds
             are used.
-        checkpoint: a checkpoint whose ``state_dict`` is the teacher.
-        num: pictures.
-        device: where the model runs.
+        checkpoint: Checkpoint whose ``state_dict`` is the teacher.
+        num: Number of slices.
+        device: Device of the model.
 
     Returns:
-        RGB uint8 pictures (H, W, 3).
+        RGB images, each of shape (H, W, 3), uint8.
 
     Raises:
-        InputError: the config mines nothing.
+        InputError: The config has no such hook, or the checkpoint is invalid.
     """
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     iou_thr, score_thr = _thresholds(cfg)
-    model = init_detector(cfg, checkpoint, device=device)
+    model = build_model(cfg, checkpoint, device)
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    window = _window(cfg)
+    hu_window = _hu_window(cfg)
     candidates = []
-    # A sample of the training set is enough to choose from; all of it would take hours.
+    # Predicting the whole training set would take hours.
     for index in np.unique(np.linspace(0, len(dataset) - 1, 8 * num).astype(int)).tolist():
         info = dataset.get_data_info(index)
         annotated = np.asarray([one["bbox"] for one in info["instances"]], dtype=np.float32)
@@ -57,7 +59,7 @@ def mined_overlays(
     candidates.sort(key=lambda candidate: -candidate[0])
     return [
         draw_lesion_overlay(
-            _slice(info["img_path"], info["slice_index"], window),
+            _read_slice(info["img_path"], info["slice_index"], hu_window),
             annotated=annotated,
             hidden=info.get("hidden_bboxes"),
             mined=mined.bboxes.numpy(),
@@ -71,68 +73,62 @@ def mined_overlays(
 def detected_overlays(
     config: str, checkpoint: str, num: int = 12, score_thr: float = 0.5, device: str = "cpu"
 ) -> list[np.ndarray]:
-    """Paint test slices that hold a lesion with its truth and the detections.
+    """Draw the ground truth and the detections on test slices with a lesion, one per sample.
 
     Args:
-        config: a config that tests on whole volumes.
-        checkpoint: its checkpoint.
-        num: pictures, one a volume.
-        score_thr: lowest score of a detection.
-        device: where the model runs.
+        config: Config file whose test samples are volumes or key slices.
+        checkpoint: Checkpoint of the config's model.
+        num: Number of slices.
+        score_thr: Minimum score of a detection.
+        device: Device of the model.
 
     Returns:
-        RGB uint8 pictures (H, W, 3).
+        RGB images, each of shape (H, W, 3), uint8.
+
+    Raises:
+        InputError: The config or the checkpoint is invalid.
     """
-    cfg = Config.fromfile(config)
-    model = init_detector(cfg, checkpoint, device=device)
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    window = _window(cfg)
-    pictures: list[np.ndarray] = []
-    for index in range(len(dataset)):
-        if len(pictures) == num:
-            break
-        if not dataset.get_data_info(index)["instances"]:
-            continue
-        data = dataset[index]
+    cfg = read_config(config)
+    model = build_model(cfg, checkpoint, device)
+    hu_window = _hu_window(cfg)
+    images = []
+    for data, detected in predict_annotated_samples(model, cfg, num, score_thr):
         sample = data["data_samples"]
-        annotated, at = sample.gt_instances, sample.get("slice_index")
-        with torch.no_grad():
-            result = model.test_step(pseudo_collate([data]))[0].pred_instances.cpu()
-        position = at
-        if at is None:
-            at = int(annotated.slice_inds[0])
-            annotated, result = (found[found.slice_inds == at] for found in (annotated, result))
+        annotated, index = sample.gt_instances, sample.get("slice_index")
+        position = index
+        if index is None:
+            index = int(annotated.slice_inds[0])
+            annotated, detected = (one[one.slice_inds == index] for one in (annotated, detected))
             position = Geometry.from_dict(sample.geometry).slices_to(
-                Geometry.from_dict(sample.published_geometry), at
+                Geometry.from_dict(sample.published_geometry), index
             )
-        result = result[result.scores >= score_thr]
-        # Predictions are in pixels of the stored slices, what was loaded may be resized.
+        # Detections are in pixels of the stored slices, annotations in those of resized ones.
         scale = torch.tensor(sample.scale_factor).repeat(2)
-        pictures.append(
+        images.append(
             draw_lesion_overlay(
-                _slice(sample.img_path, position, window),
+                _read_slice(sample.img_path, position, hu_window),
                 annotated=(get_box_tensor(annotated.bboxes) / scale).numpy(),
-                detected=result.bboxes.numpy(),
-                detected_scores=result.scores.numpy(),
-                title=f"{sample.volume} z{at}",
+                detected=detected.bboxes.numpy(),
+                detected_scores=detected.scores.numpy(),
+                title=f"{sample.volume} z{index}",
             )
         )
-    return pictures
+    return images
 
 
 def _thresholds(cfg: Config) -> tuple[float, float]:
-    """Return GT-NMS's IoU and score thresholds of the config's mining hook."""
+    """Return the IoU and score thresholds of GT-NMS in the config's mining hook."""
     defaults = inspect.signature(MeanTeacherMiningHook).parameters
     for hook in cfg.get("custom_hooks", []):
         if hook["type"] == "MeanTeacherMiningHook":
             return tuple(hook.get(n, defaults[n].default) for n in ("iou_thr", "score_thr"))
-    raise InputError(f"{cfg.filename}: no MeanTeacherMiningHook in custom_hooks, nothing mines")
+    raise InputError(f"{cfg.filename}: no MeanTeacherMiningHook in custom_hooks; expected one")
 
 
-def _window(cfg: Config) -> tuple[float, float]:
+def _hu_window(cfg: Config) -> tuple[float, float]:
     return tuple(cfg.test_dataloader.dataset.pipeline[0]["hu_window"])
 
 
-def _slice(path: str, position: float, window: tuple[float, float]) -> np.ndarray:
-    """The picture of a stored slice, or of a place between two."""
-    return window_to_uint8(open_volume(path).interpolate_slices([position])[0], window)
+def _read_slice(path: str, position: float, hu_window: tuple[float, float]) -> np.ndarray:
+    """Read a slice, or interpolate between stored slices, as 8-bit gray values (H, W)."""
+    return window_to_uint8(open_volume(path).interpolate_slices([position])[0], hu_window)

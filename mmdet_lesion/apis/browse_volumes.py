@@ -1,44 +1,46 @@
-"""Pictures of what the batch transforms make of patches, and of detections in volumes."""
+"""Overlays of patches before and after MixUp, and of detections in volumes."""
+
+from __future__ import annotations
 
 import numpy as np
 import torch
-from mmdet.apis import init_detector
 from mmdet.registry import DATASETS, TRANSFORMS
 from mmdet.utils import register_all_modules
 from mmengine import Config
-from mmengine.dataset import pseudo_collate
 from torch import Tensor
 
 from ..errors import InputError
 from ..visualization import draw_lesion_overlay
+from .detector import build_model, read_config
+from .predict_samples import predict_annotated_samples
 
-#: Voxels that are shown on each side of a nodule's center.
+#: Voxels shown on each side of the center of a nodule.
 _SURROUNDINGS = 12
 
 
 def mixup_overlays(
     config: str, num: int = 3, patches: int = 48, seed: int = 0
 ) -> dict[str, list[np.ndarray]]:
-    """Paint labeled training patches before and after both levels of MixUp.
+    """Draw labeled training patches before and after image-level and object-level MixUp.
 
-    Of a batch of ``patches`` those are shown that were mixed the most; the beta distribution
-    leaves most of them almost as they were.
+    Of a batch of ``patches``, those that are mixed the most are drawn, since the beta distribution
+    hardly changes most of them.
 
     Args:
-        config: a config whose model has ``ImageLevelMixUp`` and ``ObjectLevelMixUp``.
-        num: rows of pictures of each level.
-        patches: patches of the batch.
-        seed: of the crops and of the mixing.
+        config: Config file whose model has ``ImageLevelMixUp`` and ``ObjectLevelMixUp``.
+        num: Number of examples for each level.
+        patches: Number of patches in the batch.
+        seed: Seed of the crops and of the mixing.
 
     Returns:
-        ``image``: patch, partner and mixture of each row; ``object``: the
-        surroundings of a nodule before and after.
-        RGB uint8 pictures (H, W, 3), with the patch's own nodules.
+        ``image``: patch, partner and mixture of each example; ``object``: the surroundings of a
+        nodule before and after. All are RGB images of shape (H, W, 3), uint8, with the patch's own
+        nodules.
 
     Raises:
-        InputError: the config lacks one of the transforms, or no patch shows a nodule.
+        InputError: The config lacks one of the transforms, or no patch contains a nodule.
     """
-    cfg = Config.fromfile(config)
+    cfg = read_config(config)
     register_all_modules(init_default_scope=True)
     levels = [
         _transform(cfg, f"{level}LevelMixUp", config).transform for level in ("Image", "Object")
@@ -51,7 +53,9 @@ def mixup_overlays(
     objects = [sample["data_samples"].gt_instances.bboxes for sample in samples]
     shown = [index for index, boxes in enumerate(objects) if len(boxes)]
     if not shown:
-        raise InputError(f"{config}: none of {patches} training patches shows a nodule")
+        raise InputError(
+            f"{config}: {patches} training patches contain no nodule; expected at least one"
+        )
     inputs = torch.stack([sample["inputs"] for sample in samples])
     nothing = torch.zeros(patches, 1)
     before = dict(inputs=inputs, targets=nothing, used=nothing > -1, objects=objects)
@@ -67,14 +71,14 @@ def mixup_overlays(
             (inputs[partner], "partner"),
             (mixed["inputs"][row], f"mixed {ratio:.2f} : {1 - ratio:.2f}"),
         ):
-            image.append(_painted(patch, objects[row][0], objects[row], title))
+            image.append(_draw_slice(patch, objects[row][0], objects[row], title))
 
     after = levels[1](dict(before))["inputs"]
     change = (after - inputs).abs()
     places = [(index, box) for index in shown for box in objects[index]]
     places.sort(key=lambda place: -float(change[place[0], 0, _middle(place[1])].max()))
     pairs = [
-        _painted(volumes[index], box, objects[index], title, half=_SURROUNDINGS)
+        _draw_slice(volumes[index], box, objects[index], title, half=_SURROUNDINGS)
         for index, box in places[:num]
         for volumes, title in ((inputs, "before"), (after, "after"))
     ]
@@ -84,44 +88,38 @@ def mixup_overlays(
 def volume_overlays(
     config: str, checkpoint: str, num: int = 9, score_thr: float = 0.5, device: str = "cpu"
 ) -> list[np.ndarray]:
-    """Paint test scans at a nodule each, with the truth and the detections.
+    """Draw the ground truth and the detections on one slice of each test scan with a nodule.
 
     Args:
-        config: a config that tests on whole volumes.
-        checkpoint: its checkpoint.
-        num: pictures, one a scan.
-        score_thr: lowest score of a detection.
-        device: where the model runs.
+        config: Config file whose test samples are volumes.
+        checkpoint: Checkpoint of the config's model.
+        num: Number of scans.
+        score_thr: Minimum score of a detection.
+        device: Device of the model.
 
     Returns:
-        RGB uint8 pictures (H, W, 3).
+        RGB images, each of shape (H, W, 3), uint8.
+
+    Raises:
+        InputError: The config or the checkpoint is invalid.
     """
-    model = init_detector(config, checkpoint, device=device)
-    dataset = DATASETS.build(model.cfg.test_dataloader.dataset)
-    pictures: list[np.ndarray] = []
-    for index in range(len(dataset)):
-        if len(pictures) == num:
-            break
-        if not dataset.get_data_info(index)["instances"]:
-            continue
-        data = dataset[index]
-        with torch.no_grad():
-            result = model.test_step(pseudo_collate([data]))[0].pred_instances.cpu()
-        result = result[result.scores >= score_thr]
-        truth = data["data_samples"].gt_instances.bboxes
-        # The nodules differ in size; the largest one tells most.
-        edges = (truth[:, 3:] - truth[:, :3]).prod(dim=1)
-        pictures.append(
-            _painted(
+    cfg = read_config(config)
+    model = build_model(cfg, checkpoint, device)
+    images = []
+    for data, detected in predict_annotated_samples(model, cfg, num, score_thr):
+        annotated = data["data_samples"].gt_instances.bboxes
+        sizes = (annotated[:, 3:] - annotated[:, :3]).prod(dim=1)
+        images.append(
+            _draw_slice(
                 data["inputs"],
-                truth[edges.argmax()],
-                truth,
+                annotated[sizes.argmax()],
+                annotated,
                 data["data_samples"].volume[-12:],
-                result.bboxes,
-                result.scores,
+                detected.bboxes,
+                detected.scores,
             )
         )
-    return pictures
+    return images
 
 
 def _transform(cfg: Config, name: str, config: str):
@@ -132,7 +130,7 @@ def _transform(cfg: Config, name: str, config: str):
 
 
 def _middle(box: Tensor) -> int:
-    """Slice through the middle of a box."""
+    """Return the slice through the middle of a box."""
     return int((box[2] + box[5]) / 2)
 
 
@@ -140,7 +138,7 @@ def _on_slice(boxes: Tensor, z: int) -> Tensor:
     return (boxes[:, 2] <= z + 0.5) & (z + 0.5 < boxes[:, 5])
 
 
-def _painted(
+def _draw_slice(
     volume: Tensor,
     box: Tensor,
     annotated: Tensor,
@@ -149,7 +147,17 @@ def _painted(
     scores: Tensor | None = None,
     half: int | None = None,
 ) -> np.ndarray:
-    """The slice of a (1, D, H, W) volume of 0..1 through the middle of a box, or a part of it."""
+    """Draw the slice through the middle of a box.
+
+    Args:
+        volume: Gray values within 0 … 1, shape (1, D, H, W).
+        box: The box, shape (6,).
+        annotated: Ground-truth boxes, shape (N, 6).
+        title: Title of the image.
+        detected: Detected boxes, shape (M, 6).
+        scores: Their scores, shape (M,).
+        half: Only this number of voxels on each side of the center of the box is drawn, enlarged.
+    """
     z = _middle(box)
     gray = (volume[0, z].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
     found = {}
@@ -158,10 +166,10 @@ def _painted(
         found = dict(
             detected=detected[here][:, [0, 1, 3, 4]].numpy(), detected_scores=scores[here].numpy()
         )
-    truth = annotated[_on_slice(annotated, z)][:, [0, 1, 3, 4]].numpy()
+    boxes = annotated[_on_slice(annotated, z)][:, [0, 1, 3, 4]].numpy()
     scale = 4
     if half is not None:
         x, y = (max(0, int((box[axis] + box[axis + 3]) / 2) - half) for axis in (0, 1))
         gray = np.ascontiguousarray(gray[y : y + 2 * half, x : x + 2 * half])
-        truth, scale = truth - (x, y, x, y), 8
-    return draw_lesion_overlay(gray, annotated=truth, title=f"{title} z{z}", scale=scale, **found)
+        boxes, scale = boxes - (x, y, x, y), 8
+    return draw_lesion_overlay(gray, annotated=boxes, title=f"{title} z{z}", scale=scale, **found)

@@ -22,13 +22,13 @@ from ..structures import Volume
 from ..version import __version__
 from ..visualization.report import write_report
 from .detector import load_detector
-from .exports import FILES, check_exports, read_result, write_exports, write_json_file
+from .exports import check_exports, read_result, write_exports
 from .lesions import AXES, Lesion, ScanResult, locate_lesions
 from .predict_boxes import predict_boxes
 
 __all__ = ["LesionInferencer", "ScanOutcome"]
 
-#: More would fill the report with noise; the highest scores stay.
+#: Maximum number of lesions per scan, those with the highest scores.
 MAX_LESIONS = 200
 
 Progress = Callable[[str, float], None]
@@ -39,10 +39,10 @@ class ScanOutcome:
     """Outcome of the inference on one scan.
 
     Args:
-        source: The requested scan.
+        source: The scan.
         result: Its lesions, or None if it failed.
         error: Reason of the failure in one sentence, or ``''``.
-        folder: Folder of its files, or None if none were written.
+        folder: Folder of its files, or None if none are written.
         reused: Whether the result is that of an earlier run with the same input and settings.
     """
 
@@ -70,13 +70,14 @@ class LesionInferencer:
     Args:
         model: Config file or config.
         weights: Checkpoint whose ``state_dict`` is the model.
-        device: ``'auto'``, ``'cpu'``, ``'cuda:0'`` …
-        spacing: Spacing ``(x, y, z)`` in mm that the model was trained at, by default the config's
-            ``inference = dict(spacing=…)``; 0 keeps that of the scan. With ``keep_thick=True`` in
-            it slices that are farther apart than z stay as they are.
+        device: ``'auto'`` (the first GPU, or the CPU without one), ``'cpu'``, ``'cuda:0'`` …
+        spacing: Spacing ``(x, y, z)`` in mm that the model was trained at. The default is
+            ``inference = dict(spacing=(x, y, z))`` of the config. 0 stands for the spacing of the
+            scan. If ``inference`` also contains ``keep_thick=True``, slices that are farther apart
+            than z are not interpolated.
 
     Raises:
-        InputError: Config, checkpoint or device cannot be used.
+        InputError: Config, checkpoint, device or spacing is invalid.
     """
 
     def __init__(
@@ -104,24 +105,24 @@ class LesionInferencer:
         Unexpected exceptions are written to ``error.txt``.
 
         Args:
-            inputs: What :func:`~mmdet_lesion.io.scans.find_scans` takes: paths of scans and lists.
-            batch_size: Number of slice stacks or patches that are computed at once; by default
-                that of the config.
-            out_dir: Folder for exports and reports; nothing is written without it. One scan writes
-                into it, each of several into a folder of its own. Scans that an earlier call
-                finished with the same settings are not computed again.
-            score_thr: Lowest score of a lesion.
+            inputs: Paths of scans, folders or lists, as for
+                :func:`~mmdet_lesion.io.scans.find_scans`.
+            batch_size: Slice stacks or patches per forward pass; the default is that of the config.
+            out_dir: Folder for exports and reports, with a subfolder for each of several scans.
+                Nothing is written without it. Results of earlier calls with the same input and
+                settings are reused.
+            score_thr: Minimum score of a lesion.
             exports: Some of ``json``, ``csv``, ``slicer``, ``dicom-sr``, ``nifti``.
-            series: Series Instance UID, for folders with several.
-            png_spacing: Spacing ``(x, y, z)`` in mm of PNG slices without a table.
+            series: Series Instance UID of the series to read from folders with several series.
+            png_spacing: Spacing ``(x, y, z)`` in mm of PNG slices that have no ``DL_info.csv``.
 
         Returns:
-            ``{"predictions": […], "visualization": […]}``: for every scan the content of
-            ``lesions.json``, or ``{"error": sentence, "path": path}``; and the path of its report,
-            or None.
+            ``{"predictions": […], "visualization": […]}``. For each scan, ``predictions`` contains
+            the content of ``lesions.json``, or ``{"error": sentence, "path": path}``, and
+            ``visualization`` the path of the report or None.
 
         Raises:
-            InputError: An argument is wrong.
+            InputError: An argument is invalid.
         """
         outcomes = self.run(
             find_scans(inputs),
@@ -154,21 +155,24 @@ class LesionInferencer:
         png_spacing: Sequence[float] | None = None,
         progress: Callable[[int, str, float], None] | None = None,
     ) -> list[ScanOutcome]:
-        """Do what a call does, for scans that were found before.
+        """Detect lesions in scans that :func:`~mmdet_lesion.io.scans.find_scans` returned.
 
         Args:
             sources: The scans.
-            out_dir: As for a call, and so are the others.
-            batch_size: See there.
-            score_thr: See there.
-            exports: See there.
-            series: See there.
-            png_spacing: See there.
-            progress: Called with the number of the scan, what is being done, and the share of the
+            out_dir: As for a call.
+            batch_size: As for a call.
+            score_thr: As for a call.
+            exports: As for a call.
+            series: As for a call.
+            png_spacing: As for a call.
+            progress: Called with the index of the scan, the current step, and the fraction of the
                 scan that is done.
 
         Returns:
-            An outcome for every scan.
+            An outcome for each scan.
+
+        Raises:
+            InputError: An argument is invalid.
         """
         if not 0 <= score_thr <= 1:
             raise InputError(f"score_thr is {score_thr}; expected 0 to 1")
@@ -186,13 +190,13 @@ class LesionInferencer:
 
             outcome = ScanOutcome(source, folder=folder)
             try:
-                self._one(outcome, settings, batch_size, exports, report)
+                self._detect_or_reuse(outcome, settings, batch_size, exports, report)
             except InputError as error:
                 outcome.error = str(error)
             except (MemoryError, OSError) as error:
                 outcome.error = f"{source.path}: {error or 'out of memory'}"
             except Exception as error:
-                # A bug, or memory that torch did not get: the other scans go on all the same.
+                # A bug, or torch is out of memory; the other scans are processed nevertheless.
                 outcome.error = f"{source.path}: {type(error).__name__}: {error}"
                 if folder is not None:
                     with atomic_write(folder / "error.txt") as temporary:
@@ -208,22 +212,22 @@ class LesionInferencer:
         batch_size: int | None = None,
         progress: Progress | None = None,
     ) -> tuple[list[Lesion], list[str]]:
-        """Detect lesions in a scan that was read.
+        """Detect lesions in a scan.
 
         Args:
-            scan: From :func:`~mmdet_lesion.io.scans.read_scan`.
-            score_thr: Lowest score of a lesion.
-            batch_size: Number of slice stacks or patches that are computed at once.
-            progress: Called with what is being done, and the share of the scan that is done.
+            scan: Scan that :func:`~mmdet_lesion.io.scans.read_scan` returned.
+            score_thr: Minimum score of a lesion.
+            batch_size: Slice stacks or patches per forward pass; the default is that of the config.
+            progress: Called with the current step, and the fraction of the scan that is done.
 
         Returns:
-            The lesions by falling score, and warnings.
+            Lesions in descending order of score, and warnings.
         """
         report = progress or (lambda stage, share: None)
         symmetry = scan.volume.geometry.symmetry_to_patient()
         permuted = scan.volume.permute(symmetry)
         report("resampling", 0.1)
-        # Formats write a spacing with more or fewer digits; one scan must become the same voxels.
+        # Formats store different numbers of digits, which must not change the resampled voxels.
         spacing = tuple(round(value, 4) or value for value in permuted.spacing)
         wanted = tuple(new or own for new, own in zip(self.detector.spacing, spacing, strict=True))
         if self.detector.keep_thick:
@@ -231,7 +235,7 @@ class LesionInferencer:
         permuted = Volume(permuted.array, spacing)
         resampled = permuted.resample(wanted)
         geometry = resampled.geometry
-        # The config's own test pipeline reads stored volumes, piece by piece.
+        # The test pipeline of the config reads parts of stored volumes.
         with tempfile.TemporaryDirectory(prefix="mmdet_lesion_") as folder:
             path = Path(folder) / f"scan{SUFFIX}"
             save_volume(path, resampled)
@@ -248,7 +252,7 @@ class LesionInferencer:
         warnings = []
         if symmetry.axes[0] != 0:
             axis = AXES[2 - symmetry.axes[0]]
-            warnings.append(f"the slices are not axial; axial ones were cut along {axis}")
+            warnings.append(f"the slices are not axial; axial slices were computed along {axis}")
         if len(lesions) > MAX_LESIONS:
             warnings.append(
                 f"{len(lesions)} lesions reach the threshold {score_thr:g}; the {MAX_LESIONS} with "
@@ -256,7 +260,7 @@ class LesionInferencer:
             )
         return lesions[:MAX_LESIONS], warnings
 
-    def _one(
+    def _detect_or_reuse(
         self,
         outcome: ScanOutcome,
         settings: dict[str, Any],
@@ -264,7 +268,7 @@ class LesionInferencer:
         exports: Sequence[str],
         report: Progress,
     ) -> None:
-        """Detect in one scan, or take the result that is there."""
+        """Detect lesions in one scan, or reuse its result."""
         fingerprint = self._fingerprint(outcome.source, settings)
         outcome.result = read_result(outcome.folder, fingerprint, exports)
         if outcome.result is not None:
@@ -291,15 +295,16 @@ class LesionInferencer:
         if outcome.folder is not None:
             report("writing", 0.9)
             outcome.folder.mkdir(parents=True, exist_ok=True)
-            result.warnings += write_exports(outcome.folder, scan, result, exports)
+            others = [kind for kind in exports if kind != "json"]
+            result.warnings += write_exports(outcome.folder, scan, result, others)
             write_report(outcome.folder / "report.html", scan.volume, result.to_dict())
-            # Last: it says that the scan is done.
-            write_json_file(outcome.folder / FILES["json"], result)
+            # Last, since it contains all warnings and marks the result as complete.
+            write_exports(outcome.folder, scan, result, ["json"])
             (outcome.folder / "error.txt").unlink(missing_ok=True)
         outcome.result = result
 
     def _fingerprint(self, source: ScanSource, settings: dict[str, Any]) -> str:
-        """Compute a hash of inputs and settings; files are identified by size and time."""
+        """Hash inputs and settings; files are identified by path, size and time."""
         files: Sequence[Path] = source.files or (source.path,)
         if source.path.is_dir() and not source.files:
             files = sorted(path for path in source.path.rglob("*") if path.is_file())
@@ -333,7 +338,7 @@ def _scan_info(scan: Scan) -> dict[str, Any]:
 
 
 def _folders(sources: Sequence[ScanSource], out_dir: str | os.PathLike | None) -> list[Path | None]:
-    """The folder of every scan: the given one for a single scan, names made different else."""
+    """Return the folder of each scan: ``out_dir`` for a single scan, otherwise subfolders."""
     if out_dir is None:
         return [None] * len(sources)
     if len(sources) == 1:

@@ -22,19 +22,19 @@ class Lesion:
     """A detected lesion.
 
     Args:
-        id: 1 for the highest score, and so on.
-        label: Name of its class.
-        score: 0 … 1.
-        box_voxels: ``[x1, y1, z1, x2, y2, z2]`` in voxels of the original array; half-open edges:
+        id: Rank by score, from 1.
+        label: Name of the class.
+        score: Score within 0 … 1.
+        box_voxels: Box ``[x1, y1, z1, x2, y2, z2]`` in voxels of the original array, half-open:
             voxel i covers ``[i, i + 1)``.
-        center_world: ``[x, y, z]`` in mm, LPS.
-        bounds_world: ``[x1, y1, z1, x2, y2, z2]`` in mm, LPS, the smallest box along the world's
-            axes around the lesion's box.
-        size_mm: Edges of the box along the array's x, y and z in mm.
+        center_world: Center ``[x, y, z]`` of the box in mm, LPS.
+        bounds_world: Smallest box ``[x1, y1, z1, x2, y2, z2]`` along the world axes that contains
+            the lesion's box, in mm, LPS.
+        size_mm: Edges of the box along x, y and z of the original array in mm.
         slice_range: First and last slice (counted from 0 along the scan's slice axis) whose center
-            lies in the box.
-        key_slice: The slice that shows it best.
-        key_file: File of that slice, for scans of one file a slice.
+            is in the box.
+        key_slice: Slice that shows the lesion best.
+        key_file: File of the key slice, for scans with one file per slice.
     """
 
     id: int
@@ -51,16 +51,16 @@ class Lesion:
 
 @dataclass
 class ScanResult:
-    """Detected lesions of a scan, and how they were computed.
+    """Detected lesions of a scan, with the scan, the model and the settings.
 
     Args:
         scan: ``path``, ``kind``, ``series_uid``, ``shape`` (D, H, W), ``spacing``, ``origin``,
             ``direction``, ``slice_axis``.
         model: ``config``, ``checkpoint``, ``sha256``, ``spacing``, ``score_thr``.
         software: ``name``, ``version``.
-        created: UTC, ISO 8601.
+        created: Time in UTC, ISO 8601.
         fingerprint: Hash of inputs and settings; a matching result is reused.
-        lesions: By falling score.
+        lesions: Lesions in descending order of score.
         warnings: Warnings about the scan and its results.
     """
 
@@ -73,7 +73,7 @@ class ScanResult:
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of ``lesions.json``."""
+        """Convert the result to the content of ``lesions.json``."""
         content = asdict(self)
         for lesion in content["lesions"]:
             lesion.update({k: list(v) for k, v in lesion.items() if isinstance(v, tuple)})
@@ -81,7 +81,7 @@ class ScanResult:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ScanResult:
-        """The inverse of :meth:`to_dict`, for content that its schema accepts."""
+        """Convert content of ``lesions.json`` that matches the schema to a result."""
         values = {key: value for key, value in content.items() if key != "format"}
         values["lesions"] = [_lesion(lesion) for lesion in content["lesions"]]
         return cls(**values)
@@ -107,13 +107,13 @@ def locate_lesions(
         found: ``bboxes``, ``scores``, ``labels`` and ``key_slices`` in voxels of the resampled
             volume.
         resampled: Geometry of the resampled volume.
-        permuted: Its geometry before resampling: the scan's with the axes brought to the
-            patient's.
+        permuted: Geometry before resampling, with the axes permuted and flipped to those of the
+            patient.
         scan: The scan.
-        classes: Names of the labels.
+        classes: Class names in the order of the labels.
 
     Returns:
-        Lesions by falling score; boxes end where the scan ends.
+        Lesions in descending order of score, with boxes clipped to the scan.
     """
     geometry = scan.volume.geometry
     symmetry = geometry.symmetry_to_patient()
@@ -130,7 +130,7 @@ def locate_lesions(
     key = symmetry.source_index(0, key, geometry.shape)
     first = np.ceil(boxes[:, axis] - 0.5).astype(int)
     last = np.ceil(boxes[:, 3 + axis] - 0.5).astype(int) - 1
-    # A box between two slice centers lies on its key slice.
+    # A box between the centers of two slices is assigned to its key slice.
     first, last = np.minimum(first, key), np.maximum(last, key)
     order = np.argsort(-found.scores.numpy(), kind="stable")
     order = order[(edges[order] > 0).all(axis=1)]
@@ -152,7 +152,7 @@ def locate_lesions(
 
 
 def _rounded(values: np.ndarray | tuple) -> tuple[float, ...]:
-    # Micrometers; "+ 0.0" makes -0.0 a zero.
+    # Rounded to micrometers; "+ 0.0" converts -0.0 to 0.0.
     return tuple(round(float(value), 3) + 0.0 for value in values)
 
 

@@ -26,16 +26,15 @@ def predict_boxes(
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> InstanceData:
-    """Detect lesions in a volume of the store.
+    """Detect lesions in a stored volume.
 
     Args:
         detector: The detector.
         path: File of the volume, stored at the detector's spacing.
         geometry: Geometry of the volume.
-        score_thr: Lowest score of a lesion.
-        batch_size: Number of slice stacks or patches that are computed at once; by default that
-            of the config.
-        progress: Called with the number of slices that are done, and of all slices.
+        score_thr: Minimum score of a lesion.
+        batch_size: Slice stacks or patches per forward pass; the default is that of the config.
+        progress: Called with the number of processed slices and the number of all slices.
 
     Returns:
         ``bboxes`` (N, 6), ``scores`` (N,), ``labels`` (N,) and ``key_slices`` (N,), as
@@ -43,7 +42,7 @@ def predict_boxes(
         stored volume.
 
     Raises:
-        InputError: The GPU's memory is exhausted.
+        InputError: The GPU is out of memory.
     """
     pipeline = _pipeline(detector)
 
@@ -61,7 +60,7 @@ def predict_boxes(
         )
     except torch.cuda.OutOfMemoryError as error:
         raise InputError(
-            "the GPU's memory is exhausted; use a smaller batch_size or device='cpu'"
+            "the GPU is out of memory; expected a smaller batch_size or device='cpu'"
         ) from error
 
 
@@ -69,14 +68,14 @@ def _pipeline(detector: Detector) -> Compose:
     """Build the config's test pipeline for a volume that is stored at the detector's spacing."""
     loader, *rest = detector.cfg.test_dataloader.dataset.pipeline
     if loader["type"] in ("LoadSliceStack", "LoadVolumeSlices"):
-        # Configs load single key slices, or interpolate slices; here all stored ones are loaded.
+        # Configs may load single key slices or interpolate; here, all stored slices are loaded.
         hu_window = {key: loader[key] for key in ("hu_window",) if key in loader}
         loader = dict(type="LoadVolumeSlices", slice_spacing=0, **hu_window)
     return Compose([loader, *rest])
 
 
 def _sample(path: Path, geometry: Geometry) -> dict[str, Any]:
-    """Return what a test dataset knows of a volume without annotations."""
+    """Return the sample of a volume without annotations, as from a test dataset."""
     _, height, width = geometry.shape
     return dict(
         img_id=0,

@@ -1,18 +1,18 @@
-"""Which scans of an unlabeled pool are worth training on."""
+"""Selection of scans of an unlabeled pool for training."""
+
+from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
-import torch
-from mmdet.apis import init_detector
-from mmengine import Config
-from mmengine.dataset import pseudo_collate
 from tqdm import tqdm
 
 from ..datasets import Luna16Dataset
 from ..errors import InputError
 from ..io.data_list import read_data_list
+from .detector import build_model, read_config
+from .predict_samples import predict_sample
 
 
 def select_unlabeled(
@@ -20,27 +20,28 @@ def select_unlabeled(
     checkpoint: str,
     pool: str,
     score_thr: float = 0.8,
-    num: Optional[int] = None,
+    num: int | None = None,
     device: str = "cpu",
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Keep the scans in which a detector is sure of a nodule.
+    """Select the scans in which a detector finds a nodule with a high score.
 
     Args:
-        config: a config whose ``test_dataloader`` reads whole volumes.
-        checkpoint: its checkpoint.
-        pool: a converted pool: its folder, or a list in its ``annotations``.
-        score_thr: score that the best box of a scan must have.
-        num: look at so many scans of the pool alone, a random choice; at all without it.
-        device: where the model runs.
-        progress: whether to show a progress bar.
+        config: Config file whose test samples are volumes.
+        checkpoint: Checkpoint of the config's model.
+        pool: Folder of a converted pool, or a list in its ``annotations``.
+        score_thr: Minimum score of a scan's best detection.
+        num: Number of scans to predict, from the start of the list, which converters write in
+            random order; None for all.
+        device: Device of the model.
+        progress: Whether to show a progress bar.
 
     Returns:
-        The content of a data list, whose entries have their best ``score``; ``info`` tells how
-        many of how many scans were kept.
+        Content of a data list. Its entries have the ``score`` of their best detection, and
+        ``info`` contains the numbers of selected (``kept``) and predicted (``scans``) scans.
 
     Raises:
-        InputError: the pool is empty, or no scan is kept.
+        InputError: Config or checkpoint is invalid, the pool is empty, or no scan is selected.
 
     Source: FocalMix (Wang et al., 2020), section 4.4.
     """
@@ -48,8 +49,8 @@ def select_unlabeled(
     if path.is_dir():
         path = path / "annotations" / "unlabeled.json"
     content = read_data_list(path)
-    cfg = Config.fromfile(config)
-    model = init_detector(cfg, checkpoint, device=device)
+    cfg = read_config(config)
+    model = build_model(cfg, checkpoint, device)
     dataset = Luna16Dataset(
         os.path.abspath(path),
         data_root=str(path.absolute().parent.parent),
@@ -60,9 +61,8 @@ def select_unlabeled(
     )
     scores = []
     for index in tqdm(range(len(dataset)), desc="select", unit="scan", disable=not progress):
-        with torch.no_grad():
-            result = model.test_step(pseudo_collate([dataset[index]]))[0].pred_instances
-        scores.append(float(result.scores.max()) if len(result) else 0.0)
+        detections = predict_sample(model, dataset[index])
+        scores.append(float(detections.scores.max()) if len(detections) else 0.0)
     kept = [
         {**entry, "labeled": False, "score": score}
         for entry, score in zip(content["data_list"], scores)
@@ -70,8 +70,8 @@ def select_unlabeled(
     ]
     if not kept:
         raise InputError(
-            f"{path}: none of {len(scores)} scans has a box with a score of {score_thr:g} or more "
-            f"(the highest is {max(scores):.3f}); nothing is kept"
+            f"{path}: the best of {len(scores)} scans has a score of {max(scores):.3f}; expected "
+            f"at least one scan with a score of {score_thr:g} or more"
         )
     return {
         "info": {

@@ -1,4 +1,4 @@
-"""Evaluation of files: ground truth of the published protocols, and detections."""
+"""Evaluation of files of detections by the published protocols."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ _PathLike = str | os.PathLike
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Ground truth of a protocol, to which files of detections are compared.
+    """Ground truth of a protocol, against which files of detections are evaluated.
 
     Args:
-        path: File of the ground truth, for messages.
-        read: Reads a file of detections into a dict by scan.
-        compute: Evaluates what ``read`` returned.
-        names: Names of the scans, from which the patient follows, in the order of the result's
-            scans; None where the patient is unknown.
-        strata: Attribute → label of each lesion, in the order of the result's lesions.
+        path: File of the ground truth for messages.
+        read: Function that reads a file of detections into a dict by scan.
+        compute: Function that evaluates such a dict.
+        names: Names of the scans, which contain the patient, in the order of the result's scans;
+            None if the patients are unknown.
+        strata: Labels of the lesions by attribute, in the order of the result's lesions.
     """
 
     path: _PathLike
@@ -60,16 +60,16 @@ class Case:
     strata: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def evaluate(self, *detections: _PathLike) -> FROCResult:
-        """Evaluate a file of detections, or the parts of one submission in several files.
+        """Evaluate a file of detections, or a submission in several files.
 
         Args:
-            *detections: The files. Each scan's detections are in one of them; detections are
-                ranked as if the files were one, in this order.
+            *detections: The files. Each scan's detections are in one file. Detections are ranked
+                as in a single file, in this order.
 
         Raises:
-            FileNotFoundError: There is no such file.
-            InputError: A file cannot be used, two files hold one scan, or the detections do not fit
-                the ground truth.
+            FileNotFoundError: A file does not exist.
+            InputError: A file is invalid, two files contain the same scan, or the detections do
+                not fit the ground truth.
         """
         found: dict[Any, Any] = {}
         owners: dict[Any, _PathLike] = {}
@@ -78,7 +78,7 @@ class Case:
             for name in part:
                 if name in owners:
                     raise InputError(
-                        f"{owners[name]} and {path} both hold detections of {name!r}; expected "
+                        f"{owners[name]} and {path} both contain detections of {name!r}; expected "
                         "every scan in one of the pooled files"
                     )
                 owners[name] = path
@@ -90,10 +90,10 @@ class Case:
             raise InputError(f"{files} on {self.path}: {error}") from error
 
     def patients(self) -> list[str]:
-        """Patient of each scan.
+        """Return the patient of each scan.
 
         Raises:
-            InputError: The names of the scans do not contain it.
+            InputError: The names of the scans do not contain the patient.
         """
         if self.names is None:
             raise InputError(
@@ -102,7 +102,7 @@ class Case:
         return patients_of(self.names, str(self.path))
 
     def labels(self, attribute: str) -> Sequence[str]:
-        """Label of each lesion.
+        """Return the label of each lesion.
 
         Raises:
             InputError: The ground truth does not have this attribute.
@@ -110,53 +110,53 @@ class Case:
         if attribute not in self.strata:
             known = ", ".join(self.strata) or "nothing"
             raise InputError(
-                f"{self.path} does not have the {attribute} of its lesions; expected --stratify by "
-                f"what it has ({known})"
+                f"{self.path} does not have the {attribute} of its lesions; expected an attribute "
+                f"that it has ({known})"
             )
         return self.strata[attribute]
 
 
 def p3d_case(path: _PathLike, *, iou_thr: float = 0.5, extrapolate: bool = True) -> Case:
-    """Sub-volumes with lesion boxes on single slices.
+    """Read sub-volumes with lesion boxes on single slices.
 
     Args:
         path: Lesion Harvester's pickle, or a converted annotation file (``.json``), of which all
-            lesions but hard negatives count.
+            annotations except hard negatives count.
         iou_thr: As for :func:`p3d_froc`.
         extrapolate: As for :func:`p3d_froc`.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file cannot be used.
+        FileNotFoundError: The file does not exist.
+        InputError: The file is invalid.
     """
     strata: dict[str, list[str]] = {}
     if Path(path).suffix == ".json":
-        truth, strata = _converted_truth(path)
+        ground_truth, strata = _converted_ground_truth(path)
     else:
-        truth = read_ground_truth(path)
+        ground_truth = read_ground_truth(path)
     return Case(
         path,
         read_detections,
-        lambda found: p3d_froc(found, truth, iou_thr=iou_thr, extrapolate=extrapolate),
-        names=list(truth),
+        lambda found: p3d_froc(found, ground_truth, iou_thr=iou_thr, extrapolate=extrapolate),
+        names=list(ground_truth),
         strata=strata,
     )
 
 
-def _converted_truth(
+def _converted_ground_truth(
     path: _PathLike,
 ) -> tuple[dict[str, dict[int, list]], dict[str, list[str]]]:
-    """Published boxes ``{volume: {z: rows}}``, and labels of the lesions in that order."""
+    """Return published boxes ``{volume: {z: rows}}``, and labels of the lesions in that order."""
     content = read_annotation_file(path, "volume")
     volume_of = {image["id"]: image["volume"] for image in content["images"]}
     spacing_of = _spacings(path, content["volumes"])
     listed = set(volume_of.values())
-    truth: dict[str, dict[int, list]] = {name: {} for name in spacing_of if name in listed}
-    entries: dict[str, dict[int, list]] = {name: {} for name in truth}
+    ground_truth: dict[str, dict[int, list]] = {name: {} for name in spacing_of if name in listed}
+    entries: dict[str, dict[int, list]] = {name: {} for name in ground_truth}
     for annotation in content["annotations"]:
         if annotation["source"] in LESION_SOURCES:
             name, z = volume_of[annotation["image_id"]], annotation["published_slice"]
-            truth[name].setdefault(z, []).append(annotation["published_bbox"])
+            ground_truth[name].setdefault(z, []).append(annotation["published_bbox"])
             entries[name].setdefault(z, []).append(annotation)
     lesions = [
         (entry, spacing_of[name])
@@ -167,11 +167,11 @@ def _converted_truth(
     annotations = [entry for entry, _ in lesions]
     spacings = [spacing for _, spacing in lesions]
     strata = _strata(path, annotations, spacings, "published_recist", "published_bbox")
-    return truth, strata
+    return ground_truth, strata
 
 
 def _spacings(path: _PathLike, volumes: Sequence[dict]) -> dict[str, tuple[float, ...]]:
-    """Published spacing of every volume."""
+    """Return the published spacing of every volume."""
     try:
         return {
             one["name"]: Geometry.from_dict(one.get("published_geometry", one["geometry"])).spacing
@@ -188,10 +188,10 @@ def _strata(
     recist: str,
     box: str,
 ) -> dict[str, list[str]]:
-    """Labels by size (RECIST measurement or box), slice interval and type, as far as known."""
+    """Return the known labels by size (of RECIST measurement or box), slice interval and type."""
     planes = [spacing[:2] for spacing in spacings]
     try:
-        # One measure for all lesions: boxes are padded measurements, and larger.
+        # Only boxes if a measurement is missing: a box is padded, and larger than its measurement.
         if all(recist in entry for entry in annotations):
             sizes = longer_diameters([entry[recist] for entry in annotations], planes)
         else:
@@ -211,22 +211,22 @@ def _strata(
 
 
 def slice_case(path: _PathLike, *, iou_thr: float = 0.5) -> Case:
-    """Images with lesion boxes, in COCO's form; detections are COCO's results.
+    """Read images with lesion boxes in COCO format; detections are COCO results.
 
     Args:
         path: Ground truth (``.json``).
         iou_thr: As for :func:`slice_froc`.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file cannot be used.
+        FileNotFoundError: The file does not exist.
+        InputError: The file is invalid.
     """
     coco = read_coco_boxes(path)
     names = [image.get("volume", image.get("file_name")) for image in coco.images.values()]
     strata: dict[str, list[str]] = {}
     images = [coco.images[entry["image_id"]] for entry in coco.annotations]
     if all("spacing" in image for image in images):
-        # Boxes are in the pixels of the image; the interval is that of the published slices.
+        # Boxes are in pixels of the stored image, the slice interval is the published one.
         published = _spacings(path, coco.volumes)
         spacings = [
             (*image["spacing"][:2], *published.get(image.get("volume"), image["spacing"])[2:])
@@ -249,24 +249,24 @@ def slice_case(path: _PathLike, *, iou_thr: float = 0.5) -> Case:
 def box3d_case(
     path: _PathLike, *, split: str = "test", overlap: str = "iobb", iou_thr: float = 0.3
 ) -> Case:
-    """Sub-volumes with 3D boxes.
+    """Read sub-volumes with 3D boxes.
 
     Args:
-        path: The manual 1K set, or ``{volume: boxes}``.
+        path: File of the manual 1K set, or of ``{volume: boxes}``.
         split: ``'val'`` or ``'test'`` of the manual 1K set.
         overlap: As for :func:`box3d_froc`.
         iou_thr: As for :func:`box3d_froc`.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file cannot be used.
+        FileNotFoundError: The file does not exist.
+        InputError: The file is invalid.
     """
-    truth = read_boxes3d_truth(path, split)
+    ground_truth = read_boxes3d_truth(path, split)
     return Case(
         path,
         read_boxes3d_detections,
-        lambda found: box3d_froc(found, truth, overlap=overlap, iou_thr=iou_thr),
-        names=list(truth),
+        lambda found: box3d_froc(found, ground_truth, overlap=overlap, iou_thr=iou_thr),
+        names=list(ground_truth),
     )
 
 
@@ -275,28 +275,33 @@ def luna16_case(
     excluded: _PathLike | None = None,
     series: Sequence[_PathLike] = (),
 ) -> Case:
-    """Scans with nodules; detections are a submission.
+    """Read scans with nodules; detections are a submission to LUNA16.
 
     Args:
         path: ``annotations.csv``.
-        excluded: ``annotations_excluded.csv``; without it detections on them are false
-            positives.
-        series: ``seriesuids.csv``, the scans that count, or several such lists, whose union
-            counts; nodules of other scans are left out.
+        excluded: ``annotations_excluded.csv``; without it, detections on irrelevant findings are
+            false positives.
+        series: One or more ``seriesuids.csv`` with the scans to evaluate. Nodules of other scans
+            are dropped.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: A file cannot be used, or no nodule is left.
+        FileNotFoundError: A file does not exist.
+        InputError: A file is invalid, or no nodule is left.
     """
     if not series:
-        raise InputError("luna16 needs --series, the list of all scans, with and without nodules")
+        raise InputError(
+            "--protocol luna16 has no --series; expected a list of all scans, with and without "
+            "nodules"
+        )
     names = list(dict.fromkeys(name for file in series for name in read_luna16_series(file)))
     known = set(names)
     nodules = read_luna16_findings(path, unique=True)
     nodules = {name: nodules[name] for name in names if name in nodules}
     if not nodules:
         files = ", ".join(map(str, series))
-        raise InputError(f"{path} has no nodule in the {len(names)} scans of {files}")
+        raise InputError(
+            f"{path} has no nodule in the {len(names)} scans of {files}; expected at least one"
+        )
     findings = None if excluded is None else read_luna16_findings(excluded, unique=False)
     sizes = np.concatenate(list(nodules.values()))[:, 3]
     return Case(

@@ -21,10 +21,10 @@ __all__ = [
     "type_labels",
 ]
 
-# The limits of the published DeepLesion tables (3DCE, MULAN).
+# Limits of the published DeepLesion tables (3DCE, MULAN).
 _SIZES = (10.0, 30.0)
 _INTERVAL = 2.5
-# Fleischner Society, guidelines for incidental pulmonary nodules, 2017.
+# Limits of the Fleischner Society's guidelines for incidental pulmonary nodules, 2017.
 _NODULE_SIZES = (6.0, 8.0)
 _INTERVAL_NAMES = (f"<= {_INTERVAL:g} mm", f"> {_INTERVAL:g} mm")
 _UNKNOWN = "unknown"
@@ -45,17 +45,17 @@ _ORDER = (
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
-    """Sort distinct labels: sizes ascending, types by their number."""
+    """Return the distinct labels in order: sizes ascending, types by number."""
     return sorted(set(labels), key=_ORDER.index)
 
 
 def size_labels(millimeters: Iterable[float]) -> list[str]:
-    """Below 10 mm, 10 to 30 mm, above."""
+    """Label sizes as below 10 mm, 10 to 30 mm, or above 30 mm."""
     return _three(millimeters, *_SIZES)
 
 
 def nodule_size_labels(millimeters: Iterable[float]) -> list[str]:
-    """Below 6 mm, 6 to 8 mm, above."""
+    """Label sizes as below 6 mm, 6 to 8 mm, or above 8 mm."""
     return _three(millimeters, *_NODULE_SIZES)
 
 
@@ -65,22 +65,22 @@ def _three(millimeters: Iterable[float], low: float, high: float) -> list[str]:
 
 
 def interval_labels(millimeters: Iterable[float]) -> list[str]:
-    """Up to 2.5 mm between slices, and above."""
-    # Resampled spacings carry rounding; 2.5 mm is itself a common interval.
+    """Label slice intervals as up to 2.5 mm or above."""
+    # 2.5 mm is a common interval, and resampled spacings have rounding errors.
     return [_INTERVAL_NAMES[int(interval > _INTERVAL + 1e-3)] for interval in millimeters]
 
 
 def type_labels(numbers: Iterable[int]) -> list[str]:
-    """Names of DeepLesion's types; ``unknown`` for any other number."""
+    """Return the names of DeepLesion's types, ``unknown`` for any other number."""
     return [LESION_TYPES.get(number, _UNKNOWN) for number in numbers]
 
 
 def patients_of(names: Sequence[str], where: str) -> list[str]:
-    """First part of DeepLesion's names ``{patient}_{study}_{series}...``.
+    """Extract the patients from DeepLesion's names ``{patient}_{study}_{series}...``.
 
     Args:
-        names: Names of volumes or images, folders before them being left out.
-        where: What the names are from, for the message.
+        names: Names of volumes or images, with or without folders.
+        where: File of the names for messages.
 
     Raises:
         InputError: A name has another form.
@@ -92,7 +92,7 @@ def patients_of(names: Sequence[str], where: str) -> list[str]:
         match = next((match for match in matches if match), None)
         if match is None:
             raise InputError(
-                f"{where} holds the name {name!r}, which does not say whose scan it is; expected "
+                f"{where} contains the name {name!r}, which does not name a patient; expected "
                 "{patient}_{study}_{series}..."
             )
         patients.append(match["patient"])
@@ -102,7 +102,7 @@ def patients_of(names: Sequence[str], where: str) -> list[str]:
 def longer_sides(
     boxes: Iterable[Sequence[float]], spacings: Iterable[Sequence[float]]
 ) -> list[float]:
-    """Longer side in mm of inclusive boxes ``x1, y1, x2, y2`` with spacings ``x, y``."""
+    """Compute the longer sides in mm of inclusive boxes xyxy, given their spacings (x, y) in mm."""
     return [
         float(max((x2 - x1 + 1) * sx, (y2 - y1 + 1) * sy))
         for (x1, y1, x2, y2), (sx, sy) in zip(boxes, spacings, strict=True)
@@ -112,7 +112,7 @@ def longer_sides(
 def longer_diameters(
     measurements: Iterable[Sequence[float]], spacings: Iterable[Sequence[float]]
 ) -> list[float]:
-    """Longer diameter in mm of RECIST measurements, four points ``x, y`` each."""
+    """Compute the longer diameters in mm of RECIST measurements of four points (x, y)."""
     sizes = []
     for points, spacing in zip(measurements, spacings, strict=True):
         ends = np.reshape(points, (2, 2, 2)) * np.asarray(spacing)

@@ -1,4 +1,4 @@
-"""Reports of an evaluation: table, ``metrics.json`` and CSV files."""
+"""Reports of evaluations: table, ``metrics.json`` and CSV files."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Evaluated:
     """Evaluation of one detector.
 
     Args:
-        paths: Its file, or the files that were pooled.
-        result: Its metrics.
-        bootstrap: Their confidence bands.
-        strata: Metrics (and bands) of one kind of lesions, by label.
-        comparison: Differences to the first detector.
+        paths: Files of its detections; several are pooled.
+        result: Metrics.
+        bootstrap: Confidence bands of the metrics.
+        strata: Metrics and bands of groups of lesions, by label.
+        comparison: Differences from the first detector.
     """
 
     paths: Sequence[str]
@@ -54,15 +54,15 @@ class Evaluated:
 def metrics(
     evaluated: Mapping[str, Evaluated], ground_truth: str, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Content of ``metrics.json`` for one or more detectors.
+    """Return the content of ``metrics.json`` for one or more detectors.
 
     Args:
-        evaluated: Evaluation by label.
+        evaluated: Evaluations by label.
         ground_truth: File of the ground truth.
         options: Settings of the evaluation.
 
     Returns:
-        The metrics of a single detector, or ``detections`` with one entry for each of several.
+        The metrics of a single detector, or ``detections`` with one entry for each detector.
     """
     entries = {label: _entry(one) for label, one in evaluated.items()}
     head = {"ground_truth": ground_truth, "options": dict(options)}
@@ -73,15 +73,15 @@ def metrics(
 
 def _entry(one: Evaluated) -> dict[str, Any]:
     files = {"file": one.paths[0]} if len(one.paths) == 1 else {"files": list(one.paths)}
-    entry: dict[str, Any] = files | _figures(one.result, one.bootstrap)
+    entry: dict[str, Any] = files | _metrics_and_bands(one.result, one.bootstrap)
     if one.strata:
-        entry["strata"] = {label: _figures(*figures) for label, figures in one.strata.items()}
+        entry["strata"] = {label: _metrics_and_bands(*part) for label, part in one.strata.items()}
     if one.comparison is not None:
         entry["difference_to_first"] = one.comparison.to_dict()
     return entry
 
 
-def _figures(result: FROCResult, bootstrap: Bootstrap | None) -> dict[str, Any]:
+def _metrics_and_bands(result: FROCResult, bootstrap: Bootstrap | None) -> dict[str, Any]:
     bands = None if bootstrap is None else bootstrap.to_dict()
     if bands is not None and result.protocol == "luna16":
         bands["cpm"] = bands["mean_sensitivity"]
@@ -89,10 +89,13 @@ def _figures(result: FROCResult, bootstrap: Bootstrap | None) -> dict[str, Any]:
 
 
 def table(evaluated: Mapping[str, Evaluated]) -> Table:
-    """Sensitivities in percent, one row per file, stratum and band; counts below.
+    """Build a table of sensitivities in percent, with counts below.
 
     Args:
-        evaluated: Evaluation by label.
+        evaluated: Evaluations by label.
+
+    Returns:
+        Table with one row for each file, stratum and band.
     """
     first = next(iter(evaluated.values())).result
     grid = Table(
@@ -108,40 +111,40 @@ def table(evaluated: Mapping[str, Evaluated]) -> Table:
     if first.ap is not None:
         grid.add_column("AP", justify="right", no_wrap=True)
     for label, one in evaluated.items():
-        _add_figures(grid, label, one.result, one.bootstrap)
-        for stratum, figures in one.strata.items():
-            _add_figures(grid, f"  {stratum}", *figures)
+        _add_metrics(grid, label, one.result, one.bootstrap)
+        for stratum, part in one.strata.items():
+            _add_metrics(grid, f"  {stratum}", *part)
         if one.comparison is not None:
-            _add_comparison(grid, f"{label} less {next(iter(evaluated))}", one.comparison)
+            _add_comparison(grid, f"{label} minus {next(iter(evaluated))}", one.comparison)
         grid.add_section()
     return grid
 
 
-def _add_figures(grid: Table, label: str, result: FROCResult, bootstrap: Bootstrap | None) -> None:
+def _add_metrics(grid: Table, label: str, result: FROCResult, bootstrap: Bootstrap | None) -> None:
     name = f"{label} ({result.counts['lesions']})" if label.startswith("  ") else label
     grid.add_row(name, "all scans", *_cells(result.sensitivity, result.mean_sensitivity, result.ap))
     if bootstrap is None:
         return
     percent = f"{100 * bootstrap.confidence:g} %"
     bands = (bootstrap.sensitivity, bootstrap.mean_sensitivity, bootstrap.ap)
-    figures: tuple[tuple[str, Callable[[Band], np.ndarray]], ...] = (
+    rows: tuple[tuple[str, Callable[[Band], np.ndarray]], ...] = (
         ("bootstrap mean", lambda band: band.mean),
         (f"{percent} from", lambda band: band.low),
         (f"{percent} to", lambda band: band.high),
     )
-    for words, of in figures:
+    for words, of in rows:
         grid.add_row("", words, *_cells_of(bands, of))
 
 
 def _add_comparison(grid: Table, label: str, comparison: Comparison) -> None:
     percent = f"{100 * comparison.confidence:g} %"
     parts = (comparison.sensitivity, comparison.mean_sensitivity, comparison.ap)
-    figures: tuple[tuple[str, Callable[[Difference], np.ndarray]], ...] = (
+    rows: tuple[tuple[str, Callable[[Difference], np.ndarray]], ...] = (
         ("difference", lambda part: part.value),
         (f"{percent} from", lambda part: part.band.low),
         (f"{percent} to", lambda part: part.band.high),
     )
-    for words, of in figures:
+    for words, of in rows:
         grid.add_row(label if words == "difference" else "", words, *_cells_of(parts, of))
     grid.add_row("", "p", *_cells_of(parts, lambda part: part.p_value, factor=1, digits=3))
 
@@ -175,12 +178,12 @@ def _notes(evaluated: Mapping[str, Evaluated]) -> list[str]:
         notes.append(f"{label}: {counts}")
         if one.result.outside:
             rates = ", ".join(f"{rate:g}" for rate in one.result.outside)
-            how = "extrapolated" if one.result.rule.extrapolate else "the outermost value is held"
+            how = "extrapolated" if one.result.rule.extrapolate else "outermost value"
             notes.append(f"{label}: outside the curve, {how}: {rates}")
         if one.bootstrap is not None and one.bootstrap.undefined:
             notes.append(
                 f"{label}: {one.bootstrap.undefined} of {one.bootstrap.rounds} rounds drew no "
-                "lesion and are left out"
+                "lesion and are not included"
             )
     return notes
 
@@ -190,7 +193,7 @@ def _words(key: str) -> str:
 
 
 def write_curve_csv(path: str | os.PathLike, evaluated: Mapping[str, Evaluated]) -> None:
-    """Write all points of the curves: label, false positives per scan, sensitivity, threshold."""
+    """Write the points of the curves: label, false positives per scan, sensitivity, threshold."""
     rows = (
         (label, *point)
         for label, one in evaluated.items()

@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-# Plots need matplotlib alone, the hook mmengine and mmdet.
+# Plots need only matplotlib, the hook mmengine and mmdet.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={

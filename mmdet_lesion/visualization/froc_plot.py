@@ -1,4 +1,4 @@
-"""Plot of FROC curves."""
+"""Plots of FROC curves."""
 
 from __future__ import annotations
 
@@ -23,25 +23,24 @@ def plot_froc(
     title: str | None = None,
     bands: Mapping[str, Bootstrap] | None = None,
 ) -> None:
-    """Draw one curve per result over a logarithmic axis of false positives.
+    """Plot FROC curves over a logarithmic axis of false positives.
 
-    Dots mark the sensitivities at the operating points, which are also the axis' ticks. The legend
-    gives each curve's mean sensitivity, its band, and the average precision where the protocol has
-    one.
+    Dots mark the sensitivities at the operating points, which are also the ticks of the axis. The
+    legend contains the mean sensitivity of each curve, its confidence band, and the average
+    precision if the protocol has one.
 
     Args:
-        results: Label of each curve, and what :func:`p3d_froc` or another protocol returned.
-        path: Image to write; the suffix decides the format (``.png``, ``.pdf``, ``.svg``).
-        title: Line above the plot.
-        bands: Bootstraps, by label, that followed the curve (``curve_rates``); their bands are
-            shaded.
+        results: Results of :func:`p3d_froc` or another protocol, by label.
+        path: Image to write; the suffix selects the format (``.png``, ``.pdf``, ``.svg``).
+        title: Title of the plot.
+        bands: Bootstraps with ``curve_rates``, by label; their bands are shaded.
 
     Raises:
         ValueError: There is no result.
     """
     if not results:
-        raise ValueError("plot_froc got no result; expected at least one curve")
-    # A figure of its own, without pyplot: no global state, no display, nothing to close.
+        raise ValueError("results is empty; expected at least one curve")
+    # Without pyplot, there is no global state and no display.
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -78,7 +77,7 @@ def plot_froc(
     axes.set_xlabel("mean false positives per scan")
     axes.set_ylabel("sensitivity")
     axes.grid(alpha=0.3)
-    # Good detectors leave the lower right corner empty, weak ones the upper left.
+    # Curves of good detectors leave the lower right corner free, others the upper left.
     good = max(result.mean_sensitivity for result in results.values()) > 0.5
     axes.legend(loc="lower right" if good else "upper left", fontsize="small")
     if title:
@@ -87,7 +86,7 @@ def plot_froc(
 
 
 def _within(result: FROCResult, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of a curve inside a logarithmic axis, starting at its left edge."""
+    """Clip a curve to the range of the axis, starting at its left edge."""
     fps, sensitivity = result.curve.fps, result.curve.sensitivity
     if not len(fps):
         return np.array([low, high]), np.zeros(2)

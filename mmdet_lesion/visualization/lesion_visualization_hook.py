@@ -1,4 +1,4 @@
-"""Hook that draws slices of test volumes, also for mmdet's ``test.py --show-dir``."""
+"""Hook that draws predictions on slices of test volumes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from mmdet.structures.bbox import get_box_tensor
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from mmdet_lesion.datasets.transforms.hu_window import check_hu_window
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.volume_store import open_volume
 from mmdet_lesion.structures import Geometry
+from mmdet_lesion.structures.hu_window import check_hu_window
 
 from .overlay import SOFT_TISSUE, window_to_uint8
 
 
 def _on_slice(instances: InstanceData, index: int | None) -> InstanceData:
-    """Return the instances of one slice as plain tensors; all of them if ``index`` is None."""
+    """Return the instances on one slice as plain tensors; all instances if ``index`` is None."""
     boxes = get_box_tensor(instances.bboxes).cpu()
     chosen = InstanceData(bboxes=boxes, labels=instances.labels.cpu())
     if "scores" in instances:
         chosen.scores = instances.scores.cpu()
     if _is_3d(instances) and index is not None:
-        # The cross sections of the boxes at the middle of the slice.
+        # Cross sections of the boxes at the middle of the slice.
         chosen.bboxes = boxes[:, [0, 1, 3, 4]]
         return chosen[(boxes[:, 2] <= index + 0.5) & (index + 0.5 < boxes[:, 5])]
     return chosen if index is None else chosen[instances.slice_inds.cpu() == index]
@@ -41,14 +41,14 @@ def _is_3d(instances: InstanceData) -> bool:
 
 
 def _slice_inds(instances: InstanceData) -> np.ndarray:
-    """Return the slice of each instance; the middle slice of a 3D box."""
+    """Return the slice of each instance, for 3D boxes the middle slice, shape (N,)."""
     if not _is_3d(instances):
         return instances.slice_inds.cpu().numpy()
     return ((instances.bboxes[:, 2] + instances.bboxes[:, 5]) / 2).long().cpu().numpy()
 
 
 def _stored_position(sample: DetDataSample, index: int) -> float:
-    """Return the position of a slice of the predicted array among the stored slices."""
+    """Convert a slice index of the predicted array to a position among the stored slices."""
     meta = sample.metainfo
     if "slice_inds" not in meta or "published_geometry" not in meta:
         return index
@@ -58,21 +58,24 @@ def _stored_position(sample: DetDataSample, index: int) -> float:
 
 @HOOKS.register_module()
 class LesionVisualizationHook(DetVisualizationHook):
-    """``DetVisualizationHook`` that draws slices from the volume store in an HU window.
+    """Draw predictions on slices of test volumes in an HU window.
 
-    Boxes may lie on slices or be boxes in 3D, of which cuts are painted. Of a volume it paints
-    the slices with the highest scores above ``score_thr``; if there is none, those with ground
-    truth, or the middle one. Files are named ``{volume}_z{slice:03d}.png``, by the slice of the
-    array that was predicted on, and lie in ``{work_dir}/{timestamp}/{test_out_dir}``. As with
-    mmdet's hook, the ground truth stands on the left, predictions on the right, and only the main
-    process paints.
+    Boxes may be 2D boxes on slices, or 3D boxes, whose cross sections are drawn. For each volume,
+    the slices with the highest scores above ``score_thr`` are drawn; if there are none, those with
+    ground truth, or the middle slice. Files are named ``{volume}_z{slice:03d}.png``, by the slice
+    of the predicted array, and written to ``{work_dir}/{timestamp}/{test_out_dir}``. As in mmdet's
+    hook, which ``test.py --show-dir`` enables, the ground truth is on the left and predictions are
+    on the right, and only the main process draws.
 
     Args:
-        hu_window: HU values that become black and white.
-        max_slices: Largest number of slices painted for a volume.
-        min_size: Slices are enlarged by the smallest whole number that makes their longer side
-            at least as long as this, so that text does not hide lesions.
+        hu_window: HU values that are mapped to black and white.
+        max_slices: Maximum number of slices for each volume.
+        min_size: Minimum length of a slice's longer side in pixels. Smaller slices are enlarged by
+            an integer factor, so that text does not hide lesions.
         **kwargs: As for :class:`mmdet.engine.hooks.DetVisualizationHook`.
+
+    Raises:
+        InputError: ``max_slices`` or ``hu_window`` is invalid.
     """
 
     def __init__(
@@ -102,7 +105,7 @@ class LesionVisualizationHook(DetVisualizationHook):
         """Draw the best slice of the first volume every ``interval`` iterations."""
         step = runner.iter + batch_idx
         if self.draw and step % self.interval == 0:
-            _, image, sample = next(self._painted_slices(outputs[0]))
+            _, image, sample = next(self._render_slices(outputs[0]))
             self._visualizer.add_datasample(
                 "val_img",
                 image,
@@ -120,11 +123,11 @@ class LesionVisualizationHook(DetVisualizationHook):
         data_batch: dict,
         outputs: Sequence[DetDataSample],
     ) -> None:
-        """Draw the slices of every volume."""
+        """Draw slices of every volume."""
         if not self.draw:
             return
         for volume_sample in outputs:
-            for name, image, sample in self._painted_slices(volume_sample):
+            for name, image, sample in self._render_slices(volume_sample):
                 self._test_index += 1
                 out_file = None
                 if self.test_out_dir is not None:
@@ -159,10 +162,10 @@ class LesionVisualizationHook(DetVisualizationHook):
             chosen = [all_slices[len(all_slices) // 2]]
         return [int(index) for index in chosen[: self.max_slices]]
 
-    def _painted_slices(
+    def _render_slices(
         self, sample: DetDataSample
     ) -> Iterator[tuple[str, np.ndarray, DetDataSample]]:
-        """Yield name, ``(H, W, 3)`` uint8 image and boxes of each slice to draw."""
+        """Yield name, image (H, W, 3) uint8 and boxes of each slice to draw."""
         whole = "slice_inds" in sample.pred_instances or _is_3d(sample.pred_instances)
         volume = open_volume(sample.img_path)
         for index in self._choose_slices(sample) if whole else [sample.slice_index]:
@@ -171,11 +174,11 @@ class LesionVisualizationHook(DetVisualizationHook):
             factor = max(1, math.ceil(self.min_size / max(gray.shape)))
             size = (gray.shape[1] * factor, gray.shape[0] * factor)
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_CUBIC)
-            painted = DetDataSample()
+            boxes = DetDataSample()
             for field in ("gt_instances", "pred_instances"):
                 if field in sample:
                     instances = _on_slice(sample.get(field), index if whole else None)
                     instances.bboxes = instances.bboxes * factor
-                    setattr(painted, field, instances)
+                    setattr(boxes, field, instances)
             name = f"{sample.volume}_z{index:03d}"
-            yield name, cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), painted
+            yield name, cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB), boxes

@@ -1,4 +1,4 @@
-"""Slices with boxes drawn on them."""
+"""Overlays of boxes on slices."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmdet_lesion.datasets.transforms import apply_hu_window
 from mmdet_lesion.io.atomic import atomic_write
+from mmdet_lesion.structures.hu_window import apply_hu_window
 
 __all__ = ["SOFT_TISSUE", "draw_lesion_overlay", "save_montage", "window_to_uint8"]
 
@@ -26,18 +26,19 @@ _COLORS = {
 _BACKGROUND = (24, 24, 24)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_SCALE = 0.45
-_STRIP = 20  # height of the strips with title and legend, which leave the slice itself free
+#: Height of the strips with title and legend in pixels.
+_STRIP = 20
 
 
 def window_to_uint8(hu: np.ndarray, window: tuple[float, float] = SOFT_TISSUE) -> np.ndarray:
     """Convert HU to 8-bit gray values.
 
     Args:
-        hu: Any shape.
-        window: ``(low, high)`` in HU.
+        hu: HU values of any shape.
+        window: HU window ``(low, high)``.
 
     Returns:
-        uint8 of the same shape.
+        Gray values of the same shape, uint8.
     """
     return np.rint(apply_hu_window(hu, window)).astype(np.uint8)
 
@@ -49,14 +50,14 @@ def _draw_boxes(
     color: tuple[int, int, int],
     scale: int,
 ) -> None:
-    # The painted line lies on the pixels' edges: edge e of the slice is pixel e * scale here.
+    # Lines are drawn on the edges of pixels: edge e of the slice is at pixel e * scale.
     corners = np.rint(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale).astype(int)
     for i, (x1, y1, x2, y2) in enumerate(corners.tolist()):
         cv2.rectangle(canvas, (x1, y1), (x2, y2), color, 1)
         if scores is not None:
             y = y1 - 4 if y1 >= _STRIP else y2 + 14
             text = f"{float(scores[i]):.2f}"
-            # A dark rim keeps the score legible on bone and on other boxes.
+            # A dark outline keeps scores legible on bone and on other boxes.
             for ink, thickness in ((_BACKGROUND, 3), (color, 1)):
                 cv2.putText(canvas, text, (x1, y), _FONT, _FONT_SCALE, ink, thickness, cv2.LINE_AA)
 
@@ -85,18 +86,18 @@ def draw_lesion_overlay(
     """Draw boxes on an enlarged slice, with a title above and a legend below.
 
     Args:
-        image: ``(H, W)`` uint8 gray values, see :func:`window_to_uint8`.
-        annotated: ``(N, 4)`` xyxy boxes (edges, in pixels of ``image``) of the ground truth; green.
-        hidden: ``(N, 4)`` lesions that the training labels lack; pink.
-        mined: ``(N, 4)`` boxes that the teacher mined; blue.
-        mined_scores: ``(N,)`` their scores.
-        detected: ``(N, 4)`` detections; orange.
-        detected_scores: ``(N,)`` their scores.
-        title: Line above the slice.
-        scale: Enlargement, a positive integer; text keeps its size.
+        image: Gray values of shape (H, W), uint8, as from :func:`window_to_uint8`.
+        annotated: Ground-truth boxes xyxy (edges, in pixels of ``image``), shape (N, 4), in green.
+        hidden: Boxes of lesions without an annotation in training, shape (N, 4), in pink.
+        mined: Boxes mined by the teacher, shape (N, 4), in blue.
+        mined_scores: Scores of ``mined``, shape (N,).
+        detected: Detections, shape (N, 4), in orange.
+        detected_scores: Scores of ``detected``, shape (N,).
+        title: Title of the image.
+        scale: Positive integer factor by which the slice, but not the text, is enlarged.
 
     Returns:
-        ``(H * scale + 40, W * scale, 3)`` uint8, RGB.
+        RGB image of shape (H * scale + 40, W * scale, 3), uint8.
     """
     size = (image.shape[1] * scale, image.shape[0] * scale)
     gray = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
@@ -125,19 +126,19 @@ def save_montage(
     """Write images side by side as one PNG.
 
     Args:
-        images: ``(H, W, 3)`` uint8 RGB images; smaller ones are padded to the largest.
-        path: The PNG to write.
-        columns: Images a row; about as many as there are rows if None.
+        images: RGB images of shape (H, W, 3), uint8. Smaller images are padded to the largest.
+        path: PNG file to write.
+        columns: Images per row; by default about the number of rows.
         gap: Pixels between images.
 
     Returns:
-        ``path``.
+        The path.
 
     Raises:
         ValueError: There are no images.
     """
     if not images:
-        raise ValueError(f"no images for the montage {path}; expected at least one")
+        raise ValueError(f"there are no images for the montage {path}; expected at least one")
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     height = max(image.shape[0] for image in images) + gap

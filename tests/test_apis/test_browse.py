@@ -51,6 +51,13 @@ def test_overlays_of_detections_on_key_slices(root, untrained, phantom_store, tm
         assert (picture == color).all(axis=-1).sum() > 50
 
 
+@pytest.mark.parametrize("draw", [mined_overlays, detected_overlays])
+def test_checkpoint_of_another_model_is_rejected(untrained, tmp_path, draw):
+    torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="other.pth is a checkpoint of another model"):
+        draw(untrained[0], str(tmp_path / "other.pth"))
+
+
 def test_config_without_a_mining_hook(root, untrained):
     config = root / "configs" / "phantom" / "faster_rcnn_phantom.py"
     with pytest.raises(InputError, match="faster_rcnn_phantom.py: no MeanTeacherMiningHook"):

@@ -10,7 +10,7 @@ from mmdet_lesion.apis import mixup_overlays, volume_overlays
 GREEN, ORANGE = (0, 200, 0), (255, 170, 0)
 
 
-def painted(picture, color):
+def count_pixels(picture, color):
     return (picture == color).all(axis=-1).sum()
 
 
@@ -37,7 +37,7 @@ def test_mixup_overlays(untrained):
     for level, rest in (("image", 3), ("object", 2)):
         for index, picture in enumerate(pictures[level]):
             # Partners also show the nodule of the first patch, for comparison.
-            assert painted(picture, GREEN) > 10, (level, index)
+            assert count_pixels(picture, GREEN) > 10, (level, index)
         first, last = pictures[level][0], pictures[level][rest - 1]
         assert (first[20:-20] != last[20:-20]).any()
 
@@ -53,8 +53,14 @@ def test_mixup_overlays_depend_on_the_seed(untrained):
 def test_volume_overlays(untrained):
     pictures = volume_overlays(*untrained, num=2, score_thr=0.0)
     assert len(pictures) == 2
-    assert all(painted(picture, GREEN) > 10 for picture in pictures)
-    assert sum(painted(picture, ORANGE) for picture in pictures) > 10
+    assert all(count_pixels(picture, GREEN) > 10 for picture in pictures)
+    assert sum(count_pixels(picture, ORANGE) for picture in pictures) > 10
+
+
+def test_checkpoint_without_weights_is_rejected(untrained, tmp_path):
+    torch.save({"meta": {}}, tmp_path / "empty.pth")
+    with pytest.raises(InputError, match="empty.pth contains no state_dict of tensors"):
+        volume_overlays(untrained[0], str(tmp_path / "empty.pth"))
 
 
 def test_config_without_mixup(root):

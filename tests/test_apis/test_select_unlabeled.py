@@ -74,7 +74,7 @@ def test_part_of_the_pool(untrained, luna16_store):
 
 def test_pool_without_confident_scans_raises(untrained, luna16_store, tmp_path):
     pool = str(luna16_store / "annotations/train_6.json")
-    message = r"none of 2 scans has a box with a score of 0.8 or more \(the highest is 0.200\)"
+    message = "the best of 2 scans has a score of 0.200; expected .* a score of 0.8 or more"
     with pytest.raises(InputError, match=message):
         select_unlabeled(*untrained, pool, num=2, progress=False)
     with pytest.raises(InputError, match="unlabeled.json does not exist"):
@@ -84,6 +84,13 @@ def test_pool_without_confident_scans_raises(untrained, luna16_store, tmp_path):
     empty.write_text(json.dumps(dict(metainfo=dict(classes=["lesion"]), data_list=[])))
     with pytest.raises(InputError, match="data_list is empty"):
         select_unlabeled(*untrained, str(tmp_path), progress=False)
+
+
+def test_checkpoint_of_another_model_is_rejected(untrained, luna16_store, tmp_path):
+    torch.save({"state_dict": {"weight": torch.zeros(2)}}, tmp_path / "other.pth")
+    pool = str(luna16_store / "annotations/train_6.json")
+    with pytest.raises(InputError, match="other.pth is a checkpoint of another model"):
+        select_unlabeled(untrained[0], str(tmp_path / "other.pth"), pool)
 
 
 def test_tool_writes_the_list(load_tool, untrained, luna16_store, tmp_path, capsys):

@@ -13,10 +13,11 @@ from mmdet_lesion.converters.annotation_rows import Annotation, select_annotatio
 from mmdet_lesion.converters.annotations import VolumeIndex, key_slice_file
 from mmdet_lesion.converters.series import volume_name
 from mmdet_lesion.datasets import DeepLesionDataset
-from mmdet_lesion.datasets.transforms import LoadSliceStack, LoadVolumeSlices, apply_hu_window
+from mmdet_lesion.datasets.transforms import LoadSliceStack, LoadVolumeSlices
 from mmdet_lesion.io import open_volume, read_dl_info
 from mmdet_lesion.models import AlignShiftConv
 from mmdet_lesion.structures import Geometry
+from mmdet_lesion.structures.hu_window import apply_hu_window
 
 from ..test_converters.raw import row, write_png, write_raw
 

@@ -148,7 +148,7 @@ def test_slices_in_coco_format(tmp_path):
     assert stricter.evaluate(tmp_path / "found.json").counts["true_positives"] == 0
     with pytest.raises(InputError, match=r"gt.json does not have the size .* has \(nothing\)"):
         case.labels("size")
-    with pytest.raises(InputError, match="gt.json holds the name 'x.png'"):
+    with pytest.raises(InputError, match="gt.json contains the name 'x.png'"):
         case.patients()
 
 
@@ -162,7 +162,7 @@ def test_missing_lesion_types_are_reported(tmp_path):
 def test_errors_for_detections_of_other_volumes_name_the_file(tmp_path):
     (tmp_path / "gt.pkl").write_bytes(pickle.dumps({"a": {3: [BOX]}}, 2))
     write_detections(tmp_path / "found.pkl", {"b": [[(3, [*BOX, 0.5])]]})
-    with pytest.raises(InputError, match=r"found.pkl on .*gt.pkl: detections hold 1 volume"):
+    with pytest.raises(InputError, match=r"found.pkl on .*gt.pkl: detections contain 1 volume"):
         p3d_case(tmp_path / "gt.pkl").evaluate(tmp_path / "found.pkl")
 
 
@@ -211,7 +211,7 @@ def test_luna16(tmp_path):
     assert without.evaluate(tmp_path / "detections.csv").counts["false_positives"] == 2
     with pytest.raises(InputError, match="gt.csv does not name the patients of its scans"):
         case.patients()
-    with pytest.raises(InputError, match="luna16 needs --series"):
+    with pytest.raises(InputError, match="--protocol luna16 has no --series"):
         luna16_case(tmp_path / "gt.csv")
     (tmp_path / "series.csv").write_text("7\n")
     with pytest.raises(InputError, match=r"gt.csv has no nodule in the 1 scans of .*series.csv"):

@@ -34,5 +34,5 @@ def test_groups_by_size():
 def test_patients_from_names():
     names = ["000001_02_03_004-010", "x/000002_01_01_109.png", "000003_01_01/109.png", "4_1_1"]
     assert patients_of(names, "f") == ["000001", "000002", "000003", "4"]
-    with pytest.raises(InputError, match="truth.pkl holds the name 'scan7'"):
+    with pytest.raises(InputError, match="truth.pkl contains the name 'scan7'"):
         patients_of(["1_1_1", "scan7"], "truth.pkl")

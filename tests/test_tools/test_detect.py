@@ -13,7 +13,6 @@ from mmdet.registry import MODELS
 from mmengine import Config
 from mmengine.registry import init_default_scope
 
-from mmdet_lesion.apis.exports import FILES
 from mmdet_lesion.structures import Volume
 
 
@@ -127,10 +126,6 @@ def test_invalid_values_name_their_flag(tool, model, capsys, words, expected):
         tool.main(["scan.nii", *model, "--out", "out", *words])
     assert stopped.value.code == 2
     assert expected in capsys.readouterr().err
-
-
-def test_export_accepts_all_exports(tool):
-    assert tuple(FILES) == tool.EXPORTS
 
 
 def test_missing_scan(tool, model, tmp_path, capsys):

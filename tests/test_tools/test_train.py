@@ -226,7 +226,7 @@ def test_checkpoint_of_another_model(phantom_store, tmp_path, stop):
     torch.save({"state_dict": {"a": torch.zeros(1)}, "meta": {}}, tmp_path / "other.pth")
     words = ["--work-dir", tmp_path, *options(phantom_store)]
     errors = stop("tools/test.py", CONFIG, tmp_path / "other.pth", *words)
-    assert "other.pth: a checkpoint of another model" in errors[-1]
+    assert "other.pth is a checkpoint of another model" in errors[-1]
     assert not any("Traceback" in line for line in errors)
 
 

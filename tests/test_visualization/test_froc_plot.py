@@ -28,7 +28,7 @@ def test_curves_are_drawn_in_one_plot(tmp_path):
     assert (alone != both).any()
 
 
-def test_empty_curves_and_undefined_figures(tmp_path):
+def test_empty_curves_and_undefined_metrics(tmp_path):
     plot_froc(
         {
             "nothing found": p3d_froc({}, TRUTH),

@@ -54,18 +54,18 @@ def volume_sample(tmp_path):
     return make
 
 
-def _paint(hook, runner, sample, batches=1):
+def _draw(hook, runner, sample, batches=1):
     for batch in range(batches):
         hook.after_test_iter(runner, batch, {}, [sample])
 
 
 def test_slices_with_the_highest_scores_are_drawn(runner, volume_sample, tmp_path):
-    hook = LesionVisualizationHook(draw=True, test_out_dir="painted", max_slices=2)
+    hook = LesionVisualizationHook(draw=True, test_out_dir="drawn", max_slices=2)
     sample = volume_sample([0.4, 0.9, 0.8, 0.95, 0.1], [2, 5, 5, 7, 9], gt_slices=[5, 5])
-    _paint(hook, runner, sample)
-    painted = sorted(path.name for path in (tmp_path / "now" / "painted").iterdir())
-    assert painted == [f"{NAME}_z005.png", f"{NAME}_z007.png"]
-    image = cv2.imread(str(tmp_path / "now" / "painted" / painted[0]))
+    _draw(hook, runner, sample)
+    drawn = sorted(path.name for path in (tmp_path / "now" / "drawn").iterdir())
+    assert drawn == [f"{NAME}_z005.png", f"{NAME}_z007.png"]
+    image = cv2.imread(str(tmp_path / "now" / "drawn" / drawn[0]))
     # Enlarged by a factor of six; ground truth left, predictions right.
     assert image.shape == (64 * 6, 2 * 96 * 6, 3)
     assert np.ptp(image[120, 60].astype(int)) > 50
@@ -77,10 +77,10 @@ def test_slices_with_the_highest_scores_are_drawn(runner, volume_sample, tmp_pat
 def test_slices_of_ground_truth_are_drawn_without_confident_detections(
     runner, volume_sample, tmp_path, gt_slices, expected
 ):
-    hook = LesionVisualizationHook(draw=True, test_out_dir="painted")
-    _paint(hook, runner, volume_sample([0.2], [1], gt_slices), batches=2)
-    painted = sorted(path.stem[-4:] for path in (tmp_path / "now" / "painted").iterdir())
-    assert painted == expected
+    hook = LesionVisualizationHook(draw=True, test_out_dir="drawn")
+    _draw(hook, runner, volume_sample([0.2], [1], gt_slices), batches=2)
+    drawn = sorted(path.stem[-4:] for path in (tmp_path / "now" / "drawn").iterdir())
+    assert drawn == expected
 
 
 def test_slices_are_interpolated_as_for_the_prediction(runner, volume_sample):
@@ -90,14 +90,14 @@ def test_slices_are_interpolated_as_for_the_prediction(runner, volume_sample):
     geometry = Geometry((9, 64, 96), (0.8, 0.8, 2.0)).to_dict()
     published = Geometry((4, 64, 96), (0.7, 0.7, 5.0)).to_dict()
     sample.set_metainfo(dict(geometry=geometry, published_geometry=published))
-    ((_, image, _),) = LesionVisualizationHook(hu_window=(-100, 200))._painted_slices(sample)
+    ((_, image, _),) = LesionVisualizationHook(hu_window=(-100, 200))._render_slices(sample)
     # The slice at 6 mm is interpolated with weights 4/5 and 1/5 of the second and third: 20 HU.
     assert (image == round(255 * 120 / 300)).all()
 
 
 def test_nothing_is_drawn_by_default(runner, volume_sample, tmp_path):
-    hook = LesionVisualizationHook(test_out_dir="painted")
-    _paint(hook, runner, volume_sample([0.9], [1]))
+    hook = LesionVisualizationHook(test_out_dir="drawn")
+    _draw(hook, runner, volume_sample([0.9], [1]))
     hook.after_val_iter(runner, 0, {}, [volume_sample([0.9], [1])])
     assert not (tmp_path / "now").exists()
 
@@ -116,7 +116,7 @@ def test_boxes_of_3d_detectors_are_drawn(runner, volume_sample, tmp_path, monkey
         bboxes=boxes, labels=labels, scores=torch.tensor([0.9, 0.8])
     )
     sample.gt_instances = InstanceData(bboxes=boxes[1:], labels=labels[1:])
-    _paint(hook, runner, sample)
+    _draw(hook, runner, sample)
     # The central slices: 5, above which the second box starts (6.6), and 8.
     shown = [call["data_sample"].pred_instances.bboxes / 6 for call in calls]
     assert shown[0].tolist() == [[10, 11, 30, 31]]
@@ -130,8 +130,8 @@ def test_single_slice_samples_are_drawn(runner, volume_sample, tmp_path):
     sample = volume_sample([0.9], [1], [1])
     sample.set_metainfo(dict(slice_index=4))
     del sample.pred_instances.slice_inds, sample.gt_instances.slice_inds
-    _paint(LesionVisualizationHook(draw=True, test_out_dir="painted"), runner, sample)
-    assert [path.stem[-4:] for path in (tmp_path / "now" / "painted").iterdir()] == ["z004"]
+    _draw(LesionVisualizationHook(draw=True, test_out_dir="drawn"), runner, sample)
+    assert [path.stem[-4:] for path in (tmp_path / "now" / "drawn").iterdir()] == ["z004"]
 
 
 def test_validation_draws_the_best_slice(runner, volume_sample, monkeypatch, visualizer):
@@ -149,10 +149,10 @@ def test_validation_draws_the_best_slice(runner, volume_sample, monkeypatch, vis
 
 def test_show_dir_enables_the_hook():
     config = ConfigDict(default_hooks=dict(visualization=dict(type="LesionVisualizationHook")))
-    args = SimpleNamespace(show=False, show_dir="painted", wait_time=2)
+    args = SimpleNamespace(show=False, show_dir="drawn", wait_time=2)
     hook = HOOKS.build(trigger_visualization_hook(config, args).default_hooks.visualization)
     assert isinstance(hook, LesionVisualizationHook)
-    assert hook.draw and hook.test_out_dir == "painted"
+    assert hook.draw and hook.test_out_dir == "drawn"
 
 
 @pytest.mark.parametrize("kwargs", [dict(max_slices=0), dict(hu_window=(5, 5))])

@@ -13,7 +13,7 @@ def test_hu_window_to_uint8():
 
 def test_boxes_have_expected_colors_and_positions():
     image = np.full((32, 40), 100, dtype=np.uint8)
-    painted = draw_lesion_overlay(
+    overlay = draw_lesion_overlay(
         image,
         annotated=np.array([[4, 8, 12, 16]]),
         hidden=np.zeros((0, 4)),
@@ -23,14 +23,14 @@ def test_boxes_have_expected_colors_and_positions():
         detected_scores=np.array([0.5]),
         title="000001 z 7",
     )
-    assert painted.dtype == np.uint8
-    assert painted.shape == (32 * 4 + 40, 160, 3)
+    assert overlay.dtype == np.uint8
+    assert overlay.shape == (32 * 4 + 40, 160, 3)
     top = 20
-    assert painted[top + 48, 16].tolist() == [0, 200, 0]
-    assert painted[top + 48, 80].tolist() == [80, 160, 255]
-    assert painted[top + 96, 16].tolist() == [255, 170, 0]
-    assert painted[top + 48, 32].tolist() == [100, 100, 100]
-    assert (painted[:top] > 200).any() and (painted[-20:] == (0, 200, 0)).all(axis=-1).any()
+    assert overlay[top + 48, 16].tolist() == [0, 200, 0]
+    assert overlay[top + 48, 80].tolist() == [80, 160, 255]
+    assert overlay[top + 96, 16].tolist() == [255, 170, 0]
+    assert overlay[top + 48, 32].tolist() == [100, 100, 100]
+    assert (overlay[:top] > 200).any() and (overlay[-20:] == (0, 200, 0)).all(axis=-1).any()
 
 
 def test_image_is_not_modified():

@@ -34,7 +34,7 @@ def complexity(config: Path, shape: tuple[int, int]) -> tuple[int, int]:
     import mmdet_lesion  # noqa: F401  registers the modules that configs name
 
     settings = Config.fromfile(config).model.backbone
-    # Neither figure depends on checkpointing or pretrained weights.
+    # Neither count depends on checkpointing or pretrained weights.
     settings.update(with_cp=False, init_cfg=None)
     init_default_scope("mmdet")
     model = MODELS.build(settings).eval()

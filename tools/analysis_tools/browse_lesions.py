@@ -46,11 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     draw = mined_overlays if args.what == "mined" else detected_overlays
     try:
-        pictures = draw(str(args.config), args.checkpoint, num=args.num, device=args.device)
+        images = draw(str(args.config), args.checkpoint, num=args.num, device=args.device)
     except (InputError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    save_montage(pictures, args.out)
+    save_montage(images, args.out)
     return 0
 
 

@@ -55,7 +55,7 @@ CASES = {
 CURVE_POINTS = 400
 
 
-def share(text: str) -> float:
+def positive_fraction(text: str) -> float:
     """Parse a number above 0 and up to 1."""
     try:
         value = float(text)
@@ -89,7 +89,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
         help="write metrics.json, froc.csv, froc.png and, with --bootstrap, froc_bootstrap.csv",
     )
     parser.add_argument(
-        "--iou-thr", type=share, help="minimum overlap of a hit (p3d, slice, box3d)"
+        "--iou-thr", type=positive_fraction, help="minimum overlap of a hit (p3d, slice, box3d)"
     )
     parser.add_argument(
         "--clamp",
@@ -126,7 +126,7 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--stratify",
         choices=("size", "type", "interval"),
-        help="also report figures by lesion group",
+        help="also report metrics by lesion group",
     )
     return parser.parse_args(args)
 
@@ -231,7 +231,7 @@ def main(args: list[str] | None = None) -> int:
         report = table(evaluated)
         console = Console()
         if not console.is_terminal:
-            # Redirected output has no width; without one, rich truncates the figures.
+            # rich would truncate redirected output, which has no width.
             console = Console(width=Console(width=500).measure(report).maximum)
         console.print(report)
         if options.out is not None:

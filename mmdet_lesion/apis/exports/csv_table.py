@@ -11,7 +11,7 @@ from ..lesions import ScanResult
 
 __all__ = ["COLUMNS", "write_csv"]
 
-#: In the file's order.
+#: Columns of the file.
 COLUMNS = [
     "path", "series_uid", "id", "label", "score", "x_mm", "y_mm", "z_mm", "size_x_mm", "size_y_mm",
     "size_z_mm", "key_slice", "first_slice", "last_slice", "key_file", "x1", "y1", "z1", "x2", "y2",
@@ -20,7 +20,7 @@ COLUMNS = [
 
 
 def write_csv(path: Path, scan: Scan, result: ScanResult) -> list[str]:
-    """Write a row for every lesion; ``x1 … z2`` are voxels of the original array."""
+    """Write a row for each lesion; ``x1 … z2`` are in voxels of the original array."""
     with (
         atomic_write(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,

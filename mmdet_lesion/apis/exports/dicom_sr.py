@@ -28,25 +28,28 @@ def require_highdicom() -> None:
     """Check that highdicom is installed.
 
     Raises:
-        InputError: It is not.
+        InputError: highdicom is not installed.
     """
     if find_spec("highdicom") is None:
-        raise InputError("the export dicom-sr needs highdicom: pip install 'highdicom>=0.25'")
+        raise InputError(
+            "highdicom is not installed; expected it for the export dicom-sr: "
+            "pip install 'highdicom>=0.25'"
+        )
 
 
 def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
-    """Write the report: for each lesion a contour on each of its slices, size and certainty.
+    """Write a report with size, certainty and a contour on each slice for every lesion.
 
     Only DICOM scans have the patient, the study and the slices that a report refers to.
 
     Returns:
-        A warning if no report was written.
+        A warning if no report is written.
     """
     if scan.kind != "dicom":
-        return [f"{_LEFT_OUT}the scan is no DICOM series"]
+        return [f"{_LEFT_OUT}the scan is not a DICOM series"]
     if not result.lesions:
-        return [f"{_LEFT_OUT}there is no lesion, and TID 1500 asks for a measurement"]
-    # Imported here: an optional package, and slow ones.
+        return [f"{_LEFT_OUT}there is no lesion, and TID 1500 requires a measurement"]
+    # highdicom is optional, and importing these packages is slow.
     import highdicom as hd
     from highdicom import sr
     from pydicom.sr.codedict import codes
@@ -72,7 +75,7 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
             referenced_images=list(slices.values()),
         )
         with warnings.catch_warnings():
-            # About a patient's name of one part, as anonymized scans have; it is repeated as it is.
+            # Anonymized scans have patient names with a single component, which is intended.
             warnings.filterwarnings("ignore", message=".*contains only a single component")
             document = sr.Comprehensive3DSR(
                 evidence=list(slices.values()),
@@ -85,8 +88,8 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
                 series_description="Detected lesions",
             )
     except (AttributeError, KeyError, ValueError, TypeError) as error:
-        # Anonymized or home-made slices may lack what a report must repeat.
-        return [f"{_LEFT_OUT}the slices do not hold what a report needs ({error})"]
+        # Anonymized slices may lack elements that a report requires.
+        return [f"{_LEFT_OUT}the slices lack an element that a report requires ({error})"]
     with atomic_write(path) as temporary:
         document.save_as(temporary, enforce_file_format=True)
     return []
@@ -124,11 +127,11 @@ def _group(
 def _contours(
     lesion: Lesion, scan: Scan, slices: dict[Path, pydicom.Dataset]
 ) -> list[sr.ImageRegion]:
-    """Return the outline of the box on every slice whose center it holds, or on the nearest."""
+    """Return the outline of the box on every slice whose center is in it, or on the nearest one."""
     from highdicom import sr
 
     x1, y1, z1, x2, y2, z2 = lesion.box_voxels
-    # Image coordinates count as boxes do: the corner of the first pixel is 0, 0.
+    # As in boxes, the corner of the first pixel is (0, 0) in DICOM's image coordinates.
     outline = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]])
     real = {z: file for z, file in enumerate(scan.slice_files) if file is not None}
     files = [file for z, file in real.items() if z1 <= z + 0.5 < z2]

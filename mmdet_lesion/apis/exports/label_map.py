@@ -16,22 +16,23 @@ __all__ = ["label_array", "write_label_map"]
 
 
 def label_array(result: ScanResult, shape: tuple[int, int, int]) -> np.ndarray:
-    """Return a label map in which the voxels of a box hold the lesion's id.
+    """Create a label map in which the voxels of a box have the id of the lesion.
 
-    A voxel belongs to a box if its center does; where boxes overlap, the higher score wins.
+    Voxels whose center is in a box belong to it; of several boxes, to the one with the highest
+    score.
 
     Args:
-        result: At most 255 lesions.
-        shape: ``(D, H, W)``.
+        result: Result with up to 255 lesions.
+        shape: Shape (D, H, W) of the scan.
 
     Returns:
-        uint8 ``(D, H, W)``.
+        Label map of shape (D, H, W), uint8.
     """
     labels = np.zeros(shape, dtype=np.uint8)
     for lesion in reversed(result.lesions):
         box = np.reshape(lesion.box_voxels, (2, 3))[:, ::-1]
         low, high = np.ceil(box - 0.5).astype(int)
-        # A box between centers still shows where the lesion is.
+        # A box between centers is enlarged to one voxel.
         low = np.minimum(low, np.array(shape) - 1)
         high = np.maximum(high, low + 1)
         labels[tuple(slice(a, b) for a, b in zip(low, high))] = lesion.id
@@ -39,7 +40,7 @@ def label_array(result: ScanResult, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def write_label_map(path: Path, scan: Scan, result: ScanResult) -> list[str]:
-    """Write the label map."""
+    """Write the label map; returns a warning if the geometry is sheared."""
     volume = scan.volume
     matrix = np.reshape(volume.direction, (3, 3))
     if not np.allclose(matrix.T @ matrix, np.eye(3), atol=1e-3):
@@ -47,7 +48,7 @@ def write_label_map(path: Path, scan: Scan, result: ScanResult) -> list[str]:
     labels = label_array(result, volume.shape)
     image = Volume(labels, volume.spacing, volume.origin, volume.direction).to_sitk()
     with atomic_write(path) as temporary:
-        # The temporary name ends in .gz alone.
+        # SimpleITK requires the suffix .nii.gz, which the temporary name does not have.
         renamed = temporary.with_name(temporary.name + ".nii.gz")
         try:
             sitk.WriteImage(image, str(renamed), useCompression=True)

@@ -28,9 +28,9 @@ def write_slicer(path: Path, scan: Scan, result: ScanResult) -> list[str]:
 
 
 def _orthogonal_axes(volume: Volume) -> np.ndarray:
-    """Columns: the array's x and y in the world and their normal, since Slicer's boxes are right.
+    """Return world directions of x, y and their normal as columns, since ROIs are rectangular.
 
-    They are the direction matrix but where a tilted gantry made that oblique-angled.
+    They equal the direction matrix unless the gantry was tilted.
     """
     matrix = volume.geometry.matrix
     x = matrix[:, 0] / np.linalg.norm(matrix[:, 0])

@@ -1,6 +1,5 @@
 """Transforms of CT slices and volumes."""
 
-from .hu_window import apply_hu_window
 from .image_level_mixup import ImageLevelMixUp
 from .keep_teacher_view import KeepTeacherView
 from .load_lesion_annotations import LoadLesionAnnotations
@@ -29,5 +28,4 @@ __all__ = [
     "RandomCubeSymmetry",
     "RandomRescale",
     "ResizeSlices",
-    "apply_hu_window",
 ]

@@ -10,8 +10,8 @@ from mmdet.registry import TRANSFORMS
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.structures import Geometry
+from mmdet_lesion.structures.hu_window import apply_hu_window, check_hu_window
 
-from .hu_window import apply_hu_window, check_hu_window
 from .stored_volume import open_stored_volume
 
 __all__ = ["LoadPatch", "boxes_in_crop"]

@@ -7,8 +7,8 @@ from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.structures.hu_window import apply_hu_window, check_hu_window
 
-from .hu_window import apply_hu_window, check_hu_window
 from .stored_volume import SliceStep, open_stored_volume
 
 

@@ -6,7 +6,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 
-from .hu_window import apply_hu_window, check_hu_window
+from mmdet_lesion.structures.hu_window import apply_hu_window, check_hu_window
+
 from .stored_volume import open_stored_volume
 
 

@@ -1,6 +1,6 @@
 """Published lesion detection protocols as functions of arrays and plain containers.
 
-Imports numpy and scipy alone: neither torch nor mmengine takes its time.
+Importing this package is fast, since it imports neither torch nor mmengine.
 """
 
 from .average_precision import average_precision

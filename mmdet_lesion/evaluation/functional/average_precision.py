@@ -1,4 +1,4 @@
-"""Average precision as Pascal VOC defines it since 2010."""
+"""Average precision of Pascal VOC 2010 and later."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["average_precision"]
 
 
 def average_precision(recall: ArrayLike, precision: ArrayLike) -> float:
-    """Area under the precision envelope over all points (Pascal VOC 2010 and later).
+    """Compute the area under the precision envelope over all points.
 
     Args:
-        recall: ``(N,)`` recall after each detection, in descending order of score.
-        precision: ``(N,)`` precision after each detection.
+        recall: Recall after each detection, in descending order of score, shape (N,).
+        precision: Precision after each detection, shape (N,).
 
     Returns:
-        The area; 0 without detections, NaN where the recall is undefined (no object at all).
+        The area; 0 without detections, NaN if the recall is undefined (no object at all).
 
     Raises:
         ValueError: The two differ in length, or are not one-dimensional.

@@ -1,8 +1,10 @@
-"""Bootstrap confidence intervals for FROC metrics, resampling scans or groups of them.
+"""Bootstrap confidence intervals for FROC metrics, with resampled scans or groups of scans.
 
-A round draws as many scans as there are, with replacement, and weights every scan by how often it
-was drawn; detections are not matched again. Source: Efron & Tibshirani, "An Introduction to the
-Bootstrap", 1993 (percentile intervals), and the evaluation script of the LUNA16 challenge.
+In a round, all scans are resampled with replacement and weighted by how often they were drawn;
+detections are not matched again.
+
+Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993 (percentile intervals), and
+the evaluation script of the LUNA16 challenge.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ __all__ = [
     "compare_trainings",
 ]
 
-# A mean of figures is zero up to rounding.
+# Differences of means are zero up to rounding.
 _ZERO = 1e-12
 
 
@@ -36,9 +38,9 @@ class Band:
     """Mean and percentile interval of a metric over the bootstrap rounds.
 
     Args:
-        mean: A number, or one per operating point.
-        low: Lower end.
-        high: Upper end.
+        mean: Mean, a number or one per operating point.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
     """
 
     mean: np.ndarray
@@ -47,11 +49,11 @@ class Band:
 
     @classmethod
     def of(cls, samples: np.ndarray, confidence: float) -> Band:
-        """Mean and percentiles over the first axis; NaN without any sample.
+        """Compute mean and percentiles over the first axis; NaN without samples.
 
         Args:
-            samples: ``(R,)`` or ``(R, K)``.
-            confidence: Share of the samples between the ends.
+            samples: Metrics of the rounds, shape (R,) or (R, K).
+            confidence: Fraction of the samples inside the interval.
         """
         if not len(samples):
             undefined = np.full(samples.shape[1:], np.nan)
@@ -62,11 +64,11 @@ class Band:
         return cls(samples.mean(axis=0), ordered[low], ordered[min(high, len(samples) - 1)])
 
     def to_dict(self) -> dict[str, float | None]:
-        """A single figure's band as plain JSON."""
+        """Convert the band of a single metric for JSON."""
         return {key: json_number(getattr(self, key)) for key in ("mean", "low", "high")}
 
     def by_rate(self, fp_rates: np.ndarray) -> dict[str, dict[str, float | None]]:
-        """Bands by operating point as plain JSON."""
+        """Convert bands for JSON, by operating point."""
         columns = zip(fp_rates, self.mean, self.low, self.high, strict=True)
         return {f"{rate:g}": Band(*band).to_dict() for rate, *band in columns}
 
@@ -77,14 +79,14 @@ class Bootstrap:
 
     Args:
         rounds: Number of rounds.
-        undefined: Rounds without any lesion, which are left out of the bands.
-        confidence: Share of the rounds inside a band.
-        fp_rates: ``(K,)`` operating points.
-        sensitivity: Band ``(K,)`` of the sensitivities.
-        mean_sensitivity: Band of the headline.
-        ap: Band of the average precision, None where the protocol has none.
-        curve_rates: ``(G,)`` false positives per scan at which the curve was evaluated.
-        curve: Band ``(G,)`` of the curve.
+        undefined: Number of rounds without any lesion, which the bands do not include.
+        confidence: Fraction of the rounds inside a band.
+        fp_rates: Operating points, shape (K,).
+        sensitivity: Band of the sensitivities, shape (K,).
+        mean_sensitivity: Band of the mean sensitivity.
+        ap: Band of the average precision, or None if the protocol has none.
+        curve_rates: False positives per scan at which the curve was evaluated, shape (G,).
+        curve: Band of the curve, shape (G,).
     """
 
     rounds: int
@@ -98,7 +100,7 @@ class Bootstrap:
     curve: Band
 
     def to_dict(self) -> dict[str, Any]:
-        """All bands but the curve's as plain JSON."""
+        """Convert all bands except the curve's for JSON."""
         return {
             "rounds": self.rounds,
             "undefined": self.undefined,
@@ -111,13 +113,13 @@ class Bootstrap:
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """Difference of the second detector to the first on the same scans.
+    """Difference of a metric between two detectors on the same scans, second minus first.
 
     Args:
-        value: The difference of the two figures on all scans.
-        band: Its band over the rounds, in which both see the same scans.
-        p_value: Two-sided: twice the smaller share of rounds in which the difference is at most or
-            at least zero, the observed one counted as a round.
+        value: Difference on all scans.
+        band: Band of the difference over the rounds, in which both have the same scans.
+        p_value: Two-sided p-value: twice the smaller fraction of rounds in which the difference is
+            ≤ 0 or ≥ 0, with the observed difference counted as a round.
     """
 
     value: np.ndarray
@@ -126,30 +128,30 @@ class Difference:
 
     @classmethod
     def of(cls, value: ArrayLike, samples: np.ndarray, confidence: float) -> Difference:
-        """Band and p-value of differences ``(R,)`` or ``(R, K)``."""
+        """Compute band and p-value of sampled differences, shape (R,) or (R, K)."""
         below, above = samples <= _ZERO, samples >= -_ZERO
         tails = np.minimum(below.sum(axis=0), above.sum(axis=0))
         p_value = np.minimum(2 * (tails + 1) / (len(samples) + 1), 1.0)
         return cls(np.asarray(value), Band.of(samples, confidence), p_value)
 
     def to_dict(self) -> dict[str, float | None]:
-        """A single difference as plain JSON."""
+        """Convert a single difference for JSON."""
         numbers = {"difference": json_number(self.value), "p_value": json_number(self.p_value)}
         return numbers | self.band.to_dict()
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Paired differences between two detectors' figures, second less first.
+    """Paired differences between the metrics of two detectors, second minus first.
 
     Args:
         rounds: Number of rounds.
-        undefined: Rounds without any lesion, which are left out of the bands.
-        confidence: Share of the rounds inside a band.
-        fp_rates: ``(K,)`` operating points.
-        sensitivity: Differences ``(K,)`` of the sensitivities.
-        mean_sensitivity: Difference of the headline.
-        ap: Difference of the average precision, None where the protocol has none.
+        undefined: Number of rounds without any lesion, which the bands do not include.
+        confidence: Fraction of the rounds inside a band.
+        fp_rates: Operating points, shape (K,).
+        sensitivity: Differences of the sensitivities, shape (K,).
+        mean_sensitivity: Difference of the mean sensitivities.
+        ap: Difference of the average precisions, or None if the protocol has none.
     """
 
     rounds: int
@@ -161,7 +163,7 @@ class Comparison:
     ap: Difference | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
+        """Convert all differences for JSON."""
         points = self.sensitivity
         bands = zip(points.band.mean, points.band.low, points.band.high, strict=True)
         columns = zip(self.fp_rates, points.value, bands, points.p_value, strict=True)
@@ -187,37 +189,38 @@ def bootstrap_froc(
     seed: int = 0,
     curve_rates: ArrayLike = (),
 ) -> Bootstrap:
-    """Means and bands of a protocol's figures over resampled scans.
+    """Compute confidence bands of a detector's metrics over resampled scans.
 
-    The denominator of a round's sensitivity is the number of lesions in the scans that it drew.
-    Where extrapolation is undefined in a round (a curve that ends in a vertical step), the
-    outermost sensitivity holds.
+    The denominator of the sensitivity is the number of lesions in the scans of the round. If
+    extrapolation is undefined in a round (the curve ends in a vertical step), the outermost
+    sensitivity is used.
 
     Args:
-        result: What a protocol said of a detector.
-        rounds: Rounds.
-        groups: ``(num_scans,)`` label of each scan's group, in the order of ``result.scans``; whole
-            groups are drawn then, such as all scans of a patient.
-        confidence: Share of the rounds inside a band.
-        seed: The same seed draws the same scans.
-        curve_rates: ``(G,)`` false positives per scan at which to follow the curve.
+        result: Result of a protocol.
+        rounds: Number of rounds.
+        groups: Group of each scan, such as its patient, in the order of ``result.scans``, shape
+            (num_scans,). Groups are resampled as a whole. By default, each scan is a group.
+        confidence: Fraction of the rounds inside a band.
+        seed: Seed of the resampling.
+        curve_rates: False positives per scan at which to evaluate the curve, shape (G,).
 
     Returns:
-        Means and bands.
+        The bands.
 
     Raises:
-        ValueError: No round, a confidence outside (0, 1), not one group per scan.
+        ValueError: ``rounds`` is below 1, ``confidence`` is outside (0, 1), or the number of
+            groups is not the number of scans.
     """
     curve_rates = np.asarray(curve_rates, dtype=np.float64)
     samples = _Samples.draw([result], rounds, groups, confidence, seed, curve_rates)
-    ((points, aps, curves),) = samples.figures
+    ((points, aps, curves),) = samples.metrics
     return Bootstrap(
         rounds=rounds,
         undefined=samples.undefined,
         confidence=confidence,
         fp_rates=result.fp_rates,
         sensitivity=Band.of(points, confidence),
-        mean_sensitivity=Band.of(_headline(result, points), confidence),
+        mean_sensitivity=Band.of(_mean_sensitivity(result, points), confidence),
         ap=None if result.ap is None else Band.of(aps, confidence),
         curve_rates=curve_rates,
         curve=Band.of(curves, confidence),
@@ -233,18 +236,18 @@ def compare_froc(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
-    """Paired differences, second less first: both detectors are judged on the same drawn scans.
+    """Compare two detectors on the same resampled scans.
 
     Args:
-        first: What a protocol said of one detector.
-        second: What it said of the other one, on the same scans and lesions.
-        rounds: Rounds.
+        first: Result of the first detector.
+        second: Result of the second detector on the same scans and lesions.
+        rounds: Number of rounds.
         groups: As for :func:`bootstrap_froc`.
-        confidence: Share of the rounds inside a band.
-        seed: The same seed draws the same scans.
+        confidence: Fraction of the rounds inside a band.
+        seed: Seed of the resampling.
 
     Returns:
-        Differences, their bands and p-values.
+        Differences, second minus first, with bands and p-values.
 
     Raises:
         ValueError: The two differ in protocol, settings, operating points, scans or lesions; or as
@@ -260,26 +263,26 @@ def compare_trainings(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
-    """Mean paired difference over several trainings, with the chance of training and of scans.
+    """Compare two detectors over several trainings, with the variation of trainings and scans.
 
-    A round draws as many trainings as there are, with replacement, and for each of them the scans
-    that it was tested on; both detectors of a training are judged on the same scans.
+    In a round, the trainings are resampled with replacement, and for each of them the scans that it
+    was tested on. Both detectors of a training have the same scans.
 
     Args:
-        pairs: For each training what a protocol said of the first and of the second detector. The
-            trainings may have scans of their own.
-        rounds: Rounds.
-        confidence: Share of the rounds inside a band.
-        seed: The same seed draws the same trainings and scans.
+        pairs: Results of the first and the second detector for each training. The scans may differ
+            between trainings.
+        rounds: Number of rounds.
+        confidence: Fraction of the rounds inside a band.
+        seed: Seed of the resampling.
 
     Returns:
-        Mean differences, second less first, their bands and p-values.
+        Mean differences, second minus first, with bands and p-values.
 
     Raises:
-        ValueError: No pair; or as for :func:`compare_froc`.
+        ValueError: There is no pair; or as for :func:`compare_froc`.
     """
     if not pairs:
-        raise ValueError("there is no pair of results to compare; expected one or more")
+        raise ValueError("pairs is empty; expected at least one pair of results")
     return _compare(pairs, rounds, None, confidence, seed, resample=True)
 
 
@@ -297,25 +300,25 @@ def _compare(
         _Samples.draw(pair, rounds, groups, confidence, seed + index, np.empty(0))
         for index, pair in enumerate(pairs)
     ]
-    # (T, R, K + 2): points, headline and AP of each training's rounds, second less first.
+    # Shape (T, R, K + 2): differences of sensitivities, mean sensitivity and AP for each training.
     samples = []
     for (first, second), sample in zip(pairs, drawn, strict=True):
-        (points, aps, _), (other_points, other_aps, _) = sample.figures
-        headlines = _headline(second, other_points) - _headline(first, points)
-        samples.append(np.column_stack((other_points - points, headlines, other_aps - aps)))
+        (points, aps, _), (other_points, other_aps, _) = sample.metrics
+        mean = _mean_sensitivity(second, other_points) - _mean_sensitivity(first, points)
+        samples.append(np.column_stack((other_points - points, mean, other_aps - aps)))
     count = min(map(len, samples))
     stacked = np.stack([sample[:count] for sample in samples])
     if resample:
         rng = np.random.default_rng(seed)
         chosen = rng.integers(len(pairs), size=(count, len(pairs)))
-        # A training that is drawn twice in a round draws its scans anew.
+        # A training that is drawn twice in a round has different scans each time.
         shuffled = np.stack([rng.permutation(count) for _ in pairs], axis=1)
         stacked = stacked[chosen.T, shuffled.T]
     means = stacked.mean(axis=0)
     first, second = pairs[0]
 
-    def mean_of(figure: Callable[[FROCResult], Any]) -> np.ndarray:
-        return np.mean([figure(two) - figure(one) for one, two in pairs], axis=0)
+    def mean_of(metric: Callable[[FROCResult], Any]) -> np.ndarray:
+        return np.mean([metric(two) - metric(one) for one, two in pairs], axis=0)
 
     ap = None
     if first.ap is not None and second.ap is not None:
@@ -351,9 +354,14 @@ def _check_comparable(first: FROCResult, second: FROCResult) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Samples:
-    """``(R, K)`` sensitivities, ``(R,)`` APs and ``(R, G)`` curve points of every detector."""
+    """Metrics of the rounds.
 
-    figures: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    Args:
+        metrics: Sensitivities (R, K), APs (R,) and curve points (R, G) of every detector.
+        undefined: Number of rounds without any lesion, which ``metrics`` do not include.
+    """
+
+    metrics: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
     undefined: int
 
     @classmethod
@@ -384,15 +392,15 @@ class _Samples:
                 points[i, number], aps[i, number] = read(weights, rates)
         defined = ~np.isnan(points[0, :, 0])
         num_points = len(results[0].fp_rates)
-        figures = [
+        metrics = [
             (points[i, defined, :num_points], aps[i, defined], points[i, defined, num_points:])
             for i in range(len(results))
         ]
-        return cls(figures, int(np.count_nonzero(~defined)))
+        return cls(metrics, int(np.count_nonzero(~defined)))
 
 
 def _reader(result: FROCResult) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, float]]:
-    """``(weights, fp_rates) -> sensitivities, AP or NaN``."""
+    """Return a function of weights and operating points that computes sensitivities and AP."""
     matches, rule = result.matches, result.rule
     if rule.upper and not rule.with_ap:
         curve = StepCurve(matches, rule)
@@ -414,5 +422,5 @@ def _group_numbers(groups: Sequence[Hashable] | None, num_scans: int) -> np.ndar
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups])
 
 
-def _headline(result: FROCResult, points: np.ndarray) -> np.ndarray:
+def _mean_sensitivity(result: FROCResult, points: np.ndarray) -> np.ndarray:
     return points[:, np.isin(result.fp_rates, result.mean_rates)].mean(axis=1)

@@ -1,4 +1,4 @@
-"""FROC of boxes on images or in volumes, shared by the protocols ``slice`` and ``box3d``."""
+"""FROC of boxes in images or volumes, shared by the protocols ``slice`` and ``box3d``."""
 
 from __future__ import annotations
 
@@ -26,30 +26,34 @@ def boxes_froc(
     fp_rates: Sequence[float],
     mean_rates: Sequence[float],
 ) -> FROCResult:
-    """Compute the FROC of boxes that hit every lesion on the same place with enough overlap.
+    """Compute the FROC of boxes that hit every lesion of the same place with enough overlap.
+
+    A place is an image or a volume.
 
     Args:
-        detections: ``{place: (n, sides + 1)}``, the score last; places may be absent.
-        ground_truth: ``{place: (m, sides or more)}``.
-        protocol: Name for the result.
-        sides: Coordinates of a box, 4 or 6.
-        names: What a place and a lesion are called in messages.
-        overlap: ``(boxes (P, sides), lesions (P, sides)) -> (P,)``.
+        detections: Boxes and scores by place, each of shape (n, sides + 1), the score last. Places
+            may be absent.
+        ground_truth: Boxes by place, each of shape (m, sides or more).
+        protocol: Name of the protocol.
+        sides: Number of coordinates of a box, 4 or 6.
+        names: Words for a place and a lesion in messages.
+        overlap: Function of P boxes and P lesions, both of shape (P, sides), that returns their
+            overlaps, shape (P,).
         iou_thr: Minimum overlap of a hit.
-        settings: Settings for the result.
+        settings: Settings of the protocol.
         fp_rates: Operating points, mean false positives per place.
-        mean_rates: Those of ``fp_rates`` whose sensitivities are averaged.
+        mean_rates: Operating points whose sensitivities are averaged.
 
     Raises:
-        ValueError: No place, a detection on a place that the ground truth lacks, rows of a wrong
-            length, a value that is not finite.
+        ValueError: There is no place, a detection is in a place that the ground truth lacks, or
+            rows have a wrong length or values that are not finite.
     """
     place, lesion = names
     unknown = [key for key, rows in detections.items() if len(rows) and key not in ground_truth]
     if unknown:
         raise ValueError(
-            f"detections hold {len(unknown)} {place}(s) that the ground truth lacks, "
-            f"first {unknown[0]!r}"
+            f"detections contain {len(unknown)} {place}(s) that the ground truth lacks, first "
+            f"{unknown[0]!r}; expected only {place}s of the ground truth"
         )
     lesions = [
         _rows(rows, sides, f"{lesion}s of {key!r}", more=True) for key, rows in ground_truth.items()
@@ -79,7 +83,7 @@ def boxes_froc(
 
 
 def _rows(rows: Rows, width: int, where: str, *, more: bool = False) -> np.ndarray:
-    """Rows of ``width`` numbers, or of more, which are left out."""
+    """Convert rows to an array (N, width); with ``more``, additional columns are dropped."""
     try:
         array = np.asarray(rows)
     except ValueError:
@@ -88,7 +92,7 @@ def _rows(rows: Rows, width: int, where: str, *, more: bool = False) -> np.ndarr
         return np.empty((0, width))
     right = array.ndim == 2 and array.dtype.kind in "fiu"
     if not right or array.shape[1] < width or (array.shape[1] > width and not more):
-        raise ValueError(f"{where} do not consist of rows of {width} numbers")
+        raise ValueError(f"{where} are malformed; expected rows of {width} numbers")
     if not np.isfinite(array).all():
-        raise ValueError(f"{where} hold NaN or infinity; expected finite numbers")
+        raise ValueError(f"{where} contain NaN or infinity; expected finite numbers")
     return array[:, :width]

@@ -1,7 +1,7 @@
-"""3D boxes against 3D lesion boxes of sub-volumes: the manual 1K set of DeepLesion.
+"""FROC of 3D boxes in sub-volumes, as published with DeepLesion's manual 1K set.
 
-Yan et al., "Learning from multiple datasets with heterogeneous and partial labels for universal
-lesion detection in CT", TMI 2020, and the evaluation code that the authors published with the set.
+Source: Yan et al., "Learning from multiple datasets with heterogeneous and partial labels for
+universal lesion detection in CT", TMI 2020, and the evaluation code published with the set.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ def box3d_froc(
 ) -> FROCResult:
     """Compute the FROC over sub-volumes.
 
-    A box hits every lesion of its sub-volume that it overlaps enough; a lesion that is hit again
-    counts neither way. Volumes count voxels inclusively on all three axes. Sensitivities are
-    interpolated as published: the upper end of a vertical step, the last sensitivity to the right
-    of the curve, and 0 to its left (which a curve has only before its first false positive).
+    A box hits every lesion of its sub-volume that it overlaps enough; further hits of a lesion are
+    neither true nor false positives. Box sizes count voxels inclusively on all three axes.
+    Sensitivities are interpolated as published: the upper end of a vertical step, the last
+    sensitivity to the right of the curve, and 0 to its left (before the first false positive).
 
     Args:
-        detections: ``{volume: (n, 7)}`` rows ``[x1, y1, z1, x2, y2, z2, score]`` in published
-            coordinates; volumes may be absent.
-        ground_truth: ``{volume: (m, 6 or more)}`` rows ``[x1, y1, z1, x2, y2, z2, ...]``; volumes
-            without a lesion count too.
-        overlap: ``'iobb'``, intersection over the detected box, or ``'iou'``.
+        detections: Rows ``[x1, y1, z1, x2, y2, z2, score]`` in published coordinates by volume,
+            each array of shape (n, 7). Volumes may be absent.
+        ground_truth: Rows ``[x1, y1, z1, x2, y2, z2, ...]`` by volume, each array of shape
+            (m, 6 or more). Volumes without a lesion count too.
+        overlap: ``'iobb'`` (intersection over the detected box) or ``'iou'``.
         iou_thr: Minimum overlap of a hit.
         fp_rates: Operating points, mean false positives per sub-volume.
-        mean_rates: Those of ``fp_rates`` whose sensitivities are averaged.
+        mean_rates: Operating points whose sensitivities are averaged.
 
     Returns:
-        Operating points (zeros without any detection, NaN without any lesion), curve, counts.
+        The result. Sensitivities are 0 without any detection and NaN without any lesion.
 
     Raises:
-        ValueError: An unknown overlap, no volume, a detection in a volume that the ground truth
-            lacks, rows of a wrong length, a value that is not finite.
+        ValueError: ``overlap`` is unknown, there is no volume, a detection is in a volume that the
+            ground truth lacks, or rows have a wrong length or values that are not finite.
     """
     if overlap not in _OVERLAPS:
         raise ValueError(f"overlap is {overlap!r}; expected one of {', '.join(_OVERLAPS)}")

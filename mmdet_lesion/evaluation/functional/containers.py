@@ -1,4 +1,4 @@
-"""Lesions and tracklets of all volumes as flat arrays."""
+"""Flat arrays of the lesions and tracklets of all volumes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Lesions", "TrackletBoxes", "flatten_lesions", "flatten_tracklets", "number_scans"]
 
-Truth = Mapping[int, Sequence[Sequence[float]]]
+GroundTruth = Mapping[int, Sequence[Sequence[float]]]
 
 
 class Lesions(NamedTuple):
-    """Scan ``(L,)``, slice ``(L,)`` and box ``(L, 4)`` of every lesion."""
+    """The L lesions of all volumes.
+
+    Args:
+        scans: Number of each lesion's scan, shape (L,).
+        slices: Slice of each lesion, shape (L,).
+        boxes: Boxes xyxy, shape (L, 4).
+    """
 
     scans: np.ndarray
     slices: np.ndarray
@@ -24,14 +30,14 @@ class Lesions(NamedTuple):
 
 
 class TrackletBoxes(NamedTuple):
-    """Tracklets and their boxes.
+    """The T tracklets of all volumes, with M boxes.
 
     Args:
-        scans: ``(T,)`` scan of each tracklet.
-        confidences: ``(T,)`` largest score of each tracklet.
-        owners: ``(M,)`` tracklet of each box, ascending; a tracklet's boxes keep their order.
-        slices: ``(M,)`` slice of each box.
-        boxes: ``(M, 4)``.
+        scans: Number of each tracklet's scan, shape (T,).
+        confidences: Largest score of each tracklet, shape (T,).
+        owners: Tracklet of each box, ascending, shape (M,). A tracklet's boxes keep their order.
+        slices: Slice of each box, shape (M,).
+        boxes: Boxes xyxy, shape (M, 4).
     """
 
     scans: np.ndarray
@@ -41,37 +47,40 @@ class TrackletBoxes(NamedTuple):
     boxes: np.ndarray
 
 
-def number_scans(ground_truth: Mapping[str, Truth]) -> dict[str, int]:
-    """Number the volumes in the order of the ground truth, names without ``.annot``.
+def number_scans(ground_truth: Mapping[str, GroundTruth]) -> dict[str, int]:
+    """Number the volumes in the order of the ground truth, without ``.annot`` in their names.
 
     Raises:
-        ValueError: A name comes with and without ``.annot``.
+        ValueError: There is a name with and without ``.annot``.
     """
     names: dict[str, int] = {}
     for key in ground_truth:
         name = key.removesuffix(".annot")
         if name in names:
-            raise ValueError(f"ground truth holds {name!r} twice, with and without .annot")
+            raise ValueError(
+                f"the ground truth contains {name!r} with and without .annot; expected it once"
+            )
         names[name] = len(names)
     return names
 
 
-def flatten_lesions(ground_truth: Mapping[str, Truth]) -> Lesions:
-    """All lesions of ``{volume: {z: [[x1, y1, x2, y2, ...], ...]}}``.
+def flatten_lesions(ground_truth: Mapping[str, GroundTruth]) -> Lesions:
+    """Collect all lesions of ``{volume: {z: [[x1, y1, x2, y2, ...], ...]}}``.
 
     Raises:
-        ValueError: A slice is no whole number, a row has fewer than four numbers or is not finite.
+        ValueError: A slice is not an integer, or a row has fewer than four numbers or values that
+            are not finite.
     """
     keys = list(ground_truth)
     scans: list[int] = []
     slices: list[int] = []
     rows: list[Sequence[float]] = []
     for scan, (key, by_slice) in enumerate(ground_truth.items()):
-        # Published files hold an empty list, not an empty dict, for a volume without a lesion.
+        # Published files contain an empty list, not an empty dict, for a volume without a lesion.
         for z, found in by_slice.items() if len(by_slice) else ():
             if z != int(z):
                 raise ValueError(
-                    f"ground truth of {key!r} has the slice {z!r}; expected a whole number"
+                    f"ground truth of {key!r} has the slice {z!r}; expected an integer"
                 )
             scans += [scan] * len(found)
             slices += [int(z)] * len(found)
@@ -85,30 +94,33 @@ def flatten_lesions(ground_truth: Mapping[str, Truth]) -> Lesions:
 def flatten_tracklets(
     detections: Mapping[str, Tracklets], names: Mapping[str, int]
 ) -> TrackletBoxes:
-    """Tracklets of all volumes as flat arrays.
+    """Concatenate the tracklets of all volumes.
 
     Args:
         detections: Tracklets by volume.
         names: Number of each volume.
 
     Raises:
-        ValueError: A volume with detections has no number, or its detections are no finite arrays.
+        ValueError: A volume with detections has no number, or its detections are not tracklets of
+            finite boxes.
     """
     unknown = [name for name, found in detections.items() if len(found) and name not in names]
     if unknown:
         raise ValueError(
-            f"detections hold {len(unknown)} volume(s) that the ground truth lacks, "
-            f"first {unknown[0]!r}"
+            f"detections contain {len(unknown)} volume(s) that the ground truth lacks, first "
+            f"{unknown[0]!r}; expected only volumes of the ground truth"
         )
     parts = {name: found for name, found in detections.items() if len(found)}
     for name, found in parts.items():
         if not hasattr(found, "offsets"):
             raise ValueError(
-                f"detections of {name!r} are a {type(found).__name__}; expected Tracklets, which "
-                "read_detections or Tracklets.from_harvester gives"
+                f"detections of {name!r} are a {type(found).__name__}; expected Tracklets, as "
+                "read_detections and Tracklets.from_harvester return them"
             )
         if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
-            raise ValueError(f"detections of {name!r} hold NaN or infinity; expected finite boxes")
+            raise ValueError(
+                f"detections of {name!r} contain NaN or infinity; expected finite boxes"
+            )
     if not parts:
         none = np.empty(0, np.int64)
         return TrackletBoxes(none, np.empty(0), none, none, np.empty((0, 4)))
@@ -127,7 +139,7 @@ def flatten_tracklets(
 def _numbers(
     rows: Sequence[Sequence[float]], width: int, where: Callable[[int], str]
 ) -> np.ndarray:
-    """Rows of numbers as one array in their common precision, or a sentence on what is wrong."""
+    """Convert rows of numbers to an array (N, width) in their common precision."""
     if not rows:
         return np.empty((0, width))
     try:
@@ -137,10 +149,8 @@ def _numbers(
     if array.ndim != 2 or array.shape[1] != width or array.dtype.kind not in "fiu":
         lengths = (len(row) if hasattr(row, "__len__") else -1 for row in rows)
         bad = next((i for i, length in enumerate(lengths) if length != width), 0)
-        raise ValueError(f"{where(bad)} holds the row {rows[bad]!r}; expected {width} numbers")
+        raise ValueError(f"{where(bad)} has the row {rows[bad]!r}; expected {width} numbers")
     if not np.isfinite(array).all():
         bad = int(np.argmin(np.isfinite(array).all(axis=1)))
-        raise ValueError(
-            f"{where(bad)} holds the row {array[bad].tolist()}; expected finite numbers"
-        )
+        raise ValueError(f"{where(bad)} has the row {array[bad].tolist()}; expected finite numbers")
     return array

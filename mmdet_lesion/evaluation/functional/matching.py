@@ -18,27 +18,28 @@ __all__ = [
 ]
 
 Rows = np.ndarray | Sequence[Sequence[float]]
-"""Boxes or points, one a row: an array, or a list of lists, which may be empty."""
+"""Boxes or points, one per row: an array, or a list of lists, which may be empty."""
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Detections in descending order of score, and the lesions that they hit.
+    """The T detections in descending order of score, and the L lesions that they hit.
 
-    Counts are per detection and every detection has its scan, so that a bootstrap round can weight
-    scans without matching again.
+    Counts are stored per detection, so that a bootstrap round can weight scans without matching
+    again.
 
     Args:
-        scores: ``(T,)`` descending.
-        scans: ``(T,)`` index of each detection's scan.
-        misses: ``(T,)`` bool, the detection hits no lesion and is not ignored.
-        hits: ``(T,)`` lesions that this detection is the first to hit.
-        duplicates: ``(T,)`` lesions that it hits after another detection did.
-        lesion_scans: ``(L,)`` index of each lesion's scan.
-        lesion_hit_by: ``(L,)`` position of the first detection that hits the lesion, -1 for none.
-        pairs: Detection (position) and lesion of every hit, each ``(P,)``, ascending.
-        ignored: Detections that hit no lesion and are not false positives either.
-        num_scans: Number of scans, empty ones included.
+        scores: Scores, descending, shape (T,).
+        scans: Index of each detection's scan, shape (T,).
+        misses: Whether the detection hits no lesion and is not ignored, shape (T,), bool.
+        hits: Number of lesions that this detection is the first to hit, shape (T,).
+        duplicates: Number of lesions that it hits after another detection, shape (T,).
+        lesion_scans: Index of each lesion's scan, shape (L,).
+        lesion_hit_by: Position of the first detection that hits the lesion, -1 for none, shape
+            (L,).
+        pairs: Detection (position) and lesion of every hit, ascending, both of shape (P,).
+        ignored: Number of detections that are neither hits nor false positives.
+        num_scans: Number of scans, including empty ones.
     """
 
     scores: np.ndarray
@@ -54,29 +55,29 @@ class Matches:
 
 
 def inclusive_iou(boxes: np.ndarray, lesions: np.ndarray) -> np.ndarray:
-    """IoU of boxes in published coordinates, whose width is ``x2 - x1 + 1``.
+    """Compute the IoU of boxes in published coordinates, whose width is ``x2 - x1 + 1``.
 
     Args:
-        boxes: ``(P, 4)`` xyxy or ``(P, 6)`` xyzxyz. The size is taken in their own precision, as
-            the published evaluators do with the float32 boxes of a detector.
-        lesions: As many, in the same order of coordinates.
+        boxes: Boxes xyxy, shape (P, 4), or xyzxyz, shape (P, 6). Their size is computed in their
+            own precision, as the published evaluators do with the float32 boxes of a detector.
+        lesions: Boxes of the same shape.
 
     Returns:
-        ``(P,)`` float64, row by row.
+        IoU of each row, shape (P,), float64.
     """
     intersection, size, lesion_size = _inclusive_sizes(boxes, lesions)
     return intersection / np.maximum(lesion_size + size - intersection, 1e-6)
 
 
 def inclusive_iobb(boxes: np.ndarray, lesions: np.ndarray) -> np.ndarray:
-    """Intersection over the detected box, in published coordinates as :func:`inclusive_iou`.
+    """Compute the intersection over the detected box, as :func:`inclusive_iou`.
 
     Args:
-        boxes: ``(P, 4)`` xyxy or ``(P, 6)`` xyzxyz.
-        lesions: As many, in the same order of coordinates.
+        boxes: Detected boxes xyxy, shape (P, 4), or xyzxyz, shape (P, 6).
+        lesions: Boxes of the same shape.
 
     Returns:
-        ``(P,)`` float64, row by row.
+        Intersection over detected box of each row, shape (P,), float64.
     """
     intersection, size, _ = _inclusive_sizes(boxes, lesions)
     return intersection / np.maximum(size, 1e-6)
@@ -85,7 +86,7 @@ def inclusive_iobb(boxes: np.ndarray, lesions: np.ndarray) -> np.ndarray:
 def _inclusive_sizes(
     boxes: np.ndarray, lesions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Size of the intersections, of the boxes and of the lesions."""
+    """Compute the sizes of the intersections, the boxes and the lesions, each of shape (P,)."""
     if boxes.dtype.kind != "f":
         boxes = boxes.astype(np.float64)
     lesions = np.asarray(lesions, dtype=np.float64)
@@ -102,14 +103,14 @@ def _inclusive_sizes(
 def pairs_on_same_place(
     places: np.ndarray, lesion_places: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of a box and a lesion that lie on the same place (slice of a scan, image).
+    """Find all pairs of a box and a lesion in the same place (slice of a scan, image or volume).
 
     Args:
-        places: ``(M,)`` integer place of each box.
-        lesion_places: ``(L,)`` integer place of each lesion.
+        places: Integer place of each box, shape (M,).
+        lesion_places: Integer place of each lesion, shape (L,).
 
     Returns:
-        Indices of the boxes, ascending, and of the lesions, both ``(P,)``.
+        Indices of the boxes, ascending, and of the lesions, both of shape (P,).
     """
     order = np.argsort(lesion_places, kind="stable")
     occupied, first, counts = np.unique(lesion_places[order], return_index=True, return_counts=True)
@@ -135,16 +136,17 @@ def match_detections(
     """Match the detections of all scans in descending order of score.
 
     A detection may hit several lesions, and only the first detection on a lesion counts as its hit.
-    Equal scores keep the order of ``np.argsort(scores)[::-1]``, the published evaluators' own line,
-    so that ties come out as theirs do on the same machine.
+    Equal scores are ranked by ``np.argsort(scores)[::-1]``, as in the published evaluators, so that
+    ties are resolved as there on the same machine.
 
     Args:
-        scores: ``(T,)`` in the precision in which they were published.
-        scans: ``(T,)`` index of each detection's scan.
-        pairs: Detection and lesion index of every hit, each ``(P,)``; repetitions count once.
-        lesion_scans: ``(L,)`` index of each lesion's scan.
-        num_scans: Number of scans, those without lesion and detection included.
-        ignored: ``(T,)`` bool, detections that are no false positives where they hit no lesion.
+        scores: Scores in the precision in which they were published, shape (T,).
+        scans: Index of each detection's scan, shape (T,).
+        pairs: Detection and lesion index of every hit, both of shape (P,); repetitions count once.
+        lesion_scans: Index of each lesion's scan, shape (L,).
+        num_scans: Number of scans, including those without lesion and detection.
+        ignored: Detections that are not false positives even if they hit no lesion, shape (T,),
+            bool.
     """
     order = np.argsort(scores)[::-1]
     rank = np.empty(len(order), dtype=np.int64)
@@ -177,13 +179,13 @@ def match_detections(
 
 
 def select_lesions(matches: Matches, chosen: np.ndarray) -> Matches:
-    """Restrict matches to some of the lesions; the others are neither hit nor missed.
+    """Restrict matches to some of the lesions.
 
-    A detection that hits only other lesions is ignored.
+    Detections that hit only other lesions are ignored.
 
     Args:
         matches: Matches with all lesions.
-        chosen: ``(L,)`` bool.
+        chosen: Lesions to keep, shape (L,), bool.
     """
     rank, lesion = matches.pairs
     kept = chosen[lesion]

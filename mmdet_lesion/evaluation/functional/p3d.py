@@ -1,7 +1,7 @@
-"""Pseudo-3D IoU: tracklets against lesion boxes on single slices of sub-volumes.
+"""FROC of tracklets under the pseudo-3D IoU.
 
-Cai et al., "Lesion Harvester: iteratively mining unlabeled lesions and hard-negative examples at
-scale", TMI 2020, section "Evaluation", and the authors' evaluation script.
+Source: Cai et al., "Lesion Harvester: iteratively mining unlabeled lesions and hard-negative
+examples at scale", TMI 2020, section "Evaluation", and the authors' evaluation script.
 """
 
 from __future__ import annotations
@@ -35,34 +35,36 @@ def p3d_froc(
 ) -> FROCResult:
     """Compute FROC and average precision under the pseudo-3D IoU.
 
-    A tracklet hits a lesion if its (first) box on the lesion's slice has an IoU of ``iou_thr`` or
-    more with it; its confidence is the largest of its scores. It may hit several lesions. Hitting
-    none is a false positive; a lesion hit again is neither hit nor false positive in the FROC and
-    one false positive in the AP. Areas count pixels inclusively.
+    A tracklet hits a lesion if the IoU of the lesion and the tracklet's (first) box on the lesion's
+    slice is at least ``iou_thr``. Its confidence is the largest of its scores. A tracklet may hit
+    several lesions; one that hits none is a false positive. A further hit of a lesion is neither a
+    hit nor a false positive in the FROC, and a false positive in the AP. Areas count pixels
+    inclusively.
 
-    Figures equal those of the published script, ties included: equal confidences are ranked by
-    ``np.argsort(...)[::-1]`` in the precision of the scores, over the tracklets in the order of
+    The metrics equal those of the published script, including ties: equal confidences are ranked
+    by ``np.argsort(...)[::-1]`` in the precision of the scores, over the tracklets in the order of
     ``detections``.
 
     Args:
-        detections: ``{volume: tracklets}`` in published coordinates
+        detections: Tracklets in published coordinates by volume
             (:class:`~mmdet_lesion.structures.Tracklets`, or any object with its arrays). Volumes
             may be absent or empty.
-        ground_truth: ``{volume: {z: [[x1, y1, x2, y2, ...], ...]}}``; a trailing ``.annot`` of a
+        ground_truth: ``{volume: {z: [[x1, y1, x2, y2, ...], ...]}}``; ``.annot`` at the end of a
             name is ignored. Volumes without a lesion count as scans.
         iou_thr: Minimum IoU of a hit.
         fp_rates: Operating points, mean false positives per sub-volume.
-        mean_rates: Those of ``fp_rates`` whose sensitivities are averaged.
-        extrapolate: Outside the curve extend its outermost segment, as published: the
-            sensitivity may then leave [0, 1], and is NaN or infinite where that segment is
-            vertical. False: the outermost sensitivity holds.
+        mean_rates: Operating points whose sensitivities are averaged.
+        extrapolate: Whether to extend the outermost segments of the curve, as published. The
+            sensitivity may then be outside [0, 1], and is NaN or infinite if the segment is
+            vertical. Otherwise, the outermost sensitivity is used.
 
     Returns:
-        Operating points (zeros without any detection, NaN without any lesion), AP, curve, counts.
+        The result. Sensitivities are 0 without any detection and NaN without any lesion.
 
     Raises:
-        ValueError: No volume, a volume twice (with and without ``.annot``), a detection in a volume
-            that the ground truth lacks, rows of a wrong length, a value that is not finite.
+        ValueError: There is no volume, there is a volume with and without ``.annot``, a detection
+            is in a volume that the ground truth lacks, or rows have a wrong length or values that
+            are not finite.
     """
     names = number_scans(ground_truth)
     lesions = flatten_lesions(ground_truth)
@@ -85,7 +87,7 @@ def p3d_froc(
 def _hits(
     tracklets: TrackletBoxes, lesions: Lesions, iou_thr: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tracklet and lesion index of every hit."""
+    """Return the indices of tracklet and lesion of every hit, both of shape (P,)."""
     num_lesions = len(lesions.scans)
     if not num_lesions:
         return np.empty(0, np.int64), np.empty(0, np.int64)
@@ -97,7 +99,7 @@ def _hits(
         lesions.scans * span + (lesions.slices - low),
     )
     box = near[box]
-    # Of several boxes of a tracklet on one slice the published script sees the first alone.
+    # The published script uses only the first of several boxes of a tracklet on one slice.
     _, first = np.unique(tracklets.owners[box] * num_lesions + lesion, return_index=True)
     box, lesion = box[first], lesion[first]
     hit = inclusive_iou(tracklets.boxes[box], lesions.boxes[lesion]) >= iou_thr

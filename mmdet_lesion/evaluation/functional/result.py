@@ -1,4 +1,4 @@
-"""FROC curves, operating points and counts from matches, shared by all protocols."""
+"""FROC curves, operating points and counts of matches, shared by all protocols."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CurveRule:
-    """Rule by which a protocol builds a curve from ranked detections and reads it.
+    """Rule of a protocol for building a curve from ranked detections and interpolating it.
 
     Args:
-        by_score: One point for every distinct score, beginning at (0, 0), as a ROC has them;
-            otherwise one for every detection.
-        upper: Of a vertical step that lies exactly on an operating point take the upper end,
-            otherwise the lower one.
-        extrapolate: Carry the outermost segments on; otherwise the outermost sensitivity holds.
-        with_ap: Compute an average precision, in which duplicates are false positives.
+        by_score: Whether there is one point for every distinct score and one at (0, 0), as in a
+            ROC curve, instead of one point for every detection.
+        upper: Whether to use the upper end of a vertical step that lies exactly on an operating
+            point, instead of the lower end.
+        extrapolate: Whether to extend the outermost segments, instead of using the outermost
+            sensitivity.
+        with_ap: Whether to compute an average precision, in which duplicates are false positives.
     """
 
     by_score: bool = False
@@ -43,7 +44,7 @@ class CurveRule:
     with_ap: bool = False
 
     def read(self, fps: np.ndarray, sensitivity: np.ndarray, fp_rates: np.ndarray) -> np.ndarray:
-        """``(K,)`` sensitivities at the operating points; zeros where there is no curve."""
+        """Interpolate the sensitivities at K operating points; zeros if the curve is empty."""
         if not len(fps):
             return np.zeros(len(fp_rates))
         if self.upper:
@@ -53,12 +54,12 @@ class CurveRule:
 
 @dataclass(frozen=True, eq=False)
 class FROCCurve:
-    """One point per detection (or per distinct score), in descending order of score.
+    """FROC curve with one point per detection (or distinct score), in descending order of score.
 
     Args:
-        fps: ``(T,)`` mean false positives per scan, ascending.
-        sensitivity: ``(T,)`` share of the lesions that are hit.
-        thresholds: ``(T,)`` scores; a point holds when detections from its score on are kept.
+        fps: Mean false positives per scan, ascending, shape (T,).
+        sensitivity: Fraction of the lesions that are hit, shape (T,).
+        thresholds: Minimum score of the detections that a point counts, shape (T,).
     """
 
     fps: np.ndarray
@@ -72,21 +73,21 @@ class FROCResult:
 
     Args:
         protocol: Name of the protocol.
-        settings: Settings of the protocol (``iou_thr``, ``extrapolate``, ...).
-        fp_rates: ``(K,)`` operating points, false positives per scan.
-        sensitivity: ``(K,)`` one per operating point.
+        settings: Settings of the protocol (``iou_thr``, ``extrapolate`` …).
+        fp_rates: Operating points, mean false positives per scan, shape (K,).
+        sensitivity: Sensitivities at the operating points, shape (K,).
         mean_rates: Operating points whose sensitivities are averaged.
         mean_sensitivity: Mean sensitivity at ``mean_rates``.
-        ap: Average precision, None where the protocol has none.
-        curve: The whole curve.
+        ap: Average precision, or None if the protocol has none.
+        curve: The FROC curve.
         counts: ``true_positives`` (lesions hit), ``false_positives``, ``false_negatives`` (lesions
             missed), ``ignored`` (neither hits nor false positives), ``duplicates`` (hits on lesions
             that were hit before), ``detections``, ``scans``, ``lesions``.
         outside: Operating points that lie outside the curve, where the sensitivity is extrapolated
             or clamped.
-        matches: Matched detections and lesions, which a bootstrap weights.
+        matches: Matched detections and lesions.
         rule: Rule of the curve.
-        scans: Names of the scans, in the order of their numbers in ``matches``.
+        scans: Names of the scans, in the order of their indices in ``matches``.
     """
 
     protocol: str
@@ -106,7 +107,7 @@ class FROCResult:
     def to_dict(self) -> dict[str, Any]:
         """Convert the metrics, without the curve, to plain JSON; undefined ones become None."""
         points = zip(self.fp_rates, self.sensitivity, strict=True)
-        # LUNA16 has a name of its own for the mean.
+        # The LUNA16 challenge calls the mean CPM.
         cpm = {"cpm": json_number(self.mean_sensitivity)} if self.protocol == "luna16" else {}
         return cpm | {
             "protocol": self.protocol,
@@ -128,29 +129,28 @@ def json_number(value: SupportsFloat) -> float | None:
 def sensitivity_at(
     fps: ArrayLike, sensitivity: ArrayLike, fp_rates: ArrayLike, *, extrapolate: bool
 ) -> np.ndarray:
-    """Linear interpolation over an FROC curve as the published P3D evaluator does it.
+    """Interpolate an FROC curve linearly, as in the published P3D evaluator.
 
-    On a vertical step that lies exactly on an operating point the lower end is taken. Outside the
-    curve ``extrapolate`` carries the outermost segment on, which is what the published evaluator
-    does: the result may leave [0, 1], and is NaN or infinite where that segment is vertical.
-    Without it the outermost sensitivity holds.
+    At a vertical step that lies exactly on an operating point, the lower end is used.
 
     Args:
-        fps: ``(T,)`` false positives per scan, ascending.
-        sensitivity: ``(T,)``.
-        fp_rates: ``(K,)`` operating points.
-        extrapolate: Carry the curve on beyond its ends.
+        fps: Mean false positives per scan, ascending, shape (T,).
+        sensitivity: Sensitivities, shape (T,).
+        fp_rates: Operating points, shape (K,).
+        extrapolate: Whether to extend the outermost segments, as in the published evaluator. The
+            result may then be outside [0, 1], and is NaN or infinite if the segment is vertical.
+            Otherwise, the outermost sensitivity is used.
 
     Returns:
-        ``(K,)`` sensitivities; zeros where there is no curve (no detection at all).
+        Sensitivities, shape (K,); zeros if the curve is empty (no detection at all).
     """
     fps = np.asarray(fps, dtype=np.float64)
     sensitivity = np.asarray(sensitivity, dtype=np.float64)
     fp_rates = np.asarray(fp_rates, dtype=np.float64)
     if not len(fps):
         return np.zeros(len(fp_rates))
-    # A vertical outermost segment divides by zero, which the caller sees as NaN or infinity. The
-    # order of operations is that of scipy's interp1d, which the published evaluator calls.
+    # A vertical outermost segment results in a division by zero. The order of operations is that of
+    # scipy's interp1d, which the published evaluator calls.
     with np.errstate(divide="ignore", invalid="ignore"):
         upper = np.searchsorted(fps, fp_rates).clip(1, len(fps) - 1)
         lower = upper - 1
@@ -170,17 +170,18 @@ def froc_figures(
     *,
     finite: bool = False,
 ) -> tuple[np.ndarray, float | None]:
-    """Sensitivities at the operating points, and the average precision if the rule has one.
+    """Compute the sensitivities at operating points, and the average precision.
 
     Args:
-        matches: Detections and lesions.
-        rule: The protocol's rule.
-        fp_rates: ``(K,)`` operating points.
-        weights: ``(num_scans,)`` how often each scan counts; once without it.
-        finite: Hold the outermost sensitivity where extrapolation is undefined.
+        matches: Matched detections and lesions.
+        rule: Rule of the protocol.
+        fp_rates: Operating points, shape (K,).
+        weights: How often each scan counts, shape (num_scans,); by default once.
+        finite: Whether to use the outermost sensitivity if extrapolation is undefined.
 
     Returns:
-        ``(K,)`` sensitivities and the AP or None; NaN where no lesion counts.
+        Sensitivities, shape (K,), and the AP, or None if the rule has none. NaN if no lesion
+        counts.
     """
     curve, precision = _weighted(matches, rule, weights)
     num_lesions = _num_lesions(matches, weights)
@@ -198,7 +199,7 @@ def _read(
     fp_rates: np.ndarray,
     num_lesions: int,
 ) -> tuple[np.ndarray, float | None]:
-    """Operating points and AP of a curve."""
+    """Compute the sensitivities at the operating points, and the AP, of a curve."""
     if not num_lesions:
         return fp_rates * np.nan, float("nan") if rule.with_ap else None
     ap = None if precision is None else average_precision(curve.sensitivity, precision)
@@ -214,12 +215,11 @@ def _num_lesions(matches: Matches, weights: np.ndarray | None) -> int:
 def _weighted(
     matches: Matches, rule: CurveRule, weights: np.ndarray | None
 ) -> tuple[FROCCurve, np.ndarray | None]:
-    """The curve and, for a rule with AP, the precision at its points.
+    """Compute the curve and, for a rule with AP, the precision at its points.
 
-    False positives are whole numbers until they are divided once by the number of scans. That
-    quotient equals an operating point exactly where the numbers do, so that vertical steps on
-    operating points are met whatever the number of scans. Sensitivity is NaN where no lesion
-    counts.
+    False positives are counted as integers and divided by the number of scans at the end, so that
+    vertical steps on operating points are exact for any number of scans. The sensitivity is NaN if
+    no lesion counts.
     """
     scores, counts = matches.scores, [matches.hits, matches.misses]
     if rule.with_ap:
@@ -227,14 +227,14 @@ def _weighted(
     num_scans = matches.num_scans
     if weights is not None:
         factor = weights[matches.scans]
-        # A detection of a scan that was not drawn is no point of the curve.
+        # Detections of scans that were not drawn are not points of the curve.
         drawn = np.flatnonzero(factor)
         factor, scores = factor[drawn], scores[drawn]
         counts = [count[drawn] * factor for count in counts]
         num_scans = int(weights.sum())
     hits, misses, *duplicates = (np.cumsum(count) for count in counts)
     with np.errstate(invalid="ignore"):
-        # Without a lesion the sensitivity is undefined, not an error.
+        # Without lesions, the sensitivity is NaN.
         sensitivity = hits / np.float64(_num_lesions(matches, weights))
     precision = None
     if rule.with_ap:
@@ -257,32 +257,32 @@ def froc_result(
     rule: CurveRule,
     scans: Sequence[Hashable],
 ) -> FROCResult:
-    """Curve, operating points and counts of matched detections.
+    """Compute the curve, the operating points and the counts of matched detections.
 
     Args:
-        matches: Detections and lesions.
-        protocol: Name for the result.
-        settings: Settings for the result.
-        fp_rates: Operating points.
-        mean_rates: The protocol's headline points; those among ``fp_rates`` are averaged, all of
-            ``fp_rates`` where none is.
-        rule: The protocol's rule.
+        matches: Matched detections and lesions.
+        protocol: Name of the protocol.
+        settings: Settings of the protocol.
+        fp_rates: Operating points, mean false positives per scan.
+        mean_rates: Operating points whose sensitivities are averaged. If none of them is in
+            ``fp_rates``, all sensitivities are averaged.
+        rule: Rule of the protocol.
         scans: Names of the scans.
 
     Raises:
-        ValueError: No scan, or operating points that are no positive numbers.
+        ValueError: There is no scan, or the operating points are not positive numbers.
     """
     rates = np.asarray(fp_rates, dtype=np.float64)
     if rates.ndim != 1 or not len(rates) or not (np.isfinite(rates) & (rates > 0)).all():
         raise ValueError(f"fp_rates is {fp_rates!r}; expected one or more positive numbers")
     if matches.num_scans < 1:
-        raise ValueError("the ground truth holds no scan; expected one or more")
+        raise ValueError("the ground truth contains no scan; expected one or more")
     curve, precision = _weighted(matches, rule, None)
     num_lesions = len(matches.lesion_scans)
     values, ap = _read(curve, precision, rule, rates, num_lesions)
-    headline = np.isin(rates, np.asarray(mean_rates, dtype=np.float64))
-    if not headline.any():
-        headline[:] = True
+    averaged = np.isin(rates, np.asarray(mean_rates, dtype=np.float64))
+    if not averaged.any():
+        averaged[:] = True
     fps = curve.fps
     outside = (rates < fps[0]) | (rates > fps[-1]) if len(fps) else np.ones(len(rates), bool)
     true_positives = int(matches.hits.sum())
@@ -291,8 +291,8 @@ def froc_result(
         settings=settings,
         fp_rates=rates,
         sensitivity=values,
-        mean_rates=tuple(rates[headline].tolist()),
-        mean_sensitivity=float(values[headline].mean()),
+        mean_rates=tuple(rates[averaged].tolist()),
+        mean_sensitivity=float(values[averaged].mean()),
         ap=ap,
         curve=curve,
         counts={

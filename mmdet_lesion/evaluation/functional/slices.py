@@ -1,7 +1,7 @@
-"""The official key-slice protocol of DeepLesion: boxes against RECIST boxes, image by image.
+"""FROC of boxes on key slices, the official protocol of DeepLesion.
 
-Yan et al., "3D context enhanced region-based CNN for end-to-end lesion detection", MICCAI 2018, and
-the evaluation code that the authors published with it and with MULAN (MICCAI 2019).
+Source: Yan et al., "3D context enhanced region-based CNN for end-to-end lesion detection", MICCAI
+2018, and the evaluation code published with it and with MULAN (MICCAI 2019).
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ def slice_froc(
     right of the curve.
 
     Args:
-        detections: ``{image: (n, 5)}`` rows ``[x1, y1, x2, y2, score]`` in published coordinates;
-            images may be absent.
-        ground_truth: ``{image: (m, 4 or more)}`` rows ``[x1, y1, x2, y2, ...]``; images without a
-            lesion count too.
+        detections: Rows ``[x1, y1, x2, y2, score]`` in published coordinates by image, each array
+            of shape (n, 5). Images may be absent.
+        ground_truth: Rows ``[x1, y1, x2, y2, ...]`` by image, each array of shape (m, 4 or more).
+            Images without a lesion count too.
         iou_thr: Minimum IoU of a hit.
         fp_rates: Operating points, mean false positives per image.
-        mean_rates: Those of ``fp_rates`` whose sensitivities are averaged.
+        mean_rates: Operating points whose sensitivities are averaged.
 
     Returns:
-        Operating points (zeros without any detection, NaN without any lesion), curve, counts.
+        The result. Sensitivities are 0 without any detection and NaN without any lesion.
 
     Raises:
-        ValueError: No image, a detection on an image that the ground truth lacks, rows of a wrong
-            length, a value that is not finite.
+        ValueError: There is no image, a detection is in an image that the ground truth lacks, or
+            rows have a wrong length or values that are not finite.
     """
     return boxes_froc(
         detections,

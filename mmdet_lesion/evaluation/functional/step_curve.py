@@ -1,4 +1,4 @@
-"""Fast operating points of a curve under many weightings of the scans."""
+"""Fast evaluation of operating points under many weightings of the scans."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ __all__ = ["StepCurve"]
 
 
 class StepCurve:
-    """Fast equivalent of :func:`froc_figures` for rules that take the upper ends of steps.
+    """Fast equivalent of :func:`froc_figures` for rules that use the upper ends of steps.
 
-    Between two false positives the curve rises vertically, and the upper end of that rise is what
-    is read. So an operating point needs no more than the false positives, counted down the list
-    until they pass it, and the hits above that place. Sensitivity changes between two points of
-    different false positives only where several detections share a score.
+    Between two false positives, the curve rises vertically, and its upper end is used. The
+    sensitivity at an operating point therefore follows from the number of hits before the first
+    false positive beyond that point. The curve has slopes only if hits and false positives share a
+    score.
 
     Args:
-        matches: Detections and lesions.
+        matches: Matched detections and lesions.
         rule: A rule with ``upper`` and without an average precision.
+
+    Raises:
+        ValueError: The rule is another one.
     """
 
     def __init__(self, matches: Matches, rule: CurveRule) -> None:
         if not rule.upper or rule.with_ap:
-            raise ValueError(f"{rule} is read at lower ends or has an AP; expected neither")
+            raise ValueError(f"{rule} cannot be used here; expected upper=True and with_ap=False")
         missing = np.flatnonzero(matches.misses)
         hit = np.sort(matches.lesion_hit_by[matches.lesion_hit_by >= 0])
         order = np.argsort(matches.lesion_hit_by, kind="stable")
@@ -41,7 +44,7 @@ class StepCurve:
             bounds = np.append(np.flatnonzero(new), len(new))
             last = np.flatnonzero(np.diff(group[missing], append=-1))
             starts, ends = bounds[group[missing[last]]], bounds[group[missing[last]] + 1]
-            # Where no two false positives share a score there is nothing to gather.
+            # Without false positives that share a score, no selection is needed.
             self._last_miss = None if len(last) == len(missing) else last
         everything = len(hit)
         self._hits_before = np.append(np.searchsorted(hit, starts), everything)
@@ -50,14 +53,14 @@ class StepCurve:
         self._sloped = bool((self._hits_before != self._hits_after).any())
 
     def read(self, weights: np.ndarray, fp_rates: np.ndarray) -> np.ndarray:
-        """Sensitivities when scans count as often as they are weighted.
+        """Compute sensitivities for weighted scans.
 
         Args:
-            weights: ``(num_scans,)`` whole numbers.
-            fp_rates: ``(K,)`` operating points.
+            weights: How often each scan counts, integers, shape (num_scans,).
+            fp_rates: Operating points, mean false positives per scan, shape (K,).
 
         Returns:
-            ``(K,)``; NaN where no lesion counts.
+            Sensitivities, shape (K,); NaN if no lesion counts.
         """
         num_lesions = weights[self._lesion_scans].sum()
         if not num_lesions:
@@ -67,7 +70,7 @@ class StepCurve:
         if self._last_miss is not None:
             fps = fps[self._last_miss]
         hits = np.append(0, np.cumsum(weights[self._hit_scans]))
-        # The largest whole number of false positives that does not exceed the operating point.
+        # The largest number of false positives that does not exceed the operating point.
         most = np.floor(fp_rates * num_scans)
         most += (most + 1) / num_scans <= fp_rates
         most -= most / num_scans > fp_rates

@@ -1,4 +1,4 @@
-"""Metrics of a protocol for one kind of lesions at a time."""
+"""FROC metrics for groups of lesions."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ __all__ = ["stratify_froc"]
 
 
 def stratify_froc(result: FROCResult, labels: Sequence[Hashable]) -> dict[Hashable, FROCResult]:
-    """Split the lesions by their labels, after matching.
+    """Split a result by the labels of the lesions.
 
-    A stratum counts its own lesions only. Detections that hit only other lesions are ``ignored``,
+    A stratum counts only its own lesions. Detections that hit only other lesions are ``ignored``,
     so that the false positives are the same in all strata.
 
     Args:
-        result: Metrics of a detector under a protocol.
-        labels: ``(L,)`` label of each lesion, in the order of the ground truth: scan by scan, and
-            within a scan slice by slice and row by row as they are listed.
+        result: Result of a protocol.
+        labels: Label of each lesion, in the order of the ground truth (scan by scan, then slice by
+            slice, then row by row), shape (L,).
 
     Returns:
-        Label and result, in the order in which the labels appear.
+        Results by label, in the order in which the labels appear.
 
     Raises:
-        ValueError: Not one label per lesion.
+        ValueError: The number of labels is not the number of lesions.
     """
     num_lesions = len(result.matches.lesion_scans)
     if len(labels) != num_lesions:
-        raise ValueError(f"there are {len(labels)} labels for {num_lesions} lesions")
+        raise ValueError(
+            f"there are {len(labels)} labels for {num_lesions} lesions; expected one for each"
+        )
     numbers: dict[Hashable, int] = {}
     codes = np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.int64)
     return {

@@ -1,4 +1,4 @@
-"""Metrics for mmengine's evaluator: shells over :mod:`mmdet_lesion.evaluation.functional`."""
+"""Metrics for MMEngine's evaluator, based on :mod:`mmdet_lesion.evaluation.functional`."""
 
 from .lesion_froc_metric import LesionFROCMetric
 from .luna16_metric import Luna16Metric

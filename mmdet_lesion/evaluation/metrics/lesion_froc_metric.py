@@ -1,4 +1,4 @@
-"""FROC of whole volumes, and of key slices, in training and testing."""
+"""FROC metric of volumes and key slices."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ __all__ = ["LesionFROCMetric"]
 
 @METRICS.register_module()
 class LesionFROCMetric(BaseMetric):
-    """Sensitivity at given false positives, and average precision, over volumes or key slices.
+    """Sensitivities at given false positives, and average precision, of volumes or key slices.
 
-    A shell over :func:`~mmdet_lesion.evaluation.functional.p3d_froc` and
-    :func:`~mmdet_lesion.evaluation.functional.slice_froc`. Boxes are converted to published
-    coordinates, those of the ground truth. Volumes and slices are taken once each and in the order
-    of their names, so that any number of processes counts the same.
+    Based on :func:`~mmdet_lesion.evaluation.functional.p3d_froc` and
+    :func:`~mmdet_lesion.evaluation.functional.slice_froc`. Boxes are converted to the published
+    coordinates of the ground truth. Each volume or slice is evaluated once and in the order of the
+    names, so that the metrics do not depend on the number of processes.
 
-    A data sample of the protocol ``'p3d'`` is a volume: it holds ``pred_instances`` (``bboxes``,
-    ``scores``, ``slice_inds`` in pixels and slices of the array that was predicted on), ``volume``
+    A data sample of the protocol ``'p3d'`` is a volume. It contains ``pred_instances`` (``bboxes``,
+    ``scores``, ``slice_inds`` in pixels and slices of the array of the predictions), ``volume``
     (its name), ``geometry`` of that array and ``published_geometry`` (:meth:`Geometry.to_dict`) and
-    ``published_gt`` (rows ``[z, x1, y1, x2, y2]`` in published coordinates, ``(n, 5)``). One of the
-    protocol ``'slice'`` is a slice: it holds ``slice_index``, its published slice, instead of the
-    boxes' ``slice_inds``.
+    ``published_gt`` (rows ``[z, x1, y1, x2, y2]`` in published coordinates, shape (n, 5)). A data
+    sample of the protocol ``'slice'`` is a slice. It contains ``slice_index``, the published slice,
+    instead of the boxes' ``slice_inds``.
 
     Args:
-        protocol: ``'p3d'`` links the slices of volumes to tracklets; ``'slice'`` is DeepLesion's
-            official protocol on key slices, each of which is an image.
-        linker: Config of the linker, for ``'p3d'``.
-        iou_thr: IoU from which on a lesion is hit.
-        fp_rates: Operating points; None: the protocol's own.
-        extrapolate: For ``'p3d'``, carry the curve on beyond its ends as the published evaluator
-            does. Where that is undefined (the curve ends in a vertical step) the outermost
-            sensitivity holds, so that training always sees a number.
-        outfile_prefix: Write ``{prefix}.detections.pkl`` (Lesion Harvester's format) and
-            ``{prefix}.metrics.json``.
+        protocol: ``'p3d'`` links the boxes on the slices of volumes to tracklets; ``'slice'`` is
+            DeepLesion's official protocol on key slices, each of which is an image.
+        linker: Config of the linker for ``'p3d'``.
+        iou_thr: Minimum IoU of a hit.
+        fp_rates: Operating points; None for those of the protocol.
+        extrapolate: Whether to extend the outermost segments of the curve for ``'p3d'``, as in the
+            published evaluator. If this is undefined (the curve ends in a vertical step), the
+            outermost sensitivity is used, so that the metrics are always finite.
+        outfile_prefix: Prefix of the files to write: ``{prefix}.detections.pkl`` (Lesion
+            Harvester's format) and ``{prefix}.metrics.json``.
         collect_device: ``'cpu'`` or ``'gpu'``.
         prefix: Prefix of the logged names.
 
     Raises:
-        InputError: An unknown protocol.
+        InputError: The protocol is unknown.
     """
 
     default_prefix = "froc"
@@ -84,20 +84,20 @@ class LesionFROCMetric(BaseMetric):
         self.outfile_prefix = outfile_prefix
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Convert each sample's predictions to published coordinates.
+        """Convert the predictions of each sample to published coordinates.
 
         Raises:
-            InputError: The samples are not those of the protocol, or lack the ground truth.
+            InputError: The samples are those of another protocol, or lack the ground truth.
         """
         for sample in data_samples:
             self._check_sample(sample)
             instances = sample["pred_instances"]
             boxes, scores = (to_numpy(instances[key]) for key in ("bboxes", "scores"))
-            truth = to_numpy(sample["published_gt"]).reshape(-1, 5).astype(np.float64)
+            ground_truth = to_numpy(sample["published_gt"]).reshape(-1, 5).astype(np.float64)
             geometry, published = (
                 Geometry.from_dict(sample[key]) for key in ("geometry", "published_geometry")
             )
-            result: dict[str, Any] = dict(truth=truth)
+            result: dict[str, Any] = dict(ground_truth=ground_truth)
             if self.protocol == "p3d":
                 slices = to_numpy(instances["slice_inds"])
                 tracklets = self.linker(boxes, scores, slices).to_published(geometry, published)
@@ -113,17 +113,19 @@ class LesionFROCMetric(BaseMetric):
         """Evaluate all volumes or slices together.
 
         Args:
-            results: What :meth:`process` left, of all processes.
+            results: Results of :meth:`process` from all processes.
 
         Returns:
             ``sensitivity@{rate}`` for every operating point, ``mean_sensitivity``, and ``ap`` for
             ``'p3d'``.
 
         Raises:
-            InputError: No sample, no lesion in any of them, or one of them with two ground truths.
+            InputError: There is no sample or no lesion, or a sample has two ground truths.
         """
         what = "volume" if self.protocol == "p3d" else "image"
-        samples = deduplicate(results, "LesionFROCMetric", (what, what), ("lesions", "truth"))
+        samples = deduplicate(
+            results, "LesionFROCMetric", (what, what), ("lesions", "ground_truth")
+        )
         evaluate = self._p3d if self.protocol == "p3d" else self._slice
         result = evaluate(samples)
         if not result.counts["lesions"]:
@@ -146,7 +148,7 @@ class LesionFROCMetric(BaseMetric):
         found, wanted = ("volume", "slice") if "slice_inds" in sample else ("slice", "volume")
         if (found == "volume") != (self.protocol == "p3d"):
             raise InputError(
-                f"LesionFROCMetric has protocol={self.protocol!r} and got a {found} of "
+                f"LesionFROCMetric has protocol={self.protocol!r} and received a {found} of "
                 f"{sample['volume']!r}; expected a dataset with sample={wanted!r}"
             )
         for key in ("geometry", "published_geometry", "published_gt"):
@@ -158,18 +160,18 @@ class LesionFROCMetric(BaseMetric):
                 )
 
     def _p3d(self, volumes: list[dict]) -> FROCResult:
-        truth: dict[str, dict[int, list]] = {}
+        ground_truth: dict[str, dict[int, list]] = {}
         for volume in volumes:
-            slices = truth[volume["volume"]] = {}
-            for z, *box in volume["truth"].tolist():
+            slices = ground_truth[volume["volume"]] = {}
+            for z, *box in volume["ground_truth"].tolist():
                 slices.setdefault(int(z), []).append(box)
         detections = {volume["volume"]: volume["tracklets"] for volume in volumes}
-        return p3d_froc(detections, truth, **self.settings)
+        return p3d_froc(detections, ground_truth, **self.settings)
 
     def _slice(self, images: list[dict]) -> FROCResult:
         detections = {image["image"]: image["rows"] for image in images}
-        truth = {image["image"]: image["truth"][:, 1:] for image in images}
-        return slice_froc(detections, truth, **self.settings)
+        ground_truth = {image["image"]: image["ground_truth"][:, 1:] for image in images}
+        return slice_froc(detections, ground_truth, **self.settings)
 
     @staticmethod
     def _log(result: FROCResult) -> None:
@@ -197,7 +199,7 @@ class LesionFROCMetric(BaseMetric):
 
 
 def _one_box_tracklets(images: list[dict]) -> dict[str, Tracklets]:
-    """Tracklets of one box each, by volume."""
+    """Convert boxes of slices to tracklets of one box each, by volume."""
     rows: dict[str, list[np.ndarray]] = {}
     slices: dict[str, list[int]] = {}
     for image in images:
@@ -217,7 +219,10 @@ def _one_box_tracklets(images: list[dict]) -> dict[str, Tracklets]:
 
 
 def _defined(result: FROCResult) -> FROCResult:
-    """Hold the curve's end where extrapolation is undefined: checkpoints are chosen by numbers."""
+    """Replace undefined extrapolated sensitivities by the outermost one.
+
+    Checkpoints cannot be selected by NaN.
+    """
     curve = result.curve
     held = sensitivity_at(curve.fps, curve.sensitivity, result.fp_rates, extrapolate=False)
     sensitivity = np.where(np.isfinite(result.sensitivity), result.sensitivity, held)

@@ -1,4 +1,4 @@
-"""LUNA16's FROC in training and testing."""
+"""FROC metric of the LUNA16 challenge."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ __all__ = ["Luna16Metric"]
 
 @METRICS.register_module()
 class Luna16Metric(BaseMetric):
-    """Sensitivity at given false positives per scan, and their mean, the CPM.
+    """Sensitivities at given false positives per scan, and their mean, the CPM.
 
-    A shell over :func:`~mmdet_lesion.evaluation.functional.luna16_froc`. Each data sample is a
-    scan; the centers of its boxes go to world positions, where the nodules are. Scans are taken
-    once each and in the order of their names, so that any number of processes counts the same.
+    Based on :func:`~mmdet_lesion.evaluation.functional.luna16_froc`. Each data sample is a scan.
+    The centers of its boxes are transformed to world positions. Each scan is evaluated once and in
+    the order of the names, so that the metrics do not depend on the number of processes.
 
-    A data sample holds ``pred_instances`` (``bboxes`` ``(n, 6)`` in voxels, ``scores``),
-    ``series_uid``, ``geometry`` (:meth:`Geometry.to_dict` of the array that was predicted on),
-    ``nodules`` and ``excluded`` (``(n, 4)`` rows ``x, y, z, diameter`` in world mm).
+    A data sample contains ``pred_instances`` (``bboxes`` in voxels, shape (n, 6), and ``scores``),
+    ``series_uid``, ``geometry`` (:meth:`Geometry.to_dict` of the array of the predictions), and
+    ``nodules`` and ``excluded`` (rows ``x, y, z, diameter`` in world mm, shape (n, 4)).
 
     Args:
-        max_detections: Limit of detections per scan, that of the challenge by default.
-        fp_rates: Operating points; None: those of the challenge.
-        outfile_prefix: Write ``{prefix}.submission.csv`` and ``{prefix}.seriesuids.csv``, which
-            ``evaluate_froc.py --protocol luna16`` reads as ``--detections`` and ``--series``, and
-            ``{prefix}.metrics.json``.
+        max_detections: Limit of detections per scan; the default is that of the challenge.
+        fp_rates: Operating points; None for those of the challenge.
+        outfile_prefix: Prefix of the files to write: ``{prefix}.metrics.json``, and
+            ``{prefix}.submission.csv`` and ``{prefix}.seriesuids.csv``, which ``evaluate_froc.py
+            --protocol luna16`` reads as ``--detections`` and ``--series``.
         collect_device: ``'cpu'`` or ``'gpu'``.
         prefix: Prefix of the logged names.
     """
@@ -60,7 +60,7 @@ class Luna16Metric(BaseMetric):
         self.outfile_prefix = outfile_prefix
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Bring each scan's predictions to world positions."""
+        """Transform the predictions of each scan to world positions."""
         for sample in data_samples:
             instances = sample["pred_instances"]
             boxes, scores = (to_numpy(instances[key]) for key in ("bboxes", "scores"))
@@ -78,13 +78,13 @@ class Luna16Metric(BaseMetric):
         """Evaluate all scans together.
 
         Args:
-            results: What :meth:`process` left, of all processes.
+            results: Results of :meth:`process` from all processes.
 
         Returns:
             ``sensitivity@{rate}`` for every operating point, and ``cpm``.
 
         Raises:
-            InputError: No scan, no nodule in any scan, or one scan with two ground truths.
+            InputError: There is no scan or no nodule, or a scan has two ground truths.
         """
         scans = deduplicate(results, "Luna16Metric", ("scan", "series"), ("nodules", "nodules"))
         detections, nodules, excluded = (
@@ -94,8 +94,8 @@ class Luna16Metric(BaseMetric):
         result = luna16_froc(detections, nodules, excluded, **self.settings)
         if not result.counts["lesions"]:
             raise InputError(
-                f"Luna16Metric found no nodule in {len(scans)} scans; expected at least one "
-                "(unlabeled scans cannot be evaluated on)"
+                f"Luna16Metric found no nodule in {len(scans)} scans; expected labeled scans with "
+                "at least one"
             )
         points = zip(result.fp_rates, result.sensitivity, strict=True)
         metrics = {f"sensitivity@{rate:g}": float(value) for rate, value in points}

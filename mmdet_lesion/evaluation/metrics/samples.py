@@ -1,4 +1,4 @@
-"""Helpers of the metrics: conversion to arrays, and one result per volume."""
+"""Conversion and deduplication of data samples for the metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["deduplicate", "to_numpy"]
 
 
 def to_numpy(values: Any) -> np.ndarray:
-    """Convert a tensor (of any precision, or a box type), array or list to an array."""
+    """Convert a tensor of any precision, a box type, an array or a list to an array."""
     values = getattr(values, "tensor", values)
     if hasattr(values, "detach"):
         values = values.detach().cpu()
@@ -21,28 +21,31 @@ def to_numpy(values: Any) -> np.ndarray:
 
 
 def deduplicate(
-    results: list[dict], metric: str, volume: tuple[str, str], truth: tuple[str, str]
+    results: list[dict], metric: str, volume: tuple[str, str], ground_truth: tuple[str, str]
 ) -> list[dict]:
-    """Keep one result per volume: a distributed sampler gives some volumes to two processes.
+    """Keep one result per volume, since a distributed sampler repeats some volumes.
 
     Args:
-        results: Of all processes.
-        metric: Name of the metric, for messages.
+        results: Results of all processes.
+        metric: Name of the metric for messages.
         volume: Word for a volume in messages, and the key of its name.
-        truth: Word for its lesions in messages, and the key of its ground truth.
+        ground_truth: Word for its lesions in messages, and the key of its ground truth.
+
+    Returns:
+        The results, sorted by name.
 
     Raises:
         InputError: There is no result, or a volume has two different ground truths.
     """
-    (what, name), (lesions, key) = volume, truth
+    (what, name), (lesions, key) = volume, ground_truth
     if not results:
-        raise InputError(f"{metric} got no {what}; expected at least one data sample")
+        raise InputError(f"{metric} received no {what}; expected at least one data sample")
     found: dict[str, dict] = {}
     for result in results:
         known = found.setdefault(result[name], result)
         if not np.array_equal(known[key], result[key]):
             raise InputError(
-                f"{what} {result[name]!r} came with two ground truths of {len(known[key])} and "
+                f"{what} {result[name]!r} has two ground truths, of {len(known[key])} and "
                 f"{len(result[key])} {lesions}; expected one"
             )
     return [found[each] for each in sorted(found)]

@@ -1,7 +1,6 @@
 """Loading of torchvision's DenseNet weights into truncated DenseNets."""
 
 import os
-import pickle
 import re
 from pathlib import Path
 from typing import Callable, Optional
@@ -14,6 +13,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ...errors import InputError
+from ..checkpoint import read_weights
 
 #: Modules of torchvision's DenseNet that a truncated network lacks.
 CUT = re.compile(r"(denseblock4|norm5|classifier|transition3\.conv)\.")
@@ -80,9 +80,11 @@ def load_densenet_weights(
             whose shape differs from the file's.
 
     Raises:
-        InputError: The file cannot be read, or a key is unexpected, missing or of another shape.
+        InputError: The file cannot be read, its tensors are not finite, or a key is unexpected,
+            missing or of another shape.
     """
-    state_dict = read_state_dict(source)
+    is_url = source.startswith(("http://", "https://"))
+    state_dict = read_weights(_download(source) if is_url else source)
     if prefix is not None:
         prefix = prefix.rstrip(".") + "."
         state_dict = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
@@ -121,27 +123,6 @@ def load_densenet_weights(
         f"{len(dropped)} tensors of removed layers",
         logger="current",
     )
-
-
-def read_state_dict(source: str) -> dict[str, Tensor]:
-    """Read a state dict from a path or URL without unpickling arbitrary objects.
-
-    Raises:
-        InputError: There is no such file, it cannot be downloaded, or it is not a state dict.
-    """
-    path = _download(source) if source.startswith(("http://", "https://")) else Path(source)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{source}: no such file with pretrained weights") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"{source} cannot be read as a checkpoint: {reason}") from error
-    if isinstance(content, dict):
-        content = content.get("state_dict", content)
-    if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
-        raise InputError(f"{source} is not a state dict of tensors")
-    return content
 
 
 def _download(url: str) -> Path:

@@ -1,4 +1,4 @@
-"""HTML report of the lesions of a scan, in one file that needs no network."""
+"""HTML report of the lesions of a scan, in a single file."""
 
 from .page import write_report
 

@@ -23,32 +23,32 @@ def write_report(path: str | os.PathLike, volume: Volume, content: dict[str, Any
     """Write the report of a scan.
 
     Args:
-        path: The HTML file.
-        volume: The scan in HU, as it was read.
-        content: What ``lesions.json`` holds.
+        path: HTML file to write.
+        volume: The scan in HU.
+        content: Content of ``lesions.json``.
     """
     symmetry = volume.geometry.symmetry_to_patient()
-    turned = volume.permute(symmetry)
+    permuted = volume.permute(symmetry)
     lesions = content["lesions"]
     boxes = np.array([lesion["box_voxels"] for lesion in lesions], dtype=np.float64)
     boxes = symmetry.apply_boxes(boxes.reshape(-1, 6), volume.shape)
-    # The source index of an index is also its inverse: both count from either end.
-    numbers = [symmetry.source_index(0, z, volume.shape) for z in range(turned.shape[0])]
+    # source_index is its own inverse, since it is the identity or a flip.
+    numbers = [symmetry.source_index(0, z, volume.shape) for z in range(permuted.shape[0])]
     keys = [numbers[lesion["key_slice"]] for lesion in lesions]
     for lesion, box, key in zip(lesions, boxes, keys):
         lesion.update(
-            pictures=lesion_pictures(turned, box, key),
+            pictures=lesion_pictures(permuted, box, key),
             place=_place(lesion["center_world"]),
             diameter=max(lesion["size_mm"]),
         )
-    viewer = viewer_slices(turned, set(keys))
-    shape = np.tile(turned.shape[::-1], 2)
+    viewer = viewer_slices(permuted, set(keys))
+    shape = np.tile(permuted.shape[::-1], 2)
     data = dict(
         viewer=dict(
             viewer,
-            # What the file calls each slice, and where its center lies.
+            # Index in the file and world z in mm of each slice.
             names=[numbers[z] for z in viewer["numbers"]],
-            places=[round(z, 1) for z in _levels(turned)[viewer["numbers"]].tolist()],
+            places=[round(z, 1) for z in _levels(permuted)[viewer["numbers"]].tolist()],
         ),
         lesions=[
             dict(id=lesion["id"], score=lesion["score"], window=lesion["pictures"]["window"],
@@ -66,12 +66,12 @@ def write_report(path: str | os.PathLike, volume: Volume, content: dict[str, Any
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # The windows' order is that of their keys 1, 2, 3.
+    # The keyboard shortcuts 1, 2 and 3 follow the order of the HU windows.
     environment.policies["json.dumps_kwargs"] = dict(sort_keys=False)
     page = environment.get_template("report.html").render(
         **content,
         data=data,
-        views=projections(turned, boxes),
+        views=projections(permuted, boxes),
         numbers=numbers,
         name=Path(content["scan"]["path"]).name,
     )
@@ -80,7 +80,7 @@ def write_report(path: str | os.PathLike, volume: Volume, content: dict[str, Any
 
 
 def _levels(volume: Volume) -> np.ndarray:
-    """Return world z in mm of the slice centers, ``(D,)``."""
+    """Return the world z of the slice centers in mm, shape (D,)."""
     depth, rows, columns = volume.shape
     points = np.zeros((depth, 3))
     points[:] = (columns / 2, rows / 2, 0.5)
@@ -89,6 +89,6 @@ def _levels(volume: Volume) -> np.ndarray:
 
 
 def _place(center: list[float]) -> list[tuple[str, str]]:
-    """Format world coordinates with their anatomical directions."""
+    """Format a world position with anatomical directions."""
     signs = (("R", "L"), ("A", "P"), ("I", "S"))
     return [(sign[value >= 0], f"{abs(value):.0f}") for sign, value in zip(signs, center)]

@@ -1,4 +1,4 @@
-"""Images of the HTML report: slices, crops around lesions, projections."""
+"""Images of the HTML report: slices, crops around lesions, and projections."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .windows import WINDOWS, choose_window, encode_gray
 __all__ = ["lesion_pictures", "projections", "viewer_slices"]
 
 _AIR = -1024
-#: A longer scan shows every second, third … slice, so that a report stays below some 30 MB.
+#: Longer scans show every second, third … slice, so that a report stays below about 30 MB.
 MAX_SLICES = 240
 MAX_SIDE = 512
 _THUMBNAIL = 300
 _CROP = 300
-_NEIGHBOUR = 150
+_NEIGHBOR = 150
 _PROJECTION = 320
-#: mm around a lesion at least, and mm between the neighboring slices that are shown at least.
+#: Minimum size of a crop, and minimum distance of neighboring slices, in mm.
 _FIELD = 80.0
 _STEP = 3.0
 
 
 def _fitted(width: float, height: float, side: int) -> tuple[int, int]:
-    """Return the pixels of an image whose longer side is ``side``, given its size in mm."""
+    """Convert a size in mm to pixels, so that the longer side has ``side`` pixels."""
     scale = side / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
@@ -34,12 +34,12 @@ def viewer_slices(volume: Volume, wanted: set[int]) -> dict[str, Any]:
     """Render the axial slices for the viewer.
 
     Args:
-        volume: Turned to the patient's axes.
-        wanted: Slices that must be there, the key slices.
+        volume: Volume with the axes of the patient.
+        wanted: Slices that must be included.
 
     Returns:
-        ``numbers`` (slices, ascending), ``images`` (base64), ``width`` and ``height`` of a picture
-        in which pixels are square.
+        ``numbers`` (slices, ascending), ``images`` (base64), and ``width`` and ``height`` in square
+        pixels.
     """
     depth, rows, columns = volume.shape
     stride = -(-depth // MAX_SLICES)
@@ -54,14 +54,15 @@ def lesion_pictures(volume: Volume, box: np.ndarray, key: int) -> dict[str, Any]
     """Render the images of one lesion.
 
     Args:
-        volume: Turned to the patient's axes.
-        box: ``(6,)`` half-open edges in its voxels.
+        volume: Volume with the axes of the patient.
+        box: Box in voxels of the volume, shape (6,).
         key: Key slice.
 
     Returns:
-        ``window`` (its name), ``whole`` (key slice), ``crop`` (around the lesion) and
-        ``neighbors``; each picture has ``image``, ``width``, ``height``, ``slice`` and ``box``
-        ``[x, y, width, height]`` in shares of the picture.
+        ``window`` (name of the HU window), ``whole`` (key slice), ``crop`` (around the lesion) and
+        ``neighbors``. Each image has ``image`` (base64), ``width``, ``height``, ``slice``,
+        ``box`` ``[x, y, width, height]`` in fractions of the image, and ``shown`` (whether the box
+        is on the slice).
     """
     array, (sx, sy, sz) = volume.array, volume.spacing
     depth, rows, columns = volume.shape
@@ -91,7 +92,7 @@ def lesion_pictures(volume: Volume, box: np.ndarray, key: int) -> dict[str, Any]
             encode_gray(plane, size, window), size, key, box, np.zeros(2), np.array([columns, rows])
         ),
         crop=crop(key, _CROP),
-        neighbors=[crop(z, _NEIGHBOUR) for z in around if 0 <= z < depth],
+        neighbors=[crop(z, _NEIGHBOR) for z in around if 0 <= z < depth],
     )
 
 
@@ -101,7 +102,7 @@ def _picture(
     span = (high - low).astype(float)
     start, end = (box[:2] - low) / span, (box[3:5] - low) / span
     shares = [round(float(value), 5) for value in (*start, *(end - start))]
-    # A slice shows the box if its center lies in it.
+    # A box is on a slice if it contains the center of the slice.
     shown = box[2] <= z + 0.5 < box[5]
     return dict(image=image, width=size[0], height=size[1], slice=z, box=shares, shown=bool(shown))
 
@@ -112,7 +113,7 @@ def _around(box: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cut(plane: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Return the part of a rectangle inside the slice, at least one pixel."""
+    """Crop a rectangle to the part inside the slice, at least one pixel."""
     bounds = np.array(plane.shape[::-1])
     a = np.clip(low, 0, bounds - 1).astype(int)
     b = np.clip(high, a + 1, bounds).astype(int)
@@ -120,7 +121,7 @@ def _cut(plane: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def _padded(plane: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Return a rectangle of a slice, padded with air."""
+    """Crop a rectangle of a slice, padded with air."""
     bounds = np.array(plane.shape[::-1])
     a, b = np.clip(low, 0, bounds), np.clip(high, 0, bounds)
     result = np.full((high - low)[::-1], _AIR, dtype=plane.dtype)
@@ -134,12 +135,12 @@ def projections(volume: Volume, boxes: np.ndarray) -> list[dict[str, Any]]:
     """Render mean projections along the three axes, with the outlines of the boxes.
 
     Args:
-        volume: Turned to the patient's axes.
-        boxes: ``(N, 6)`` half-open edges in its voxels.
+        volume: Volume with the axes of the patient.
+        boxes: Boxes in voxels of the volume, shape (N, 6).
 
     Returns:
-        Coronal, sagittal and axial: ``name``, ``image``, ``width``, ``height`` and ``boxes``
-        ``[x, y, width, height]`` in shares of the picture, one for each lesion; superior is up.
+        Coronal, sagittal and axial projection, superior up: ``name``, ``image`` (base64),
+        ``width``, ``height`` and ``boxes`` ``[x, y, width, height]`` in fractions of the image.
     """
     depth, rows, columns = volume.shape
     sx, sy, sz = volume.spacing
@@ -147,7 +148,7 @@ def projections(volume: Volume, boxes: np.ndarray) -> list[dict[str, Any]]:
     sagittal = np.zeros((depth, rows))
     axial = np.zeros((rows, columns))
     for z, plane in enumerate(volume.array):
-        # What is brighter than bone or darker than air would hide the rest.
+        # Metal and values below air would dominate the mean.
         clipped = np.clip(plane, -1000, 600).astype(np.float32)
         coronal[z], sagittal[z] = clipped.mean(axis=0), clipped.mean(axis=1)
         axial += clipped / depth

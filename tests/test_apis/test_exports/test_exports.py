@@ -9,8 +9,9 @@ import SimpleITK as sitk  # noqa: N813
 
 from mmdet_lesion import InputError
 from mmdet_lesion.apis import LesionInferencer
-from mmdet_lesion.apis.exports import check_exports, load_schema, read_json_file
+from mmdet_lesion.apis.exports import EXPORTS, check_exports
 from mmdet_lesion.apis.exports.csv_table import COLUMNS
+from mmdet_lesion.apis.exports.json_file import load_schema, read_json_file
 from mmdet_lesion.structures import Volume
 
 from ...dicom_files import write_series
@@ -19,7 +20,7 @@ from ..conftest import BOXES
 
 jsonschema = pytest.importorskip("jsonschema")
 
-KINDS = ("json", "csv", "slicer", "dicom-sr", "nifti")
+KINDS = tuple(EXPORTS)
 SPACING, ORIGIN = (0.9, 1.1, 2.5), (-50.0, 70.0, 120.0)
 # Head first instead of feet first, and rotated by 30° around z.
 C, S = np.cos(np.pi / 6), np.sin(np.pi / 6)
@@ -148,7 +149,7 @@ def test_no_structured_report_without_lesions(detector, tmp_path):
     write_series(tmp_path / "dicom", hu)
     outcome = detector(tmp_path / "dicom", out_dir=tmp_path / "out", exports=KINDS)
     assert outcome["predictions"][0]["warnings"] == [
-        "dicom-sr was left out: there is no lesion, and TID 1500 asks for a measurement"
+        "dicom-sr was left out: there is no lesion, and TID 1500 requires a measurement"
     ]
     markups = json.loads((tmp_path / "out" / "lesions.mrk.json").read_text())["markups"]
     assert markups == []
@@ -174,7 +175,7 @@ def test_slices_without_elements_required_by_the_report(detector, hu, tmp_path, 
     (prediction,) = detector(tmp_path / "dicom", out_dir=tmp_path / "out", exports=KINDS)[
         "predictions"
     ]
-    assert "dicom-sr was left out: the slices do not hold" in prediction["warnings"][0]
+    assert "dicom-sr was left out: the slices lack an element" in prediction["warnings"][0]
     assert expected in prediction["warnings"][0]
 
 
@@ -208,12 +209,12 @@ def test_no_structured_report_for_other_formats(detector, hu, tmp_path):
     for _ in range(2):
         outcome = detector(tmp_path / "scan.mha", out_dir=tmp_path / "out", exports=KINDS)
         warnings = outcome["predictions"][0]["warnings"]
-        assert warnings == ["dicom-sr was left out: the scan is no DICOM series"]
+        assert warnings == ["dicom-sr was left out: the scan is not a DICOM series"]
     assert not (tmp_path / "out" / "lesions.dcm").exists()
 
 
 def test_highdicom_is_optional(monkeypatch):
     monkeypatch.setattr("mmdet_lesion.apis.exports.dicom_sr.find_spec", lambda name: None)
     check_exports(["json", "nifti"])
-    with pytest.raises(InputError, match="the export dicom-sr needs highdicom: pip install"):
+    with pytest.raises(InputError, match="highdicom is not installed; expected it for"):
         check_exports(["json", "dicom-sr"])

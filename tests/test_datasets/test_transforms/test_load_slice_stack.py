@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.transforms import LoadSliceStack, apply_hu_window
+from mmdet_lesion.datasets.transforms import LoadSliceStack
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import save_volume
 from mmdet_lesion.structures import Volume
+from mmdet_lesion.structures.hu_window import apply_hu_window
 
 NAME = "000001_01_01_010-021"
 

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.transforms import LoadVolumeSlices, apply_hu_window
+from mmdet_lesion.datasets.transforms import LoadVolumeSlices
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import save_volume
 from mmdet_lesion.structures import Geometry, Volume
+from mmdet_lesion.structures.hu_window import apply_hu_window
 
 WHOLE = (-32768, 32767)
 

@@ -18,7 +18,7 @@ def test_checkpoint_of_another_model_is_rejected(tmp_path):
     other = {"state_dict": {"conv.weight": torch.zeros(2, 2), "head.bias": torch.zeros(3)}}
     other["meta"] = {}
     torch.save(other, tmp_path / "other.pth")
-    with pytest.raises(InputError, match="other.pth: a checkpoint of another model: 7 of"):
+    with pytest.raises(InputError, match="other.pth is a checkpoint of another model: 7 of"):
         toy_runner(tmp_path, [], load_from=str(tmp_path / "other.pth")).train()
 
 
@@ -26,6 +26,13 @@ def test_partial_checkpoint_is_accepted_for_fine_tuning(tmp_path):
     part = {"state_dict": {"norm.weight": torch.full((4,), 0.5)}, "meta": {}}
     torch.save(part, tmp_path / "part.pth")
     toy_runner(tmp_path, [], iters=1, load_from=str(tmp_path / "part.pth")).train()
+
+
+def test_weights_that_are_not_finite_are_rejected(tmp_path):
+    diverged = {"state_dict": {"norm.weight": torch.full((4,), torch.nan)}, "meta": {}}
+    torch.save(diverged, tmp_path / "diverged.pth")
+    with pytest.raises(InputError, match="diverged.pth: norm.weight contains NaN or infinity"):
+        toy_runner(tmp_path, [], load_from=str(tmp_path / "diverged.pth")).train()
 
 
 def test_first_start_with_resume_finds_no_checkpoint(tmp_path):

@@ -240,5 +240,5 @@ def test_band_over_several_trainings_includes_their_variation():
     pair = [p3d_froc(one, truth, extrapolate=False) for one in (some, detections)]
     alone, scans = compare_trainings([pair], 100), compare_froc(*pair, 100)
     assert alone.mean_sensitivity.band.mean == pytest.approx(scans.mean_sensitivity.band.mean)
-    with pytest.raises(ValueError, match="no pair of results"):
+    with pytest.raises(ValueError, match="pairs is empty"):
         compare_trainings([])

@@ -84,10 +84,14 @@ def test_points_outside_the_curve():
 @pytest.mark.parametrize(
     ("detections", "truth", "message"),
     [
-        ({}, {}, "holds no scan"),
+        ({}, {}, "contains no scan"),
         ({"x": [[1, 1, 1, 2, 2, 2, 0.5]]}, {"y": []}, r"1 volume\(s\) that .* lacks, first 'x'"),
-        ({"x": [[1, 1, 1, 2, 2, 2]]}, {"x": []}, "detections of 'x' do not consist .* 7 numbers"),
-        ({}, {"x": [[1, 1, 2, 2]]}, "lesions of 'x' do not consist of rows"),
+        (
+            {"x": [[1, 1, 1, 2, 2, 2]]},
+            {"x": []},
+            "'x' are malformed; expected rows of 7",
+        ),
+        ({}, {"x": [[1, 1, 2, 2]]}, "lesions of 'x' are malformed"),
         ({"x": [[1, 1, 1, 2, 2, 2, np.nan]]}, {"x": []}, "NaN"),
     ],
 )

@@ -151,12 +151,22 @@ def test_only_listed_scans_are_evaluated():
 @pytest.mark.parametrize(
     ("detections", "nodules", "series", "message"),
     [
-        ({}, {}, None, "holds no scan"),
-        ({}, {}, ["a", "b", "a"], "hold 'a' twice"),
+        ({}, {}, None, "contains no scan"),
+        ({}, {}, ["a", "b", "a"], "contains 'a' twice"),
         ({"b": [[0, 0, 0, 1]]}, {"a": []}, None, "not among the scans, first 'b'"),
-        ({"a": [[0, 0, 0]]}, {"a": []}, None, "detections of 'a' are not rows of four"),
-        ({"a": [[0, 0, 0, "x"]]}, {"a": []}, None, "detections of 'a' are not rows of four"),
-        ({}, {"a": [[0, 0, np.nan, 3]]}, None, "nodules of 'a' hold NaN"),
+        (
+            {"a": [[0, 0, 0]]},
+            {"a": []},
+            None,
+            "'a' are malformed; expected rows of four",
+        ),
+        (
+            {"a": [[0, 0, 0, "x"]]},
+            {"a": []},
+            None,
+            "'a' are malformed; expected rows of four",
+        ),
+        ({}, {"a": [[0, 0, np.nan, 3]]}, None, "nodules of 'a' contain NaN"),
     ],
 )
 def test_invalid_input_is_named(detections, nodules, series, message):

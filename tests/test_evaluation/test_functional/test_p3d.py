@@ -204,11 +204,11 @@ GOOD = {"a": {0: [[1, 1, 10, 10]]}}
 @pytest.mark.parametrize(
     ("detections", "truth", "message"),
     [
-        ({}, {}, "holds no scan"),
-        ({}, {"a": {}, "a.annot": {}}, "'a' twice"),
-        ({}, {"a": {0: [[1, 1, 10]]}}, r"'a', slice 0 holds the row \[1, 1, 10\]"),
+        ({}, {}, "contains no scan"),
+        ({}, {"a": {}, "a.annot": {}}, "contains 'a' with and without .annot"),
+        ({}, {"a": {0: [[1, 1, 10]]}}, r"'a', slice 0 has the row \[1, 1, 10\]"),
         ({}, {"a": {0: [[1, 1, 10, float("nan")]]}}, "finite"),
-        ({}, {"a": {0.5: [[1, 1, 10, 10]]}}, "whole number"),
+        ({}, {"a": {0.5: [[1, 1, 10, 10]]}}, "expected an integer"),
         ({"b": [[(0, [1, 1, 10, 10, 1.0])]]}, GOOD, "lacks, first 'b'"),
     ],
 )
@@ -224,7 +224,7 @@ def test_invalid_detections_are_named():
         boxes, scores = np.array([[1, 1, 10, bad]]), np.array([bad])
         for one in ((boxes, np.ones(1)), (np.ones((1, 4)), scores)):
             found = Tracklets(*one, np.zeros(1, int), np.array([0, 1]))
-            with pytest.raises(ValueError, match="detections of 'a' hold NaN or infinity"):
+            with pytest.raises(ValueError, match="detections of 'a' contain NaN or infinity"):
                 functional.p3d_froc({"a": found}, GOOD)
 
 

@@ -47,10 +47,10 @@ def test_no_detections():
 @pytest.mark.parametrize(
     ("detections", "truth", "message"),
     [
-        ({}, {}, "holds no scan"),
+        ({}, {}, "contains no scan"),
         ({"x": [[1, 1, 2, 2, 0.5]]}, {"y": []}, "lacks, first 'x'"),
         ({"x": [[1, 1, 2, 2]]}, {"x": []}, "detections of 'x'"),
-        ({}, {"x": [[1, 1, 2]]}, "lesions of 'x' do not consist of rows"),
+        ({}, {"x": [[1, 1, 2]]}, "lesions of 'x' are malformed; expected rows of 4"),
         ({"x": [[1, 1, 2, 2, np.nan]]}, {"x": []}, "NaN"),
     ],
 )

@@ -50,5 +50,5 @@ def test_hit_and_false_positive_with_equal_scores():
 
 def test_interpolated_curves_are_rejected():
     result = p3d_froc({}, {"a": {}})
-    with pytest.raises(ValueError, match="expected neither"):
+    with pytest.raises(ValueError, match="cannot be used here"):
         StepCurve(result.matches, result.rule)

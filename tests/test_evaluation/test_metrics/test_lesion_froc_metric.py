@@ -158,10 +158,10 @@ def test_slice_protocol_equals_slice_froc_of_published_boxes(tmp_path):
 
 def test_samples_of_the_other_protocol_are_rejected():
     volume, key_slice = data_sample("a", [[10, *LESION]], []), slice_sample("a", 10, [LESION], [])
-    message = "protocol='slice' and got a volume of 'a'; expected a dataset with sample='slice'"
+    message = "and received a volume of 'a'; expected a dataset with sample='slice'"
     with pytest.raises(InputError, match=message):
         evaluate([volume], protocol="slice")
-    message = "protocol='p3d' and got a slice of 'a'; expected a dataset with sample='volume'"
+    message = "and received a slice of 'a'; expected a dataset with sample='volume'"
     with pytest.raises(InputError, match=message):
         evaluate([key_slice])
     del key_slice.published_gt
@@ -196,7 +196,7 @@ def test_invalid_input_is_rejected():
         METRICS.build(dict(type="LesionFROCMetric", protocol="p2d"))
     with pytest.raises(InputError, match="no lesion in the ground truth of 1 volumes"):
         evaluate([data_sample("a", [], [])])
-    with pytest.raises(InputError, match="'a' came with two ground truths"):
+    with pytest.raises(InputError, match="'a' has two ground truths"):
         evaluate([data_sample("a", [[10, *LESION]], []), data_sample("a", [], [])])
     with pytest.raises(InputError, match="no volume"):
         METRICS.build(dict(type="LesionFROCMetric")).compute_metrics([])

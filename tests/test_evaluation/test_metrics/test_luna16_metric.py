@@ -158,7 +158,7 @@ def test_table_is_logged(monkeypatch):
 def test_invalid_input_is_rejected():
     with pytest.raises(InputError, match="no nodule in 1 scans"):
         evaluate([sample("a", [], [])])
-    with pytest.raises(InputError, match="'a' came with two ground truths of 1 and 0"):
+    with pytest.raises(InputError, match="'a' has two ground truths, of 1 and 0"):
         evaluate([sample("a", [NODULE], []), sample("a", [], [])])
-    with pytest.raises(InputError, match="got no scan"):
+    with pytest.raises(InputError, match="received no scan"):
         METRICS.build(dict(type="Luna16Metric")).compute_metrics([])

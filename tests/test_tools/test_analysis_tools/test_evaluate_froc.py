@@ -95,7 +95,7 @@ def test_difference_of_two_files(tool, p3d, capsys):
     files = [str(p3d / "bad.pkl"), str(p3d / "good.pkl")]
     args = ["--protocol", "p3d", "--gt", str(p3d / "gt.pkl"), "--detections", *files, "--clamp"]
     assert tool.main([*args, "--bootstrap", "40", "--out", str(p3d / "out")]) == 0
-    assert "good less bad" in capsys.readouterr().out
+    assert "good minus bad" in capsys.readouterr().out
     found = read(p3d / "out")["detections"]
     difference = found["good"]["difference_to_first"]["mean_sensitivity"]
     means = [found[name]["mean_sensitivity"] for name in ("bad", "good")]
@@ -326,7 +326,7 @@ def test_pooled_files_with_a_common_scan_print_an_error(tool, luna16, capsys, po
     if pool:
         assert errors.count("\n") == 1
         assert "part0.csv and " in errors
-        assert "part1.csv both hold detections of '2'; expected every scan in one" in errors
+        assert "part1.csv both contain detections of '2'; expected every scan in one" in errors
 
 
 def test_published_luna16_result_as_one_file_and_in_ten_folds(tool, lesion_data, tmp_path):

@@ -24,8 +24,8 @@ from mmengine.structures import InstanceData
 from rich.console import Console
 from torch import nn
 
-from mmdet_lesion.datasets.transforms import apply_hu_window
 from mmdet_lesion.structures import Volume
+from mmdet_lesion.structures.hu_window import apply_hu_window
 
 from .common import NINE_SLICES, ROOT, ct_like, seconds, table_of
 

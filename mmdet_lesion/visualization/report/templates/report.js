@@ -10,7 +10,7 @@
   const decoded = new Map();
   let drawn = 0;
 
-  // Gray value of the picture → HU, the inverse of the knots.
+  // HU by gray value, the inverse of the knots.
   const hu = Array.from({ length: 256 }, (_, gray) => {
     const [values, grays] = knots;
     let k = 0;
@@ -29,7 +29,7 @@
 
   function picture(index) {
     if (!decoded.has(index)) {
-      // A few slices around the current one are enough to keep.
+      // Keep only the slices that were decoded last.
       if (decoded.size > 60) decoded.delete(decoded.keys().next().value);
       const image = new Image();
       image.src = "data:image/jpeg;base64," + viewer.images[index];
@@ -167,7 +167,7 @@
     if (event.key === "Enter" && document.activeElement.classList.contains("lesion")) {
       actions.Enter = () => showLesion(Number(document.activeElement.dataset.id), false);
     }
-    // A range input moves by its own keys.
+    // Range inputs handle their own keys.
     if (!actions[event.key] || (event.target.type === "range" && event.key.length > 1)) return;
     event.preventDefault();
     actions[event.key]();

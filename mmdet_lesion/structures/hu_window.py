@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmdet_lesion.errors import InputError
+from ..errors import InputError
 
 __all__ = ["apply_hu_window", "check_hu_window"]
 

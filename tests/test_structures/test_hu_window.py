@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.datasets.transforms.hu_window import apply_hu_window, check_hu_window
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.structures.hu_window import apply_hu_window, check_hu_window
 
 
 def test_ends_of_the_hu_window():
