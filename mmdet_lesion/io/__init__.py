@@ -1,8 +1,8 @@
-"""Files in and out: the volume store, published tables, pickles and JSON, atomic writes."""
+"""Reading and writing of files: volumes, tables, pickles, JSON, atomic writes."""
 
 import lazy_loader
 
-# Volumes need blosc2 and SimpleITK, tables and JSON do not.
+# Only volumes need blosc2 and SimpleITK.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={

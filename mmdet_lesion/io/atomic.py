@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, also when the process is killed."""
+"""Atomic writes: a file is written completely or not at all, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _LEFTOVER = re.compile(r"\.part-(?P<name>.+)-[^-]+")
 
 
 def leftover_of(path: str | os.PathLike) -> str | None:
-    """Name of the file that a killed :func:`atomic_write` was to write, or None for other files."""
+    """Return the target of a temporary file of :func:`atomic_write`, or None for other files."""
     match = _LEFTOVER.fullmatch(Path(path).name)
     return match and match["name"]
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
-    """Write to a temporary file beside ``path``, which replaces ``path`` at the end.
+    """Write to a temporary file in the same folder, which replaces ``path`` at the end.
 
-    On an exception ``path`` stays as it was and the temporary file is removed. Parent folders are
-    made.
+    On an exception, ``path`` is not changed and the temporary file is removed. Parent folders are
+    created.
 
     Args:
         path: The file to write.
 
     Yields:
-        The temporary path, with the suffix of ``path``; the file does not exist yet.
+        The temporary path with the suffix of ``path``. The file does not exist yet.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     temporary = path.with_name(f".part-{path.name}-{token}{path.suffix}")
     try:
         yield temporary
-        # After a power cut a name without its data would pass for a complete file.
+        # Otherwise a power failure could leave a renamed file without its data.
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -53,10 +53,10 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_json(path: str | os.PathLike, obj: Any, indent: int | None = None) -> None:
-    """Write JSON atomically and always with the same bytes for the same content.
+    """Write JSON atomically; the same content always gives the same bytes.
 
     Raises:
-        ValueError: ``obj`` holds NaN or infinity, which JSON does not know.
+        ValueError: ``obj`` contains NaN or infinity, which JSON does not support.
     """
     separators = (",", ":") if indent is None else None
     text = json.dumps(
@@ -75,8 +75,8 @@ def read_json(path: str | os.PathLike) -> Any:
     """Read JSON.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file is no JSON, with the place where it breaks.
+        FileNotFoundError: The file does not exist.
+        InputError: The file is not valid JSON; the message gives the position.
     """
     path = Path(path)
     if not path.is_file():
@@ -84,5 +84,5 @@ def read_json(path: str | os.PathLike) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        # Also numbers of thousands of digits, and lists nested a thousand times.
+        # Includes numbers with thousands of digits and lists with a thousand levels.
         raise InputError(f"{path} is not JSON: {error}") from None

@@ -1,9 +1,9 @@
-"""COCO annotation files: lesion boxes on slices, and detections to evaluate on them.
+"""Reading and writing of COCO files with lesion boxes on slices, and reading of detections.
 
-Converted data sets add a table of volumes, and to each annotation its ``source``: ``recist`` (a
-RECIST measurement), ``full`` (complete labels), ``mined``, or ``hard_negative`` (a confident
-detection that hits no lesion). ``bbox`` is ``[x, y, width, height]`` in half-open pixels of the
-store, ``published_bbox`` ``[x1, y1, x2, y2]`` in published coordinates.
+Converted datasets have an additional table ``volumes``, and each annotation has a ``source``:
+``recist`` (RECIST measurement), ``full`` (complete annotation), ``mined``, or ``hard_negative``
+(confident detection that hits no lesion). ``bbox`` is ``[x, y, width, height]`` in half-open
+pixels of the store, ``published_bbox`` is ``[x1, y1, x2, y2]`` in published coordinates.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _schema(
     volumes: dict = _VOLUMES,
     **more,
 ) -> dict[str, Any]:
-    """Schema of a file that has these tables and keys, and maybe ``volumes``."""
+    """Return the schema of a file with these tables and keys, and optional ``volumes``."""
     images = objects(*image_keys, min_items=1, id=_ID, volume=_STRING, spacing={"type": "array"})
     annotations = objects(*annotation_keys, image_id=_ID, bbox=_BBOX, **more)
     properties = {
@@ -83,16 +83,16 @@ def read_annotation_file(path: str | os.PathLike, sample: str) -> dict[str, list
 
     Args:
         path: The JSON file.
-        sample: ``'slice'`` or ``'volume'``; volumes need the table ``volumes`` and the published
-            boxes as well.
+        sample: ``'slice'`` or ``'volume'``. Volumes also need the table ``volumes`` and published
+            boxes.
 
     Returns:
-        The tables ``categories``, ``images``, ``annotations`` and ``volumes``; for slices the last
-        is empty where the file has none.
+        The tables ``categories``, ``images``, ``annotations`` and ``volumes``. For slices, the
+        last one is empty if the file does not have it.
 
     Raises:
-        InputError: The file is missing, is not valid, or an entry refers to another one that is
-            not there. The message names file, entry and key.
+        InputError: The file is missing or invalid, or an entry refers to a missing one. The
+            message names file, entry and key.
     """
     content = _read(path, sample)
     if sample == "volume":
@@ -113,10 +113,11 @@ class CocoBoxes:
     """Lesion boxes by image.
 
     Args:
-        boxes: ``{image id: (n, 4)}`` with inclusive ends; images without a lesion are kept.
-        annotations: The file's entries in the order of ``boxes``, image by image.
-        images: The file's entry of every image.
-        volumes: The file's table ``volumes``, which converted data sets have.
+        boxes: Boxes xyxy with inclusive ends by image id, shape (N, 4); images without a lesion
+            are included.
+        annotations: The file's annotations in the order of ``boxes``.
+        images: The file's images by id.
+        volumes: The file's table ``volumes``; empty if the file does not have it.
     """
 
     boxes: dict[int, np.ndarray]
@@ -126,24 +127,26 @@ class CocoBoxes:
 
 
 def read_coco_boxes(path: str | os.PathLike) -> CocoBoxes:
-    """Read ground truth of any COCO file; categories are not distinguished.
+    """Read the ground-truth boxes of any COCO file, regardless of category.
 
-    Boxes ``[x, y, width, height]`` become ``[x, y, x + width - 1, y + height - 1]``, whose
-    inclusive size is width by height. Hard negatives are left out.
+    Boxes ``[x, y, width, height]`` become ``[x, y, x + width - 1, y + height - 1]`` with inclusive
+    ends. Hard negatives are omitted.
 
     Args:
         path: The JSON file.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file is not valid, an annotation is a crowd or refers to an image that is
-            not there, or an image is listed twice.
+        FileNotFoundError: The file does not exist.
+        InputError: The file is invalid, an annotation is a crowd or refers to a missing image, or
+            an image is listed twice.
     """
     content = _read(path, "boxes")
     images: dict[int, dict] = {}
     for i, image in enumerate(content["images"]):
         if image["id"] in images:
-            raise InputError(f"{path}: images[{i}] has the id {image['id']!r} again")
+            raise InputError(
+                f"{path}: images[{i}] has the id {image['id']!r} again; expected unique ids"
+            )
         images[image["id"]] = image
     entries: dict[int, list[dict]] = {name: [] for name in images}
     for i, annotation in enumerate(content["annotations"]):
@@ -165,14 +168,14 @@ def read_coco_results(path: str | os.PathLike, known: Collection[int]) -> dict[i
 
     Args:
         path: The JSON file.
-        known: The images that are evaluated.
+        known: Ids of the images to evaluate.
 
     Returns:
-        ``{image id: (n, 5)}`` rows with inclusive ends and the score.
+        Boxes xyxy with inclusive ends and score by image id, shape (N, 5).
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file is not valid, or an entry is of an unknown image.
+        FileNotFoundError: The file does not exist.
+        InputError: The file is invalid, or an entry refers to an unknown image.
     """
     rows: dict[int, list] = {}
     for i, entry in enumerate(read_validated_json(path, _RESULTS)):
@@ -191,7 +194,7 @@ def read_coco_results(path: str | os.PathLike, known: Collection[int]) -> dict[i
 
 
 def _read(path: str | os.PathLike, kind: str) -> dict[str, list[dict]]:
-    """Read and validate a file; annotations have positive boxes on images that are there."""
+    """Read a file and check that annotations have positive boxes on existing images."""
     content = read_validated_json(path, _SCHEMAS[kind], "" if kind == "boxes" else _HINT)
     image_ids = {image["id"] for image in content["images"]}
     for i, row in enumerate(content["annotations"]):
@@ -223,7 +226,16 @@ def _inclusive(boxes: ArrayLike) -> np.ndarray:
 
 @dataclass(frozen=True)
 class StoredEntry:
-    """Volume of the store, with its published geometry."""
+    """Volume of the store with its published geometry.
+
+    Args:
+        name: Name of the volume.
+        file_name: File in the store.
+        first_slice: Number of the first slice in the series' folder.
+        geometry: Geometry of the stored volume.
+        published: Geometry of the published volume.
+        masks: Segmentation masks by annotation key, as COCO's RLE in store pixels.
+    """
 
     name: str
     file_name: str
@@ -234,16 +246,20 @@ class StoredEntry:
 
     @property
     def last_slice(self) -> int:
-        """Last slice, counted in the series' folder."""
+        """Number of the last slice in the series' folder."""
         return self.first_slice + self.published.shape[0] - 1
 
     def boxes_to_store(self, boxes: Sequence[Sequence[float]]) -> np.ndarray:
-        """Convert published boxes ``(N, 4)`` to voxels of the store."""
+        """Convert published boxes (N, 4) to voxels of the store."""
         return self.published.boxes_to(self.geometry, published_to_voxels(boxes))
 
 
 class CocoBuilder:
-    """Collects images and annotations; ids follow the order of adding, from 1."""
+    """Collect images and annotations of a COCO file; ids start at 1 in the order of addition.
+
+    Args:
+        description: Description of the file.
+    """
 
     def __init__(self, description: str) -> None:
         self._content: dict[str, Any] = {
@@ -273,7 +289,7 @@ class CocoBuilder:
         return self._volume_ids[entry.name]
 
     def image(self, entry: StoredEntry, z: int) -> int:
-        """Id of a published slice, which is added when it does not exist yet."""
+        """Return the id of a published slice, which is added if it does not exist."""
         key = (entry.name, z)
         if key not in self._image_ids:
             self._image_ids[key] = len(self._image_ids) + 1
@@ -302,16 +318,16 @@ class CocoBuilder:
         recist: tuple[float, ...] = (),
         mask: dict | None = None,
     ) -> None:
-        """Add a box on its slice.
+        """Add an annotation.
 
         Args:
             entry: The volume.
             z: Published slice, zero-based within the volume.
             box: Published ``x1, y1, x2, y2``.
             source: ``recist``, ``full``, ``mined`` or ``hard_negative``.
-            lesion_type: 1…8 or -1.
-            recist: Published end points of the diameters, 8 numbers, or nothing.
-            mask: COCO's RLE in store pixels, where there is one.
+            lesion_type: 1 … 8, or -1 if unknown.
+            recist: Published end points of the diameters, 8 numbers, or empty.
+            mask: Segmentation mask as COCO's RLE in store pixels.
         """
         x1, y1, x2, y2 = entry.boxes_to_store([box])[0].tolist()
         annotation = {
@@ -341,5 +357,5 @@ class CocoBuilder:
         return {name: len(self._content[name]) for name in ("volumes", "images", "annotations")}
 
     def to_dict(self) -> dict[str, Any]:
-        """The file's content."""
+        """Return the content of the file."""
         return self._content

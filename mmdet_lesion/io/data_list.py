@@ -1,4 +1,4 @@
-"""Lists of scans with their nodules, in mmengine's ``data_list`` format.
+"""Annotation files of scans with nodules, in mmengine's ``data_list`` format.
 
 Boxes are in voxels of the store, continuous and half-open; centers and diameters in world mm.
 """
@@ -56,10 +56,10 @@ def read_data_list(path: str | os.PathLike) -> dict[str, Any]:
         path: The JSON file.
 
     Returns:
-        Its ``metainfo`` and ``data_list``.
+        ``metainfo`` and ``data_list`` of the file.
 
     Raises:
-        InputError: The file is missing or not valid; the message names file, entry and key.
+        InputError: The file is missing or invalid; the message names file, entry and key.
     """
     content = read_validated_json(path, _SCHEMA, _HINT)
     for i, entry in enumerate(content["data_list"]):
@@ -81,18 +81,19 @@ def scan_entry(
     excluded: Sequence[Sequence[float]],
     subset: int | None,
 ) -> dict[str, Any]:
-    """One scan.
+    """Return the entry of a scan.
 
     Args:
-        name: Name of its volume in the store.
-        series_uid: Its series UID, which submissions name.
+        name: Name of the volume in the store.
+        series_uid: Series UID, which submissions refer to.
         geometry: Geometry of the volume.
         nodules: Rows ``x, y, z, diameter`` in world mm.
-        excluded: Irrelevant findings, likewise; a diameter of -1 is not known.
-        subset: Official subset, None where there is none.
+        excluded: Rows of irrelevant findings in the same format, with a diameter of -1 if it is
+            unknown.
+        subset: Official subset, or None.
 
     Returns:
-        ``volume``, ``series_uid``, ``geometry``, ``subset``, ``instances`` (``bbox_3d``: cubes in
+        ``volume``, ``series_uid``, ``geometry``, ``subset``, ``instances`` (``bbox_3d``: cube in
         voxels of the store, ``bbox_label``, ``center_world``, ``diameter_mm``) and ``excluded``.
     """
     spheres = np.array(nodules, dtype=np.float64).reshape(-1, 4)
@@ -118,15 +119,15 @@ def scan_entry(
 def data_list_file(
     description: str, spacing: Sequence[float], entries: Iterable[dict[str, Any]], labeled: bool
 ) -> dict[str, Any]:
-    """Content of an annotation file.
+    """Return the content of an annotation file.
 
     Args:
-        description: What the list is; beside ``metainfo``, which must be the same in all lists that
-            are trained on together.
+        description: Description of the list. It is not part of ``metainfo``, which must be equal
+            in lists that are used together for training.
         spacing: Spacing of the store ``(x, y, z)`` in mm.
-        entries: What :func:`scan_entry` returned.
-        labeled: Whether the truth is known in training. It is left out where it is not, so that
-            nothing can be learned from it by mistake.
+        entries: Entries of scans (:func:`scan_entry`).
+        labeled: Whether the ground truth is used in training. Otherwise it is omitted, so that it
+            cannot be used by mistake.
     """
     hidden: dict[str, list] = {} if labeled else {"instances": [], "excluded": []}
     return {

@@ -1,4 +1,4 @@
-"""``DL_info.csv``, DeepLesion's table of RECIST measurements, one per row.
+"""Reading and writing of ``DL_info.csv``, DeepLesion's table of RECIST measurements.
 
 Source: Yan et al., "DeepLesion: automated mining of large-scale lesion annotations and universal
 lesion detection with deep learning", JMI 2018.
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
 from .atomic import atomic_write
+from .csv_rows import find_columns, read_csv_rows
 from .problems import Problem
 
 __all__ = ["COLUMNS", "LESION_TYPES", "DLInfoRow", "read_dl_info", "write_dl_info"]
@@ -32,36 +32,36 @@ LESION_TYPES = {
 }
 """Names of the coarse lesion types."""
 
-# A key slice such as 000002_01_01_162.png; real patients and slices have more digits at times.
+# A key slice such as 000002_01_01_162.png; numbers may have more digits.
 _FILE_NAME = re.compile(r"(\d{6,})_(\d{2,})_(\d{2,})_(\d{3,})\.png")
 
 
 @dataclass(frozen=True)
 class DLInfoRow:
-    """RECIST measurement on a key slice, all 18 columns of ``DL_info.csv``.
+    """RECIST measurement on a key slice: the 18 columns of ``DL_info.csv``.
 
-    Coordinates are published ones: pixel numbers from 1, x and y.
+    Coordinates are published x and y pixel numbers, from 1.
 
     Args:
         file_name: ``{patient}_{study}_{series}_{key slice}.png``.
         patient: Patient index.
         study: Study index.
         series: Series number.
-        key_slice: Annotated slice, counted in the series' folder.
+        key_slice: Number of the annotated slice in the series' folder.
         measurement: End points ``x, y`` of the long, then of the short diameter.
         box: ``x1, y1, x2, y2``, the measurement padded by 5 pixels.
         diameters: Long and short diameter in pixels.
-        location: Position in the body ``x, y, z``, relative, each 0…1.
-        lesion_type: 1…8, or -1 where unknown.
+        location: Relative position in the body ``x, y, z``, each 0 … 1.
+        lesion_type: 1 … 8, or -1 if unknown.
         noisy: Whether the annotation is marked as possibly wrong.
-        slice_range: First and last slice that are published around the key slice.
-        spacing: ``x, y, z`` in mm; z is the slice interval.
-        image_size: Width and height.
-        window: Lowest and highest HU of the reader's window.
+        slice_range: First and last published slice around the key slice.
+        spacing: Spacing ``x, y, z`` in mm; z is the slice interval.
+        image_size: Width and height in pixels.
+        window: Lowest and highest HU of the annotator's HU window.
         gender: ``M`` or ``F``.
-        age: In years, NaN where unknown.
+        age: Age in years, or NaN if unknown.
         split: 1 training, 2 validation, 3 test.
-        line: Line in the file, the header being line 1; 0 for a row that was not read.
+        line: Line in the file (the header is line 1), or 0 if the row was not read from a file.
     """
 
     file_name: str
@@ -93,7 +93,7 @@ class DLInfoRow:
 def _integer(text: str) -> int:
     value = float(text)
     if not value.is_integer():
-        raise ValueError(f"{text!r} is not a whole number")
+        raise ValueError(f"found {text!r}; expected a whole number")
     return int(value)
 
 
@@ -101,7 +101,7 @@ def _tuple_of(kind: Callable[[str], Any], length: int) -> Callable[[str], tuple]
     def parse(text: str) -> tuple:
         values = tuple(kind(part) for part in text.split(","))
         if len(values) != length:
-            raise ValueError(f"{text!r} holds {len(values)} numbers, not {length}")
+            raise ValueError(f"found {text!r}; expected {length} numbers")
         return values
 
     return parse
@@ -109,7 +109,7 @@ def _tuple_of(kind: Callable[[str], Any], length: int) -> Callable[[str], tuple]
 
 def _file_name(text: str) -> str:
     if not _FILE_NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is not {{patient}}_{{study}}_{{series}}_{{slice}}.png")
+        raise ValueError(f"found {text!r}; expected {{patient}}_{{study}}_{{series}}_{{slice}}.png")
     return text
 
 
@@ -117,7 +117,7 @@ def _choice(*allowed: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         value = _integer(text)
         if value not in allowed:
-            raise ValueError(f"{text!r} is none of {', '.join(map(str, allowed))}")
+            raise ValueError(f"found {text!r}; expected one of {', '.join(map(str, allowed))}")
         return value
 
     return parse
@@ -167,12 +167,9 @@ _SCHEMA = (
 COLUMNS: tuple[str, ...] = tuple(column.name for column in _SCHEMA)
 
 
-def _fields(line: str) -> list[str]:
-    # Line by line, so that a quote that is never closed spoils one row and not all that follow.
-    return [field.strip() for field in next(csv.reader([line], strict=True), [])]
-
-
-def _parse_row(values: list[str], order: list[int], line: int) -> DLInfoRow:
+def _parse_row(values: list[str], order: list[int], width: int, line: int) -> DLInfoRow:
+    if len(values) != width:
+        raise ValueError(f"{len(values)} cells found; expected {width}")
     fields = {}
     for column, index in zip(_SCHEMA, order, strict=True):
         try:
@@ -181,11 +178,11 @@ def _parse_row(values: list[str], order: list[int], line: int) -> DLInfoRow:
             raise ValueError(f"{column.name}: {error}") from None
     row = DLInfoRow(**fields, line=line)
     named = tuple(int(part) for part in row.file_name[: -len(".png")].split("_"))
-    told = (row.patient, row.study, row.series, row.key_slice)
-    if named != told:
+    numbers = (row.patient, row.study, row.series, row.key_slice)
+    if named != numbers:
         raise ValueError(
-            f"File_name {row.file_name} does not agree with patient, study, series and key slice "
-            f"{told}"
+            f"File_name is {row.file_name}; expected the row's patient, study, series and key "
+            f"slice {numbers}"
         )
     return row
 
@@ -193,50 +190,29 @@ def _parse_row(values: list[str], order: list[int], line: int) -> DLInfoRow:
 def read_dl_info(path: str | os.PathLike) -> tuple[list[DLInfoRow], list[Problem]]:
     """Read ``DL_info.csv``.
 
-    NaN and boxes outside the image are read as they stand; rows that cannot be read are left out
-    and reported.
+    NaN and boxes outside the image are kept. Invalid rows are skipped and reported.
 
     Args:
-        path: The table. Columns may stand in any order, others may stand beside them.
+        path: The table. Columns may be in any order; additional ones are ignored.
 
     Returns:
-        The rows in the file's order, and a problem for each row that is no row of the table.
+        The valid rows in the file's order, and a problem for each invalid row.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file is no text, or a column is missing.
+        FileNotFoundError: The file does not exist.
+        InputError: The file is not a text file, or a column is missing.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist; expected DeepLesion's table of annotations"
-        )
-    try:
-        # The BOM is what spreadsheet programs put in front.
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a text file: {error}") from None
+    table = read_csv_rows(path, "DeepLesion's table of annotations")
+    order = find_columns(path, table, COLUMNS)
+    width = len(table[0][1])
     rows: list[DLInfoRow] = []
     problems: list[Problem] = []
-    lines = text.split("\n")
-    header = _fields(lines[0])
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise InputError(
-            f"{path} has no column {missing[0]} (line 1 holds {', '.join(header) or 'nothing'}); "
-            f"expected the {len(COLUMNS)} columns of DL_info.csv"
-        )
-    order = [header.index(name) for name in COLUMNS]
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
+    for line, values in table[1:]:
         try:
-            values = _fields(line)
-            if len(values) != len(header):
-                raise ValueError(f"{len(values)} fields found, {len(header)} expected")
-            rows.append(_parse_row(values, order, number))
-        except (ValueError, csv.Error) as error:
-            problems.append(Problem(path.name, number, str(error), "row skipped", "broken row"))
+            rows.append(_parse_row(values, order, width, line))
+        except ValueError as error:
+            problems.append(Problem(path.name, line, str(error), "row skipped", "broken row"))
     return rows, problems
 
 
@@ -244,8 +220,8 @@ def write_dl_info(path: str | os.PathLike, rows: Iterable[DLInfoRow]) -> None:
     """Write ``DL_info.csv`` atomically, in the published column order and number format.
 
     Args:
-        path: The table to write.
-        rows: The annotations, in the order to be written.
+        path: The table.
+        rows: The rows in the order of the table.
     """
     with (
         atomic_write(path) as temporary,

@@ -1,8 +1,8 @@
-"""Lesion Harvester's files: complete lesion boxes of sub-volumes, and detections.
+"""Reading and writing of Lesion Harvester's files: complete ground truth, and detections.
 
 Ground truth is ``{volume[.annot]: {z: [[x1, y1, x2, y2, z, z], …]}}``, detections are
-``{volume: [[(z, [x1, y1, x2, y2, score]), …], …]}``; z counts from zero within the sub-volume, x
-and y are published coordinates (see :mod:`mmdet_lesion.structures.geometry`). Source: Cai et al.,
+``{volume: [[(z, [x1, y1, x2, y2, score]), …], …]}``; z is zero-based within the sub-volume, x and
+y are published coordinates (see :mod:`mmdet_lesion.structures.geometry`). Source: Cai et al.,
 "Lesion Harvester: iteratively mining unlabeled lesions and hard-negative examples at scale", TMI
 2020.
 """
@@ -12,15 +12,14 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
-from ..structures.tracklets import Tracklets
-from .atomic import atomic_write, read_json
-from .safe_pickle import load_pickle
+from ..structures.tracklets import Tracklets, is_whole_number
+from .atomic import atomic_write
+from .box_files import parse_boxes, read_volume_dict
 
 __all__ = [
     "GroundTruth",
@@ -33,68 +32,42 @@ __all__ = [
 GroundTruth = dict[str, dict[int, np.ndarray]]
 
 _SUFFIX = ".annot"
-# What Python 2, in which the published evaluators run, and every later Python read.
+# Readable by Python 2, which the published evaluators need.
 _PROTOCOL = 2
 
 
-def _slice_index(z: Any, where: str) -> int:
-    # Some tools write slices as floats; only whole numbers are slices.
-    whole = isinstance(z, Integral) and not isinstance(z, bool)
-    if not whole and not (isinstance(z, float | np.floating) and float(z).is_integer()):
-        raise InputError(f"{where} has the slice {z!r}; expected a whole number")
-    return int(z)
-
-
-def _boxes(values: Any, columns: tuple[int, ...], where: str) -> np.ndarray:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{where} does not hold boxes; expected rows of numbers") from None
-    if array.size == 0:
-        return np.empty((0, columns[0]), dtype=np.float64)
-    if array.ndim != 2 or array.shape[1] not in columns:
-        raise InputError(
-            f"{where} holds an array of shape {array.shape}; expected boxes of "
-            f"{' or '.join(map(str, columns))} numbers"
-        )
-    if not np.isfinite(array).all():
-        raise InputError(f"{where} holds NaN or infinity; expected finite boxes")
-    return array
-
-
 def _volumes(path: str | os.PathLike, kind: type) -> Iterator[tuple[str, Any]]:
-    """The entries of a file ``{name: kind}``, checked, names without ``.annot``."""
-    content = read_json(path) if os.fspath(path).endswith(".json") else load_pickle(path)
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}; expected a dict of sub-volumes")
+    """Yield the checked entries of a file ``{name: kind}``, names without ``.annot``."""
     seen = set()
-    for key, value in content.items():
+    for key, value in read_volume_dict(path).items():
         if not isinstance(key, str):
             raise InputError(f"{path} has the key {key!r}; expected the name of a sub-volume")
         name = key.removesuffix(_SUFFIX)
         if name in seen:
-            raise InputError(f"{path} holds {name} twice, with and without {_SUFFIX}")
+            raise InputError(
+                f"{path} contains {name} twice, with and without {_SUFFIX}; expected it once"
+            )
         seen.add(name)
         if not isinstance(value, kind):
             raise InputError(
-                f"{path}, {name} holds a {type(value).__name__}; expected a {kind.__name__}"
+                f"{path}, {name} is a {type(value).__name__}; expected a {kind.__name__}"
             )
         yield name, value
 
 
 def read_ground_truth(path: str | os.PathLike) -> GroundTruth:
-    """Read complete lesion boxes (``Revised-*.pkl``, ``RECIST-Box-*.pkl``).
+    """Read ground-truth boxes (``Revised-*.pkl``, ``RECIST-Box-*.pkl``).
 
     Args:
-        path: The pickle.
+        path: The pickle, or the same containers as JSON (``.json``).
 
     Returns:
-        ``{volume: {z: (n, 4) float64 published boxes}}`` in the file's order, names without
-        ``.annot``; sub-volumes without a lesion are kept with an empty dict.
+        Published boxes by sub-volume, without ``.annot``, and slice, shape (N, 4), float64, in the
+        file's order. Sub-volumes without a lesion have an empty dict.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file is no such pickle; the message names the sub-volume and slice.
+        FileNotFoundError: The file does not exist.
+        InputError: The content is invalid; the message names the sub-volume and slice.
     """
     truth: GroundTruth = {}
     for name, slices in _volumes(path, dict):
@@ -102,7 +75,10 @@ def read_ground_truth(path: str | os.PathLike) -> GroundTruth:
         for z, boxes in slices.items():
             where = f"{path}, {name}, slice {z}"
             # The fifth and sixth columns repeat z.
-            truth[name][_slice_index(z, where)] = _boxes(boxes, (4, 6), where)[:, :4].copy()
+            if not is_whole_number(z):
+                raise InputError(f"{where}: the slice is {z!r}; expected a whole number")
+            rows = parse_boxes(boxes, (4, 6), where)
+            truth[name][int(z)] = rows[:, :4].astype(np.float64)
     return truth
 
 
@@ -113,12 +89,12 @@ def read_detections(path: str | os.PathLike) -> dict[str, Tracklets]:
         path: The pickle, or the same containers as JSON (``.json``).
 
     Returns:
-        ``{volume: tracklets}`` in the file's order. Rows keep the file's order and precision, on
-        which published figures depend.
+        Tracklets by sub-volume. The file's order and precision are kept, since published metrics
+        depend on them.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file has another content; the message names the sub-volume and tracklet.
+        FileNotFoundError: The file does not exist.
+        InputError: The content is invalid; the message names the sub-volume and tracklet.
     """
     detections = {}
     for name, tracklets in _volumes(path, list):
@@ -137,11 +113,11 @@ def _write(path: str | os.PathLike, content: dict) -> None:
 def write_ground_truth(
     path: str | os.PathLike, truth: Mapping[str, Mapping[int, Sequence]]
 ) -> None:
-    """Write complete lesion boxes so that the published evaluators read them.
+    """Write ground-truth boxes in the format of the published evaluators.
 
     Args:
-        path: The pickle to write.
-        truth: ``{volume: {z: (n, 4) published boxes}}``.
+        path: The pickle.
+        truth: Published boxes by sub-volume and slice, shape (N, 4).
     """
     content = {}
     for name, slices in truth.items():
@@ -156,7 +132,7 @@ def write_detections(path: str | os.PathLike, detections: Mapping[str, Tracklets
     """Write tracklets in Lesion Harvester's format.
 
     Args:
-        path: The pickle to write.
-        detections: ``{volume: tracklets}`` in published coordinates.
+        path: The pickle.
+        detections: Tracklets by sub-volume in published coordinates.
     """
     _write(path, {name: tracklets.to_harvester() for name, tracklets in detections.items()})

@@ -1,4 +1,4 @@
-"""JSON files that are validated by a schema, with errors that name file, entry and key."""
+"""Validation of JSON files against a schema, with errors that name file, entry and key."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _CONTAINERS: dict[type, str] = {list: "a list", dict: "an object"}
 
 
 def objects(*required: str, min_items: int = 0, **properties: dict) -> dict[str, Any]:
-    """Schema of a list of objects.
+    """Return the schema of a list of objects.
 
     Args:
-        *required: Keys that every object must have.
-        min_items: Least number of objects.
-        **properties: Schemas of keys.
+        *required: Required keys of each object.
+        min_items: Minimum number of objects.
+        **properties: Schema of each key.
     """
     items = {"type": "object", "required": list(required), "properties": properties}
     return {"type": "array", "minItems": min_items, "items": items}
@@ -34,15 +34,16 @@ def read_validated_json(path: str | os.PathLike, schema: dict[str, Any], hint: s
     Args:
         path: The file.
         schema: JSON schema (draft 2020-12).
-        hint: How to get a valid file, for a file that is missing or is of another kind.
+        hint: How to create a valid file, for the message if the file is missing or has another
+            content.
 
     Returns:
         The content.
 
     Raises:
-        FileNotFoundError: There is no such file, and no hint.
-        InputError: The file is not valid JSON or does not follow the schema. The message names the
-            first wrong entry, what was found and what was expected.
+        FileNotFoundError: The file does not exist, and ``hint`` is empty.
+        InputError: The file is not valid JSON, or does not match the schema. The message names the
+            first invalid entry, with found and expected content.
     """
     import jsonschema
 

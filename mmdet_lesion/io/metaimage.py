@@ -1,7 +1,7 @@
-"""MetaImage files (``.mhd`` beside ``.raw``, or ``.mha``), read and written by SimpleITK.
+"""Reading and writing of MetaImage files (``.mhd`` with ``.raw``, or ``.mha``) by SimpleITK.
 
-SimpleITK accepts headers and data that are not usable (an empty axis, a negative spacing, a
-compressed stream that breaks off); :func:`check_metaimage` refuses them first.
+SimpleITK accepts invalid headers and data (an empty axis, a negative spacing, a truncated
+compressed stream); :func:`check_metaimage` rejects them first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TYPES = {
     "MET_LONG": 4, "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4,
     "MET_DOUBLE": 8,
 }  # fmt: skip
-# A header is a page of text; a volume that is named .mhd by mistake is not read as one.
+# Limits reading of a file that is not a header, such as a volume named .mhd by mistake.
 _MAX_HEADER = 64 * 1024
 
 
@@ -41,7 +41,7 @@ def _is_matrix(values: list[float]) -> bool:
     return abs(np.linalg.det(np.reshape(values, (axes, axes)))) >= 1e-6
 
 
-#: Names of a key, whether it may be absent, what must hold, and how to say so.
+# Names of a key, whether it is optional, its condition, and the expected content for messages.
 _NUMBERS: list[tuple[tuple[str, ...], bool, Callable[[list[float]], bool], str]] = [
     (("DimSize",), False, lambda v: all(n >= 1 and n.is_integer() for n in v), "whole numbers > 0"),
     (("ElementSpacing", "ElementSize"), False, lambda v: min(v) > 0, "positive numbers (mm)"),
@@ -51,13 +51,13 @@ _NUMBERS: list[tuple[tuple[str, ...], bool, Callable[[list[float]], bool], str]]
 
 
 class MetaImageError(InputError):
-    """Raised for a MetaImage that cannot be used.
+    """Raised for an invalid MetaImage.
 
     Args:
         path: The file.
         line: Line of the header, from 1, or None for the whole file.
-        reason: What was found and what was expected.
-        kind: A short name to count by.
+        reason: Found and expected content.
+        kind: Short name, by which errors are counted.
     """
 
     def __init__(
@@ -69,20 +69,20 @@ class MetaImageError(InputError):
 
 
 def metaimage_data_file(path: str | os.PathLike) -> Path | None:
-    """Find the file that holds the voxels; None where they follow the header, or it has no name."""
+    """Return the file of the voxels, or None if they follow the header or the name is missing."""
     name = _read_header(Path(path))[0].get("ElementDataFile", "")
     return None if name.upper() in ("", "LOCAL") else Path(path).parent / name
 
 
 def check_metaimage(path: str | os.PathLike) -> None:
-    """Check the header of a MetaImage, and that its data are complete.
+    """Check the header of a MetaImage and the completeness of its data.
 
     Args:
         path: The ``.mhd`` or ``.mha`` file.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        MetaImageError: The image is not usable; the message names the line of the header.
+        FileNotFoundError: The file does not exist.
+        MetaImageError: The image is invalid; the message names the line of the header.
     """
     path = Path(path)
     if not path.is_file():
@@ -91,7 +91,7 @@ def check_metaimage(path: str | os.PathLike) -> None:
 
     def wrong(key: str, expected: str) -> MetaImageError:
         if key not in fields:
-            return MetaImageError(path, None, f"no {key}; expected {expected}")
+            return MetaImageError(path, None, f"{key} is missing; expected {expected}")
         return MetaImageError(path, lines[key], f"{key} = {fields[key]}; expected {expected}")
 
     if not fields.get("ElementDataFile"):
@@ -104,7 +104,7 @@ def check_metaimage(path: str | os.PathLike) -> None:
         raise wrong("ElementNumberOfChannels", "1")
     if fields.get("ElementType") not in _TYPES:
         raise wrong("ElementType", f"one of {', '.join(_TYPES)}")
-    for keys, optional, holds, expected in _NUMBERS:
+    for keys, optional, is_valid, expected in _NUMBERS:
         key = next((key for key in keys if key in fields), keys[0])
         if optional and key not in fields:
             continue
@@ -113,23 +113,24 @@ def check_metaimage(path: str | os.PathLike) -> None:
             values = [float(part) for part in fields.get(key, "").split()]
         except ValueError:
             values = []
-        if len(values) != length or not all(map(math.isfinite, values)) or not holds(values):
+        if len(values) != length or not all(map(math.isfinite, values)) or not is_valid(values):
             raise wrong(key, f"{length} {expected}")
     voxels = math.prod(int(float(n)) for n in fields["DimSize"].split())
     size = voxels * int(channels) * _TYPES[fields["ElementType"]]
     data = metaimage_data_file(path)
     if data is not None and not data.is_file():
-        raise MetaImageError(path, None, f"its data {data.name} does not exist", "missing data")
+        reason = f"the data file {data.name} does not exist; expected it next to the header"
+        raise MetaImageError(path, None, reason, "missing data")
     source, start = (path, end) if data is None else (data, 0)
     compressed = fields.get("CompressedData", "False").lower() == "true"
-    there = _inflated_size(path, source, start) if compressed else source.stat().st_size - start
-    if there < size:
-        reason = f"its data {source.name} is {size - there} bytes shorter than it says"
+    found = _inflated_size(path, source, start) if compressed else source.stat().st_size - start
+    if found < size:
+        reason = f"the data in {source.name} have {found} bytes; expected {size}"
         raise MetaImageError(path, None, reason, "short data")
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], dict[str, int], int]:
-    """Values of the keys, their lines, and where the header ends."""
+    """Return the value and the line of each key, and the length of the header in bytes."""
     fields: dict[str, str] = {}
     lines: dict[str, int] = {}
     end = 0
@@ -141,14 +142,14 @@ def _read_header(path: Path) -> tuple[dict[str, str], dict[str, int], int]:
             break
         fields[key], lines[key] = value, number
         end += len(line)
-        # By definition the last key; voxels may follow.
+        # ElementDataFile is always the last key; voxels may follow.
         if key == "ElementDataFile":
             break
     return fields, lines, end
 
 
 def _inflated_size(path: Path, source: Path, start: int) -> int:
-    """Size of compressed data: SimpleITK ignores that a stream is damaged."""
+    """Return the uncompressed size of the data; SimpleITK ignores damaged streams."""
     stream = zlib.decompressobj()
     size = 0
     try:
@@ -157,7 +158,7 @@ def _inflated_size(path: Path, source: Path, start: int) -> int:
             while block := file.read(1 << 20):
                 size += len(stream.decompress(block))
     except zlib.error as error:
-        reason = f"its compressed data {source.name} cannot be read: {error}"
+        reason = f"the compressed data in {source.name} cannot be read: {error}"
         raise MetaImageError(path, None, reason, "broken data") from None
     return size
 
@@ -166,8 +167,8 @@ def read_metaimage(path: str | os.PathLike) -> Volume:
     """Read a three-dimensional MetaImage.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The image is not usable (:func:`check_metaimage`) or not three-dimensional.
+        FileNotFoundError: The file does not exist.
+        InputError: The image is invalid (:func:`check_metaimage`) or not three-dimensional.
     """
     import SimpleITK as sitk  # noqa: N813
 
@@ -180,7 +181,7 @@ def read_metaimage(path: str | os.PathLike) -> Volume:
 
 
 def write_metaimage(path: str | os.PathLike, volume: Volume) -> None:
-    """Write ``.mhd`` and ``.raw`` atomically, the header last.
+    """Write ``.mhd`` and ``.raw`` atomically; the header is written last.
 
     Args:
         path: The ``.mhd`` file.

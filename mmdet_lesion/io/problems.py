@@ -1,4 +1,4 @@
-"""One thing that is wrong with an input file, for reports."""
+"""Problems of input files, for reports."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["Problem"]
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, where, and what was done about it.
+    """Problem of an input file.
 
     Args:
-        file: The file, as far as it can be named (relative to the raw folder in reports).
-        row: Line of a text file, the header being line 1, or None for the whole file.
-        problem: What was found and what was expected.
-        action: What was done, such as ``'row skipped'``.
-        kind: A short name to count by, such as ``'missing PNG'``.
+        file: The file, relative to the raw folder in reports.
+        row: Line of a text file (the header is line 1), or None for the whole file.
+        problem: Found and expected content.
+        action: Action taken, such as ``'row skipped'``.
+        kind: Short name, by which problems are counted, such as ``'missing PNG'``.
     """
 
     file: str
@@ -30,5 +30,5 @@ class Problem:
         return f"{where}: {self.problem} ({self.action})"
 
     def to_dict(self) -> dict[str, str | int | None]:
-        """Plain values, for JSON."""
+        """Convert to a dict of plain values, for JSON."""
         return asdict(self)

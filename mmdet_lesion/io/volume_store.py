@@ -1,7 +1,7 @@
-"""Volumes on disk: compressed, chunked, read through a memory map without loading the rest.
+"""Store of compressed, chunked volumes, parts of which are read through a memory map.
 
-A store file is one contiguous blosc2 array (``.b2nd``) of int16 with the geometry in its metadata;
-any blosc2 reads it. The same volume always gives the same bytes.
+A stored volume is a contiguous blosc2 array (``.b2nd``) of int16 with the geometry in its metadata,
+which any blosc2 can read. The same volume always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ SUFFIX = ".b2nd"
 
 _META = "volume"
 _FORMAT = 1
-# Measured on CT-like noise (tools/analysis_tools/benchmark.py window): ZSTD at level 1 over byte
-# shuffle is within a factor of two of the fastest codec and a sixth smaller than LZ4.
+# On CT-like noise (tools/analysis_tools/benchmark.py window), ZSTD at level 1 after byte shuffle is
+# at most twice as slow as the fastest codec, and its files are a sixth smaller than those of LZ4.
 _CODEC = blosc2.Codec.ZSTD
 _LEVEL = 1
 _BLOCK_ROWS = 64
 _BLOCK_VOXELS = 32 * 1024
-# In slices: a position as close to a stored slice is that slice, whose neighbor is not read.
+# Distance in slices below which a position is that of a stored slice, which is not interpolated.
 _SAME_POSITION = 1e-6
 
 
 def _block_shape(chunk: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Blocks that fit into the second-level cache: strips of a slice, or cubes of a 3D chunk."""
+    """Choose blocks that fit into the L2 cache: strips of a slice, or cubes of a 3D chunk."""
     if chunk[0] == 1:
         return 1, min(_BLOCK_ROWS, chunk[1]), chunk[2]
     block = list(chunk)
@@ -54,13 +54,13 @@ def save_volume(
     """Write a volume atomically.
 
     Args:
-        path: The file, by custom ``.b2nd``.
-        volume: Voxels of dtype int16.
-        chunk_shape: ``(D, H, W)`` of the pieces that are compressed together. By default one slice,
-            which suits windows of whole slices; for crops something like (32, 64, 64).
+        path: The file, usually ``.b2nd``.
+        volume: Volume of dtype int16.
+        chunk_shape: Size ``(D, H, W)`` of the chunks. The default is one slice, which suits slice
+            stacks; (32, 64, 64) suits patches.
 
     Raises:
-        InputError: The voxels are not int16, or the chunk shape is not three positive numbers.
+        InputError: The dtype is not int16, or ``chunk_shape`` is not three positive numbers.
     """
     if volume.array.dtype != np.int16:
         raise InputError(f"{path}: the voxels are {volume.array.dtype}; expected int16")
@@ -77,7 +77,7 @@ def save_volume(
             clevel=_LEVEL,
             filters=[blosc2.Filter.SHUFFLE],
             filters_meta=[0],
-            # With several threads the chunks' order in the file depends on timing.
+            # With several threads, the order of the chunks in the file depends on timing.
             nthreads=1,
         ),
     )
@@ -92,10 +92,10 @@ def save_volume(
 
 
 class StoredVolume:
-    """A volume in the store, read piece by piece. Made by :func:`open_volume`.
+    """Stored volume for lazy reading, opened by :func:`open_volume`.
 
-    Reading uses one thread and no state that a fork would break, so handles may be opened before
-    data loader workers are forked, and pickled for those that are spawned.
+    Handles can be opened before data loader workers are forked, since reading uses one thread and
+    no state that a fork invalidates, and can be pickled for workers that are spawned.
 
     Attributes:
         path: The file.
@@ -105,7 +105,7 @@ class StoredVolume:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise FileNotFoundError(f"{self.path} does not exist; expected a volume of the store")
+            raise FileNotFoundError(f"{self.path} does not exist; expected a stored volume")
         try:
             self._array = blosc2.open(
                 str(self.path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1)
@@ -116,23 +116,23 @@ class StoredVolume:
             )
         except Exception as error:
             raise InputError(
-                f"{self.path} is no volume of the store, or truncated "
+                f"{self.path} is not a stored volume, or truncated "
                 f"({type(error).__name__}: {error})"
             ) from error
         if meta["format"] != _FORMAT or self._array.dtype != np.int16:
             raise InputError(
-                f"{self.path} holds format {meta['format']}, {self._array.dtype}, shape "
-                f"{self.shape}; expected format {_FORMAT}, int16"
+                f"{self.path} has format {meta['format']} and dtype {self._array.dtype}; expected "
+                f"format {_FORMAT} and int16"
             )
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """``(D, H, W)``."""
+        """Size ``(D, H, W)``."""
         return self.geometry.shape
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """``(x, y, z)`` in mm."""
+        """Spacing ``(x, y, z)`` in mm."""
         return self.geometry.spacing
 
     def __reduce__(self) -> tuple:
@@ -142,14 +142,14 @@ class StoredVolume:
         return f"{type(self).__name__}({str(self.path)!r}, shape={self.shape})"
 
     def read_crop(self, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
-        """Read a box of voxels; beyond the volume its edges repeat.
+        """Read a crop; beyond the volume, edge voxels are repeated.
 
         Args:
-            start: First voxel ``(z, y, x)``, may be negative.
-            stop: One past the last voxel ``(z, y, x)``, may exceed the shape.
+            start: First voxel ``(z, y, x)``; may be negative.
+            stop: One past the last voxel ``(z, y, x)``; may exceed the shape.
 
         Returns:
-            int16 of shape ``stop - start``.
+            Voxels of shape ``stop - start``, int16.
 
         Raises:
             InputError: The crop is empty, or the file is damaged.
@@ -172,31 +172,31 @@ class StoredVolume:
         return crop
 
     def read_slices(self, start: int, stop: int) -> np.ndarray:
-        """Read whole slices; beyond the volume the first or last slice repeats.
+        """Read whole slices; beyond the volume, the first or last slice is repeated.
 
         Args:
-            start: First slice, may be negative.
-            stop: One past the last slice, may exceed the depth.
+            start: First slice; may be negative.
+            stop: One past the last slice; may exceed the depth.
 
         Returns:
-            int16 ``(stop - start, H, W)``.
+            Slices, shape (stop - start, H, W), int16.
 
         Raises:
-            InputError: ``start >= stop``, or the file is damaged.
+            InputError: The range is empty, or the file is damaged.
         """
         return self.read_crop((start, 0, 0), (stop, *self.shape[1:]))
 
     def interpolate_slices(self, positions: ArrayLike) -> np.ndarray:
-        """Read slices at continuous positions along z, interpolated linearly between stored ones.
+        """Read slices at continuous positions along z by linear interpolation.
 
-        Only the slices next to the positions are read; beyond the volume the first or last slice
-        repeats.
+        Only neighboring slices of the positions are read. Beyond the volume, the first or last
+        slice is repeated.
 
         Args:
-            positions: ``(n,)`` positions in slices; a whole number is the stored slice itself.
+            positions: Positions in slices, shape (N,); whole numbers are stored slices.
 
         Returns:
-            float32 HU ``(n, H, W)``.
+            HU, shape (N, H, W), float32.
 
         Raises:
             InputError: The file is damaged.
@@ -214,24 +214,24 @@ class StoredVolume:
         for target, low, high, weight in zip(
             result, below.tolist(), above.tolist(), weights.tolist(), strict=True
         ):
-            # One pass over the pixels, without copies as floats.
+            # A single pass over the pixels without float copies.
             cv2.addWeighted(
                 planes[low], 1 - weight, planes[high], weight, 0, dst=target, dtype=cv2.CV_32F
             )
         return result
 
     def load(self) -> Volume:
-        """Read everything."""
+        """Read the whole volume."""
         array = self.read_crop((0, 0, 0), self.shape)
         return Volume.with_geometry(array, self.geometry)
 
 
 def open_volume(path: str | os.PathLike) -> StoredVolume:
-    """Open a volume for reading pieces of it; nothing but its geometry is read yet.
+    """Open a volume for lazy reading; only its geometry is read.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file is no volume of the store.
+        FileNotFoundError: The file does not exist.
+        InputError: The file is not a stored volume.
     """
     return StoredVolume(path)
 
@@ -240,7 +240,7 @@ def load_volume(path: str | os.PathLike) -> Volume:
     """Read a whole volume.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        InputError: The file is no volume of the store.
+        FileNotFoundError: The file does not exist.
+        InputError: The file is not a stored volume.
     """
     return open_volume(path).load()

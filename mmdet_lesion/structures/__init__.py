@@ -2,7 +2,7 @@
 
 import lazy_loader
 
-# Boxes need torch, the rest does not.
+# Only boxes need torch.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={

@@ -1,4 +1,4 @@
-"""3D boxes: volume, overlap and non-maximum suppression.
+"""Volume, overlap and non-maximum suppression of 3D boxes.
 
 Boxes are ``(x1, y1, z1, x2, y2, z2)`` in voxels, continuous and half-open: voxel ``i`` covers
 ``[i, i + 1)``. Arrays are ``(D, H, W)``, that is ``(z, y, x)``.
@@ -11,46 +11,46 @@ from torch import Tensor
 
 __all__ = ["batched_nms3d", "box_iou3d", "box_volume3d", "nms3d"]
 
-# Boxes settled at a time, and overlaps held at a time: few enough for a processor's cache, where
-# the time goes into memory, and enough to fill a GPU.
+# Numbers of boxes and overlaps per step: small enough for a CPU's cache, large enough for a GPU.
 _BLOCK = 256
 _MAX_OVERLAPS = {"cpu": 1 << 17, "cuda": 1 << 24}
 
 
-def _checked(boxes: Tensor) -> Tensor:
+def _check_boxes(boxes: Tensor) -> Tensor:
     if boxes.ndim != 2 or boxes.shape[1] != 6:
         raise ValueError(f"boxes have the shape {tuple(boxes.shape)}; expected (N, 6)")
-    # Volumes of half-precision boxes overflow; whole numbers divide badly.
+    # Volumes of half-precision boxes overflow, and integers cannot be divided in place.
     return boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.float()
 
 
 def box_volume3d(boxes: Tensor) -> Tensor:
-    """Volume of each box, 0 where an edge is not positive.
+    """Compute the volume of each box.
 
     Args:
-        boxes: ``(N, 6)``.
+        boxes: Boxes, shape (N, 6).
 
     Returns:
-        ``(N,)`` cubic voxels.
+        Volumes in voxels, 0 for boxes with a non-positive edge, shape (N,).
     """
-    boxes = _checked(boxes)
+    boxes = _check_boxes(boxes)
     return (boxes[:, 3:] - boxes[:, :3]).clamp(min=0).prod(dim=1)
 
 
 def box_iou3d(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """Intersection over union of every pair.
+    """Compute the intersection over union of each pair of boxes.
 
     Args:
-        boxes1: ``(N, 6)``.
-        boxes2: ``(M, 6)``.
+        boxes1: Boxes, shape (N, 6).
+        boxes2: Boxes, shape (M, 6).
 
     Returns:
-        ``(N, M)`` in 0..1, float32 (float64 for float64 boxes); 0 for two boxes without volume.
+        IoUs from 0 to 1, shape (N, M), float32 (float64 for float64 boxes). The IoU of two boxes
+        without volume is 0.
 
     Raises:
         ValueError: The boxes do not have six columns.
     """
-    boxes1, boxes2 = _checked(boxes1), _checked(boxes2)
+    boxes1, boxes2 = _check_boxes(boxes1), _check_boxes(boxes2)
     inter = _edge_overlap(boxes1, boxes2, 0)
     for axis in (1, 2):
         inter.mul_(_edge_overlap(boxes1, boxes2, axis))
@@ -59,47 +59,48 @@ def box_iou3d(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def _edge_overlap(boxes1: Tensor, boxes2: Tensor, axis: int) -> Tensor:
-    # One axis after the other keeps the peak at a few (N, M) matrices.
+    # Separate axes limit the peak memory to a few (N, M) matrices.
     high = torch.minimum(boxes1[:, None, axis + 3], boxes2[None, :, axis + 3])
     return high.sub_(torch.maximum(boxes1[:, None, axis], boxes2[None, :, axis])).clamp_(min=0)
 
 
 def nms3d(boxes: Tensor, scores: Tensor, iou_thr: float) -> Tensor:
-    """Greedy non-maximum suppression: a box goes where a kept, higher one overlaps it by more.
+    """Apply greedy non-maximum suppression.
 
     Args:
-        boxes: ``(N, 6)``.
-        scores: ``(N,)``; of equal scores the earlier box counts as the higher one.
-        iou_thr: Boxes with a larger IoU than this with a kept one are dropped.
+        boxes: Boxes, shape (N, 6).
+        scores: Scores, shape (N,). Of equal scores, the first one ranks highest.
+        iou_thr: A box is dropped if its IoU with a kept box of a higher score exceeds this
+            threshold.
 
     Returns:
-        ``(K,)`` int64 indices of the kept boxes, highest score first.
+        Indices of the kept boxes by descending score, shape (K,), int64.
 
     Raises:
-        ValueError: Boxes and scores do not fit together.
+        ValueError: The numbers of boxes and scores differ.
     """
     return batched_nms3d(boxes, scores, None, iou_thr)
 
 
 def batched_nms3d(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_thr: float) -> Tensor:
-    """:func:`nms3d` where only boxes of one group (scan, class) suppress each other.
+    """Apply :func:`nms3d` to each group of boxes, such as a scan or class.
 
-    Boxes are settled in blocks of falling score. Memory is bounded, whatever the number of
-    boxes.
+    Boxes are processed in blocks of descending score, so that the memory does not depend on the
+    number of boxes.
 
     Args:
-        boxes: ``(N, 6)``.
-        scores: ``(N,)``.
-        groups: ``(N,)`` integers, or None for one group.
+        boxes: Boxes, shape (N, 6).
+        scores: Scores, shape (N,).
+        groups: Group index of each box, shape (N,), or None for one group.
         iou_thr: See :func:`nms3d`.
 
     Returns:
-        ``(K,)`` int64 indices of the kept boxes, highest score first.
+        Indices of the kept boxes by descending score, shape (K,), int64.
 
     Raises:
-        ValueError: Boxes, scores and groups do not fit together.
+        ValueError: The numbers of boxes, scores and groups differ.
     """
-    boxes = _checked(boxes)
+    boxes = _check_boxes(boxes)
     if scores.shape != boxes.shape[:1] or (groups is not None and groups.shape != scores.shape):
         raise ValueError(
             f"boxes {tuple(boxes.shape)} come with scores {tuple(scores.shape)} and groups "
@@ -109,7 +110,7 @@ def batched_nms3d(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_thr:
     kept = [left[:0]]
     while len(left):
         block, left = left[:_BLOCK], left[_BLOCK:]
-        block = block[_settle(_overlapping(boxes, groups, block, block, iou_thr))]
+        block = block[_keep_greedily(_overlapping(boxes, groups, block, block, iou_thr))]
         kept.append(block)
         most = _MAX_OVERLAPS["cuda" if boxes.is_cuda else "cpu"]
         step = max(1, most // max(1, len(block)))
@@ -131,11 +132,14 @@ def _overlapping(
     return over
 
 
-def _settle(over: Tensor) -> Tensor:
-    """Greedy choice in a block sorted by score, from who overlaps whom, ``(B, B)`` bool.
+def _keep_greedily(over: Tensor) -> Tensor:
+    """Select the boxes that greedy suppression keeps in a block.
 
-    A box stays unless an earlier one that stays overlaps it. Repeating that for all boxes at once
-    settles at least one more box a round, so the fixed point is the greedy choice.
+    A box is kept unless an earlier kept box overlaps it. Each iteration of this rule for all boxes
+    at once fixes at least one more box, so the fixed point is the greedy selection.
+
+    Args:
+        over: Whether two boxes, sorted by descending score, overlap, shape (B, B), bool.
     """
     over = over.tril(diagonal=-1)
     keep = torch.ones(len(over), dtype=torch.bool, device=over.device)

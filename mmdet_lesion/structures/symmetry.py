@@ -21,16 +21,16 @@ Array = TypeVar("Array", np.ndarray, "Tensor")
 
 @dataclass(frozen=True)
 class CubeSymmetry:
-    """One of the 48 symmetries of the cube: axes are permuted, then some of the new ones flipped.
+    """Symmetry of the cube: a permutation of the axes, followed by flips of the new axes.
 
-    Applies to NumPy arrays and to tensors.
+    It can be applied to NumPy arrays and tensors.
 
     Args:
         axes: New axis ``k`` of ``(D, H, W)`` is the old axis ``axes[k]``.
         flips: Whether the new axis ``k`` is flipped.
 
     Raises:
-        ValueError: ``axes`` is not a permutation of 0, 1, 2 or ``flips`` are not three.
+        ValueError: ``axes`` is not a permutation of 0, 1, 2, or ``flips`` not three values.
     """
 
     axes: tuple[int, int, int] = (0, 1, 2)
@@ -43,7 +43,7 @@ class CubeSymmetry:
             )
 
     def __matmul__(self, first: CubeSymmetry) -> CubeSymmetry:
-        """``self @ first``: the symmetry that applies ``first`` and then ``self``."""
+        """Return the symmetry that applies ``first`` and then ``self``."""
         axes = triple(first.axes[axis] for axis in self.axes)
         flips = triple(
             own != first.flips[axis] for own, axis in zip(self.flips, self.axes, strict=True)
@@ -52,22 +52,22 @@ class CubeSymmetry:
 
     @property
     def inverse(self) -> CubeSymmetry:
-        """The symmetry that undoes this one."""
+        """The inverse symmetry."""
         back = triple(self.axes.index(axis) for axis in range(3))
         return CubeSymmetry(back, triple(self.flips[axis] for axis in back))
 
     def size(self, size: Sequence[int]) -> tuple[int, int, int]:
-        """Size ``(D, H, W)`` of a volume of that size afterwards."""
+        """Return the size ``(D, H, W)`` of the transformed volume."""
         return triple(int(size[axis]) for axis in self.axes)
 
     def apply(self, volume: Array) -> Array:
         """Transform the last three axes of an array.
 
         Args:
-            volume: ``(..., D, H, W)``.
+            volume: Array or tensor, shape (..., D, H, W).
 
         Returns:
-            The transformed array; it may share memory with the given one.
+            The transformed array, which may share memory with ``volume``.
         """
         lead: int = volume.ndim - 3
         order = (*range(lead), *(lead + axis for axis in self.axes))
@@ -78,33 +78,33 @@ class CubeSymmetry:
         return moved.flip(flipped) if flipped else moved
 
     def apply_boxes(self, boxes: Array, size: Sequence[int]) -> Array:
-        """Transform boxes along with the volume that they lie in.
+        """Transform boxes together with their volume.
 
         Args:
-            boxes: ``(N, 6)``.
-            size: Size ``(D, H, W)`` of the volume before.
+            boxes: Boxes in voxels, shape (N, 6).
+            size: Size ``(D, H, W)`` of the volume before the transform.
 
         Returns:
-            ``(N, 6)`` boxes in the transformed volume.
+            Boxes in the transformed volume, shape (N, 6).
         """
         corners = self.apply_points(boxes.reshape(-1, 2, 3), size)
         for column, flip in enumerate(self.flips[::-1]):
             if flip:
-                # What was the upper end is the lower one now.
+                # A flip exchanges the lower and the upper end.
                 corners[:, [0, 1], column] = corners[:, [1, 0], column]
         return corners.reshape(-1, 6)
 
     def apply_points(self, points: Array, size: Sequence[int]) -> Array:
-        """Transform points along with the volume that they lie in.
+        """Transform points together with their volume.
 
         Args:
-            points: ``(..., 3)`` ``(x, y, z)`` in voxels; centers lie at ``i + 0.5``.
-            size: Size ``(D, H, W)`` of the volume before.
+            points: Points ``(x, y, z)`` in voxels; centers are at ``i + 0.5``, shape (..., 3).
+            size: Size ``(D, H, W)`` of the volume before the transform.
 
         Returns:
-            ``(..., 3)`` points in the transformed volume.
+            Points in the transformed volume, shape (..., 3).
         """
-        # Points run (x, y, z) where the axes of the volume run (z, y, x). Indexing copies.
+        # Points are (x, y, z), the axes of the volume (z, y, x). Indexing copies.
         points = points[..., [2 - axis for axis in self.axes[::-1]]]
         for column, flip in enumerate(self.flips[::-1]):
             if flip:
@@ -112,12 +112,12 @@ class CubeSymmetry:
         return points
 
     def source_index(self, axis: int, index: Array | int, size: Sequence[int]) -> Array | int:
-        """Index before the transform of an index along a new axis.
+        """Return the index before the transform of an index along a new axis.
 
         Args:
             axis: New axis of ``(D, H, W)``.
-            index: Zero-based index along it.
-            size: Size ``(D, H, W)`` of the volume before.
+            index: Zero-based index along this axis.
+            size: Size ``(D, H, W)`` of the volume before the transform.
         """
         return size[self.axes[axis]] - 1 - index if self.flips[axis] else index
 

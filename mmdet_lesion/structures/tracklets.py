@@ -1,10 +1,10 @@
-"""Tracklets: boxes on slices, linked along z into one lesion each."""
+"""Tracklets: boxes on slices, linked along z to one lesion each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,23 +12,23 @@ from numpy.typing import ArrayLike
 
 from .geometry import Geometry, voxels_to_published
 
-__all__ = ["Tracklets"]
+__all__ = ["Tracklets", "is_whole_number"]
 
 
 @dataclass(frozen=True, eq=False)
 class Tracklets:
-    """The tracklets of one volume as flat arrays, one tracklet after the other.
+    """Tracklets of one volume as concatenated arrays.
 
     Args:
-        boxes: ``(M, 4)`` xyxy.
-        scores: ``(M,)``.
-        slices: ``(M,)`` slice indices; strictly ascending within a tracklet, except in files of
-            other detectors.
-        offsets: ``(T + 1,)``; tracklet ``t`` owns the rows ``offsets[t]:offsets[t + 1]``, at least
-            one.
+        boxes: Boxes xyxy, shape (M, 4).
+        scores: Scores, shape (M,).
+        slices: Slice indices, shape (M,); strictly ascending within a tracklet, except in files
+            of other detectors.
+        offsets: Row offsets, shape (T + 1,). Tracklet ``t`` consists of the rows
+            ``offsets[t]:offsets[t + 1]``, at least one.
 
     Raises:
-        ValueError: The arrays do not fit together.
+        ValueError: The shapes or offsets are inconsistent.
     """
 
     boxes: np.ndarray
@@ -40,7 +40,7 @@ class Tracklets:
         rows = len(self.scores)
         if self.boxes.shape != (rows, 4) or self.slices.shape != (rows,):
             raise ValueError(
-                f"{rows} scores come with boxes {self.boxes.shape} and slices {self.slices.shape}; "
+                f"{rows} scores have boxes {self.boxes.shape} and slices {self.slices.shape}; "
                 f"expected ({rows}, 4) and ({rows},)"
             )
         offsets = self.offsets
@@ -50,24 +50,27 @@ class Tracklets:
             or offsets[-1] != rows
             or (np.diff(offsets) < 1).any()
         ):
-            raise ValueError(f"offsets of {rows} boxes must ascend strictly from 0 to {rows}")
+            raise ValueError(
+                f"offsets are {offsets}; expected strictly ascending numbers from 0 to {rows}"
+            )
 
     @classmethod
     def empty(cls) -> Tracklets:
-        """No tracklet at all."""
+        """Return zero tracklets."""
         return cls(np.empty((0, 4)), np.empty(0), np.empty(0, np.int64), np.zeros(1, np.int64))
 
     @classmethod
     def from_ids(
         cls, boxes: ArrayLike, scores: ArrayLike, slices: ArrayLike, ids: ArrayLike
     ) -> Tracklets:
-        """Group boxes by the number of their tracklet.
+        """Group boxes by tracklet index.
 
         Args:
-            boxes: ``(M, 4)``.
-            scores: ``(M,)``.
-            slices: ``(M,)``.
-            ids: ``(M,)`` any integers; tracklets come out in ascending order of them.
+            boxes: Boxes xyxy, shape (M, 4).
+            scores: Scores, shape (M,).
+            slices: Slice indices, shape (M,).
+            ids: Tracklet index of each box, shape (M,), which need not be consecutive. Tracklets
+                are sorted by it.
         """
         ids, slices = np.asarray(ids), np.asarray(slices)
         order = np.lexsort((slices, ids))
@@ -83,15 +86,16 @@ class Tracklets:
     def from_harvester(
         cls, tracklets: Sequence[Sequence[tuple[int, Sequence[float]]]]
     ) -> Tracklets:
-        """Convert one volume of Lesion Harvester's nested lists.
+        """Convert Lesion Harvester's nested lists of one volume.
 
-        Rows keep their order and their common precision, on which published figures depend.
+        The order and common precision of the rows are kept, since published metrics depend on
+        them.
 
         Args:
             tracklets: ``[[(z, [x1, y1, x2, y2, score]), ...], ...]``.
 
         Raises:
-            ValueError: A tracklet is not of this form, has no box, or a number is not finite.
+            ValueError: A tracklet does not have this form, has no box, or a number is not finite.
         """
         if not len(tracklets):
             return cls.empty()
@@ -116,19 +120,19 @@ class Tracklets:
         if not all(lengths):
             raise ValueError("has no box; expected one or more")
         for z in slices:
-            if type(z) is not int and not _is_whole(z):
+            if not is_whole_number(z):
                 raise ValueError(f"has the slice {z!r}; expected a whole number")
         try:
             array = np.array(rows)
         except ValueError:
-            raise ValueError("holds rows of several lengths; expected rows of 5 numbers") from None
+            raise ValueError("has rows of several lengths; expected rows of 5 numbers") from None
         if array.ndim != 2 or array.shape[1] != 5 or array.dtype.kind not in "fiu":
             raise ValueError(
-                f"holds an array of shape {array.shape} and type {array.dtype}; expected rows of "
+                f"has an array of shape {array.shape} and type {array.dtype}; expected rows of "
                 "5 numbers"
             )
         if not np.isfinite(array).all():
-            raise ValueError("holds NaN or infinity; expected finite numbers")
+            raise ValueError("contains NaN or infinity; expected finite numbers")
         offsets = np.concatenate(([0], np.cumsum(lengths)))
         return cls(array[:, :4], array[:, 4], np.array(slices, dtype=np.int64), offsets)
 
@@ -144,47 +148,47 @@ class Tracklets:
 
     @property
     def lengths(self) -> np.ndarray:
-        """``(T,)`` boxes of each tracklet."""
+        """Number of boxes of each tracklet, shape (T,)."""
         return np.diff(self.offsets)
 
     @property
     def ids(self) -> np.ndarray:
-        """``(M,)`` number of each box's tracklet."""
+        """Tracklet index of each box, shape (M,)."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def confidence(self) -> np.ndarray:
-        """``(T,)`` largest score of each tracklet."""
+        """Return the highest score of each tracklet, shape (T,)."""
         if not len(self):
             return np.empty(0)
         return np.maximum.reduceat(self.scores, self.offsets[:-1])
 
     def to_published(self, geometry: Geometry, published: Geometry) -> Tracklets:
-        """Carry tracklets from resampled slices back onto the published ones.
+        """Map tracklets from resampled to published slices.
 
-        A tracklet on the slices ``first ... last`` fills the slab
-        ``[first - 0.5, last + 0.5)``. Every published slice whose center lies in it gets a box and
-        a score, interpolated linearly between the neighboring slices (gaps included) and
-        held at the ends. Where no center lies in the slab, the published slice next to its middle
-        gets them. The published slice next to the largest score takes that score, so that
-        confidences stay what they were.
+        A tracklet on the slices ``first ... last`` covers the slab ``[first - 0.5, last + 0.5)``.
+        Each published slice with its center in the slab gets a box and a score, interpolated
+        linearly between the neighboring slices (also across gaps) and constant at the ends. If
+        the slab contains no center, the published slice nearest to its middle gets them. The
+        published slice nearest to the highest score gets this score, so that confidences do not
+        change.
 
         Args:
-            geometry: Geometry of the array that the tracklets lie in.
+            geometry: Geometry of the volume of the tracklets.
             published: Geometry of the published volume.
 
         Returns:
-            The same tracklets in the same order with 1-based inclusive boxes in published pixels,
-            on published slices.
+            The tracklets in the same order on published slices, with 1-based inclusive boxes in
+            published pixels.
 
         Raises:
-            ValueError: The slices of a tracklet do not ascend strictly.
+            ValueError: The slices of a tracklet are not strictly ascending.
         """
         if not len(self):
             return self
         ascends = np.diff(self.slices) > 0
         ascends[self.offsets[1:-1] - 1] = True
         if not ascends.all():
-            raise ValueError("the slices of a tracklet do not ascend strictly")
+            raise ValueError("slices of a tracklet are unsorted; expected strictly ascending ones")
         depth = published.shape[0]
         centers = published.slices_to(geometry, np.arange(depth))
         first = self.slices[self.offsets[:-1]].astype(np.float64)
@@ -216,8 +220,8 @@ class Tracklets:
     def _neighbors(
         self, ids: np.ndarray, position: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows before and after a slice position within a tracklet, and the latter's weight."""
-        # One sorted key for all tracklets: a tracklet's slices, far from the next one's.
+        """Find the rows before and after slice positions in tracklets, and the latter's weight."""
+        # One sorted key for all tracklets, with an offset between them.
         origin = self.slices.min()
         stride = float(self.slices.max() - origin + 1)
         keys = self.ids * stride + (self.slices - origin)
@@ -229,18 +233,19 @@ class Tracklets:
         return below, above, weight
 
 
-def _is_whole(z: Any) -> bool:
-    # Some tools write slices as floats; only whole numbers are slices.
-    whole = isinstance(z, Integral) and not isinstance(z, bool)
-    return whole or (isinstance(z, float | np.floating) and float(z).is_integer())
+def is_whole_number(z: Any) -> bool:
+    """Return whether a slice index of a file is a whole number; some tools write floats."""
+    if type(z) is int:
+        return True
+    return isinstance(z, Real) and not isinstance(z, bool) and float(z).is_integer()
 
 
 def _mix(below: np.ndarray, above: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    # Exact at both ends, and between equal values.
+    # The result is exact at both ends and between equal values.
     return np.where(weight < 1, below + (above - below) * weight, above)
 
 
 def _first_per_group(chosen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """First True row of each group of rows, each of which has one."""
+    """Find the first True row of each group of rows; each group has one."""
     rows = np.flatnonzero(chosen)
     return rows[np.searchsorted(rows, offsets[:-1])]

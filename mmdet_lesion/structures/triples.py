@@ -1,4 +1,4 @@
-"""Three values, one for each axis, as a tuple of that length."""
+"""Tuples of one value per axis."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def triple(values: Iterable[T], name: str = "the triple") -> tuple[T, T, T]:
     """Convert three values to a tuple.
 
     Args:
-        values: One for each axis.
-        name: What they are, for the message.
+        values: One value per axis.
+        name: Name of the values, for the message.
 
     Raises:
-        InputError: There are fewer or more than three.
+        InputError: There are not three values.
     """
     found = tuple(values)
     if len(found) != 3:

@@ -1,4 +1,4 @@
-"""Volumes: voxels with their geometry."""
+"""Volumes: arrays with a geometry."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 __all__ = ["Volume"]
 
-# Resampling goes through float32; slabs keep the peak memory near that of the result.
+# Resampling needs float32; slabs of slices keep the peak memory near that of the result.
 _SLAB = 32
 
 
 @dataclass
 class Volume:
-    """Voxels and their geometry (:class:`Geometry`).
+    """Array with a geometry (:class:`Geometry`).
 
     Args:
         array: Voxels ``(D, H, W)``, in HU for CT.
-        spacing: ``(x, y, z)`` in mm.
-        origin: World position ``(x, y, z)`` in mm of the center of voxel 0, 0, 0.
-        direction: 3×3 matrix, row by row; its columns are the directions of x, y and z.
+        spacing: Spacing ``(x, y, z)`` in mm.
+        origin: World position ``(x, y, z)`` of the center of voxel (0, 0, 0) in mm.
+        direction: 3×3 matrix in row-major order; its columns are the directions of x, y and z.
 
     Raises:
-        InputError: The array is not three-dimensional or the geometry is not usable.
+        InputError: The array is not three-dimensional, or the geometry is invalid.
     """
 
     array: np.ndarray
@@ -55,7 +55,7 @@ class Volume:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """``(D, H, W)``."""
+        """Size ``(D, H, W)``."""
         return self.array.shape
 
     @property
@@ -65,10 +65,10 @@ class Volume:
 
     @classmethod
     def with_geometry(cls, array: np.ndarray, geometry: Geometry) -> Volume:
-        """Volume of an array that has this geometry.
+        """Build a volume from an array and its geometry.
 
         Raises:
-            InputError: The array has another shape.
+            InputError: The shapes of array and geometry differ.
         """
         if array.shape != geometry.shape:
             raise InputError(f"array has the shape {array.shape}; expected {geometry.shape}")
@@ -76,7 +76,7 @@ class Volume:
 
     @classmethod
     def from_sitk(cls, image: sitk.Image) -> Volume:
-        """Volume with a copy of the image's voxels.
+        """Build a volume with a copy of the image's voxels.
 
         Raises:
             InputError: The image is not three-dimensional or has several channels.
@@ -96,7 +96,7 @@ class Volume:
         )
 
     def to_sitk(self) -> sitk.Image:
-        """A SimpleITK image with a copy of the voxels."""
+        """Convert to a SimpleITK image with a copy of the voxels."""
         import SimpleITK as sitk  # noqa: N813
 
         image = sitk.GetImageFromArray(self.array)
@@ -106,20 +106,20 @@ class Volume:
         return image
 
     def permute(self, symmetry: CubeSymmetry) -> Volume:
-        """Permute and flip the axes; the voxels are a view of the given ones."""
+        """Permute and flip the axes; the result shares memory with this volume."""
         return Volume.with_geometry(symmetry.apply(self.array), self.geometry.permute(symmetry))
 
     def resample(self, spacing: Sequence[float]) -> Volume:
-        """Resample linearly; the center of the first voxel stays where it is.
+        """Resample linearly; the center of the first voxel is kept.
 
-        Beyond the centers of the border voxels the nearest voxel's value holds. Integer arrays
-        are rounded to the nearest integer.
+        Beyond the centers of the border voxels, the value of the nearest voxel is used. Integer
+        arrays are rounded to the nearest integer.
 
         Args:
             spacing: New spacing ``(x, y, z)`` in mm.
 
         Returns:
-            A new volume of :func:`resampled_shape`, same dtype.
+            A new volume of the size :func:`resampled_shape` and the same dtype.
 
         Raises:
             InputError: The spacing is not three positive numbers.
@@ -136,7 +136,7 @@ class Volume:
         step = geometry.spacing[2] / self.spacing[2]
         for start in range(0, depth, _SLAB):
             stop = min(start + _SLAB, depth)
-            # SimpleITK copies what it reads: the slices around the slab, not the volume.
+            # SimpleITK copies its input, which is therefore limited to the slices of the slab.
             first = min(max(int(start * step) - 1, 0), self.shape[0] - 1)
             last = min(int((stop - 1) * step) + 3, self.shape[0])
             part = self.geometry.crop((0, 0, first), (last - first, *self.shape[1:]))
@@ -149,15 +149,14 @@ class Volume:
         return Volume.with_geometry(result, geometry)
 
     def resample_to_world_axes(self, spacing: Sequence[float], fill: float) -> Volume:
-        """Resample linearly onto axes that run to the left, to the back and up (LPS).
+        """Resample linearly to the world axes left, posterior and superior (LPS).
 
-        Where the volume's axes are those of the world in another order or sense, voxels are first
-        put in the right order, which is exact. An oblique volume is interpolated onto a box that
-        holds all of it.
+        If the axes of the volume are parallel to those of the world, they are first permuted and
+        flipped, which is exact. An oblique volume is resampled to its bounding box.
 
         Args:
-            spacing: New spacing along the world's axes ``(x, y, z)`` in mm.
-            fill: Value outside of an oblique volume.
+            spacing: New spacing along the world axes ``(x, y, z)`` in mm.
+            fill: Value outside an oblique volume.
 
         Returns:
             A volume of the same dtype whose direction is the identity.
@@ -189,6 +188,6 @@ def _resampler(sitk: ModuleType, geometry: Geometry) -> sitk.ResampleImageFilter
     resampler.SetInterpolator(sitk.sitkLinear)
     resampler.SetOutputSpacing(geometry.spacing)
     resampler.SetOutputDirection(geometry.direction)
-    # ITK truncates when it writes integers, which would darken every voxel by half a HU.
+    # ITK truncates when it writes integers, which lowers voxels by half a HU on average.
     resampler.SetOutputPixelType(sitk.sitkFloat32)
     return resampler

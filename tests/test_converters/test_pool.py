@@ -93,7 +93,7 @@ def test_reasons_do_not_contain_the_path(tmp_path):
     reasons = {problem.file: problem.problem for problem in report.problems}
     for name, reason in (
         ("one", "the scan is a single slice"),
-        ("none", "holds 1 files, such as a.dcm, none of which is DICOM"),
+        ("none", "contains 1 files, such as a.dcm, but no DICOM file"),
         ("a.nii", "is a PDF"),
         ("b.nii", "has 4 dimensions"),
     ):

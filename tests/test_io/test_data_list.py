@@ -44,7 +44,7 @@ def test_valid_list(tmp_path):
     assert read_data_list(write(tmp_path, CONTENT)) == CONTENT
 
 
-def spoil(change):
+def modified(change):
     content = copy.deepcopy(CONTENT)
     change(content)
     return content
@@ -65,7 +65,7 @@ def spoil(change):
       r"bbox_3d\[5\] is 'x'; expected a number")],
 )  # fmt: skip
 def test_invalid_list(tmp_path, change, message):
-    path = write(tmp_path, spoil(change))
+    path = write(tmp_path, modified(change))
     with pytest.raises(InputError, match=message) as caught:
         read_data_list(path)
     assert str(path) in str(caught.value)

@@ -62,12 +62,12 @@ def test_nan_is_read_unchanged(tmp_path):
 
 @pytest.mark.parametrize(
     ('old', 'new', 'message'),
-    [('"229.222, ', '"', 'Bounding_boxes.*holds 3 numbers, not 4'),
+    [('"229.222, ', '"', 'Bounding_boxes.*expected 4 numbers'),
      ('229.222', 'abc', 'Bounding_boxes.*abc'), ('"156, 168"', '"156.5, 168"', 'Slice_range'),
-     ('"512, 512"', '"NaN, 512"', 'Image_size'), (',162,', ',163,', 'does not agree'),
+     ('"512, 512"', '"NaN, 512"', 'Image_size'), (',162,', ',163,', 'expected the row.s patient'),
      ('000002_01_01_162.png', '../../x.png', 'File_name'), (',F,51,2', ',F,51,4', 'Train_Val_Test'),
      (',2,0,"156', ',9,0,"156', 'Coarse_lesion_type'), (',2,0,"156', ',2,7,"156', 'Possibly_noisy'),
-     (',F,51,2', '', '15 fields found, 18 expected'),
+     (',F,51,2', '', '15 cells found; expected 18'),
      ('"512, 512","-175, 275",F,51,2', '"512', '')],
 )  # fmt: skip
 def test_invalid_row_is_reported_and_others_are_read(tmp_path, old, new, message):
@@ -85,10 +85,10 @@ def test_invalid_tables_are_rejected(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"DL_info\.csv does not exist"):
         read_dl_info(path)
     path.write_text("")
-    with pytest.raises(InputError, match="no column File_name .*nothing"):
+    with pytest.raises(InputError, match="no column 'File_name' .found nothing"):
         read_dl_info(path)
     path.write_text(",".join(name for name in COLUMNS if name != "Spacing_mm_px_"))
-    with pytest.raises(InputError, match="no column Spacing_mm_px_"):
+    with pytest.raises(InputError, match="no column 'Spacing_mm_px_'"):
         read_dl_info(path)
     path.write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(InputError, match="not a text file"):

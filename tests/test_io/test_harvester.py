@@ -50,15 +50,15 @@ def test_detections_round_trip(tmp_path):
 
 @pytest.mark.parametrize(
     ('read', 'content', 'message'),
-    [(read_ground_truth, [1], 'holds a list; expected a dict'),
+    [(read_ground_truth, [1], 'contains a list; expected a dict'),
      (read_ground_truth, {7: {}}, 'has the key 7'),
-     (read_ground_truth, {NAME: [[1, 2, 3, 4]]}, f'{NAME} holds a list; expected a dict'),
+     (read_ground_truth, {NAME: [[1, 2, 3, 4]]}, f'{NAME} is a list; expected a dict'),
      (read_ground_truth, {NAME: {}, NAME + '.annot': {}}, 'twice'),
      (read_ground_truth, {NAME: {1.5: []}}, 'slice 1.5'),
-     (read_ground_truth, {NAME: {1: [[1, 2, 3]]}}, 'slice 1 holds an array of shape'),
-     (read_ground_truth, {NAME: {1: [['a', 2, 3, 4]]}}, 'expected rows of numbers'),
+     (read_ground_truth, {NAME: {1: [[1, 2, 3]]}}, 'slice 1 has an array of shape'),
+     (read_ground_truth, {NAME: {1: [['a', 2, 3, 4]]}}, 'expected rows of 4 or 6 numbers'),
      (read_ground_truth, {NAME: {1: [[1, 2, 3, float('nan')]]}}, 'NaN'),
-     (read_detections, {NAME: [[(1, [1, 2, 3, 4])]]}, 'tracklet 0 holds an array of shape'),
+     (read_detections, {NAME: [[(1, [1, 2, 3, 4])]]}, 'tracklet 0 has an array of shape'),
      (read_detections, {NAME: [[1, 2]]}, 'tracklet 0 is not a list'),
      (read_detections, {NAME: [[]]}, f'{NAME}, tracklet 0 has no box')],
 )  # fmt: skip

@@ -39,7 +39,7 @@ def test_invalid_rows_are_reported_and_others_are_read(write):
         (7, "broken row"), (8, "bad diameter"), (9, "broken row"),
     ]  # fmt: skip
     assert problems[0].problem == "coordX is 'nan'; expected a finite number"
-    assert problems[3].problem == "repeats line 2"
+    assert problems[3].problem == "repeats line 2; expected unique rows"
 
 
 def test_irrelevant_findings_may_be_repeated_or_lack_a_diameter(write):
@@ -57,7 +57,10 @@ def test_columns_are_matched_by_name(write):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "is empty"), ("seriesuid,coordX\na,1\n", "no column .coordY. .found seriesuid, coordX")],
+    [
+        ("", "no column 'seriesuid'"),
+        ("seriesuid,coordX\na,1\n", "'coordY' .found seriesuid, coordX"),
+    ],
 )
 def test_invalid_table(write, text, message):
     with pytest.raises(InputError, match=message):
@@ -69,7 +72,7 @@ def test_list_of_scans(write):
     assert lines == {"a": 2, "b": 4}
     assert [(p.row, p.kind) for p in problems] == [(5, "duplicate row")]
     assert read_series_rows(write("a\n", "s.csv"))[0] == {"a": 1}
-    with pytest.raises(InputError, match="names no scan"):
+    with pytest.raises(InputError, match="lists no scan"):
         read_series_rows(write("\n", "s.csv"))
 
 

@@ -27,7 +27,7 @@ def rewrite(path, key, value):
     path.write_text("\n".join(f"{key} = {value}" if x.startswith(key) else x for x in lines) + "\n")
 
 
-def same(one, other):
+def assert_equal_volumes(one, other):
     np.testing.assert_array_equal(one.array, other.array)
     np.testing.assert_allclose(one.spacing, other.spacing)
     np.testing.assert_allclose(one.origin, other.origin)
@@ -35,21 +35,21 @@ def same(one, other):
 
 
 def test_round_trip(path, volume):
-    same(read_metaimage(path), volume)
-    same(Volume.from_sitk(sitk.ReadImage(str(path))), volume)
+    assert_equal_volumes(read_metaimage(path), volume)
+    assert_equal_volumes(Volume.from_sitk(sitk.ReadImage(str(path))), volume)
     assert (path.parent / "scan.raw").stat().st_size == 120
 
 
 def test_files_of_simpleitk_are_read(tmp_path, volume):
     for name, compressed in (("plain.mhd", False), ("small.mhd", True), ("one.mha", True)):
         sitk.WriteImage(volume.to_sitk(), str(tmp_path / name), useCompression=compressed)
-        same(read_metaimage(tmp_path / name), volume)
+        assert_equal_volumes(read_metaimage(tmp_path / name), volume)
 
 
 def test_truncated_raw_file_is_rejected(path):
     raw = path.with_suffix(".raw")
     raw.write_bytes(raw.read_bytes()[:-21])
-    with pytest.raises(InputError, match="scan.mhd: its data scan.raw is 21 bytes shorter"):
+    with pytest.raises(InputError, match="mhd: the data in scan.raw have 99 bytes; expected 120"):
         read_metaimage(path)
 
 
@@ -58,8 +58,8 @@ def test_damaged_compressed_data_is_rejected(tmp_path, volume):
     data = metaimage_data_file(tmp_path / "a.mhd")
     whole = data.read_bytes()
     for damaged, message in (
-        (whole[:10], "a.mhd: its data a.zraw is .* bytes shorter"),
-        (b"plain" * 40, "a.mhd: its compressed data a.zraw cannot be read"),
+        (whole[:10], "a.mhd: the data in a.zraw have .* bytes; expected 120"),
+        (b"plain" * 40, "a.mhd: the compressed data in a.zraw cannot be read"),
     ):
         data.write_bytes(damaged)
         with pytest.raises(InputError, match=message):
@@ -77,7 +77,7 @@ def test_damaged_compressed_data_is_rejected(tmp_path, volume):
      ('NDims', '99', 'NDims = 99; expected 3'),
      ('TransformMatrix', '1 0 0 1 0 0 0 0 1', 'line 6: TransformMatrix = 1 0.*; expected 9 dir'),
      ('ElementType', 'MET_WORD', 'expected one of MET_CHAR'),
-     ('ElementDataFile', 'other.raw', 'its data other.raw does not exist')],
+     ('ElementDataFile', 'other.raw', 'the data file other.raw does not exist')],
 )  # fmt: skip
 def test_invalid_headers_are_rejected(path, key, value, message):
     rewrite(path, key, value)
@@ -88,7 +88,7 @@ def test_invalid_headers_are_rejected(path, key, value, message):
 
 def test_other_files_are_rejected(tmp_path):
     (tmp_path / "a.mhd").write_bytes(bytes(range(256)) * 40)
-    with pytest.raises(InputError, match="a.mhd: no ElementDataFile"):
+    with pytest.raises(InputError, match="a.mhd: ElementDataFile is missing"):
         read_metaimage(tmp_path / "a.mhd")
     with pytest.raises(FileNotFoundError):
         read_metaimage(tmp_path / "b.mhd")

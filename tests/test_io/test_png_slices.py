@@ -41,12 +41,12 @@ NOISE = np.random.default_rng(0).integers(0, 65536, (24, 24)).astype(np.uint16)
 
 @pytest.mark.parametrize(
     ('data', 'kind', 'message'),
-    [(b'', 'broken PNG', 'empty'), (b'text' * 9, 'broken PNG', 'not start like a PNG'),
-     (GOOD[:20], 'broken PNG', 'truncated at 20 bytes'),
+    [(b'', 'broken PNG', 'empty'), (b'text' * 9, 'broken PNG', 'expected a PNG'),
+     (GOOD[:20], 'broken PNG', 'truncated'),
      (GOOD[:-5], 'broken PNG', 'truncated'), (GOOD[: len(GOOD) // 2], 'broken PNG', 'truncated'),
-     (GOOD[:90] + bytes([GOOD[90] ^ 1]) + GOOD[91:], 'broken PNG', 'checksum'),
-     (encode(np.zeros((24, 24), np.uint8)), 'not 16-bit', '8-bit gray; expected 16-bit gray'),
-     (encode(np.zeros((24, 24, 3), np.uint16)), 'not 16-bit', '16-bit RGB; expected'),
+     (GOOD[:90] + bytes([GOOD[90] ^ 1]) + GOOD[91:], 'broken PNG', 'damaged'),
+     (encode(np.zeros((24, 24), np.uint8)), 'not 16-bit', 'mode L; expected 16-bit gray'),
+     (encode(np.zeros((24, 24, 3), np.uint16)), 'not 16-bit', 'mode RGB; expected'),
      (encode(NOISE), 'not HU', '-32[0-9]{3} to 32[0-9]{3} after'),
      (encode(NOISE % 4096), 'not HU', 'expected HU'),
      (encode(np.zeros((24, 24), np.uint16)), 'not HU', 'expected HU'),

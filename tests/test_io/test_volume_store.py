@@ -36,12 +36,10 @@ def test_volume_round_trip(path, array):
     assert (stored.shape, stored.spacing) == ((12, 40, 30), (0.8, 0.8, 2.0))
 
 
-@pytest.mark.parametrize(
-    "window", [(0, 12), (3, 4), (-4, 5), (9, 16), (-3, 20), (-9, -2), (30, 33)]
-)
-def test_slices_are_repeated_at_the_edges(path, array, window):
-    expected = array[np.clip(np.arange(*window), 0, 11)]
-    np.testing.assert_array_equal(open_volume(path).read_slices(*window), expected)
+@pytest.mark.parametrize("stack", [(0, 12), (3, 4), (-4, 5), (9, 16), (-3, 20), (-9, -2), (30, 33)])
+def test_slices_are_repeated_at_the_edges(path, array, stack):
+    expected = array[np.clip(np.arange(*stack), 0, 11)]
+    np.testing.assert_array_equal(open_volume(path).read_slices(*stack), expected)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +68,7 @@ def test_views_are_saved(tmp_path, array):
     np.testing.assert_array_equal(load_volume(tmp_path / "a.b2nd").array, array[::2, :, ::-1])
 
 
-class Windows(Dataset):
+class SliceStacks(Dataset):
     def __init__(self, path):
         self.path = path
         self.stored = open_volume(path)
@@ -84,12 +82,12 @@ class Windows(Dataset):
 
 
 def test_forked_workers_read_a_file_opened_by_the_parent(path):
-    windows = Windows(path)
-    expected = [windows[i][0] for i in range(12)]
-    loader = DataLoader(windows, batch_size=None, num_workers=2, multiprocessing_context="fork")
-    for (held, fresh), window in zip(loader, expected, strict=True):
-        np.testing.assert_array_equal(held, window)
-        np.testing.assert_array_equal(fresh, window)
+    stacks = SliceStacks(path)
+    expected = [stacks[i][0] for i in range(12)]
+    loader = DataLoader(stacks, batch_size=None, num_workers=2, multiprocessing_context="fork")
+    for (held, fresh), stack in zip(loader, expected, strict=True):
+        np.testing.assert_array_equal(held, stack)
+        np.testing.assert_array_equal(fresh, stack)
 
 
 def test_handles_can_be_pickled(path, array):
@@ -103,7 +101,7 @@ def test_truncated_files_are_rejected(path, tmp_path):
     broken = tmp_path / "broken.b2nd"
     for length in (0, 1, 50, 200, len(data) // 2, len(data) - 50, len(data) - 1):
         broken.write_bytes(data[:length])
-        with pytest.raises(InputError, match=r"broken\.b2nd is no volume of the store"):
+        with pytest.raises(InputError, match=r"broken\.b2nd is not a stored volume"):
             open_volume(broken)
 
 
@@ -111,7 +109,7 @@ def test_invalid_files_and_arrays_are_rejected(tmp_path, array):
     with pytest.raises(FileNotFoundError, match=r"none\.b2nd does not exist"):
         open_volume(tmp_path / "none.b2nd")
     (tmp_path / "text.b2nd").write_text("text" * 100)
-    with pytest.raises(InputError, match="no volume of the store"):
+    with pytest.raises(InputError, match="not a stored volume"):
         open_volume(tmp_path / "text.b2nd")
     with pytest.raises(InputError, match="float64; expected int16"):
         save_volume(tmp_path / "a.b2nd", Volume(array.astype(np.float64)))

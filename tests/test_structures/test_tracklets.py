@@ -51,7 +51,7 @@ def test_rows_keep_their_order_and_precision():
     made = Tracklets.from_harvester([[(5, row), (np.int64(2), row), (2.0, row)]])
     assert (made.boxes.dtype, made.scores.dtype) == (np.float32, np.float32)
     np.testing.assert_array_equal(made.slices, [5, 2, 2])
-    with pytest.raises(ValueError, match="ascend strictly"):
+    with pytest.raises(ValueError, match="strictly ascending"):
         made.to_published(*geometries(9, 1.0))
 
 
@@ -64,11 +64,11 @@ def test_rows_keep_their_order_and_precision():
         ([("x", [1, 1, 10, 10, 1.0])], "tracklet 1 has the slice 'x'"),
         ([(True, [1, 1, 10, 10, 1.0])], "tracklet 1 has the slice True"),
         ([(0.5, [1, 1, 10, 10, 1.0])], "tracklet 1 has the slice 0.5"),
-        ([(0, [1, 1, 10, 10])], "tracklet 1 holds an array of shape"),
+        ([(0, [1, 1, 10, 10])], "tracklet 1 has an array of shape"),
         ([(0, [1, 1, 10, 10, 1.0, 2.0])], "expected rows of 5 numbers"),
-        ([(0, [1, 1, 10, 10, float("nan")])], "tracklet 1 holds NaN or infinity"),
+        ([(0, [1, 1, 10, 10, float("nan")])], "tracklet 1 contains NaN or infinity"),
         ([(0, ["x", 1, 10, 10, 1.0])], "expected rows of 5 numbers"),
-        ([(0, [1, 1, 10, 10, 1]), (1, [1, 1])], "tracklet 1 holds rows of several lengths"),
+        ([(0, [1, 1, 10, 10, 1]), (1, [1, 1])], "tracklet 1 has rows of several lengths"),
     ],
 )
 def test_invalid_lists_are_named(tracklet, message):

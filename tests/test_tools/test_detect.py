@@ -81,7 +81,7 @@ def test_list_with_failing_scans_is_resumed(tool, model, scan, tmp_path, capsys)
     status, out, err = run(tool, capsys, *words)
     assert status == 1
     lines = out.splitlines()
-    reasons = dict(empty="is an empty folder", paper="is a PDF", rgb="3 channels a voxel")
+    reasons = dict(empty="is an empty folder", paper="is a PDF", rgb="3 channels per voxel")
     for name, reason in (*reasons.items(), ("nowhere.mha", "does not exist")):
         (line,) = [line for line in lines if line.startswith(f"{name}: failed: ")]
         assert reason in line

@@ -1,6 +1,6 @@
-"""Any CT scan to a volume of HU: DICOM, NIfTI, MetaImage, NRRD, DeepLesion's PNGs, lists of them.
+"""Reading of CT scans as volumes of HU: DICOM, NIfTI, MetaImage, NRRD and DeepLesion's PNGs.
 
-``find_scans`` says which scans the given paths name, ``read_scan`` reads one of them.
+``find_scans`` resolves paths and lists of paths to scans, ``read_scan`` reads a scan.
 """
 
 from .find import ScanSource, find_scans, find_scans_below

@@ -1,4 +1,4 @@
-"""DICOM series: chosen, sorted by position, decoded and put on a regular grid."""
+"""Reading of DICOM series on a regular grid."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ __all__ = ["read_dicom"]
 
 
 def read_dicom(path: Path, files: Sequence[Path] = (), series: str | None = None) -> Scan:
-    """Read one series.
+    """Read a series.
 
-    Slices are sorted by their position along the normal. Of several series the one with most
-    slices is taken, of slices at one position the one with the lowest instance number. Missing
-    slices and mixed spacings are interpolated linearly onto a regular grid; a tilted gantry stays
-    in the direction matrix, whose z axis then is not perpendicular to the others. All of this is
-    said in the warnings.
+    Slices are sorted by position along the normal. Of several series, the one with the most slices
+    is read; of slices at the same position, the one with the lowest acquisition and instance
+    number. Missing slices and mixed spacings are interpolated linearly to a regular grid. A tilt
+    of the gantry is kept in the direction matrix, whose z axis is then not perpendicular to the
+    others. All of this causes warnings.
 
     Args:
-        path: The folder, for messages, and read with its sub-folders where there are no ``files``.
+        path: The folder, which is read with its subfolders if ``files`` is empty.
         files: The files.
         series: Series Instance UID.
 
     Returns:
-        The scan; ``slice_files`` are None for interpolated slices.
+        The scan; ``slice_files`` is None for interpolated slices.
 
     Raises:
-        InputError: There is no CT series, not the one asked for, slices are missing over more than
-            30 mm, or a slice cannot be decoded.
+        InputError: No CT series or not the requested one is found, a gap exceeds 30 mm, or a slice
+            cannot be decoded.
     """
     headers = _read_headers(path, files)
     chosen, warnings = _choose_series(path, headers, series)
     chosen, found = _one_stack(chosen)
     warnings += found
     if any(header.slope is None for header in chosen):
-        warnings.append("slices have no rescale slope and intercept; their values were taken as HU")
+        warnings.append("slices have no rescale slope and intercept; their values are used as HU")
     stack = SliceStack.of(chosen)
     array = _read_pixels(stack)
     volume = Volume(array, stack.spacing, stack.origin, stack.direction)
@@ -71,14 +71,13 @@ def _read_headers(path: Path, files: Sequence[Path]) -> list[SliceHeader]:
     dicom = [file for file in files if os.path.getsize(file) > 132 and is_dicom(file)]
     if not dicom:
         raise InputError(
-            f"{path} holds {len(files)} files, such as {files[0].name}, none of which is DICOM; "
+            f"{path} contains {len(files)} files, such as {files[0].name}, but no DICOM file; "
             "expected the slices of a CT"
         )
     headers = [header for header in map(read_header, dicom) if header is not None]
     if not headers:
         raise InputError(
-            f"{path} holds {len(dicom)} DICOM files, none of which is an image; expected the "
-            "slices of a CT"
+            f"{path} contains {len(dicom)} DICOM files, but no image; expected the slices of a CT"
         )
     return headers
 
@@ -86,39 +85,40 @@ def _read_headers(path: Path, files: Sequence[Path]) -> list[SliceHeader]:
 def _choose_series(
     path: Path, headers: list[SliceHeader], series: str | None
 ) -> tuple[list[SliceHeader], list[str]]:
-    """The slices of one series, and what was left out."""
+    """Choose the slices of one series, and return warnings."""
     by_uid: dict[str, list[SliceHeader]] = {}
     for header in headers:
         by_uid.setdefault(header.series_uid, []).append(header)
-    # Most slices first, CT before all else; the UID makes ties end the same everywhere.
+    # CT first, then by number of slices; the UID makes the order of ties reproducible.
     order = sorted(
         by_uid, key=lambda uid: (by_uid[uid][0].modality != "CT", -len(by_uid[uid]), uid)
     )
-    listed = "; ".join(by_uid[uid][0].described(len(by_uid[uid])) for uid in order)
+    listed = "; ".join(by_uid[uid][0].describe(len(by_uid[uid])) for uid in order)
     if series is not None and series not in by_uid:
-        raise InputError(f"{path} has no series {series}; it has {listed}")
+        raise InputError(f"{path} has no series {series}; expected one of {listed}")
     uid = order[0] if series is None else series
     chosen = by_uid[uid]
     first = chosen[0]
     if first.modality != "CT":
-        raise InputError(f"{path} is {first.modality}, not CT: {listed}")
+        raise InputError(f"{path} has the modality {first.modality} ({listed}); expected CT")
     if first.frames > 1:
         raise InputError(
-            f"{first.path} holds {first.frames} frames (enhanced CT); expected one slice a file, "
-            "as dcm4che's emf2sf or Slicer write"
+            f"{first.path} contains {first.frames} frames (enhanced CT); expected one slice per "
+            "file, as written by dcm4che's emf2sf or Slicer"
         )
     if first.samples != 1:
-        raise InputError(f"{first.path} has {first.samples} colors a pixel; expected HU, one")
+        raise InputError(f"{first.path} has {first.samples} samples per pixel; expected one, HU")
     warnings = []
     if len(order) > 1 and series is None:
         warnings.append(
-            f"{len(order)} series are here ({listed}); the first was taken, --series takes another"
+            f"the folder contains {len(order)} series ({listed}); the first one is read; select "
+            "another one by --series"
         )
     return chosen, warnings
 
 
 def _one_stack(headers: list[SliceHeader]) -> tuple[list[SliceHeader], list[str]]:
-    """The slices of one size and orientation, one at each position, sorted by position."""
+    """Choose slices of one size and orientation with unique, sorted positions."""
     warnings = []
     groups: dict[tuple, list[SliceHeader]] = {}
     for header in headers:
@@ -127,30 +127,30 @@ def _one_stack(headers: list[SliceHeader]) -> tuple[list[SliceHeader], list[str]
     others = len(headers) - len(chosen)
     if others:
         warnings.append(
-            f"{others} slices of another size or orientation, such as a localizer, were left out"
+            f"{others} slices of another size or orientation, such as a localizer, are ignored"
         )
     chosen = sorted(chosen, key=lambda h: (h.position, h.acquisition, h.instance, str(h.path)))
     kept = [chosen[0]]
-    doubled = []
+    duplicates = []
     for header in chosen[1:]:
         if header.position - kept[-1].position < 0.01:
-            doubled.append(header)
+            duplicates.append(header)
         else:
             kept.append(header)
-    if doubled:
-        place = doubled[0].position
+    if duplicates:
+        first = duplicates[0]
         acquisitions = len({header.acquisition for header in chosen})
-        why = f" (the series has {acquisitions} acquisitions)" if acquisitions > 1 else ""
+        reason = f" (the series has {acquisitions} acquisitions)" if acquisitions > 1 else ""
         warnings.append(
-            f"{len(doubled)} slices lie where another does{why}, the first of them "
-            f"{doubled[0].path.name} at {place:.1f} mm; of each position the slice with the lowest "
-            "acquisition and instance number was kept"
+            f"{len(duplicates)} slices have the position of another one{reason}, first "
+            f"{first.path.name} at {first.position:.1f} mm; of each position, the slice with the "
+            "lowest acquisition and instance number is used"
         )
     return kept, warnings
 
 
 def _read_pixels(stack: SliceStack) -> np.ndarray:
-    """int16 HU of the regular grid, slice after slice, two of which are held at a time."""
+    """Read the int16 HU of the regular grid; two decoded slices are in memory at a time."""
     rows, columns = stack.headers[0].rows, stack.headers[0].columns
     array = np.empty((len(stack.files), rows, columns), dtype=np.int16)
     below = above = _decode(stack.headers[0])
@@ -159,7 +159,7 @@ def _read_pixels(stack: SliceStack) -> np.ndarray:
         while at < lower + (weight > 0):
             at += 1
             below, above = above, _decode(stack.headers[at])
-        # ``above`` is slice ``at``; the one asked for may be the one before it.
+        # ``above`` is slice ``at``, ``below`` the one before it.
         plane = above if lower == at else below
         if weight > 0:
             array[z] = np.rint(plane + weight * (above.astype(np.float32) - plane))
@@ -169,7 +169,7 @@ def _read_pixels(stack: SliceStack) -> np.ndarray:
 
 
 def _decode(header: SliceHeader) -> np.ndarray:
-    """int16 HU ``(rows, columns)`` of a slice; GDCM decodes JPEG, JPEG-LS, JPEG 2000 and RLE."""
+    """Decode a slice to int16 HU by GDCM, which supports JPEG, JPEG-LS, JPEG 2000 and RLE."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     reader.SetFileName(str(header.path))
@@ -177,7 +177,7 @@ def _decode(header: SliceHeader) -> np.ndarray:
         plane = sitk.GetArrayFromImage(reader.Execute()).reshape(header.rows, header.columns)
     except (RuntimeError, ValueError):
         raise InputError(
-            f"{header.path} cannot be decoded: truncated, damaged, or compressed in a way that "
-            f"GDCM does not know ({header.transfer_syntax})"
+            f"{header.path} cannot be decoded; expected a complete file with a transfer syntax "
+            f"that GDCM supports (found {header.transfer_syntax})"
         ) from None
     return to_hu(plane, str(header.path))[0]

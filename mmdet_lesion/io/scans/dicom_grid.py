@@ -1,4 +1,4 @@
-"""A stack of slices on a regular grid: gaps, mixed spacings and tilted gantries."""
+"""Regular grid of DICOM slices with gaps, mixed spacings or a tilted gantry."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from .dicom_header import SliceHeader
 
 __all__ = ["SliceStack"]
 
-#: Share of the slice distance by which positions may jitter and still be regular.
+# Deviation of positions that counts as regular, as a fraction of the slice distance.
 _JITTER = 0.05
-#: Interpolating over more than this would invent anatomy.
+# Largest gap in mm that is interpolated; anatomy in larger gaps is unknown.
 _LARGEST_GAP = 30.0
-#: Degrees; less than this shifts the last slice of a scan by a few pixels.
+# Smallest tilt in degrees that is corrected; a smaller one shifts slices by a few pixels.
 _SMALLEST_TILT = 0.3
-#: mm by which slices may lie beside the line through all of them.
+# Largest distance in mm between the origin of a slice and the regression line of all origins.
 _SIDEWAYS = 1.0
 
 
 @dataclass(frozen=True)
 class SliceStack:
-    """Sorted slices and the regular grid that they are put on.
+    """Sorted slices and their regular grid.
 
     Args:
-        headers: The slices, by position.
-        spacing: ``(x, y, z)`` in mm of the grid.
-        origin: World position of the grid's first voxel.
-        direction: 3×3, row by row.
-        lower: For every slice of the grid the slice at or before it.
-        weight: For every slice of the grid the share of the slice after ``lower``, 0 … 1.
-        warnings: What is irregular.
+        headers: The slices, sorted by position.
+        spacing: Spacing of the grid ``(x, y, z)`` in mm.
+        origin: World position of the first voxel in mm.
+        direction: 3×3 matrix in row-major order.
+        lower: Index of the slice at or before each slice of the grid, shape (D,).
+        weight: Weight of the slice after ``lower`` for each slice of the grid, 0 … 1, shape (D,).
+        warnings: Irregularities.
     """
 
     headers: tuple[SliceHeader, ...]
@@ -47,7 +47,7 @@ class SliceStack:
 
     @property
     def files(self) -> tuple[Path | None, ...]:
-        """The file of every slice of the grid, None where it is interpolated."""
+        """File of each slice of the grid, or None for interpolated slices."""
         return tuple(
             None if weight else self.headers[lower].path
             for lower, weight in zip(self.lower.tolist(), self.weight.tolist(), strict=True)
@@ -55,10 +55,10 @@ class SliceStack:
 
     @classmethod
     def of(cls, headers: list[SliceHeader]) -> SliceStack:
-        """Find the grid of slices that are sorted by position, one at each.
+        """Find the grid of slices with unique, sorted positions.
 
         Raises:
-            InputError: Slices are missing over more than 30 mm.
+            InputError: A gap exceeds 30 mm.
         """
         first = headers[0]
         positions = np.array([header.position for header in headers])
@@ -66,7 +66,7 @@ class SliceStack:
         step, found = _step(headers, positions)
         warnings += found
         direction = np.column_stack((first.orientation[:3], first.orientation[3:], step))
-        # The step runs along the line of the slices: longer than their distance when tilted.
+        # The step follows the origins of the slices and exceeds their distance if they are tilted.
         stretch = np.linalg.norm(step)
         direction[:, 2] /= stretch
         return cls(
@@ -83,13 +83,13 @@ class SliceStack:
 def _regular(
     headers: list[SliceHeader], positions: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray, list[str]]:
-    """Distance of the grid's slices, and where each lies among the given ones."""
+    """Return the slice distance, ``lower``, ``weight`` and warnings of the grid."""
     count = len(positions)
     if count == 1:
         thickness = headers[0].thickness
         text = "the scan is a single slice"
         if thickness <= 0:
-            text += " without a thickness; 1 mm was assumed"
+            text += " without a thickness; 1 mm is assumed"
         return thickness or 1.0, np.zeros(1, int), np.zeros(1), [text]
     gaps = np.diff(positions)
     usual = float(np.median(gaps))
@@ -98,8 +98,8 @@ def _regular(
     widest = int(np.argmax(gaps))
     if gaps[widest] > max(_LARGEST_GAP, 1.5 * usual):
         raise InputError(
-            f"{headers[0].path.parent}: slices are missing over {gaps[widest]:.1f} mm between "
-            f"{headers[widest].path.name} and {headers[widest + 1].path.name}; expected at most "
+            f"{headers[0].path.parent} has a gap of {gaps[widest]:.1f} mm between "
+            f"{headers[widest].path.name} and {headers[widest + 1].path.name}; expected up to "
             f"{_LARGEST_GAP:g} mm"
         )
     steps = gaps / usual
@@ -109,15 +109,15 @@ def _regular(
         missing = int((np.rint(steps) - 1).sum())
         place = headers[int(np.argmax(steps > 1.5))].path.name
         text = (
-            f"{missing} slices are missing, the first after {place}; they were interpolated, and "
-            "slice numbers count them"
+            f"{missing} slices are missing, the first after {place}; they are interpolated and "
+            "counted in slice numbers"
         )
     else:
-        # The finer of mixed distances, unless a handful of slices alone have it.
+        # The smallest of mixed distances, unless only few slices have it.
         distance = float(np.percentile(gaps, 10))
         text = (
-            f"the slices lie {gaps.min():.2f} to {gaps.max():.2f} mm apart; they were interpolated "
-            f"to a regular {distance:.2f} mm, and slice numbers count those"
+            f"the slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart; they are interpolated "
+            f"to a regular distance of {distance:.2f} mm, and slice numbers refer to the result"
         )
     grid = np.arange(math.floor((positions[-1] - positions[0]) / distance + _JITTER) + 1)
     at = np.interp(positions[0] + grid * distance, positions, np.arange(count))
@@ -125,14 +125,14 @@ def _regular(
     local = np.diff(positions, append=positions[-1] + distance)[
         np.minimum(at.astype(int), count - 1)
     ]
-    # Where a slice lies next to a place of the grid, its own voxels serve.
+    # Slices close to a position of the grid are used without interpolation.
     at = np.where(np.abs(at - nearest) * local <= 2 * _JITTER * distance, nearest, at)
     lower = np.floor(at).astype(int)
     return distance, lower, at - lower, [text]
 
 
 def _step(headers: list[SliceHeader], positions: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """World vector from slice to slice for 1 mm along the normal."""
+    """Return the world vector between slices per mm along the normal, and warnings."""
     normal = headers[0].normal
     normal = normal / np.linalg.norm(normal)
     tilts = {round(header.tilt, 1) for header in headers}
@@ -148,14 +148,14 @@ def _step(headers: list[SliceHeader], positions: np.ndarray) -> tuple[np.ndarray
     warnings = []
     if sideways > _SIDEWAYS:
         warnings.append(
-            f"the slices are shifted sideways by up to {sideways:.1f} mm; world positions are "
-            "those of the mean line"
+            f"the slices are shifted sideways by up to {sideways:.1f} mm; world positions follow "
+            "their regression line"
         )
     if angle <= _SMALLEST_TILT:
         return normal, warnings
-    said = f", the header says {max(tilts, key=abs):g}°" if any(tilts) else ""
+    stated = f" ({max(tilts, key=abs):g}° in the header)" if any(tilts) else ""
     warnings.append(
-        f"the gantry was tilted by {angle:.1f}°{said}: the slices are shifted against each other; "
-        "world positions account for it, shapes along z are sheared"
+        f"the gantry was tilted by {angle:.1f}°{stated}; world positions account for it, but "
+        "shapes along z are sheared"
     )
     return drift / (drift @ normal), warnings

@@ -1,4 +1,4 @@
-"""What the header of one DICOM slice says."""
+"""Headers of DICOM slices."""
 
 from __future__ import annotations
 
@@ -15,35 +15,34 @@ from ...structures.triples import triple
 __all__ = ["SliceHeader", "read_header"]
 
 _TAGS = [
-    "SeriesInstanceUID", "SeriesDescription", "SOPInstanceUID", "Modality", "InstanceNumber",
-    "AcquisitionNumber", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
-    "SliceThickness", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "RescaleSlope",
-    "RescaleIntercept", "GantryDetectorTilt",
+    "SeriesInstanceUID", "SeriesDescription", "Modality", "InstanceNumber", "AcquisitionNumber",
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows",
+    "Columns", "SamplesPerPixel", "NumberOfFrames", "RescaleSlope", "GantryDetectorTilt",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SliceHeader:
-    """A slice's place and kind.
+    """Header of a DICOM slice.
 
     Args:
         path: The file.
         series_uid: Series Instance UID.
-        description: Series Description, may be empty.
-        modality: Such as ``'CT'``.
-        instance: Instance number, 0 where there is none.
-        acquisition: Acquisition number, 0 where there is none.
-        origin: World position of the first pixel's center, ``(x, y, z)`` in mm.
-        orientation: Directions of a row and of a column, six cosines.
-        spacing: Of columns and of rows ``(x, y)`` in mm.
-        thickness: Slice thickness in mm, 0 where there is none.
-        rows: Rows.
-        columns: Columns.
-        samples: Values a pixel.
-        frames: Frames in the file.
+        description: Series Description; may be empty.
+        modality: Modality, such as ``'CT'``.
+        instance: Instance number, or 0 if it is missing.
+        acquisition: Acquisition number, or 0 if it is missing.
+        origin: World position ``(x, y, z)`` of the center of the first pixel in mm.
+        orientation: Six cosines: directions of a row and of a column.
+        spacing: Pixel spacing ``(x, y)`` in mm.
+        thickness: Slice thickness in mm, or 0 if it is missing.
+        rows: Number of rows.
+        columns: Number of columns.
+        samples: Samples per pixel.
+        frames: Number of frames in the file.
         slope: Rescale slope, or None.
-        tilt: Gantry tilt in degrees, as the header has it.
-        transfer_syntax: Name of the encoding of the pixels.
+        tilt: Gantry tilt of the header in degrees.
+        transfer_syntax: Name of the pixel encoding.
     """
 
     path: Path
@@ -66,7 +65,7 @@ class SliceHeader:
 
     @property
     def normal(self) -> np.ndarray:
-        """``(3,)`` direction perpendicular to the slice."""
+        """Direction perpendicular to the slice, shape (3,)."""
         return np.cross(self.orientation[:3], self.orientation[3:])
 
     @property
@@ -76,12 +75,12 @@ class SliceHeader:
 
     @property
     def plane(self) -> tuple:
-        """What slices of one stack have in common."""
+        """Size, spacing and orientation, which are equal for the slices of a volume."""
         rounded = np.round(self.orientation, 3) + 0.0
         return (self.rows, self.columns, *np.round(self.spacing, 4), *rounded)
 
-    def described(self, slices: int) -> str:
-        """The series in a few words, given its number of slices."""
+    def describe(self, slices: int) -> str:
+        """Return a short description of the series, given its number of slices."""
         label = f" “{self.description}”" if self.description else ""
         return f"{self.series_uid}{label} {self.modality}, {slices} slices"
 
@@ -93,10 +92,11 @@ def read_header(path: Path) -> SliceHeader | None:
         path: A DICOM file.
 
     Returns:
-        The header, or None where the file is no image (a report, a directory).
+        The header, or None if the file is not an image (a report, a directory) or is a CT slice
+        without a position.
 
     Raises:
-        InputError: The file is a CT slice without a usable position, or its header is damaged.
+        InputError: The header is damaged.
     """
     try:
         data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
@@ -110,13 +110,13 @@ def read_header(path: Path) -> SliceHeader | None:
                 ("PixelSpacing", 2),
             ):
                 if len(data.get(tag) or ()) != count:
-                    # Localizers and reformatted pictures of a series may lack a position.
+                    # Localizers and reformatted images of a series may lack a position.
                     return None
-        # Only pictures that are refused later lack these, or have another number of them.
+        # Defaults are used only for images that are rejected later.
         origin = _floats(data.get("ImagePositionPatient"))
         orientation = _floats(data.get("ImageOrientationPatient")) or (1.0, 0, 0, 0, 1.0, 0)
         spacing = _floats(data.get("PixelSpacing"))
-        # DICOM names the distance of rows first.
+        # In DICOM, the distance between rows comes first.
         y, x = spacing if len(spacing) == 2 else (1.0, 1.0)
         slope = data.get("RescaleSlope")
         return SliceHeader(

@@ -16,23 +16,23 @@ from ..png_slices import contiguous_runs, list_slices
 __all__ = ["ScanSource", "find_scans", "find_scans_below", "is_dicom"]
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
-#: Double suffixes first, so that a name loses all of it.
+# Longer suffixes first, since the first match is removed from names.
 _SINGLE_SUFFIXES = (".nii.gz", ".nii", ".mhd", ".mha", ".nrrd")
 IMAGE_SUFFIXES = (*_SINGLE_SUFFIXES, ".nhdr", ".hdr", ".img")
 
 
 @dataclass(frozen=True)
 class ScanSource:
-    """One scan that was asked for, not read yet.
+    """Location of a scan.
 
     Args:
         path: File or folder.
-        name: A short name, that of the file or folder without its suffix; of scans below a folder
-            their path in it, each once.
+        name: Short name: that of the file or folder without suffix, or, from
+            :func:`find_scans_below`, the unique path in the folder.
         kind: ``'dicom'``, ``'image'``, ``'png'``, or ``'missing'`` for a path that does not exist.
-        files: The slices of a DICOM scan that was given file by file; of scans below a folder all
-            files that the scan consists of.
-        slices: First and last slice of a folder of PNGs.
+        files: Slices of a DICOM scan that was given as separate files; from
+            :func:`find_scans_below`, all files of the scan.
+        slices: First and last slice in a folder of PNGs.
     """
 
     path: Path
@@ -43,37 +43,37 @@ class ScanSource:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file starts as DICOM files do."""
+    """Return whether a file has the prefix of DICOM files."""
     with open(path, "rb") as file:
         file.seek(128)
         return file.read(4) == b"DICM"
 
 
 def find_scans(inputs: str | os.PathLike | Sequence[str | os.PathLike]) -> list[ScanSource]:
-    """Resolve paths to scans; nothing but names and the first bytes of files is read.
+    """Resolve paths to scans; only names and the first bytes of files are read.
 
-    - A folder with slices ``001.png`` … is DeepLesion's: one scan for every run of numbers.
-    - Any other folder is DICOM's, its sub-folders included.
-    - A ``.txt``, ``.lst`` or ``.list`` file names one path a line, relative to its own folder;
-      blank lines and what follows ``#`` do not count.
-    - DICOM files given one by one are one scan together.
-    - Every other file is an image for SimpleITK.
+    - A folder with slices ``001.png`` … is one of DeepLesion: one scan per run of numbers.
+    - Any other folder is one of DICOM, including its subfolders.
+    - A ``.txt``, ``.lst`` or ``.list`` file contains one path per line, relative to its folder.
+      Blank lines and comments (``#``) are ignored.
+    - DICOM files that are given separately are one scan.
+    - Any other file is an image for SimpleITK.
 
     Args:
-        inputs: One path or several.
+        inputs: One or more paths.
 
     Returns:
         The scans in the order of the paths. A path that does not exist is a scan of the kind
-        ``'missing'``, which fails on its own when it is read.
+        ``'missing'``, and reading it raises an error.
 
     Raises:
-        InputError: There is no path, or a list names none.
+        InputError: No path is given, or a list is empty.
     """
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
     paths = [path for entry in inputs for path in _listed(Path(entry))]
     if not paths:
-        raise InputError("no scan was given; expected at least one path")
+        raise InputError("no scan is given; expected one or more paths")
     sources: list[ScanSource] = []
     loose: list[Path] = []
     for path in paths:
@@ -96,16 +96,16 @@ def find_scans(inputs: str | os.PathLike | Sequence[str | os.PathLike]) -> list[
 
 
 def find_scans_below(folder: Path) -> list[ScanSource]:
-    """Find all scans in a folder and its sub-folders, sorted by path.
+    """Find all scans in a folder and its subfolders, sorted by path.
 
-    MetaImage, NIfTI and NRRD files are one scan each; a folder that holds DICOM files is one scan,
-    without its sub-folders. Hidden files and folders are left out.
+    Each MetaImage, NIfTI and NRRD file is a scan. Each folder with DICOM files is a scan, without
+    its subfolders. Hidden files and folders are ignored.
 
     Args:
         folder: The folder.
 
     Returns:
-        The scans. Their names are unique.
+        The scans with unique names.
     """
     sources: list[ScanSource] = []
     names: set[str] = set()
@@ -130,7 +130,7 @@ def find_scans_below(folder: Path) -> list[ScanSource]:
             for path in paths
             if path not in images and path.suffix != ".raw" and path.is_file()
         ]
-        # A series is recognized by one of its files: opening all of them would take long.
+        # Only the first and last files are checked, since opening all would take too long.
         if any(
             path.suffix.lower() in (".dcm", ".ima") or is_dicom(path)
             for path in others[:1] + others[-1:]
@@ -141,17 +141,17 @@ def find_scans_below(folder: Path) -> list[ScanSource]:
 
 
 def _listed(path: Path) -> list[Path]:
-    """The path itself, or the paths that a list names."""
+    """Return the path itself, or the paths in a list."""
     if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
         return [path]
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
-        raise InputError(f"{path} is no text; expected one path a line") from None
+        raise InputError(f"{path} is not a text file; expected one path per line") from None
     names = [line.partition("#")[0].strip() for line in lines]
     paths = [path.parent / name for name in names if name]
     if not paths:
-        raise InputError(f"{path} names no scan; expected one path a line")
+        raise InputError(f"{path} lists no scan; expected one path per line")
     return paths
 
 

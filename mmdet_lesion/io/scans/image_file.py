@@ -1,4 +1,4 @@
-"""NIfTI, MetaImage, NRRD: what SimpleITK reads from one file."""
+"""Reading of NIfTI, MetaImage, NRRD and other image files by SimpleITK."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .scan import Scan, to_hu
 __all__ = ["read_image_file"]
 
 _EXPECTED = "expected DICOM, NIfTI, MetaImage, NRRD or a folder of DeepLesion's PNG slices"
-#: First bytes of files that often pass for images by their name.
+# First bytes of files that are often named like images.
 _OTHERS = {
     b"%PDF": "a PDF",
     b"PK\x03\x04": "a ZIP archive",
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"<": "a page of HTML or XML",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"<": "an HTML or XML page",
     b"version https://git-lfs": "a Git LFS pointer instead of the file",
 }
 
@@ -34,13 +34,13 @@ def read_image_file(path: Path) -> Scan:
     """Read an image file.
 
     Args:
-        path: A file that SimpleITK reads.
+        path: A file in a format that SimpleITK supports.
 
     Returns:
         The scan.
 
     Raises:
-        InputError: It is no image, has colors or time points, or its geometry is not usable.
+        InputError: The file is not an image, has colors or time points, or an invalid geometry.
     """
     _check_start(path)
     if path.suffix.lower() in (".mhd", ".mha"):
@@ -51,14 +51,14 @@ def read_image_file(path: Path) -> Scan:
         reader.ReadImageInformation()
         _check_kind(path, reader)
         voxels = _nifti_voxels(path, reader)
-        # Without the voxels there is still the geometry, which a small image has as well.
+        # If nibabel reads the voxels, one voxel is enough for the geometry.
         image = reader.Execute() if voxels is None else _geometry(reader)
     except (RuntimeError, EOFError, zlib.error, ImageFileError) as error:
         raise InputError(f"{path} cannot be read: {_reason(error)}; {_EXPECTED}") from None
     warnings = []
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
-        warnings.append("the image is a single slice without a thickness; 1 mm was assumed")
+        warnings.append("the image is a single slice without a thickness; 1 mm is assumed")
     array, found = to_hu(sitk.GetArrayFromImage(image) if voxels is None else voxels, str(path))
     try:
         volume = Volume(array, image.GetSpacing(), image.GetOrigin(), image.GetDirection())
@@ -78,17 +78,17 @@ def _check_start(path: Path) -> None:
 
 
 def _check_kind(path: Path, reader: sitk.ImageFileReader) -> None:
-    """Refuse colors and time points before the voxels are read; drop axes of length 1."""
+    """Reject colors and time points before voxels are read, and drop axes of length 1."""
     size = reader.GetSize()
     channels = reader.GetNumberOfComponents()
     if channels != 1:
-        raise InputError(f"{path} has {channels} channels a voxel, such as RGB; expected HU, one")
-    if np.issubdtype(_numpy_type(reader), np.complexfloating):
+        raise InputError(f"{path} has {channels} channels per voxel; expected one, HU")
+    if reader.GetPixelIDValue() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
         raise InputError(f"{path} has complex voxels; expected HU")
     if len(size) > 3:
         if max(size[3:]) > 1:
             raise InputError(
-                f"{path} has {len(size)} dimensions, {' x '.join(map(str, size))}, such as time "
+                f"{path} has {len(size)} dimensions ({' x '.join(map(str, size))}), such as time "
                 "points; expected one volume"
             )
         reader.SetExtractSize([*size[:3], *[0] * (len(size) - 3)])
@@ -97,31 +97,26 @@ def _check_kind(path: Path, reader: sitk.ImageFileReader) -> None:
 
 
 def _nifti_voxels(path: Path, reader: sitk.ImageFileReader) -> np.ndarray | None:
-    """Voxels ``(D, H, W)`` of a NIfTI: ITK would quietly make NaN, and what is cut off, water."""
+    """Read the voxels (D, H, W) of a NIfTI, where ITK silently reads NaN and missing data as 0."""
     if sitk.ImageFileReader.GetImageIOFromFileName(str(path)) != "NiftiImageIO":
         return None
     size = [*reader.GetSize()[:3], 1][:3]
     image = nibabel.load(path)
     if not isinstance(image, DataobjImage):
-        raise ImageFileError("nibabel knows no voxels of it")
+        raise ImageFileError("nibabel does not support its voxels")
     return np.asanyarray(image.dataobj).T.reshape(size[::-1])
 
 
 def _geometry(reader: sitk.ImageFileReader) -> sitk.Image:
-    """An image of one voxel that lies where the file's first voxel lies."""
+    """Read the first voxel, which has the origin, spacing and direction of the image."""
     reader.SetExtractSize([*[1] * min(len(reader.GetSize()), 3), *[0] * len(reader.GetSize()[3:])])
     return reader.Execute()
 
 
-def _numpy_type(reader: sitk.ImageFileReader) -> type:
-    complex_types = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
-    return np.complex64 if reader.GetPixelIDValue() in complex_types else np.float64
-
-
 def _reason(error: Exception) -> str:
-    """The last line of SimpleITK's message, which holds the reason, without its place."""
+    """Return the reason from the last line of SimpleITK's message, without the source file."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[-1] if lines else type(error).__name__
     if "Unable to determine ImageIO reader" in text:
-        return "SimpleITK knows no such format"
+        return "SimpleITK does not support the format"
     return text.removeprefix("sitk::ERROR: ").rpartition("): ")[2] or text

@@ -1,4 +1,4 @@
-"""DeepLesion's folders of PNG slices."""
+"""Reading of DeepLesion's folders of PNG slices."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ def read_png_folder(
     Args:
         folder: Folder of ``{slice:03d}.png``, 16-bit, HU + 32768.
         slices: First and last slice.
-        spacing: ``(x, y, z)`` in mm; by default the table's beside or above the folder.
+        spacing: Spacing ``(x, y, z)`` in mm. The default is read from ``DL_info.csv`` next to or
+            above the folder.
 
     Returns:
-        The scan. PNGs carry no position: the world starts at the center of the first voxel.
+        The scan. Its origin is 0, since PNGs do not contain a position.
 
     Raises:
         InputError: A slice cannot be read, the slices differ in size, or the spacing is unknown.
@@ -52,19 +53,19 @@ def read_png_folder(
                 f"{planes[0].shape[1]} x {planes[0].shape[0]}; expected slices of one size"
             )
     warnings = [
-        "PNG slices carry no position: world coordinates start at the first voxel, along its axes"
+        "PNG slices do not contain a position; the first voxel is the origin of world coordinates"
     ]
     volume = Volume(np.stack(planes), triple(spacing, "spacing"))
     return Scan(volume, folder, "png", slice_files=tuple(files), warnings=warnings)
 
 
 def _table_spacing(folder: Path, slices: tuple[int, int]) -> tuple[float, float, float]:
-    """Most frequent spacing that DL_info.csv has for this series, first for these slices."""
+    """Return the most frequent spacing in DL_info.csv for these slices, or for this series."""
     folder = folder.resolve()
     tables = [parent / _TABLE for parent in folder.parents[:2] if (parent / _TABLE).is_file()]
     unknown = (
-        f"{folder}: PNG slices carry no spacing, and no {_TABLE} beside or above the folder gives "
-        "one for this series; expected --png-spacing X Y Z in mm"
+        f"{folder}: PNG slices do not contain a spacing, and no {_TABLE} next to or above the "
+        "folder lists this series; expected --png-spacing X Y Z in mm"
     )
     if not tables:
         raise InputError(unknown)

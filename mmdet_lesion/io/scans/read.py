@@ -1,4 +1,4 @@
-"""One scan of any kind."""
+"""Reading of scans of all kinds."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def read_scan(
     """Read a scan.
 
     Args:
-        source: From :func:`find_scans`.
-        series: Series Instance UID to take of a DICOM scan; by default the series with most
-            slices.
-        png_spacing: Spacing ``(x, y, z)`` in mm of a folder of PNGs, which have none; by default
-            that of ``DL_info.csv`` beside or above the folder.
+        source: The scan, from :func:`find_scans`.
+        series: Series Instance UID to read from a DICOM folder. The default is the series with
+            the most slices.
+        png_spacing: Spacing ``(x, y, z)`` of a folder of PNGs in mm. The default is read from
+            ``DL_info.csv`` next to or above the folder.
 
     Returns:
-        The scan, with int16 HU and the true geometry.
+        The scan.
 
     Raises:
-        InputError: It is no CT scan that can be read; the message is one sentence that says why.
+        InputError: The scan cannot be read, or is not a CT.
     """
     if source.kind == "missing":
         raise InputError(f"{source.path} does not exist; expected a scan")
@@ -40,7 +40,7 @@ def read_scan(
         elif source.kind == "png":
             if source.slices is None:
                 raise InputError(
-                    f"{source.path} comes without slices; expected the first and the last one"
+                    f"{source.path} has slices=None; expected the first and last slice"
                 )
             scan = read_png_folder(source.path, source.slices, png_spacing)
         else:

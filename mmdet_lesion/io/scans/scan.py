@@ -1,4 +1,4 @@
-"""A scan as it was read: the volume, where it came from, and what is odd about it."""
+"""Scans as read from files: volume, source and warnings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["AIR", "Scan", "check_values", "to_hu"]
 
 AIR = -1024
 _LIMITS = np.iinfo(np.int16)
-# The lungs, the bowel or the room around the patient hold air in every usual CT.
+# Nearly all CT scans contain air: the lungs, the bowel or the room around the patient.
 _DARKEST_EXPECTED = -200
 _SLAB = 64
 
@@ -24,13 +24,12 @@ class Scan:
     """A CT scan.
 
     Args:
-        volume: int16 HU ``(D, H, W)`` in the order of the file, or of the positions for slices.
+        volume: Volume of HU, int16; slices are in the order of the file or of their positions.
         path: The file or folder.
         kind: ``'dicom'``, ``'image'`` or ``'png'``.
-        series_uid: DICOM's Series Instance UID.
-        slice_files: The file of every slice, None where it was interpolated; empty for a single
-            file.
-        warnings: What is odd and was dealt with, one sentence each.
+        series_uid: DICOM Series Instance UID.
+        slice_files: File of each slice, or None for interpolated slices; empty for a single file.
+        warnings: Irregularities that were corrected or ignored, one sentence each.
     """
 
     volume: Volume
@@ -42,14 +41,14 @@ class Scan:
 
 
 def to_hu(array: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
-    """Voxels of any number type as int16 HU.
+    """Convert voxels of any numeric dtype to int16 HU.
 
     Args:
-        array: Voxels; what is not finite becomes air, fractions are rounded.
+        array: Voxels. Non-finite values become air, and fractions are rounded.
         name: The file, for messages.
 
     Returns:
-        int16 of the same shape, and warnings.
+        HU of the same shape, int16, and warnings.
 
     Raises:
         InputError: No voxel is finite.
@@ -57,7 +56,7 @@ def to_hu(array: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
     if array.dtype == np.int16:
         return array, []
     result = np.empty(array.shape, dtype=np.int16)
-    # Piece by piece, as the copies in between are four times as large.
+    # Slabs of slices, since intermediate copies are up to four times as large.
     bad = 0
     for start in range(0, len(array), _SLAB):
         piece = array[start : start + _SLAB]
@@ -73,13 +72,13 @@ def to_hu(array: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
 
 
 def check_values(hu: np.ndarray) -> list[str]:
-    """Warnings about values that do not look like HU."""
+    """Return warnings about values that are probably not HU."""
     low, high = int(hu.min()), int(hu.max())
     if low == high:
         return [f"all voxels have the value {low}"]
     if low > _DARKEST_EXPECTED:
         return [
-            f"the values, {low} to {high}, reach nowhere down to air (-1000): are they HU, with "
-            "the rescale intercept applied?"
+            f"the values are {low} to {high}, without air (-1000); they may not be HU, or lack "
+            "the rescale intercept"
         ]
     return []

@@ -73,7 +73,7 @@ def test_missing_rescale_elements_give_a_warning(tmp_path, hu):
     write_series(tmp_path, hu, RescaleSlope=None, RescaleIntercept=None)
     warnings = " ".join(read(tmp_path).warnings)
     assert "no rescale slope and intercept" in warnings
-    assert "reach nowhere down to air" in warnings
+    assert "without air" in warnings
 
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, RLELossless])
@@ -91,8 +91,8 @@ def test_duplicate_positions_give_a_warning(tmp_path, hu):
     np.testing.assert_array_equal(scan.volume.array, hu[[0, 1, 3, 4, 5]])
     assert scan.volume.spacing[2] == 2
     assert scan.warnings == [
-        "1 slices lie where another does, the first of them 997.dcm at 2.0 mm; of each position "
-        "the slice with the lowest acquisition and instance number was kept"
+        "1 slices have the position of another one, first 997.dcm at 2.0 mm; of each position, "
+        "the slice with the lowest acquisition and instance number is used"
     ]
 
 
@@ -116,14 +116,14 @@ def test_missing_slices_are_interpolated_with_a_warning(tmp_path, hu):
     assert [file is None for file in scan.slice_files] == [False] * 3 + [True] * 2 + [False] * 3
     assert scan.volume.spacing == (1, 1, 2)
     assert scan.warnings == [
-        "2 slices are missing, the first after 997.dcm; they were interpolated, and slice numbers "
-        "count them"
+        "2 slices are missing, the first after 997.dcm; they are interpolated and counted in slice "
+        "numbers"
     ]
 
 
 def test_gap_of_several_centimeters_is_rejected(tmp_path, hu):
     write_series(tmp_path, hu, positions=[0, 1, 2, 20, 21, 22])
-    with pytest.raises(InputError, match=r"missing over 36.0 mm between 997.dcm and 996.dcm"):
+    with pytest.raises(InputError, match=r"gap of 36.0 mm between 997.dcm and 996.dcm"):
         read(tmp_path)
 
 
@@ -140,7 +140,9 @@ def test_irregular_slice_distances_are_resampled(tmp_path):
     places = np.arange(scan.volume.shape[0]) * step
     assert np.abs(scan.volume.array[:, 0, 0] - (50 * places - 1000)).max() <= 50 * 0.1 * step + 1
     assert places[-1] <= 12.8 + 1e-6
-    assert "2.00 mm apart; they were interpolated to a regular 1.20 mm" in scan.warnings[0]
+    assert (
+        "2.00 mm apart; they are interpolated to a regular distance of 1.20 mm" in scan.warnings[0]
+    )
 
 
 def test_gantry_tilt_is_corrected_with_a_warning(tmp_path, hu):
@@ -152,7 +154,7 @@ def test_gantry_tilt_is_corrected_with_a_warning(tmp_path, hu):
 
     write_series(tmp_path, hu, change=tilt)
     scan = read(tmp_path)
-    assert scan.warnings[0].startswith("the gantry was tilted by 10.0°, the header says 10°")
+    assert scan.warnings[0].startswith("the gantry was tilted by 10.0° (10° in the header)")
     world = scan.volume.geometry.points_to_world([[1.5, 2.5, 4.5]])[0]
     np.testing.assert_allclose(world, (1, 2 - shift * 8, 8), atol=1e-4)
 
@@ -184,7 +186,7 @@ def test_longest_series_is_read_and_others_are_named(tmp_path, hu):
     chosen = read(tmp_path, series=uid)
     assert chosen.volume.shape == (2, 5, 4)
     assert chosen.series_uid == uid
-    with pytest.raises(InputError, match=r"has no series 1\.2\.3; it has .*thin.*scout"):
+    with pytest.raises(InputError, match=r"has no series 1\.2\.3; expected one of .*thin.*scout"):
         read(tmp_path, series="1.2.3")
 
 
@@ -197,7 +199,7 @@ def test_localizer_in_the_series_is_omitted(tmp_path, hu):
     scan = read(tmp_path)
     assert scan.volume.shape == (5, 5, 4)
     assert scan.warnings == [
-        "1 slices of another size or orientation, such as a localizer, were left out"
+        "1 slices of another size or orientation, such as a localizer, are ignored"
     ]
 
 
@@ -212,25 +214,25 @@ def test_folders_without_a_ct_series_are_rejected(tmp_path, hu):
     with pytest.raises(InputError, match="is an empty folder"):
         read(tmp_path)
     (tmp_path / "a.pdf").write_bytes(b"%PDF" * 99)
-    with pytest.raises(InputError, match="1 files, such as a.pdf, none of which is DICOM"):
+    with pytest.raises(InputError, match="1 files, such as a.pdf, but no DICOM file"):
         read(tmp_path)
     write_series(tmp_path / "mr", hu, Modality="MR")
-    with pytest.raises(InputError, match="is MR, not CT"):
+    with pytest.raises(InputError, match="has the modality MR"):
         read(tmp_path)
 
 
 def test_dicom_files_without_images_are_rejected(tmp_path, hu):
     write_series(tmp_path, hu[:1], Rows=None, Columns=None, PixelData=None)
-    with pytest.raises(InputError, match="none of which is an image"):
+    with pytest.raises(InputError, match="1 DICOM files, but no image"):
         read(tmp_path)
 
 
 def test_enhanced_and_color_files_are_rejected(tmp_path, hu):
     write_series(tmp_path / "a", hu[:1], NumberOfFrames=7)
-    with pytest.raises(InputError, match="holds 7 frames"):
+    with pytest.raises(InputError, match="contains 7 frames"):
         read(tmp_path / "a")
     write_series(tmp_path / "b", hu[:1], SamplesPerPixel=3)
-    with pytest.raises(InputError, match="3 colors"):
+    with pytest.raises(InputError, match="3 samples per pixel"):
         read(tmp_path / "b")
 
 
@@ -238,7 +240,7 @@ def test_truncated_slice_is_named(tmp_path, hu):
     files = write_series(tmp_path, np.kron(hu, np.ones((1, 9, 9), dtype=np.int16)))
     data = files[3].read_bytes()
     files[3].write_bytes(data[:-400])
-    with pytest.raises(InputError, match=r"996.dcm cannot be decoded: truncated"):
+    with pytest.raises(InputError, match=r"996.dcm cannot be decoded; expected a complete file"):
         read(tmp_path)
     # A file truncated before its pixel data counts as a missing slice.
     files[3].write_bytes(data[:400])

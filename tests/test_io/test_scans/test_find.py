@@ -9,37 +9,37 @@ from ...small_scans import small_ct, write_dicom
 
 
 @pytest.fixture
-def shelf(tmp_path):
+def folder(tmp_path):
     for name in ("a.nii.gz", "b.mha", "d/1.dcm", "d/2.dcm", "e/001.png", "e/002.png", "e/007.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"\0" * 128 + (b"DICM" if "dcm" in name else b"...."))
     return tmp_path
 
 
-def test_one_or_several_paths(shelf):
-    assert find_scans(str(shelf / "a.nii.gz")) == [ScanSource(shelf / "a.nii.gz", "a", "image")]
-    kinds = [(s.name, s.kind) for s in find_scans([shelf / "b.mha", shelf / "d"])]
+def test_one_or_several_paths(folder):
+    assert find_scans(str(folder / "a.nii.gz")) == [ScanSource(folder / "a.nii.gz", "a", "image")]
+    kinds = [(s.name, s.kind) for s in find_scans([folder / "b.mha", folder / "d"])]
     assert kinds == [("b", "image"), ("d", "dicom")]
 
 
-def test_every_run_of_png_slices_is_a_scan(shelf):
-    assert [(s.name, s.kind, s.slices) for s in find_scans(shelf / "e")] == [
+def test_every_run_of_png_slices_is_a_scan(folder):
+    assert [(s.name, s.kind, s.slices) for s in find_scans(folder / "e")] == [
         ("e_001-002", "png", (1, 2)),
         ("e_007-007", "png", (7, 7)),
     ]
 
 
-def test_dicom_files_of_a_folder_are_one_scan(shelf):
-    files = [shelf / "d/1.dcm", shelf / "a.nii.gz", shelf / "d/2.dcm"]
+def test_dicom_files_of_a_folder_are_one_scan(folder):
+    files = [folder / "d/1.dcm", folder / "a.nii.gz", folder / "d/2.dcm"]
     first, second = find_scans(files)
     assert (first.name, first.kind, first.files) == ("d", "dicom", (files[0], files[2]))
     assert second.name == "a"
     assert find_scans(files[:1])[0].name == "1"
 
 
-def test_lists_name_scans_relative_to_their_folder(shelf):
-    (shelf / "scans.txt").write_text("# ours\na.nii.gz\n\n  d  # the second\nnothing.nrrd\n")
-    sources = find_scans(shelf / "scans.txt")
+def test_lists_name_scans_relative_to_their_folder(folder):
+    (folder / "scans.txt").write_text("# ours\na.nii.gz\n\n  d  # the second\nnothing.nrrd\n")
+    sources = find_scans(folder / "scans.txt")
     assert [(s.name, s.kind) for s in sources] == [
         ("a", "image"), ("d", "dicom"), ("nothing.nrrd", "missing"),
     ]  # fmt: skip
@@ -47,7 +47,7 @@ def test_lists_name_scans_relative_to_their_folder(shelf):
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [(b"# nothing\n", "names no scan"), (b"\xff\xfe\x00", "is no text")],
+    [(b"# nothing\n", "lists no scan"), (b"\xff\xfe\x00", "is not a text file")],
 )
 def test_list_without_paths_is_rejected(tmp_path, content, expected):
     (tmp_path / "list.txt").write_bytes(content)
@@ -56,7 +56,7 @@ def test_list_without_paths_is_rejected(tmp_path, content, expected):
 
 
 def test_missing_argument_is_rejected():
-    with pytest.raises(InputError, match="no scan was given"):
+    with pytest.raises(InputError, match="no scan is given"):
         find_scans([])
 
 

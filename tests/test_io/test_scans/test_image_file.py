@@ -81,7 +81,7 @@ def test_2d_image_gives_a_warning(tmp_path, hu):
 def test_time_series_are_rejected(tmp_path, hu):
     volumes = [sitk.GetImageFromArray(hu), sitk.GetImageFromArray(hu)]
     sitk.WriteImage(sitk.JoinSeries(volumes), str(tmp_path / "four.nii.gz"))
-    with pytest.raises(InputError, match="4 dimensions, 7 x 6 x 5 x 2, such as time points"):
+    with pytest.raises(InputError, match=r"4 dimensions \(7 x 6 x 5 x 2\), such as time points"):
         read(tmp_path / "four.nii.gz")
     sitk.WriteImage(sitk.JoinSeries(volumes[:1]), str(tmp_path / "one.mha"))
     np.testing.assert_array_equal(read(tmp_path / "one.mha").volume.array, hu)
@@ -89,7 +89,7 @@ def test_time_series_are_rejected(tmp_path, hu):
 
 def test_color_images_are_rejected(tmp_path):
     path = write(tmp_path / "scan.nii.gz", np.zeros((4, 5, 6, 3), dtype=np.uint8), is_vector=True)
-    with pytest.raises(InputError, match="3 channels a voxel, such as RGB"):
+    with pytest.raises(InputError, match="3 channels per voxel; expected one"):
         read(path)
 
 
@@ -98,7 +98,7 @@ def test_color_images_are_rejected(tmp_path):
     [
         (b"%PDF-1.7 and so on", "is a PDF; expected DICOM, NIfTI"),
         (b"", "is empty; expected DICOM"),
-        (b"  <html>not found</html>", "is a page of HTML"),
+        (b"  <html>not found</html>", "is an HTML or XML page"),
         (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
         (b"nonsense" * 99, "cannot be read"),
     ],
@@ -116,14 +116,14 @@ def test_truncated_files_are_rejected(tmp_path, hu, suffix, dtype):
     path = write(tmp_path / f"scan.{suffix}", np.kron(hu, np.ones((4, 4, 4))).astype(dtype))
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match="cannot be read|bytes shorter") as raised:
+    with pytest.raises(InputError, match="cannot be read|bytes; expected") as raised:
         read(path)
     assert "\n" not in str(raised.value)
 
 
 def test_unknown_suffix_is_rejected(tmp_path):
     (tmp_path / "notes.md").write_text("hello " * 99)
-    with pytest.raises(InputError, match="SimpleITK knows no such format; expected DICOM"):
+    with pytest.raises(InputError, match="SimpleITK does not support the format; expected DICOM"):
         read(tmp_path / "notes.md")
 
 
@@ -134,9 +134,7 @@ def test_missing_path_is_rejected(tmp_path):
 
 def test_values_other_than_hu_give_a_warning(tmp_path):
     gray = np.arange(210, dtype=np.uint8).reshape(5, 6, 7)
-    assert (
-        "0 to 209, reach nowhere down to air" in read(write(tmp_path / "a.mha", gray)).warnings[0]
-    )
+    assert "0 to 209, without air" in read(write(tmp_path / "a.mha", gray)).warnings[0]
     flat = read(write(tmp_path / "b.mha", np.zeros((3, 4, 5), np.int16)))
     assert flat.warnings == ["all voxels have the value 0"]
 

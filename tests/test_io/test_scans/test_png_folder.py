@@ -17,7 +17,7 @@ def test_deeplesion_phantom_is_read(phantom_raw):
     assert scan.volume.spacing == row.spacing
     assert scan.slice_files[0].name == f"{first:03d}.png"
     assert scan.warnings == [
-        "PNG slices carry no position: world coordinates start at the first voxel, along its axes"
+        "PNG slices do not contain a position; the first voxel is the origin of world coordinates"
     ]
 
 
@@ -41,7 +41,7 @@ def test_spacing_is_required(folder):
 def test_broken_slice_is_named(folder):
     (source,) = find_scans(folder)
     (folder / "002.png").write_bytes((folder / "002.png").read_bytes()[:-20])
-    with pytest.raises(InputError, match=r"002.png: the file is truncated"):
+    with pytest.raises(InputError, match=r"002.png: the file is empty, truncated"):
         read_scan(source, png_spacing=(1, 1, 1))
 
 

@@ -68,7 +68,9 @@ def test_strict_stops_with_an_error(main, raw, tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:-9])
     assert main(arguments(raw, tmp_path / "out", "--strict")) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith(f"error: Images_png/{NAMES[1]}/002.png, line 3: the file is truncated")
+    assert error.startswith(
+        f"error: Images_png/{NAMES[1]}/002.png, line 3: the file is empty, trunc"
+    )
     assert main(arguments(raw, tmp_path / "lenient")) == 0
     assert "broken PNG" in capsys.readouterr().out
     problems = json.loads((tmp_path / "lenient/conversion_report.json").read_text())["problems"]
