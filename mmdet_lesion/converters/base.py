@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..io import Problem, leftover_of, read_json, write_json
+from ..io.volume_store import file_checksum
 from .execution import Record, Task, run_tasks
 from .report import ConversionReport, StrictError
 
@@ -45,7 +46,7 @@ def read_record(task: Task) -> Record | None:
         return None
     for volume in record["volumes"]:
         path = task.out / "volumes" / volume["file_name"]
-        if not path.is_file() or path.stat().st_size != volume["size"]:
+        if not path.is_file() or file_checksum(path) != volume["checksum"]:
             return None
     return record
 
@@ -73,7 +74,7 @@ class StoreConversion:
     """
 
     _unit = "series"
-    _format = 2
+    _format = 3
     #: Part of the raw folder that must exist.
     _raw_subfolder = ""
     #: Whether slices stay as published; the spacing is then ``(x, y)``.

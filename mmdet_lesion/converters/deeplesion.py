@@ -69,8 +69,8 @@ class DeepLesionConversion(StoreConversion):
         InputError: A table or pickle is invalid, or the spacing is not two numbers from 0.
     """
 
-    # Format 1 was also resampled in z; format 2 had other keys for the geometry.
-    _format = 3
+    # Format 1 was also resampled in z, 2 had other keys for the geometry, 3 had no checksums.
+    _format = 4
     _raw_subfolder = IMAGES
     _in_plane_only = True
     _unrecorded: ClassVar[dict[str, Any]] = {"masks": False}

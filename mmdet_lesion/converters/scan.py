@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..io import SUFFIX, Problem, save_volume, write_json
+from ..io.volume_store import file_checksum
 from ..structures import Volume
 from .annotation_rows import valid_spacing
 from .execution import Record
@@ -100,7 +101,7 @@ def convert_scan(task: ScanTask) -> Record:
 
     Returns:
         The record that is also written to ``records/``, with ``name``, ``inputs``, ``problems`` and
-        ``volumes``. These are one volume (``name``, ``file_name``, ``size``, ``series_uid``,
+        ``volumes``. These are one volume (``name``, ``file_name``, ``checksum``, ``series_uid``,
         ``geometry``), or none if the scan is invalid.
 
     Raises:
@@ -158,7 +159,7 @@ def _store(task: ScanTask, volume: Volume, uid: str | None) -> dict[str, Any]:
     return {
         "name": task.name,
         "file_name": path.name,
-        "size": path.stat().st_size,
+        "checksum": file_checksum(path),
         "series_uid": uid or task.name,
         "geometry": stored.geometry.to_dict(),
     }

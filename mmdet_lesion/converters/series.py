@@ -12,6 +12,7 @@ import numpy as np
 
 from ..io import SUFFIX, Problem, save_volume, write_json
 from ..io.png_slices import BadSliceError, contiguous_runs, read_hu
+from ..io.volume_store import file_checksum
 from ..structures import Geometry, Volume, published_to_voxels
 from .annotation_rows import Annotation, check_box, valid_spacing
 from .execution import Record
@@ -184,8 +185,8 @@ def convert_series(task: SeriesTask) -> Record:
 
     Returns:
         The record that is also written to ``records/``, with ``folder``, ``inputs``, ``volumes``
-        (``name``, ``file_name``, ``first_slice``, ``geometry``, ``published_geometry``, ``size``
-        and, with ``task.masks``, the ``masks`` of the annotations) and ``problems``.
+        (``name``, ``file_name``, ``first_slice``, ``geometry``, ``published_geometry``,
+        ``checksum`` and, with ``task.masks``, the ``masks`` of the annotations) and ``problems``.
 
     Raises:
         OSError: A file cannot be read or written.
@@ -238,7 +239,7 @@ def _store(
         "first_slice": numbers[0],
         "geometry": volume.geometry.to_dict(),
         "published_geometry": published.geometry.to_dict(),
-        "size": path.stat().st_size,
+        "checksum": file_checksum(path),
     }
     if task.masks:
         stored["masks"] = _masks(task, numbers[0], volume, published.geometry)

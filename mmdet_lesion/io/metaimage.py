@@ -94,8 +94,9 @@ def check_metaimage(path: str | os.PathLike) -> None:
             return MetaImageError(path, None, f"{key} is missing; expected {expected}")
         return MetaImageError(path, lines[key], f"{key} = {fields[key]}; expected {expected}")
 
-    if not fields.get("ElementDataFile"):
-        raise wrong("ElementDataFile", "the header of a MetaImage")
+    data_file = fields.get("ElementDataFile", "")
+    if not data_file or data_file.split()[0] == "LIST" or "%" in data_file:
+        raise wrong("ElementDataFile", "LOCAL or the name of one data file")
     if fields.get("NDims") not in ("2", "3", "4"):
         raise wrong("NDims", "3")
     axes = int(fields["NDims"])
@@ -127,6 +128,9 @@ def check_metaimage(path: str | os.PathLike) -> None:
     if found < size:
         reason = f"the data in {source.name} have {found} bytes; expected {size}"
         raise MetaImageError(path, None, reason, "short data")
+    if compressed and found > size:
+        reason = f"the data in {source.name} have {found} bytes; expected {size}"
+        raise MetaImageError(path, None, reason, "broken data")
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], dict[str, int], int]:
@@ -157,6 +161,9 @@ def _inflated_size(path: Path, source: Path, start: int) -> int:
             file.seek(start)
             while block := file.read(1 << 20):
                 size += len(stream.decompress(block))
+        if not stream.eof:
+            # The checksum is at the end.
+            raise zlib.error("the stream is incomplete")
     except zlib.error as error:
         reason = f"the compressed data in {source.name} cannot be read: {error}"
         raise MetaImageError(path, None, reason, "broken data") from None

@@ -34,7 +34,7 @@ _LARGEST = 0.75
 # Marks a folder as written by a rehearsal, and as complete.
 _RECORD = "rehearsal.json"
 # Increase it when the converters write other files, so that the phantoms are converted again.
-_STORE_FORMAT = 3
+_STORE_FORMAT = 4
 # Numbers of phantoms to choose the samples from.
 _VOLUMES, _SCANS = 16, 8
 

@@ -14,6 +14,7 @@ from ...structures import Volume
 from .dicom_grid import SliceStack
 from .dicom_header import SliceHeader, read_header
 from .find import is_dicom
+from .integrity import check_geometry, check_spacing
 from .scan import Scan, to_hu
 
 __all__ = ["read_dicom"]
@@ -42,12 +43,17 @@ def read_dicom(path: Path, files: Sequence[Path] = (), series: str | None = None
     """
     headers = _read_headers(path, files)
     chosen, warnings = _choose_series(path, headers, series)
+    for header in chosen:
+        normal = header.normal
+        axes = np.column_stack((header.orientation[:3], header.orientation[3:], normal))
+        check_geometry(header.path, (*header.spacing, 1.0), tuple(axes.ravel()))
     chosen, found = _one_stack(chosen)
     warnings += found
     if any(header.slope is None for header in chosen):
         warnings.append("slices have no rescale slope and intercept; their values are used as HU")
     stack = SliceStack.of(chosen)
     array = _read_pixels(stack)
+    check_spacing(path, stack.spacing)
     volume = Volume(array, stack.spacing, stack.origin, stack.direction)
     return Scan(
         volume,

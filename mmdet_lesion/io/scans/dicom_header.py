@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
+from pydicom.dataelem import RawDataElement
 
 from ...errors import InputError
 from ...structures.triples import triple
@@ -17,8 +18,14 @@ __all__ = ["SliceHeader", "read_header"]
 _TAGS = [
     "SeriesInstanceUID", "SeriesDescription", "Modality", "InstanceNumber", "AcquisitionNumber",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows",
-    "Columns", "SamplesPerPixel", "NumberOfFrames", "RescaleSlope", "GantryDetectorTilt",
+    "Columns", "SamplesPerPixel", "NumberOfFrames", "RescaleSlope", "RescaleIntercept",
+    "GantryDetectorTilt", "BitsAllocated", "PixelData",
 ]  # fmt: skip
+
+# Bytes above which an element is not read with the header.
+_DEFER = 4096
+# Larger values do not give Hounsfield units.
+_MAX_SLOPE, _MAX_INTERCEPT = 1000.0, 1e5
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,8 @@ def read_header(path: Path) -> SliceHeader | None:
         InputError: The header is damaged.
     """
     try:
-        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        # Pixels are skipped, but their length is read.
+        data = pydicom.dcmread(path, defer_size=_DEFER, specific_tags=_TAGS)
         if not data.get("Rows") or not data.get("Columns"):
             return None
         frames = int(data.get("NumberOfFrames") or 1)
@@ -109,9 +117,14 @@ def read_header(path: Path) -> SliceHeader | None:
                 ("ImageOrientationPatient", 6),
                 ("PixelSpacing", 2),
             ):
-                if len(data.get(tag) or ()) != count:
+                found = data.get(tag)
+                if found is None or found == "":
                     # Localizers and reformatted images of a series may lack a position.
                     return None
+                if np.size(found) != count:
+                    raise ValueError(f"{tag} has {np.size(found)} values; expected {count}")
+            _check_pixels(path, data)
+            _check_rescale(data)
         # Defaults are used only for images that are rejected later.
         origin = _floats(data.get("ImagePositionPatient"))
         orientation = _floats(data.get("ImageOrientationPatient")) or (1.0, 0, 0, 0, 1.0, 0)
@@ -138,9 +151,45 @@ def read_header(path: Path) -> SliceHeader | None:
             tilt=float(data.get("GantryDetectorTilt") or 0),
             transfer_syntax=str(data.file_meta.TransferSyntaxUID.name),
         )
-    except (InvalidDicomError, AttributeError, ValueError, TypeError, EOFError, KeyError) as error:
-        raise InputError(f"{path} has a damaged DICOM header: {error}") from None
+    except Exception as error:
+        # Damaged files raise many kinds of exceptions in pydicom.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} is not a valid DICOM slice: {reason}") from None
 
 
 def _floats(values) -> tuple[float, ...]:
-    return tuple(float(value) for value in values or ())
+    numbers = tuple(float(value) for value in values or ())
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{list(numbers)} is not finite; expected finite numbers")
+    return numbers
+
+
+def _check_pixels(path: Path, data: pydicom.Dataset) -> None:
+    """Check that uncompressed pixels have the size that the header gives."""
+    if "PixelData" not in data:
+        raise ValueError("it has no pixels")
+    element = data.get_item("PixelData")
+    length = element.length if isinstance(element, RawDataElement) else len(element.value)
+    if data.file_meta.TransferSyntaxUID.is_compressed:
+        return
+    if isinstance(element, RawDataElement) and element.value is None:
+        length = min(length, path.stat().st_size - element.value_tell)
+    size = data.Rows * data.Columns * int(data.get("SamplesPerPixel") or 1)
+    size *= int(data.get("BitsAllocated") or 16) // 8
+    # Pixels of odd length are padded by a byte.
+    if length != size + size % 2:
+        raise ValueError(
+            f"it has {length} bytes of pixels; expected {size} for {data.Rows} x {data.Columns} "
+            f"pixels of {data.get('BitsAllocated')} bits"
+        )
+
+
+def _check_rescale(data: pydicom.Dataset) -> None:
+    for tag in ("RescaleSlope", "RescaleIntercept"):
+        text = data.get(tag)
+        if text is None or text == "":
+            continue
+        value = float(text)
+        limit = _MAX_SLOPE if tag == "RescaleSlope" else _MAX_INTERCEPT
+        if not abs(value) <= limit or (tag == "RescaleSlope" and value == 0):
+            raise ValueError(f"{tag} is {text}; expected a value that gives Hounsfield units")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import math
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -14,11 +17,14 @@ from nibabel.filebasedimages import ImageFileError
 from ...errors import InputError
 from ...structures import Volume
 from ..metaimage import check_metaimage
+from .integrity import check_geometry, check_nrrd
 from .scan import Scan, to_hu
 
 __all__ = ["read_image_file"]
 
 _EXPECTED = "expected DICOM, NIfTI, MetaImage, NRRD or a folder of DeepLesion's PNG slices"
+# Size of a NIfTI-2 header, in both byte orders.
+_NIFTI2 = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))
 # First bytes of files that are often named like images.
 _OTHERS = {
     b"%PDF": "a PDF",
@@ -45,6 +51,8 @@ def read_image_file(path: Path) -> Scan:
     _check_start(path)
     if path.suffix.lower() in (".mhd", ".mha"):
         check_metaimage(path)
+    elif path.suffix.lower() in (".nrrd", ".nhdr"):
+        check_nrrd(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -53,12 +61,15 @@ def read_image_file(path: Path) -> Scan:
         voxels = _nifti_voxels(path, reader)
         # If nibabel reads the voxels, one voxel is enough for the geometry.
         image = reader.Execute() if voxels is None else _geometry(reader)
-    except (RuntimeError, EOFError, zlib.error, ImageFileError) as error:
+    except InputError:
+        raise
+    except (RuntimeError, OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
         raise InputError(f"{path} cannot be read: {_reason(error)}; {_EXPECTED}") from None
     warnings = []
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
         warnings.append("the image is a single slice without a thickness; 1 mm is assumed")
+    check_geometry(path, image.GetSpacing(), image.GetDirection())
     array, found = to_hu(sitk.GetArrayFromImage(image) if voxels is None else voxels, str(path))
     try:
         volume = Volume(array, image.GetSpacing(), image.GetOrigin(), image.GetDirection())
@@ -101,10 +112,32 @@ def _nifti_voxels(path: Path, reader: sitk.ImageFileReader) -> np.ndarray | None
     if sitk.ImageFileReader.GetImageIOFromFileName(str(path)) != "NiftiImageIO":
         return None
     size = [*reader.GetSize()[:3], 1][:3]
-    image = nibabel.load(path)
+    if path.name.lower().endswith(".gz"):
+        # Reading the stream to its end verifies its checksum.
+        content = gzip.decompress(path.read_bytes())
+        kind = nibabel.Nifti2Image if content[:4] in _NIFTI2 else nibabel.Nifti1Image
+        image = kind.from_bytes(content)
+    else:
+        image = nibabel.load(path)
     if not isinstance(image, DataobjImage):
         raise ImageFileError("nibabel does not support its voxels")
+    _check_nifti_header(path, image.header)
     return np.asanyarray(image.dataobj).T.reshape(size[::-1])
+
+
+def _check_nifti_header(path: Path, header: Any) -> None:
+    """Reject a spacing that ITK replaces by 1 mm, and voxels that overlap the header."""
+    if "pixdim" not in header:
+        return
+    spacing = [float(value) for value in header["pixdim"][1:4]]
+    if not all(math.isfinite(value) and value != 0 for value in spacing):
+        raise InputError(f"{path} has the pixdim {spacing}; expected positive numbers (mm)")
+    single = bytes(header["magic"])[:2] == b"n+"
+    if single and 0 <= float(header["vox_offset"]) < int(header["sizeof_hdr"]):
+        raise InputError(
+            f"{path} has the vox_offset {float(header['vox_offset']):g}; expected at least "
+            f"{int(header['sizeof_hdr'])}, the size of the header"
+        )
 
 
 def _geometry(reader: sitk.ImageFileReader) -> sitk.Image:
