@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,9 +49,10 @@ def find_columns(
     header = rows[0][1] if rows else []
     missing = [name for name in names if name not in header]
     if missing:
+        found = textwrap.shorten(", ".join(header), width=500, placeholder=" …") or "nothing"
         raise InputError(
-            f"{path} has no column {missing[0]!r} (found {', '.join(header) or 'nothing'}); "
-            f"expected the comma-separated columns {', '.join(names)}"
+            f"{path} has no column {missing[0]!r} (found {found}); expected the comma-separated "
+            f"columns {', '.join(names)}"
         )
     return [header.index(name) for name in names]
 
