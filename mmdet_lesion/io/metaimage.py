@@ -92,7 +92,8 @@ def check_metaimage(path: str | os.PathLike) -> None:
     def wrong(key: str, expected: str) -> MetaImageError:
         if key not in fields:
             return MetaImageError(path, None, f"{key} is missing; expected {expected}")
-        return MetaImageError(path, lines[key], f"{key} = {fields[key]}; expected {expected}")
+        found = f"{key} = {fields[key][:80]}"
+        return MetaImageError(path, lines[key], f"{found}; expected {expected}")
 
     data_file = fields.get("ElementDataFile", "")
     if not data_file or data_file.split()[0] == "LIST" or "%" in data_file:

@@ -58,7 +58,10 @@ def test_damaged_compressed_data_is_rejected(tmp_path, volume):
     data = metaimage_data_file(tmp_path / "a.mhd")
     whole = data.read_bytes()
     for damaged, message in (
-        (whole[:10], "a.mhd: the compressed data in a.zraw cannot be read: the stream is incomplete"),
+        (
+            whole[:10],
+            "a.mhd: the compressed data in a.zraw cannot be read: the stream is incomplete",
+        ),
         (b"plain" * 40, "a.mhd: the compressed data in a.zraw cannot be read"),
     ):
         data.write_bytes(damaged)

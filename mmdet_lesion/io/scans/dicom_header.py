@@ -170,12 +170,12 @@ def _check_pixels(path: Path, data: pydicom.Dataset) -> None:
         raise ValueError("it has no pixels")
     element = data.get_item("PixelData")
     length = element.length if isinstance(element, RawDataElement) else len(element.value)
-    if data.file_meta.TransferSyntaxUID.is_compressed:
+    samples = int(data.get("SamplesPerPixel") or 1)
+    if data.file_meta.TransferSyntaxUID.is_compressed or samples != 1:
         return
     if isinstance(element, RawDataElement) and element.value is None:
         length = min(length, path.stat().st_size - element.value_tell)
-    size = data.Rows * data.Columns * int(data.get("SamplesPerPixel") or 1)
-    size *= int(data.get("BitsAllocated") or 16) // 8
+    size = data.Rows * data.Columns * (int(data.get("BitsAllocated") or 16) // 8)
     # Pixels of odd length are padded by a byte.
     if length != size + size % 2:
         raise ValueError(

@@ -6,7 +6,6 @@ import gzip
 import math
 import zlib
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
@@ -121,22 +120,22 @@ def _nifti_voxels(path: Path, reader: sitk.ImageFileReader) -> np.ndarray | None
         image = nibabel.load(path)
     if not isinstance(image, DataobjImage):
         raise ImageFileError("nibabel does not support its voxels")
-    _check_nifti_header(path, image.header)
+    _check_nifti(path, image)
     return np.asanyarray(image.dataobj).T.reshape(size[::-1])
 
 
-def _check_nifti_header(path: Path, header: Any) -> None:
+def _check_nifti(path: Path, image: DataobjImage) -> None:
     """Reject a spacing that ITK replaces by 1 mm, and voxels that overlap the header."""
+    header = image.header
     if "pixdim" not in header:
         return
     spacing = [float(value) for value in header["pixdim"][1:4]]
     if not all(math.isfinite(value) and value != 0 for value in spacing):
         raise InputError(f"{path} has the pixdim {spacing}; expected positive numbers (mm)")
-    single = bytes(header["magic"])[:2] == b"n+"
-    if single and 0 <= float(header["vox_offset"]) < int(header["sizeof_hdr"]):
+    size, offset = int(header["sizeof_hdr"]), getattr(image.dataobj, "offset", math.inf)
+    if isinstance(image, nibabel.Nifti1Image) and offset < size:
         raise InputError(
-            f"{path} has the vox_offset {float(header['vox_offset']):g}; expected at least "
-            f"{int(header['sizeof_hdr'])}, the size of the header"
+            f"{path} has the vox_offset {offset}; expected at least {size}, the size of the header"
         )
 
 
