@@ -22,12 +22,14 @@ __all__ = [
     "TOOLS",
     "WRONG_INPUT",
     "tool_main",
+    "check_config_name",
     "config_file",
     "describe",
     "fraction",
     "positive",
     "print_error",
     "printable",
+    "seconds",
 ]
 
 _MIM = Path(__file__).parent / ".mim"
@@ -161,6 +163,27 @@ def fraction(text: str) -> float:
     return value
 
 
+def seconds(text: str) -> float:
+    """Parse a positive number of seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return value
+
+
+def check_config_name(name: str | os.PathLike) -> None:
+    """Refuse YAML configs, from which MMEngine constructs arbitrary Python objects.
+
+    Raises:
+        InputError: The name is that of a YAML file.
+    """
+    if os.fspath(name).lower().endswith((".yaml", ".yml")):
+        raise InputError(f"{name} is a YAML file, which can run code; expected a Python config")
+
+
 def config_file(text: str) -> Path:
     """Resolve the path or the name of a config of this package.
 
@@ -171,6 +194,10 @@ def config_file(text: str) -> Path:
     Returns:
         The path of the config, or ``text`` as a path if there is no such config.
     """
+    try:
+        check_config_name(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     if not Path(text).is_file():
         name = text.removeprefix("mmdet_lesion::").removeprefix("configs/").removesuffix(".py")
         packaged = _MIM / "configs" / f"{name}.py"

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmdet_lesion.apis.exports import EXPORTS
-from mmdet_lesion.command_line import config_file, fraction, positive
+from mmdet_lesion.command_line import (
+    config_file,
+    fraction,
+    positive,
+    printable,
+    seconds,
+    tool_main,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -95,6 +102,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar=("X", "Y", "Z"),
         help="spacing in mm of PNG slices that have no DL_info.csv",
     )
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=600.0,
+        help="seconds that reading a scan may take (default: %(default)g)",
+    )
     return parser.parse_args(argv)
 
 
@@ -116,7 +129,7 @@ def detect(args: argparse.Namespace, console: Console) -> list[ScanOutcome]:
         args.config, args.checkpoint, args.device, args.spacing and tuple(args.spacing)
     )
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed:.1f}/{task.total}"),
         TimeElapsedColumn(),
@@ -126,7 +139,9 @@ def detect(args: argparse.Namespace, console: Console) -> list[ScanOutcome]:
 
         def show(number: int, stage: str, share: float) -> None:
             bar.update(
-                task, completed=number + share, description=f"{sources[number].name}: {stage}"
+                task,
+                completed=number + share,
+                description=printable(f"{sources[number].name}: {stage}"),
             )
 
         return inferencer.run(
@@ -137,13 +152,13 @@ def detect(args: argparse.Namespace, console: Console) -> list[ScanOutcome]:
             exports=args.export,
             series=args.series,
             png_spacing=args.png_spacing,
+            timeout=args.timeout,
             progress=show,
         )
 
 
 def summary(outcomes: Sequence[ScanOutcome]) -> Table:
     """Return a table with one row for each scan."""
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"{len(outcomes)} scan{'s' * (len(outcomes) != 1)}")
@@ -155,10 +170,10 @@ def summary(outcomes: Sequence[ScanOutcome]) -> Table:
     for outcome in outcomes:
         result = outcome.result
         if result is None:
-            table.add_row(escape(outcome.source.name), "failed")
+            table.add_row(printable(outcome.source.name), "failed")
             continue
         table.add_row(
-            escape(outcome.source.name),
+            printable(outcome.source.name),
             "done before" if outcome.reused else "done",
             " × ".join(str(n) for n in result.scan["shape"][::-1]),
             str(len(result.lesions)),
@@ -172,33 +187,25 @@ def print_summary(outcomes: Sequence[ScanOutcome]) -> None:
     """Print the table, followed by errors, warnings and the paths of the reports."""
     from rich.console import Console
 
-    Console().print(summary(outcomes))
+    Console(markup=False).print(summary(outcomes))
     for outcome in outcomes:
         name = outcome.source.name
         if outcome.result is None:
-            print(f"{name}: failed: {outcome.error}")
+            print(printable(f"{name}: failed: {outcome.error}"))
             continue
         for warning in outcome.result.warnings:
-            print(f"{name}: warning: {warning}")
-        print(f"{name}: {outcome.folder / 'report.html'}")
+            print(printable(f"{name}: warning: {warning}"))
+        print(printable(f"{name}: {outcome.folder / 'report.html'}"))
 
 
+@tool_main("run the same command again to continue")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+    """Run the tool and return the exit status."""
     args = parse_args(argv)
 
     from rich.console import Console
 
-    from mmdet_lesion import InputError
-
-    try:
-        outcomes = detect(args, Console(stderr=True))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
-        return 130
+    outcomes = detect(args, Console(stderr=True))
     print_summary(outcomes)
     return int(any(outcome.result is None for outcome in outcomes))
 

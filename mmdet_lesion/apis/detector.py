@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmdet.registry import MODELS
@@ -14,11 +16,12 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from ..command_line import check_config_name
 from ..engine import cpu_settings
 from ..errors import InputError
 from ..models.checkpoint import check_weights, read_weights
 
-__all__ = ["Detector", "build_model", "load_detector", "read_config"]
+__all__ = ["Detector", "build_model", "build_module", "load_detector", "read_config"]
 
 
 @dataclass
@@ -96,11 +99,14 @@ def load_detector(
     return Detector(model, cfg, name, str(path), digest, values, keep_thick)
 
 
-def read_config(config: str | os.PathLike | Config) -> Config:
+def read_config(
+    config: str | os.PathLike | Config, keys: Sequence[str] = ("model", "test_dataloader")
+) -> Config:
     """Read the config of a detector.
 
     Args:
         config: Config file, or a config, which is copied.
+        keys: Settings that it must contain as dicts.
 
     Raises:
         InputError: The file does not exist, cannot be read, or is not the config of a detector.
@@ -110,16 +116,38 @@ def read_config(config: str | os.PathLike | Config) -> Config:
     else:
         if not os.path.isfile(config):
             raise InputError(f"{config} does not exist; expected a config file")
+        check_config_name(config)
         try:
             cfg = Config.fromfile(config)
         except Exception as error:
             # A config is a program, which may raise any exception.
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"{config} cannot be read ({reason}); expected a config") from error
-    missing = [key for key in ("model", "test_dataloader") if key not in cfg]
-    if missing:
-        raise InputError(f"{cfg.filename or 'the config'} has no {missing[0]}; expected a detector")
+    name = cfg.filename or "the config"
+    for key in keys:
+        if key not in cfg:
+            raise InputError(f"{name} has no {key}; expected a detector")
+        if not isinstance(cfg[key], dict):
+            raise InputError(f"{name}: {key} is {cfg[key]!r}; expected a dict")
     return cfg
+
+
+def build_module(settings: Any, where: str) -> nn.Module:
+    """Build a registered module from its settings.
+
+    Raises:
+        InputError: The settings are not those of a registered module.
+    """
+    try:
+        return MODELS.build(settings)
+    except InputError:
+        raise
+    except Exception as error:
+        # Modules check their settings in many ways.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{where} cannot be built ({reason}); expected a registered type and its arguments"
+        ) from error
 
 
 def build_model(cfg: Config, checkpoint: str | os.PathLike, device: str = "auto") -> nn.Module:
@@ -141,12 +169,26 @@ def build_model(cfg: Config, checkpoint: str | os.PathLike, device: str = "auto"
     init_default_scope(cfg.get("default_scope", "mmdet"))
     if torch_device.type == "cpu":
         cfg.merge_from_dict(cpu_settings(cfg))
-    if "backbone" in cfg.model:
+    if isinstance(cfg.model.get("backbone"), dict):
         cfg.model.backbone.init_cfg = None
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    name = cfg.filename or "the config"
+    model = revert_sync_batchnorm(build_module(cfg.model, f"{name}: model"))
     check_weights(model, weights, checkpoint)
     model.load_state_dict(weights, strict=False)
+    _check_normalization(model, name)
     return model.to(torch_device).eval()
+
+
+def _check_normalization(model: nn.Module, config: str) -> None:
+    """Check mean and standard deviation of the data preprocessor, which are not in checkpoints."""
+    preprocessor = getattr(model, "data_preprocessor", nn.Module())
+    for name, value in preprocessor.named_buffers():
+        if not value.isfinite().all() or (name == "std" and (value <= 0).any()):
+            raise InputError(
+                f"{config}: data_preprocessor has {name}="
+                f"{value.flatten().tolist()}; expected finite{' positive' * (name == 'std')} "
+                "numbers"
+            )
 
 
 def _device(name: str) -> torch.device:

@@ -8,6 +8,7 @@ import os
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +18,7 @@ from mmengine import Config
 
 from ..errors import InputError
 from ..io import SUFFIX, atomic_write, save_volume
-from ..io.scans import Scan, ScanSource, find_scans, read_scan
+from ..io.scans import IsolatedReader, Scan, ScanSource, find_scans, read_scan, unique_names
 from ..structures import Volume
 from ..version import __version__
 from ..visualization.report import write_report
@@ -88,6 +89,8 @@ class LesionInferencer:
         spacing: tuple[float, float, float] | None = None,
     ) -> None:
         self.detector = load_detector(model, weights, device, spacing)
+        # Rendering takes up to a second, and is part of the fingerprint of each scan.
+        self._config_text = self.detector.cfg.pretty_text
 
     def __call__(
         self,
@@ -153,6 +156,7 @@ class LesionInferencer:
         exports: Sequence[str] = ("json", "csv"),
         series: str | None = None,
         png_spacing: Sequence[float] | None = None,
+        timeout: float | None = None,
         progress: Callable[[int, str, float], None] | None = None,
     ) -> list[ScanOutcome]:
         """Detect lesions in scans that :func:`~mmdet_lesion.io.scans.find_scans` returned.
@@ -165,6 +169,9 @@ class LesionInferencer:
             exports: As for a call.
             series: As for a call.
             png_spacing: As for a call.
+            timeout: Seconds that reading a scan may take. With a timeout, scans are read in a child
+                process (:class:`~mmdet_lesion.io.scans.IsolatedReader`), so that a scan that
+                aborts it does not stop the others; without, in this process.
             progress: Called with the index of the scan, the current step, and the fraction of the
                 scan that is done.
 
@@ -181,6 +188,21 @@ class LesionInferencer:
         check_exports(exports)
         settings = dict(score_thr=score_thr, series=series, png_spacing=png_spacing)
         folders = _folders(sources, out_dir)
+        with nullcontext() if timeout is None else IsolatedReader(timeout) as reader:
+            read = read_scan if reader is None else reader.read
+            return self._detect_all(sources, folders, read, settings, batch_size, exports, progress)
+
+    def _detect_all(
+        self,
+        sources: Sequence[ScanSource],
+        folders: Sequence[Path | None],
+        read: Callable[..., Scan],
+        settings: dict[str, Any],
+        batch_size: int | None,
+        exports: Sequence[str],
+        progress: Callable[[int, str, float], None] | None,
+    ) -> list[ScanOutcome]:
+        """Detect lesions in all scans; a scan that fails does not stop the others."""
         outcomes = []
         for number, (source, folder) in enumerate(zip(sources, folders)):
 
@@ -190,7 +212,7 @@ class LesionInferencer:
 
             outcome = ScanOutcome(source, folder=folder)
             try:
-                self._detect_or_reuse(outcome, settings, batch_size, exports, report)
+                self._detect_or_reuse(outcome, read, settings, batch_size, exports, report)
             except InputError as error:
                 outcome.error = str(error)
             except (MemoryError, OSError) as error:
@@ -250,6 +272,8 @@ class LesionInferencer:
             )
         lesions = locate_lesions(found, geometry, permuted.geometry, scan, self.detector.classes)
         warnings = []
+        if not lesions:
+            warnings.append(f"no lesion reaches the score {score_thr:g}; all scores are finite")
         if symmetry.axes[0] != 0:
             axis = AXES[2 - symmetry.axes[0]]
             warnings.append(f"the slices are not axial; axial slices were computed along {axis}")
@@ -263,6 +287,7 @@ class LesionInferencer:
     def _detect_or_reuse(
         self,
         outcome: ScanOutcome,
+        read: Callable[..., Scan],
         settings: dict[str, Any],
         batch_size: int | None,
         exports: Sequence[str],
@@ -275,7 +300,7 @@ class LesionInferencer:
             outcome.reused = True
             return
         report("reading", 0.0)
-        scan = read_scan(outcome.source, settings["series"], settings["png_spacing"])
+        scan = read(outcome.source, settings["series"], settings["png_spacing"])
         lesions, warnings = self.detect(scan, settings["score_thr"], batch_size, report)
         result = ScanResult(
             scan=_scan_info(scan),
@@ -316,7 +341,7 @@ class LesionInferencer:
             [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats],
             {key: settings[key] for key in sorted(settings)},
             self.detector.sha256,
-            self.detector.cfg.pretty_text,
+            self._config_text,
             self.detector.spacing,
             __version__,
         ]
@@ -343,9 +368,4 @@ def _folders(sources: Sequence[ScanSource], out_dir: str | os.PathLike | None) -
         return [None] * len(sources)
     if len(sources) == 1:
         return [Path(out_dir)]
-    taken: dict[str, int] = {}
-    folders: list[Path | None] = []
-    for source in sources:
-        count = taken[source.name] = taken.get(source.name, 0) + 1
-        folders.append(Path(out_dir) / (source.name if count == 1 else f"{source.name}-{count}"))
-    return folders
+    return [Path(out_dir) / name for name in unique_names([source.name for source in sources])]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from ..structures import Geometry
 from .detector import Detector
 
 __all__ = ["predict_boxes"]
+
+# Modules of one-stage and two-stage detectors that compute scores and boxes.
+_HEADS = ("bbox_head", "rpn_head", "roi_head.bbox_head")
 
 
 def predict_boxes(
@@ -42,7 +46,7 @@ def predict_boxes(
         stored volume.
 
     Raises:
-        InputError: The GPU is out of memory.
+        InputError: The GPU is out of memory, or the outputs of the network are not finite.
     """
     pipeline = _pipeline(detector)
 
@@ -50,18 +54,52 @@ def predict_boxes(
         return pipeline(_sample(path, geometry) | dict(slice_range=(start, stop)))
 
     try:
-        return detector.model.predict_volume(
-            read,
-            geometry.shape[0],
-            score_thr=score_thr,
-            batch_size=batch_size,
-            linker=(detector.cfg.get("test_evaluator") or {}).get("linker"),
-            progress=progress,
-        )
+        with _finite_outputs(detector):
+            return detector.model.predict_volume(
+                read,
+                geometry.shape[0],
+                score_thr=score_thr,
+                batch_size=batch_size,
+                linker=(detector.cfg.get("test_evaluator") or {}).get("linker"),
+                progress=progress,
+            )
     except torch.cuda.OutOfMemoryError as error:
         raise InputError(
             "the GPU is out of memory; expected a smaller batch_size or device='cpu'"
         ) from error
+
+
+@contextmanager
+def _finite_outputs(detector: Detector) -> Iterator[None]:
+    """Raise if a head returns NaN or infinity, which would be "no lesion" otherwise."""
+    bad: list[str] = []
+
+    def check(name: str, outputs: Any) -> None:
+        if torch.is_tensor(outputs):
+            if not outputs.isfinite().all():
+                bad.append(name)
+        elif isinstance(outputs, (list, tuple)):
+            for output in outputs:
+                check(name, output)
+
+    def watch(name: str) -> Callable[..., None]:
+        return lambda module, inputs, outputs: check(name, outputs)
+
+    handles = [
+        module.register_forward_hook(watch(name))
+        for name, module in detector.model.named_modules()
+        if name in _HEADS
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if bad:
+        raise InputError(
+            f"{detector.checkpoint}: {bad[0]} returns NaN or infinity for this scan; expected a "
+            "checkpoint whose outputs are finite"
+        )
 
 
 def _pipeline(detector: Detector) -> Compose:

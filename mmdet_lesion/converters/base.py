@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..io import Problem, leftover_of, read_json, write_json
-from ..io.volume_store import file_checksum
+from ..io.volume_store import SUFFIX, file_checksum
 from .execution import Record, Task, run_tasks
 from .report import ConversionReport, StrictError
 
@@ -255,7 +255,8 @@ class StoreConversion:
         """Remove the volumes that earlier, unfinished runs wrote for tasks."""
         names = {task.name for task in tasks}
         for path in (self.out / "volumes").glob("*"):
-            if self._task_name(leftover_of(path) or path.name) in names:
+            name = leftover_of(path) or path.name
+            if name.endswith(SUFFIX) and self._task_name(name) in names:
                 path.unlink(missing_ok=True)
 
     def _remove_leftovers(self, annotations: bool) -> None:

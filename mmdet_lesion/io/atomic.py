@@ -68,7 +68,8 @@ def write_json(path: str | os.PathLike, obj: Any, indent: int | None = None) -> 
         ensure_ascii=False,
     )
     with atomic_write(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # Undecodable names of files contain surrogates, for which JSON has an escape sequence.
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: str | os.PathLike) -> Any:

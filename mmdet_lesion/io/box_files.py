@@ -11,7 +11,7 @@ from ..errors import InputError
 from .atomic import read_json
 from .safe_pickle import load_pickle
 
-__all__ = ["parse_boxes", "read_volume_dict"]
+__all__ = ["check_ends", "parse_boxes", "read_volume_dict"]
 
 
 def read_volume_dict(path: str | os.PathLike) -> dict[Any, Any]:
@@ -41,7 +41,8 @@ def parse_boxes(rows: Any, widths: tuple[int, ...], where: str) -> np.ndarray:
         Array of the common precision, shape (N, one of ``widths``).
 
     Raises:
-        InputError: The rows have another length, or a value is not a finite number.
+        InputError: The rows have another length, a value is not a finite number, or a box ends
+            before it begins.
     """
     try:
         array = np.asarray(rows)
@@ -56,4 +57,25 @@ def parse_boxes(rows: Any, widths: tuple[int, ...], where: str) -> np.ndarray:
         )
     if not np.isfinite(array).all():
         raise InputError(f"{where} contains NaN or infinity; expected finite numbers")
+    check_ends(array, 2 if widths[0] < 6 else 3, where)
     return array
+
+
+def check_ends(boxes: np.ndarray, axes: int, where: str) -> None:
+    """Check that inclusive boxes do not end before they begin.
+
+    Args:
+        boxes: Rows that start with the first and the last pixel along 2 or 3 axes.
+        axes: Number of axes.
+        where: File and entry, for messages.
+
+    Raises:
+        InputError: A box is inverted. Boxes narrower than a pixel are valid.
+    """
+    inverted = (boxes[:, axes : 2 * axes] - boxes[:, :axes] < -1).any(axis=1)
+    if inverted.any():
+        found = boxes[int(inverted.argmax()), : 2 * axes].tolist()
+        raise InputError(
+            f"{where} has the box {found}, which ends before it begins; expected the smaller "
+            "coordinates first"
+        )

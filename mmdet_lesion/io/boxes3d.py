@@ -46,14 +46,7 @@ def read_boxes3d_truth(path: str | os.PathLike, split: str = "test") -> dict[str
             raise InputError(
                 f"{path}, {split} is a {type(content).__name__}; expected a dict of sub-volumes"
             )
-    boxes = {name: parse_boxes(rows, (6,), f"{path}, {name}") for name, rows in content.items()}
-    for name, rows in boxes.items():
-        if (rows[:, 3:] < rows[:, :3]).any():
-            raise InputError(
-                f"{path}, {name} has a box that ends before it begins; expected the columns "
-                "x1, y1, z1, x2, y2, z2"
-            )
-    return boxes
+    return {name: parse_boxes(rows, (6,), f"{path}, {name}") for name, rows in content.items()}
 
 
 def read_boxes3d_detections(path: str | os.PathLike) -> dict[str, np.ndarray]:

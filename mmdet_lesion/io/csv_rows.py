@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError
 
-__all__ = ["find_columns", "read_csv_rows"]
+__all__ = ["find_columns", "parse_number", "read_csv_rows"]
 
 
 def read_csv_rows(path: str | os.PathLike, expected: str) -> list[tuple[int, list[str]]]:
@@ -55,6 +55,17 @@ def find_columns(
             f"columns {', '.join(names)}"
         )
     return [header.index(name) for name in names]
+
+
+def parse_number(text: str) -> float:
+    """Convert a cell to a float; unlike ``float``, reject underscores and digits of other scripts.
+
+    Raises:
+        ValueError: The cell is not a number.
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError(f"found {text[:80]!r}; expected a number")
+    return float(text)
 
 
 def _cells(line: str) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import atomic_write
-from .csv_rows import find_columns, read_csv_rows
+from .csv_rows import find_columns, parse_number, read_csv_rows
 from .problems import Problem
 
 __all__ = ["COLUMNS", "LESION_TYPES", "DLInfoRow", "read_dl_info", "write_dl_info"]
@@ -90,10 +90,14 @@ class DLInfoRow:
         return self.file_name.rpartition("_")[0]
 
 
+# Larger numbers of patients, studies, series and slices are errors.
+_MAX_INTEGER = 10**6
+
+
 def _integer(text: str) -> int:
-    value = float(text)
-    if not value.is_integer():
-        raise ValueError(f"found {text!r}; expected a whole number")
+    value = parse_number(text)
+    if not value.is_integer() or abs(value) > _MAX_INTEGER:
+        raise ValueError(f"found {text!r}; expected a whole number up to {_MAX_INTEGER}")
     return int(value)
 
 
@@ -128,7 +132,7 @@ def _number(value: float) -> str:
 
 
 def _age(text: str) -> float:
-    return float(text) if text.strip() else float("nan")
+    return parse_number(text) if text.strip() else float("nan")
 
 
 def _join(values: Iterable[float]) -> str:
@@ -149,16 +153,16 @@ _SCHEMA = (
     _Column("Study_index", "study", _integer, str),
     _Column("Series_ID", "series", _integer, str),
     _Column("Key_slice_index", "key_slice", _integer, str),
-    _Column("Measurement_coordinates", "measurement", _tuple_of(float, 8), _join),
-    _Column("Bounding_boxes", "box", _tuple_of(float, 4), _join),
-    _Column("Lesion_diameters_Pixel_", "diameters", _tuple_of(float, 2), _join),
-    _Column("Normalized_lesion_location", "location", _tuple_of(float, 3), _join),
+    _Column("Measurement_coordinates", "measurement", _tuple_of(parse_number, 8), _join),
+    _Column("Bounding_boxes", "box", _tuple_of(parse_number, 4), _join),
+    _Column("Lesion_diameters_Pixel_", "diameters", _tuple_of(parse_number, 2), _join),
+    _Column("Normalized_lesion_location", "location", _tuple_of(parse_number, 3), _join),
     _Column("Coarse_lesion_type", "lesion_type", _choice(-1, *LESION_TYPES), str),
     _Column("Possibly_noisy", "noisy", lambda t: bool(_choice(0, 1)(t)), lambda v: str(int(v))),
     _Column("Slice_range", "slice_range", _tuple_of(_integer, 2), _join),
-    _Column("Spacing_mm_px_", "spacing", _tuple_of(float, 3), _join),
+    _Column("Spacing_mm_px_", "spacing", _tuple_of(parse_number, 3), _join),
     _Column("Image_size", "image_size", _tuple_of(_integer, 2), _join),
-    _Column("DICOM_windows", "window", _tuple_of(float, 2), _join),
+    _Column("DICOM_windows", "window", _tuple_of(parse_number, 2), _join),
     _Column("Patient_gender", "gender", str, str),
     _Column("Patient_age", "age", _age, lambda v: _join([v])),
     _Column("Train_Val_Test", "split", _choice(1, 2, 3), str),

@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import InputError
 from ..structures.tracklets import Tracklets, is_whole_number
 from .atomic import atomic_write
-from .box_files import parse_boxes, read_volume_dict
+from .box_files import check_ends, parse_boxes, read_volume_dict
 
 __all__ = [
     "GroundTruth",
@@ -102,6 +102,7 @@ def read_detections(path: str | os.PathLike) -> dict[str, Tracklets]:
             detections[name] = Tracklets.from_harvester(tracklets)
         except ValueError as error:
             raise InputError(f"{path}, {name}, {error}") from None
+        check_ends(detections[name].boxes, 2, f"{path}, {name}")
     return detections
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import InputError
 from .atomic import atomic_write
-from .csv_rows import find_columns, read_csv_rows
+from .csv_rows import find_columns, parse_number, read_csv_rows
 from .problems import Problem
 
 __all__ = [
@@ -91,10 +91,17 @@ def read_luna16_findings(path: str | os.PathLike, *, unique: bool) -> dict[str, 
 
     Raises:
         FileNotFoundError: The file does not exist.
-        InputError: A column is missing, a value is not a finite number, or (``unique``) a row is
-            repeated.
+        InputError: A column is missing, a value is not a finite number, a diameter is 0, or
+            (``unique``) negative, or (``unique``) a row is repeated.
     """
-    rows, problems = _read_points(path, "diameter_mm")
+
+    def check(series: str, diameter: float) -> tuple[str, str] | None:
+        # Irrelevant findings that nobody measured have a diameter of -1.
+        if diameter > 0 or (not unique and diameter == -1):
+            return None
+        return "bad diameter", f"diameter_mm is {diameter:g}; expected a positive number"
+
+    rows, problems = _read_points(path, "diameter_mm", check)
     _raise_first(path, [p for p in problems if unique or p.kind != _DUPLICATE])
     return _group_by_series(rows)
 
@@ -258,7 +265,7 @@ def _parse(cells: list[str], names: tuple[str, ...], columns: list[int], width: 
     values = []
     for name, column in zip(names[1:], columns[1:]):
         try:
-            value = float(cells[column])
+            value = parse_number(cells[column])
         except ValueError:
             value = math.nan
         if not math.isfinite(value):

@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
 
-__all__ = ["check_weights", "get_weights", "read_weights"]
+__all__ = ["check_weights", "get_weights", "read_checkpoint", "read_weights"]
+
+
+def read_checkpoint(path: str | os.PathLike) -> Any:
+    """Read a checkpoint without unpickling arbitrary objects.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content, on the CPU.
+
+    Raises:
+        InputError: The file does not exist, or is not a checkpoint.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"{path} does not exist; expected a checkpoint")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch.load raises many kinds of exceptions for damaged files.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} cannot be loaded ({reason}); expected a checkpoint") from error
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -25,15 +48,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
         InputError: The file does not exist, is damaged or is not a checkpoint, or its weights are
             not finite.
     """
-    if not os.path.isfile(path):
-        raise InputError(f"{path} does not exist; expected a checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch.load raises many kinds of exceptions for damaged files.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path} cannot be loaded ({reason}); expected a checkpoint") from error
-    return get_weights(content, path)
+    return get_weights(read_checkpoint(path), path)
 
 
 def get_weights(content: object, source: str | os.PathLike) -> dict[str, Tensor]:

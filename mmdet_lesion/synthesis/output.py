@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +20,11 @@ from ..errors import InputError
 __all__ = ["SETTINGS_FILE", "new_folder", "render_all"]
 
 SETTINGS_FILE = "phantoms.json"
+# Files of both layouts.
+_OWN_FILES = re.compile(
+    r"phantoms\.json|DL_info\.csv|Images_png/[\d_]+/\d+\.png|harvester/[\w-]+\.pkl"
+    r"|subset\d/[\d.]+\.(?:mhd|raw)|(?:annotations|annotations_excluded|seriesuids)\.csv"
+)
 
 Plan = TypeVar("Plan")
 Result = TypeVar("Result")
@@ -77,6 +83,13 @@ def _check_target(out: Path, overwrite: bool) -> None:
         raise InputError(f"{out} has files but no {SETTINGS_FILE}; expected an empty folder")
     if not overwrite:
         raise InputError(f"{out} already holds phantoms; expected --overwrite to replace them")
+    for path in out.rglob("*"):
+        name = path.relative_to(out).as_posix()
+        if not path.is_dir() and not _OWN_FILES.fullmatch(name):
+            raise InputError(
+                f"{out} contains {name}, which is not a phantom; expected phantoms only, since "
+                "--overwrite replaces the folder"
+            )
 
 
 def _move(building: Path, out: Path) -> None:

@@ -186,7 +186,7 @@ def test_resuming_an_older_format_is_rejected(raw, reference, tmp_path):
     out = shutil.copytree(reference, tmp_path / "out")
     old = json.loads((out / "conversion.json").read_text()) | dict(format=1, spacing=[0.8, 0.8, 2])
     (out / "conversion.json").write_text(json.dumps(old))
-    with pytest.raises(InputError, match="has format 1; expected 3"):
+    with pytest.raises(InputError, match="has format 1; expected 4"):
         DeepLesionConversion(raw, out).run(resume=True, progress=False)
 
 

@@ -47,7 +47,7 @@ def test_detections_keep_their_dtype(dump):
         ({"a": [BOX[:5]]}, r"a has an array of shape \(1, 5\) .*; expected rows of 6 numbers"),
         ({"a": [BOX, BOX[:5]]}, "a has an array of shape"),
         ({"a": [[*BOX[:5], np.nan]]}, "NaN"),
-        ({"a": [[1, 2, 30, 4, 5, 6]]}, "ends before it begins; expected the columns x1, y1, z1"),
+        ({"a": [[1, 2, 30, 4, 5, 6]]}, "ends before it begins; expected the smaller"),
     ],
 )
 def test_invalid_content_is_named(dump, content, message):

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmdet_lesion.command_line import config_file, positive
+from mmdet_lesion.command_line import config_file, positive, tool_main
+from mmdet_lesion.errors import InputError
 
 
 def complexity(config: Path, shape: tuple[int, int]) -> tuple[int, int]:
@@ -26,18 +27,22 @@ def complexity(config: Path, shape: tuple[int, int]) -> tuple[int, int]:
         Parameters, and multiply-adds of convolutions and matrix products.
     """
     import torch
-    from mmdet.registry import MODELS
-    from mmengine import Config
     from mmengine.analysis import get_model_complexity_info
     from mmengine.registry import init_default_scope
 
-    import mmdet_lesion  # noqa: F401  registers the modules that configs name
+    from mmdet_lesion.apis.detector import build_module, read_config
 
-    settings = Config.fromfile(config).model.backbone
+    settings = read_config(config, keys=["model"]).model.get("backbone")
+    if not isinstance(settings, dict):
+        raise InputError(f"{config} has no model.backbone; expected a detector on slices")
     # Neither count depends on checkpointing or pretrained weights.
     settings.update(with_cp=False, init_cfg=None)
     init_default_scope("mmdet")
-    model = MODELS.build(settings).eval()
+    model = build_module(settings, f"{config}: model.backbone").eval()
+    if not hasattr(model, "num_slices"):
+        raise InputError(
+            f"{config} has a {type(model).__name__} as backbone; expected one with num_slices"
+        )
     inputs = [torch.zeros(1, model.num_slices, *shape)]
     if getattr(model, "uses_thickness", False):
         inputs.append(torch.ones(1))
@@ -51,8 +56,9 @@ def complexity(config: Path, shape: tuple[int, int]) -> tuple[int, int]:
     return sum(p.numel() for p in model.parameters()), int(found["flops"])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+@tool_main()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the tool."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -79,8 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for config in args.configs:
         parameters, flops = complexity(config, (height, width))
         table.add_row(config.stem, f"{parameters / 1e6:.2f}", f"{flops / 1e9:.1f}")
-    Console().print(table)
-    return 0
+    Console(markup=False).print(table)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mmdet_lesion.command_line import config_file, positive
+from mmdet_lesion.command_line import config_file, positive, tool_main
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -36,22 +36,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+@tool_main()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the tool."""
     args = parse_args(argv)
 
-    from mmdet_lesion import InputError
     from mmdet_lesion.apis import detected_overlays, mined_overlays
     from mmdet_lesion.visualization import save_montage
 
     draw = mined_overlays if args.what == "mined" else detected_overlays
-    try:
-        images = draw(str(args.config), args.checkpoint, num=args.num, device=args.device)
-    except (InputError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    images = draw(str(args.config), args.checkpoint, num=args.num, device=args.device)
     save_montage(images, args.out)
-    return 0
 
 
 if __name__ == "__main__":

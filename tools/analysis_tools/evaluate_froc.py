@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from mmdet_lesion.command_line import positive
+from mmdet_lesion.command_line import positive, tool_main
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.evaluation.cases import Case, box3d_case, luna16_case, p3d_case, slice_case
 from mmdet_lesion.evaluation.functional import (
@@ -66,7 +66,7 @@ def positive_fraction(text: str) -> float:
     return value
 
 
-def parse_args(args: list[str] | None = None) -> argparse.Namespace:
+def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -223,23 +223,19 @@ def write(evaluated: dict[str, Evaluated], options: argparse.Namespace) -> None:
         plot_froc(results, temporary, title=f"{options.protocol} FROC", bands=bands)
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+@tool_main()
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the tool."""
     options = parse_args(args)
-    try:
-        evaluated = evaluate(options)
-        report = table(evaluated)
-        console = Console()
-        if not console.is_terminal:
-            # rich would truncate redirected output, which has no width.
-            console = Console(width=Console(width=500).measure(report).maximum)
-        console.print(report)
-        if options.out is not None:
-            write(evaluated, options)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    evaluated = evaluate(options)
+    report = table(evaluated)
+    console = Console(markup=False)
+    if not console.is_terminal:
+        # rich would truncate redirected output, which has no width.
+        console = Console(width=Console(width=500).measure(report).maximum, markup=False)
+    console.print(report)
+    if options.out is not None:
+        write(evaluated, options)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mmdet_lesion.command_line import config_file, fraction, positive
+from mmdet_lesion.command_line import config_file, fraction, positive, tool_main
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -38,25 +38,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+@tool_main()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the tool."""
     args = parse_args(argv)
 
-    from mmdet_lesion import InputError
     from mmdet_lesion.apis import select_unlabeled
     from mmdet_lesion.io import write_json
 
-    try:
-        content = select_unlabeled(
-            str(args.config), args.checkpoint, args.pool, args.score_thr, args.num, args.device
-        )
-        write_json(args.out, content)
-    except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    content = select_unlabeled(
+        str(args.config), args.checkpoint, args.pool, args.score_thr, args.num, args.device
+    )
+    write_json(args.out, content)
     info = content["info"]
     print(f"{info['kept']} of {info['scans']} scans selected: {args.out}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -12,9 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmdet_lesion.command_line import tool_main
+from mmdet_lesion.errors import InputError
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the tool; returns the exit status."""
+
+@tool_main()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the tool."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path, help="checkpoint of a mean-teacher training")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
@@ -24,29 +28,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import mmdet_lesion  # noqa: F401  allows torch to load the classes that checkpoints contain
     from mmdet_lesion.io import atomic_write
+    from mmdet_lesion.models.checkpoint import get_weights, read_checkpoint
 
-    if not args.checkpoint.is_file():
-        print(f"error: {args.checkpoint} does not exist", file=sys.stderr)
-        return 1
-    checkpoint = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
-    if "ema_state_dict" not in checkpoint:
-        print(
-            f"error: {args.checkpoint} has no 'ema_state_dict': it was trained without "
-            "TeacherEMAHook or MeanTeacherMiningHook",
-            file=sys.stderr,
+    checkpoint = read_checkpoint(args.checkpoint)
+    averaged = checkpoint.get("ema_state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(averaged, dict):
+        raise InputError(
+            f"{args.checkpoint} has no ema_state_dict; expected a checkpoint of a training with "
+            "TeacherEMAHook or MeanTeacherMiningHook"
         )
-        return 1
     prefix = "module."
     student = {
         name.removeprefix(prefix): value
-        for name, value in checkpoint["ema_state_dict"].items()
+        for name, value in averaged.items()
         if name.startswith(prefix)
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name, weights in (("teacher", checkpoint["state_dict"]), ("student", student)):
+    models = {
+        "teacher": get_weights(checkpoint, args.checkpoint),
+        "student": get_weights({"state_dict": student}, args.checkpoint),
+    }
+    for name, weights in models.items():
         with atomic_write(args.out / f"{name}.pth") as path:
-            torch.save({"meta": checkpoint["meta"], "state_dict": weights}, path)
-    return 0
+            torch.save({"meta": checkpoint.get("meta", {}), "state_dict": weights}, path)
 
 
 if __name__ == "__main__":

@@ -17,30 +17,41 @@ COLUMNS = [
     "size_z_mm", "key_slice", "first_slice", "last_slice", "key_file", "x1", "y1", "z1", "x2", "y2",
     "z2",
 ]  # fmt: skip
+# First characters of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def write_csv(path: Path, scan: Scan, result: ScanResult) -> list[str]:
-    """Write a row for each lesion; ``x1 … z2`` are in voxels of the original array."""
+    """Write a row for each lesion; ``x1 … z2`` are in voxels of the original array.
+
+    Texts that spreadsheet programs would execute get a leading apostrophe.
+    """
     with (
         atomic_write(path) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for lesion in result.lesions:
             writer.writerow(
                 [
-                    result.scan["path"],
-                    result.scan["series_uid"] or "",
+                    _text(result.scan["path"]),
+                    _text(result.scan["series_uid"]),
                     lesion.id,
-                    lesion.label,
+                    _text(lesion.label),
                     lesion.score,
                     *lesion.center_world,
                     *lesion.size_mm,
                     lesion.key_slice,
                     *lesion.slice_range,
-                    lesion.key_file or "",
+                    _text(lesion.key_file),
                     *lesion.box_voxels,
                 ]
             )
     return []
+
+
+def _text(value: str | None) -> str:
+    """Return a cell that spreadsheet programs do not execute as a formula."""
+    text = value or ""
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text

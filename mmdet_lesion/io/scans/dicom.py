@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...structures import Volume
 from .dicom_grid import SliceStack
 from .dicom_header import SliceHeader, read_header
-from .find import is_dicom
+from .find import is_dicom, list_files_below
 from .integrity import check_geometry, check_spacing
 from .scan import Scan, to_hu
 
@@ -67,11 +67,7 @@ def read_dicom(path: Path, files: Sequence[Path] = (), series: str | None = None
 
 def _read_headers(path: Path, files: Sequence[Path]) -> list[SliceHeader]:
     if not files:
-        files = sorted(
-            Path(folder) / name
-            for folder, _, names in os.walk(path, followlinks=True)
-            for name in names
-        )
+        files = list_files_below(path)
     if not files:
         raise InputError(f"{path} is an empty folder; expected the slices of a CT")
     dicom = [file for file in files if os.path.getsize(file) > 132 and is_dicom(file)]

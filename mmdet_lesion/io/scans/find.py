@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import InputError
 from ..metaimage import metaimage_data_file
 from ..png_slices import contiguous_runs, list_slices
 
-__all__ = ["ScanSource", "find_scans", "find_scans_below", "is_dicom"]
+__all__ = [
+    "ScanSource",
+    "find_scans",
+    "find_scans_below",
+    "is_dicom",
+    "list_files_below",
+    "unique_names",
+]
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
 # Longer suffixes first, since the first match is removed from names.
 _SINGLE_SUFFIXES = (".nii.gz", ".nii", ".mhd", ".mha", ".nrrd")
 IMAGE_SUFFIXES = (*_SINGLE_SUFFIXES, ".nhdr", ".hdr", ".img")
+# Longest name in bytes; file systems allow 255 with suffixes and temporary names.
+_MAX_NAME = 120
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,8 @@ class ScanSource:
         path: File or folder.
         name: Short name: that of the file or folder without suffix, or, from
             :func:`find_scans_below`, the unique path in the folder.
-        kind: ``'dicom'``, ``'image'``, ``'png'``, or ``'missing'`` for a path that does not exist.
+        kind: ``'dicom'``, ``'image'``, ``'png'``; ``'missing'`` for a path that does not exist,
+            ``'special'`` for a pipe or device.
         files: Slices of a DICOM scan that was given as separate files; from
             :func:`find_scans_below`, all files of the scan.
         slices: First and last slice in a folder of PNGs.
@@ -63,14 +74,16 @@ def find_scans(inputs: str | os.PathLike | Sequence[str | os.PathLike]) -> list[
         inputs: One or more paths.
 
     Returns:
-        The scans in the order of the paths. A path that does not exist is a scan of the kind
-        ``'missing'``, and reading it raises an error.
+        The scans in the order of the paths. A path that is not a file or folder is a scan of the
+        kind ``'missing'`` or ``'special'``, and reading it raises an error.
 
     Raises:
         InputError: No path is given, or a list is empty.
     """
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
+    if any(not os.fspath(entry) for entry in inputs):
+        raise InputError("a path is empty; expected the path of a scan")
     paths = [path for entry in inputs for path in _listed(Path(entry))]
     if not paths:
         raise InputError("no scan is given; expected one or more paths")
@@ -79,8 +92,9 @@ def find_scans(inputs: str | os.PathLike | Sequence[str | os.PathLike]) -> list[
     for path in paths:
         if path.is_dir():
             sources += _of_folder(path)
-        elif not path.exists():
-            sources.append(ScanSource(path, path.name, "missing"))
+        elif not path.is_file():
+            # A device or pipe would block the process that opens it.
+            sources.append(ScanSource(path, path.name, "special" if path.exists() else "missing"))
         elif is_dicom(path):
             if not loose:
                 sources.append(ScanSource(path.parent, path.parent.name or "dicom", "dicom"))
@@ -108,28 +122,20 @@ def find_scans_below(folder: Path) -> list[ScanSource]:
         The scans with unique names.
     """
     sources: list[ScanSource] = []
-    names: set[str] = set()
 
     def add(relative: str, path: Path, kind: str, files: Sequence[Path]) -> None:
-        stem = re.sub(r"[^\w.-]+", "_", relative).strip("_") or "scan"
-        numbered = (f"{stem}-{number}" for number in itertools.count(2))
-        name = next(name for name in itertools.chain([stem], numbered) if name not in names)
-        names.add(name)
-        sources.append(ScanSource(path, name, kind, tuple(files)))
+        sources.append(ScanSource(path, relative, kind, tuple(files)))
 
     for parent, folders, entries in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = [Path(parent, name) for name in sorted(entries) if not name.startswith(".")]
+        paths = [path for path in paths if path.is_file()]
         images = [path for path in paths if path.name.lower().endswith(_SINGLE_SUFFIXES)]
         for path in images:
             data = metaimage_data_file(path) if path.suffix.lower() == ".mhd" else None
             relative = path.relative_to(folder).with_name(_stem(path)).as_posix()
             add(relative, path, "image", [path, *([data] if data else [])])
-        others = [
-            path
-            for path in paths
-            if path not in images and path.suffix != ".raw" and path.is_file()
-        ]
+        others = [path for path in paths if path not in images and path.suffix != ".raw"]
         # Only the first and last files are checked, since opening all would take too long.
         if any(
             path.suffix.lower() in (".dcm", ".ima") or is_dicom(path)
@@ -137,7 +143,60 @@ def find_scans_below(folder: Path) -> list[ScanSource]:
         ):
             relative = Path(parent).relative_to(folder).as_posix()
             add(relative, Path(parent), "dicom", others)
-    return sources
+    names = unique_names([source.name for source in sources])
+    return [replace(source, name=name) for source, name in zip(sources, names, strict=True)]
+
+
+def unique_names(wanted: Sequence[str]) -> list[str]:
+    """Convert names to different names of files.
+
+    Characters other than letters, digits, ``.``, ``_`` and ``-`` are replaced. Repeated names get a
+    number, such that names that need no change keep theirs. Upper and lower case count as equal.
+
+    Args:
+        wanted: Names, or paths with ``/``.
+
+    Returns:
+        A name for each, in the same order.
+    """
+    stems = [_file_name(name) for name in wanted]
+    taken: set[str] = set()
+    reserved = {stem.lower() for stem in stems}
+    names = []
+    for stem in stems:
+        name = stem
+        if name.lower() in taken:
+            numbered = (f"{stem}-{number}" for number in itertools.count(2))
+            name = next(n for n in numbered if n.lower() not in taken | reserved)
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _file_name(text: str) -> str:
+    """Return a name that is neither hidden nor too long and contains no separators."""
+    name = re.sub(r"[^\w.-]+", "_", text).strip("_").lstrip(".") or "scan"
+    if len(name.encode()) <= _MAX_NAME:
+        return name
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
+    return f"{name.encode()[: _MAX_NAME - 9].decode(errors='ignore')}-{digest}"
+
+
+def list_files_below(folder: Path) -> list[Path]:
+    """List the regular files in a folder and its subfolders, sorted by path.
+
+    Symbolic links are followed, and each folder is listed once, even if links lead to it again.
+    """
+    files: list[Path] = []
+    visited: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        stat = os.stat(parent)
+        if (stat.st_dev, stat.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((stat.st_dev, stat.st_ino))
+        files += [path for name in names if (path := Path(parent, name)).is_file()]
+    return sorted(files)
 
 
 def _listed(path: Path) -> list[Path]:
@@ -145,10 +204,12 @@ def _listed(path: Path) -> list[Path]:
     if path.suffix.lower() not in LIST_SUFFIXES or not path.is_file():
         return [path]
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise InputError(f"{path} is not a text file; expected one path per line") from None
     names = [line.partition("#")[0].strip() for line in lines]
+    if any("\0" in name for name in names):
+        raise InputError(f"{path} is not a text file; expected one path per line")
     paths = [path.parent / name for name in names if name]
     if not paths:
         raise InputError(f"{path} lists no scan; expected one path per line")

@@ -24,8 +24,10 @@ __all__ = ["DEFAULT_TIMEOUT", "IsolatedReader"]
 
 #: Seconds that reading a scan may take by default.
 DEFAULT_TIMEOUT = 600.0
-#: Fraction of the available memory that reading a scan may use.
+# Fraction of the available memory that reading a scan may use.
 _MEMORY_SHARE = 0.8
+# Program of the child process.
+_SERVE = f"import sys, {__name__}; {__name__}._serve(*map(int, sys.argv[1:]))"
 
 
 class IsolatedReader:
@@ -106,7 +108,7 @@ class IsolatedReader:
         with other:
             words = [str(other.fileno()), str(os.getpid()), str(self.memory or _memory_limit())]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, *words], pass_fds=[other.fileno()]
+                [sys.executable, "-c", _SERVE, *words], pass_fds=[other.fileno()]
             )
 
     def _stop(self) -> int:
@@ -200,7 +202,3 @@ def _serve(descriptor: int, parent: int, memory: int) -> None:
         finally:
             os.close(memfd)
         connection.send(answer)
-
-
-if __name__ == "__main__":
-    _serve(*map(int, sys.argv[1:]))

@@ -34,6 +34,8 @@ def read_scan(
     """
     if source.kind == "missing":
         raise InputError(f"{source.path} does not exist; expected a scan")
+    if source.kind == "special":
+        raise InputError(f"{source.path} is neither a file nor a folder; expected a scan")
     try:
         if source.kind == "dicom":
             scan = read_dicom(source.path, source.files, series)

@@ -76,7 +76,7 @@ def write_report(path: str | os.PathLike, volume: Volume, content: dict[str, Any
         name=Path(content["scan"]["path"]).name,
     )
     with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _levels(volume: Volume) -> np.ndarray:

@@ -149,7 +149,8 @@ def test_no_structured_report_without_lesions(detector, tmp_path):
     write_series(tmp_path / "dicom", hu)
     outcome = detector(tmp_path / "dicom", out_dir=tmp_path / "out", exports=KINDS)
     assert outcome["predictions"][0]["warnings"] == [
-        "dicom-sr was left out: there is no lesion, and TID 1500 requires a measurement"
+        "no lesion reaches the score 0.3; all scores are finite",
+        "dicom-sr was left out: there is no lesion, and TID 1500 requires a measurement",
     ]
     markups = json.loads((tmp_path / "out" / "lesions.mrk.json").read_text())["markups"]
     assert markups == []

@@ -130,7 +130,7 @@ def test_luna16_bootstrap_agrees_with_the_loop(froc, monkeypatch):
 
 
 def test_table_of_luna16(benchmark, capsys):
-    args = ["luna16", "--scans", "5", "--marks", "60", "--rounds", "3", "--repeats", "1"]
+    args = ["luna16", "--scans", "5", "--detections", "60", "--rounds", "3", "--repeats", "1"]
     assert benchmark.main(args) == 0
     text = capsys.readouterr().out
     assert "bootstrap_froc" in text

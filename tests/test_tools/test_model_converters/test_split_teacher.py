@@ -24,12 +24,12 @@ def test_teacher_and_student_are_split(main, tmp_path):
 
 def test_checkpoint_without_a_teacher(main, tmp_path, capsys):
     torch.save({"meta": {}, "state_dict": {}}, tmp_path / "c.pth")
-    assert main([str(tmp_path / "c.pth"), "--out", str(tmp_path)]) == 1
+    assert main([str(tmp_path / "c.pth"), "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith(
         f"error: {tmp_path / 'c.pth'} has no 'ema_state_dict'"
     )
 
 
 def test_missing_checkpoint(main, tmp_path, capsys):
-    assert main([str(tmp_path / "c.pth"), "--out", str(tmp_path)]) == 1
+    assert main([str(tmp_path / "c.pth"), "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.strip() == f"error: {tmp_path / 'c.pth'} does not exist"
