@@ -19,6 +19,7 @@ COMMANDS = {
     "test": ("test.py", "test a detector"),
     "detect": ("detect.py", "detect lesions in CT scans"),
     "evaluate": ("analysis_tools/evaluate_froc.py", "FROC of detections by a published protocol"),
+    "check-store": ("check_store.py", "verify the checksums of a volume store"),
     "phantoms": ("make_phantoms.py", "write phantom CTs in a published layout"),
     "browse": ("analysis_tools/browse_lesions.py", "draw mined or detected lesions"),
     "select": ("analysis_tools/select_unlabeled.py", "select unlabeled scans to train on"),

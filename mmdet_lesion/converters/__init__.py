@@ -1,6 +1,7 @@
 """Converters of published datasets and of scans to the volume store."""
 
 from .base import ConversionResult, StoreConversion
+from .check import StoreReport, check_store
 from .deeplesion import DeepLesionConversion
 from .luna16 import Luna16Conversion
 from .pool import PoolConversion
@@ -13,5 +14,7 @@ __all__ = [
     "Luna16Conversion",
     "PoolConversion",
     "StoreConversion",
+    "StoreReport",
     "StrictError",
+    "check_store",
 ]

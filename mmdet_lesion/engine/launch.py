@@ -11,7 +11,6 @@ import time
 import traceback
 from datetime import timedelta
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import NoReturn
 
 import mmdet
@@ -19,6 +18,7 @@ import torch
 from mmengine import Config
 from torch import distributed
 
+from ..command_line import FAILED, INTERRUPTED, describe, print_error
 from ..errors import InputError
 from ..processes import end_with_parent
 
@@ -34,8 +34,8 @@ def run_mmdet_tool(name: str) -> None:
         name: ``'train'`` or ``'test'``.
 
     Raises:
-        SystemExit: With status 1 for invalid user input, after one sentence on standard error. All
-            other exceptions keep their traceback.
+        SystemExit: After an exception, with one sentence on standard error and a status as for
+            :func:`~mmdet_lesion.command_line.tool_main`.
     """
     script = Path(mmdet.__file__).parent / ".mim" / "tools" / f"{name}.py"
     if not script.is_file():
@@ -49,14 +49,14 @@ def run_mmdet_tool(name: str) -> None:
             if launcher != "none":
                 start_gloo(launcher)
         runpy.run_path(str(script), run_name="__main__")
-    except (InputError, FileNotFoundError) as error:
-        _exit_with_error(str(error))
-    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        if not _raised_by_torch_load(error):
-            raise
-        files = [word for word in sys.argv[1:] if word.endswith(".pth")] or ["the checkpoint"]
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        _exit_with_error(f"{files[-1]} cannot be loaded, it is damaged or no checkpoint: {reason}")
+    except KeyboardInterrupt:
+        _exit_with_error("interrupted; continue with --resume", INTERRUPTED)
+    except Exception as error:
+        if _raised_by_torch_load(error):
+            files = [word for word in sys.argv[1:] if word.endswith(".pth")] or ["the checkpoint"]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            _exit_with_error(f"{files[-1]} cannot be loaded ({reason}); expected a checkpoint")
+        _exit_with_error(*describe(error))
     if distributed.is_initialized():
         backend = distributed.get_backend()
         distributed.destroy_process_group()
@@ -98,13 +98,13 @@ def _add_cpu_settings(arguments: list[str]) -> None:
     arguments[place:place] = options
 
 
-def _exit_with_error(sentence: str) -> NoReturn:
+def _exit_with_error(sentence: str, status: int = FAILED) -> NoReturn:
     """End this process with one sentence on standard error."""
     if os.environ.get("RANK", "0") != "0":
         # If all processes fail, torchrun ends this one before it prints the sentence again.
         time.sleep(5)
-    print(f"error: {sentence}", file=sys.stderr, flush=True)
-    sys.exit(1)
+    print_error(sentence)
+    sys.exit(status)
 
 
 def _exit_without_teardown() -> NoReturn:
