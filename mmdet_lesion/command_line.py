@@ -30,6 +30,7 @@ __all__ = [
     "print_error",
     "printable",
     "seconds",
+    "random_seed",
 ]
 
 _MIM = Path(__file__).parent / ".mim"
@@ -147,8 +148,15 @@ def printable(text: object) -> str:
 
 def positive(text: str) -> int:
     """Parse an integer of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or not text.isascii() or not 1 <= int(text[:20]) < 10**9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+def random_seed(text: str) -> int:
+    """Parse a random seed, an integer from 0 to 2**32 - 1."""
+    if not text.isdecimal() or not text.isascii() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed; expected 0 to {2**32 - 1}")
     return int(text)
 
 

@@ -14,7 +14,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from mmdet_lesion.command_line import positive, tool_main
+from mmdet_lesion.command_line import positive, random_seed, tool_main
 from mmdet_lesion.io import LESION_TYPES
 from mmdet_lesion.synthesis.config import PhantomConfig
 from mmdet_lesion.synthesis.luna16_config import Luna16PhantomConfig
@@ -47,7 +47,7 @@ def _add_layout(layouts, name: str, text: str, seed: int, size: int) -> argparse
         "--overwrite", action="store_true", help="replace an earlier phantom dataset in OUT"
     )
     sub.add_argument("--volumes", type=positive, required=True, help="number of (sub-)volumes")
-    sub.add_argument("--seed", type=int, default=seed, help="random seed")
+    sub.add_argument("--seed", type=random_seed, default=seed, help="random seed")
     sub.add_argument("--size", type=int, default=size, help="rows and columns of a slice")
     return sub
 

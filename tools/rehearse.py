@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mmdet_lesion.command_line import config_file, positive, tool_main
+from mmdet_lesion.command_line import config_file, positive, random_seed, tool_main
 from mmdet_lesion.errors import InputError
 
 
@@ -61,7 +61,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         "on a GPU: whole slices and the config's patches)",
     )
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0], help="random seeds (default: 0)"
+        "--seeds", type=random_seed, nargs="+", default=[0], help="random seeds (default: 0)"
     )
     parser.add_argument("--amp", action="store_true", help="train with mixed precision on a GPU")
     parser.add_argument(

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmdet_lesion.command_line import config_file, positive, tool_main
+from mmdet_lesion.command_line import config_file, positive, random_seed, tool_main
 
 if TYPE_CHECKING:
     from sweeps.runs import Run
@@ -53,7 +53,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--work-dir", type=Path, help="folder to write to (default: work_dirs/CONFIG_KEYS_sweep)"
     )
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[], help="randomness.seed (default: the config's)"
+        "--seeds",
+        type=random_seed,
+        nargs="+",
+        default=[],
+        help="random seeds (default: the config's)",
     )
     parser.add_argument(
         "--baseline",

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from mmdet_lesion.command_line import positive, tool_main
+from mmdet_lesion.command_line import positive, random_seed, tool_main
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.evaluation.cases import Case, box3d_case, luna16_case, p3d_case, slice_case
 from mmdet_lesion.evaluation.functional import (
@@ -51,6 +51,7 @@ CASES = {
     "box3d": (box3d_case, ("split", "overlap", "iou_thr")),
     "luna16": (luna16_case, ("excluded", "series")),
 }
+_MAX_ROUNDS = 10**6
 # Number of points of a confidence band, about the width of the plot in pixels.
 CURVE_POINTS = 400
 
@@ -64,6 +65,15 @@ def positive_fraction(text: str) -> float:
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1")
     return value
+
+
+def rounds(text: str) -> int:
+    """Parse a number of bootstrap rounds."""
+    if positive(text) > _MAX_ROUNDS:
+        raise argparse.ArgumentTypeError(
+            f"{text} are too many rounds; expected up to {_MAX_ROUNDS}"
+        )
+    return positive(text)
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
@@ -113,16 +123,16 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="+",
         help="seriesuids.csv with the scans to evaluate; several files are merged (luna16)",
     )
-    parser.add_argument(
-        "--bootstrap", type=positive, metavar="N", help="number of bootstrap rounds"
-    )
+    parser.add_argument("--bootstrap", type=rounds, metavar="N", help="number of bootstrap rounds")
     parser.add_argument(
         "--by",
         choices=("scan", "patient"),
         default="scan",
         help="unit of resampling (default: scan)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    parser.add_argument(
+        "--seed", type=random_seed, default=0, help="seed of the bootstrap (default: 0)"
+    )
     parser.add_argument(
         "--stratify",
         choices=("size", "type", "interval"),

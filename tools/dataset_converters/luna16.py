@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from mmdet_lesion.command_line import tool_main
+from mmdet_lesion.command_line import random_seed, tool_main
 from mmdet_lesion.converters import Luna16Conversion
 from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
 
@@ -29,7 +29,9 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         (1.0, 1.0, 1.0),
     )
     split = parser.add_argument_group("split")
-    split.add_argument("--seed", type=int, default=0, help="random seed of the split (default: 0)")
+    split.add_argument(
+        "--seed", type=random_seed, default=0, help="random seed of the split (default: 0)"
+    )
     split.add_argument(
         "--train", type=int, help="number of training scans (default: 60 %%, 533 of 888)"
     )

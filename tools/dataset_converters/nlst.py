@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from mmdet_lesion.command_line import tool_main
+from mmdet_lesion.command_line import random_seed, tool_main
 from mmdet_lesion.converters import PoolConversion
 from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
 
@@ -26,7 +26,10 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_store_options(parser, "folder of scans", (1.0, 1.0, 1.0), "; use that of the labeled scans")
     parser.add_argument(
-        "--seed", type=int, default=0, help="random seed of the order of the list (default: 0)"
+        "--seed",
+        type=random_seed,
+        default=0,
+        help="seed of the order of the list (default: 0)",
     )
     return parser.parse_args(args)
 

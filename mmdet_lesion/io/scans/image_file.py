@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from nibabel.dataobj_images import DataobjImage
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from ...errors import InputError
 from ...structures import Volume
@@ -24,6 +25,10 @@ __all__ = ["read_image_file"]
 _EXPECTED = "expected DICOM, NIfTI, MetaImage, NRRD or a folder of DeepLesion's PNG slices"
 # Size of a NIfTI-2 header, in both byte orders.
 _NIFTI2 = ((540).to_bytes(4, "little"), (540).to_bytes(4, "big"))
+_MAX_HEADER = 540
+_READ_ERRORS = (
+    *(RuntimeError, OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError),
+)
 # First bytes of files that are often named like images.
 _OTHERS = {
     b"%PDF": "a PDF",
@@ -62,7 +67,7 @@ def read_image_file(path: Path) -> Scan:
         image = reader.Execute() if voxels is None else _geometry(reader)
     except InputError:
         raise
-    except (RuntimeError, OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+    except _READ_ERRORS as error:
         raise InputError(f"{path} cannot be read: {_reason(error)}; {_EXPECTED}") from None
     warnings = []
     if image.GetDimension() == 2:
@@ -117,22 +122,28 @@ def _nifti_voxels(path: Path, reader: sitk.ImageFileReader) -> np.ndarray | None
         kind = nibabel.Nifti2Image if content[:4] in _NIFTI2 else nibabel.Nifti1Image
         image = kind.from_bytes(content)
     else:
+        with open(path, "rb") as file:
+            content = file.read(_MAX_HEADER)
         image = nibabel.load(path)
     if not isinstance(image, DataobjImage):
         raise ImageFileError("nibabel does not support its voxels")
-    _check_nifti(path, image)
+    _check_nifti(path, image, content)
     return np.asanyarray(image.dataobj).T.reshape(size[::-1])
 
 
-def _check_nifti(path: Path, image: DataobjImage) -> None:
+def _check_nifti(path: Path, image: DataobjImage, content: bytes) -> None:
     """Reject a spacing that ITK replaces by 1 mm, and voxels that overlap the header."""
-    header = image.header
-    if "pixdim" not in header:
+    if not isinstance(image.header, nibabel.Nifti1Header):
         return
-    spacing = [float(value) for value in header["pixdim"][1:4]]
+    # The header of the image has been corrected by nibabel.
+    layout = image.header.structarr.dtype
+    if path.name.lower().endswith(".img"):
+        content = path.with_suffix(".hdr").read_bytes()
+    pixdim = np.frombuffer(content, layout, count=1)["pixdim"][0]
+    spacing = pixdim[1 : 1 + min(int(image.ndim), 3)].tolist()
     if not all(math.isfinite(value) and value != 0 for value in spacing):
         raise InputError(f"{path} has the pixdim {spacing}; expected positive numbers (mm)")
-    size, offset = int(header["sizeof_hdr"]), getattr(image.dataobj, "offset", math.inf)
+    size, offset = layout.itemsize, getattr(image.dataobj, "offset", math.inf)
     if isinstance(image, nibabel.Nifti1Image) and offset < size:
         raise InputError(
             f"{path} has the vox_offset {offset}; expected at least {size}, the size of the header"
