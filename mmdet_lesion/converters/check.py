@@ -48,9 +48,7 @@ def check_store(folder: str | os.PathLike, workers: int = 1, progress: bool = Tr
     """
     folder = Path(folder)
     if not (folder / "volumes").is_dir():
-        raise InputError(
-            f"{folder} contains no folder 'volumes'; expected the output of a converter"
-        )
+        raise InputError(f"{folder} has no folder 'volumes'; expected the output of a converter")
     paths = sorted((folder / "volumes").glob(f"*{SUFFIX}"))
     if not paths:
         raise InputError(f"{folder / 'volumes'} contains no volume; expected {SUFFIX} files")

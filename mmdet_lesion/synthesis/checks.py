@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,14 +26,14 @@ def check_settings(config: Any, shares: Sequence[str], lowest: Mapping[str, floa
         raise InputError(f"volumes is {config.volumes}; expected at least 1")
     if config.seed < 0:
         raise InputError(f"seed is {config.seed}; expected a number of at least 0")
-    if config.size < 32:
-        raise InputError(f"size is {config.size}; expected at least 32 pixels")
+    if not 32 <= config.size <= 4096:
+        raise InputError(f"size is {config.size}; expected at least 32 pixels, at most 4096")
     for name in shares:
         if not 0 <= getattr(config, name) <= 1:
             raise InputError(f"{name} is {getattr(config, name)}; expected a fraction in [0, 1]")
     for name, least in lowest.items():
         low, high = getattr(config, name)
-        if not least <= low <= high:
+        if not least <= low <= high < math.inf:
             raise InputError(f"{name} is {low} and {high}; expected {least} <= lowest <= highest")
-    if config.noise < 0:
+    if not 0 <= config.noise < math.inf:
         raise InputError(f"noise is {config.noise}; expected at least 0 HU")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..errors import InputError
@@ -74,7 +75,7 @@ class PhantomConfig:
             ("missing", "hypodense", "subsolid"),
             dict(slices=3, lesions=1, diameter=1.0, contrast=0.0, vessels=0, enhancement=0.0),
         )
-        if not self.intervals or min(self.intervals) <= 0:
+        if not self.intervals or not all(0 < step < math.inf for step in self.intervals):
             raise InputError(f"intervals is {self.intervals}; expected positive mm")
         if not self.lesion_types or not set(self.lesion_types) <= set(LESION_TYPES):
             raise InputError(f"lesion_types is {self.lesion_types}; expected numbers from 1 to 8")

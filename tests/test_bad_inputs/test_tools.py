@@ -1,0 +1,301 @@
+"""Bad flags, configs, checkpoints and folders of all other tools."""
+
+import shutil
+
+import pytest
+import torch
+
+from ..small_scans import small_ct
+
+CONFIG = """
+model = dict(type="mmdet.FasterRCNN", backbone=dict(type="mmdet.ResNet", depth=18))
+test_dataloader = dict(dataset=dict(pipeline=[]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "fragment"),
+    [
+        ("", "arguments are required"),
+        ("ct out --volumes 2", "invalid choice: 'ct'"),
+        ("deeplesion out", "required: --volumes"),
+        ("deeplesion out --volumes 0", "1 or more"),
+        ("deeplesion out --volumes -3", "1 or more"),
+        ("deeplesion out --volumes 1e9", "1 or more"),
+        ("deeplesion out --volumes 99999999999", "1 or more"),
+        ("deeplesion out --volumes 2 --size 16", "size is 16; expected"),
+        ("deeplesion out --volumes 2 --size 1000000", "size is 1000000; expected"),
+        ("deeplesion out --volumes 2 --noise nan", "noise is nan; expected"),
+        ("deeplesion out --volumes 2 --noise inf", "noise is inf; expected"),
+        ("deeplesion out --volumes 2 --noise -1", "noise is -1.0; expected"),
+        ("deeplesion out --volumes 2 --missing 1.5", "missing is 1.5; expected"),
+        ("deeplesion out --volumes 2 --missing nan", "missing is nan; expected"),
+        ("deeplesion out --volumes 2 --hypodense -1", "hypodense is -1.0; expected"),
+        ("deeplesion out --volumes 2 --diameter 9 3", "diameter is 9.0 and 3.0; expected"),
+        ("deeplesion out --volumes 2 --diameter nan nan", "diameter is nan and nan; expected"),
+        ("deeplesion out --volumes 2 --diameter 5 inf", "diameter is 5.0 and inf; expected"),
+        ("deeplesion out --volumes 2 --contrast nan 5", "contrast is nan and 5.0; expected"),
+        ("deeplesion out --volumes 2 --slices 0 3", "slices is 0 and 3; expected"),
+        ("deeplesion out --volumes 2 --slices 5 5000", "slices do not fit into the body"),
+        ("deeplesion out --volumes 2 --intervals 0", "intervals is (0.0,); expected"),
+        ("deeplesion out --volumes 2 --intervals nan", "intervals is (nan,); expected"),
+        ("deeplesion out --volumes 2 --types 0", "lesion_types is (0,); expected"),
+        ("deeplesion out --volumes 2 --types 9", "lesion_types is (9,); expected"),
+        ("deeplesion out --volumes 2 --split 1 1 1", "split is 1 1 1; expected"),
+        ("deeplesion out --volumes 2 --split 0.5 0.6 0", "expected three fractions"),
+        ("deeplesion out --volumes 2 --split nan 0.5 0.5", "expected three fractions"),
+        ("deeplesion out --volumes 2 --seed=-1", "is not a seed"),
+        ("deeplesion out --volumes 2 --seed 99999999999", "is not a seed"),
+        ("deeplesion out --volumes 2 --workers 0", "1 or more"),
+        ("deeplesion file.txt --volumes 2", "file.txt is a file; expected a folder"),
+        ("deeplesion other --volumes 2", "has files but no phantoms.json"),
+        ("deeplesion other --volumes 2 --overwrite", "has files but no phantoms.json"),
+        ("luna16 out --volumes 2 --vessels 50", "vessels is 50; expected"),
+        ("luna16 out --volumes 2 --padded 2", "padded is 2.0; expected"),
+        ("luna16 out --volumes 2 --pixel 0 1", "pixel is 0.0 and 1.0; expected"),
+        ("luna16 out --volumes 2 --pixel nan 1", "pixel is nan and 1.0; expected"),
+        ("luna16 out --volumes 2 --nodules 3 1", "nodules is 3 and 1; expected"),
+    ],
+)
+def test_phantoms(refuse, words, fragment):
+    refuse("make_phantoms.py", words, fragment, {"file.txt": "x", "other/precious.txt": "x"})
+
+
+def test_foreign_files_among_phantoms_are_kept(refuse, load_tool, tmp_path):
+    words = f"luna16 {tmp_path}/out --volumes 1 --size 48 --pixel 2 2.6 --stature 0.3 0.35"
+    assert load_tool("make_phantoms.py").main(words.split()) == 0
+    for name in ("thesis.docx", "subset0/notes.txt"):
+        refuse("make_phantoms.py", f"{words} --overwrite", f"contains {name}", {f"out/{name}": "x"})
+        (tmp_path / "out" / name).unlink()
+    assert load_tool("make_phantoms.py").main([*words.split(), "--overwrite"]) == 0
+
+
+TABLE = "File_name,Patient_index\n"
+PNG = "raw/Images_png/000001_01_01/001.png"
+
+
+@pytest.mark.parametrize(
+    ("tool", "words", "files", "fragment"),
+    [
+        ("deeplesion", "raw --out out", {}, "does not exist"),
+        ("deeplesion", "raw --out out", {"raw/a": ""}, "Images_png does not exist"),
+        ("deeplesion", "raw --out out", {PNG: ""}, "does not exist"),
+        ("deeplesion", "raw --out out", {PNG: "", "raw/DL_info.csv": ""}, "has no column"),
+        ("deeplesion", "raw --out out", {PNG: "", "raw/DL_info.csv": TABLE}, "has no column"),
+        ("deeplesion", "raw --out out", {PNG: "", "raw/DL_info.csv": b"\xff\xfe"}, "not a text"),
+        ("deeplesion", "raw", {}, "required: --out"),
+        ("deeplesion", "raw --out out --spacing 1", {}, "--spacing: expected 2 arguments"),
+        ("deeplesion", "raw --out out --spacing 1 2 3", {}, "has a third number"),
+        ("deeplesion", "raw --out out --spacing a b", {}, "invalid float value"),
+        ("deeplesion", "raw --out out --spacing -1 1", {"raw/a": ""}, "spacing is (-1.0, 1.0)"),
+        ("deeplesion", "raw --out out --spacing nan 1", {"raw/a": ""}, "spacing is (nan, 1.0)"),
+        ("deeplesion", "raw --out out --shard 0/2", {}, "is not a shard; expected i/n"),
+        ("deeplesion", "raw --out out --shard 3/2", {}, "is not a shard; expected i/n"),
+        ("deeplesion", "raw --out out --shard 1", {}, "is not a shard; expected i/n"),
+        ("deeplesion", "raw --out out --shard a/b", {}, "is not a shard; expected i/n"),
+        ("deeplesion", "raw --out out --workers 0", {}, "1 or more"),
+        ("luna16", "raw --out out", {}, "does not exist"),
+        ("luna16", "raw --out out", {"raw/a": ""}, "expected subset0 to subset9"),
+        ("luna16", "raw --out out --spacing 0 1 1", {"raw/a": ""}, "spacing is (0.0, 1.0, 1.0)"),
+        ("luna16", "raw --out out --spacing inf 1 1", {"raw/a": ""}, "spacing is (inf, 1.0, 1.0)"),
+        ("luna16", "raw --out out --train x", {}, "invalid int value"),
+        ("luna16", "raw --out out --labeled", {}, "expected at least one argument"),
+        ("luna16", "raw --out out --seed x", {}, "is not a seed"),
+        ("nlst", "raw --out out", {}, "does not exist"),
+        ("nlst", "raw --out out", {"raw/a": ""}, "contains no scan"),
+        ("nlst", "raw --out out --spacing 1 1", {}, "expected 3 arguments"),
+        ("nlst", "raw --out out --seed=-4", {}, "is not a seed"),
+        ("nlst", "raw --out file", {"raw/a.nii": "x", "file": ""}, "is a file; expected"),
+        ("nlst", "raw --out raw", {"raw/a.nii": "x"}, "contains a.nii and no conversion"),
+    ],
+)
+def test_converters(refuse, tool, words, files, fragment):
+    refuse(f"dataset_converters/{tool}.py", words, fragment, files)
+
+
+def test_conversions_without_a_volume_fail(refuse, phantom_raw, tmp_path):
+    header = (phantom_raw / "DL_info.csv").read_text().splitlines()[0]
+    files = {PNG: "", "raw/DL_info.csv": header + "\n"}
+    words = "raw --out out"
+    refuse("dataset_converters/deeplesion.py", words, "none of the series", files, status=1)
+    refuse("dataset_converters/nlst.py", "pool --out out2", "none of the scans could be",
+           {"pool/a.nii": "x"}, status=1)  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Configs, checkpoints and a scan."""
+    import SimpleITK as sitk  # noqa: N813
+
+    sitk.WriteImage(small_ct().to_sitk(), str(tmp_path / "scan.nii"))
+    state = {"weight": torch.ones(2)}
+    torch.save({"state_dict": state}, tmp_path / "other.pth")
+    torch.save({"state_dict": {"weight": torch.tensor([1.0, float("nan")])}}, tmp_path / "nan.pth")
+    torch.save({"state_dict": {"weight": torch.tensor([float("inf")])}}, tmp_path / "inf.pth")
+    torch.save({"state_dict": state, "ema_state_dict": 5}, tmp_path / "ema.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"state_dict": 5}, tmp_path / "five.pth")
+    data = (tmp_path / "other.pth").read_bytes()
+    (tmp_path / "short.pth").write_bytes(data[: len(data) // 2])
+    return {
+        "config.py": CONFIG,
+        "five.py": "model = 5\ntest_dataloader = dict()\n",
+        "empty.py": "",
+        "broken.py": "model = dict(\n",
+        "raises.py": "1 / 0\n",
+        "unknown.py": CONFIG.replace("mmdet.FasterRCNN", "NoSuchModel"),
+        "missing.py": CONFIG.replace("depth=18", "width=18"),
+        "base.py": '_base_ = "none.py"\n',
+        "evil.yaml": "model: !!python/object/apply:os.system [touch evil]\n",
+        "text.pth": "hello",
+        "empty.pth": "",
+        "lfs.pth": "version https://git-lfs.github.com/spec/v1\n",
+        "page.pth": "<!DOCTYPE html>",
+    }
+
+
+CONFIGS = [
+    ("none.py", "none.py does not exist; expected a config"),
+    ("empty.py", "has no model; expected a detector"),
+    ("five.py", "model is 5; expected a dict"),
+    ("broken.py", "broken.py cannot be read"),
+    ("raises.py", "division by zero"),
+    ("base.py", "base.py cannot be read"),
+    ("evil.yaml", "is a YAML file, which can run code; expected a Python config"),
+]
+CHECKPOINTS = [
+    ("none.pth", "none.pth does not exist; expected a checkpoint"),
+    ("text.pth", "text.pth cannot be loaded"),
+    ("empty.pth", "empty.pth cannot be loaded"),
+    ("short.pth", "short.pth cannot be loaded"),
+    ("lfs.pth", "lfs.pth cannot be loaded"),
+    ("page.pth", "page.pth cannot be loaded"),
+]
+
+
+@pytest.mark.parametrize(("config", "fragment"), CONFIGS)
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [
+        ("detect.py", "scan.nii --config {} --checkpoint other.pth --out out --spacing 1 1 1"),
+        ("analysis_tools/browse_lesions.py", "{} other.pth --what detected --out a.png"),
+        ("analysis_tools/select_unlabeled.py", "{} other.pth LIST --out a.json"),
+        ("analysis_tools/backbone_complexity.py", "{}"),
+    ],
+)
+def test_configs(refuse, files, luna16_store, tmp_path, tool, words, config, fragment):
+    words = words.replace("LIST", f"{luna16_store}/annotations/unlabeled_3.json")
+    refuse(tool, words.format(config), fragment, files)
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "fragment"),
+    [
+        *CHECKPOINTS,
+        ("list.pth", "contains no state_dict"),
+        ("five.pth", "contains no state_dict"),
+        ("nan.pth", "weight contains NaN or infinity; expected finite"),
+        ("inf.pth", "weight contains NaN or infinity; expected finite"),
+        ("other.pth", "cannot be built"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [
+        ("detect.py", "scan.nii --config unknown.py --checkpoint {} --out out --spacing 1 1 1"),
+        ("analysis_tools/browse_lesions.py", "unknown.py {} --what detected --out a.png"),
+        ("analysis_tools/select_unlabeled.py", "unknown.py {} LIST --out a.json"),
+    ],
+)
+def test_checkpoints(refuse, files, luna16_store, tool, words, checkpoint, fragment):
+    words = words.replace("LIST", f"{luna16_store}/annotations/unlabeled_3.json")
+    refuse(tool, words.format(checkpoint), fragment, files)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "fragment"),
+    [
+        *CHECKPOINTS,
+        ("list.pth", "has no ema_state_dict"),
+        ("other.pth", "has no ema_state_dict"),
+        ("ema.pth", "has no ema_state_dict"),
+    ],
+)
+def test_split_teacher(refuse, files, checkpoint, fragment):
+    refuse("model_converters/split_teacher.py", f"{checkpoint} --out out", fragment, files)
+
+
+DETECT = "scan.nii --config config.py --checkpoint other.pth --out out --spacing 1 1 1"
+
+
+@pytest.mark.parametrize(
+    ("words", "fragment"),
+    [
+        ("", "arguments are required"),
+        (DETECT.replace("scan.nii", "none.nii"), "none.nii does not exist"),
+        (DETECT.replace("--spacing 1 1 1", ""), "does not contain the spacing"),
+        (DETECT.replace("--spacing 1 1 1", "--spacing 1 1"), "expected 3 arguments"),
+        (DETECT.replace("--spacing 1 1 1", "--spacing 1 1 -1"), "the spacing is"),
+        (DETECT.replace("--spacing 1 1 1", "--spacing 1 1 nan"), "the spacing is"),
+        (DETECT.replace("--spacing 1 1 1", "--spacing 1 1 1000"), "the spacing is"),
+        (DETECT + " --score-thr 2", "0 to 1"),
+        (DETECT + " --score-thr nan", "0 to 1"),
+        (DETECT + " --score-thr high", "0 to 1"),
+        (DETECT + " --batch-size 0", "1 or more"),
+        (DETECT + " --timeout 0", "positive number of seconds"),
+        (DETECT + " --timeout nan", "positive number of seconds"),
+        (DETECT + " --timeout -5", "--timeout"),
+        (DETECT + " --export xml", "xml"),
+        (DETECT + " --device tpu", "'tpu'"),
+        (DETECT + " --device cuda:99", "cuda:99"),
+        (DETECT + " --png-spacing 1 1", "expected 3 arguments"),
+        (DETECT + " --unknown", "unrecognized arguments"),
+    ],
+)
+def test_detect_flags(refuse, files, words, fragment):
+    refuse("detect.py", words, fragment, files)
+
+
+@pytest.mark.parametrize(
+    ("tool", "words", "fragment", "status"),
+    [
+        ("check_store.py", "none", "has no folder 'volumes'", 2),
+        ("check_store.py", "store", "contains no volume", 2),
+        ("check_store.py", "store --workers 0", "1 or more", 2),
+        ("rehearse.py", "none.py", "none.py does not exist", 2),
+        ("rehearse.py", "config.py --iters 0", "1 or more", 2),
+        ("rehearse.py", "config.py --crop -5", "1 or more", 2),
+        ("rehearse.py", "config.py --seeds x", "is not a seed", 2),
+        ("rehearse.py", "evil.yaml", "can run code", 2),
+        ("sweep.py", "config.py", "arguments are required", 2),
+        ("sweep.py", "none.py a=1", "none.py does not exist", 2),
+        ("sweep.py", "config.py model.typo=1,2", "has no setting 'model.typo'", 2),
+        ("sweep.py", "config.py model.type", "expected KEY=VALUE", 2),
+        ("sweep.py", "config.py model.type=", "empty value", 2),
+        ("sweep.py", "config.py model.type=a,a", "twice", 2),
+        ("sweep.py", "config.py model.type=a model.type=b", "given twice", 2),
+        ("sweep.py", "config.py model.type=a --gpus 0", "1 or more", 2),
+        ("analysis_tools/backbone_complexity.py", "config.py --shape 0 1", "1 or more", 2),
+        ("analysis_tools/backbone_complexity.py", "unknown.py", "num_slices", 2),
+        ("analysis_tools/backbone_complexity.py", "missing.py", "cannot be built", 2),
+        ("analysis_tools/browse_lesions.py", "config.py other.pth --what x --out a", "choice", 2),
+        ("analysis_tools/browse_lesions.py", "config.py other.pth --num 0 --out a", "1 or", 2),
+        ("analysis_tools/select_unlabeled.py", "config.py a.pth pool --out a --num 0", "1 or", 2),
+    ],
+)
+def test_other_tools(refuse, files, tmp_path, tool, words, fragment, status):
+    (tmp_path / "store" / "volumes").mkdir(parents=True)
+    refuse(tool, words, fragment, files, status)
+
+
+def test_full_disks_are_named(refuse, monkeypatch, tmp_path, luna16_store):
+    import errno
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "out"))
+
+    shutil.copytree(luna16_store, tmp_path / "store")
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    monkeypatch.setattr("mmdet_lesion.converters.check_store", full)
+    refuse("check_store.py", "store", "out: no space left on the disk", status=1)
