@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
 .DELETE_ON_ERROR:
-.PHONY: setup demo demo-seeds demo-focalmix demo-partial-label rehearse test lint clean
+.PHONY: setup demo demo-seeds demo-focalmix demo-partial-label rehearse test lint fuzz torture clean
 
 setup: $(READY)
 
@@ -50,6 +50,13 @@ lint: $(READY)
 test: lint
 	$(BIN)/python tools/setup/install_browser.py
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Random damage to files of every format, and random kills, each for some minutes.
+fuzz: $(READY)
+	FUZZ_SECONDS=$(or $(SECONDS),60) $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
+
+torture: $(READY)
+	TORTURE_SECONDS=$(or $(SECONDS),300) $(BIN)/python -m pytest -m "slow or not slow" tests/test_torture.py
 
 clean:
 	rm -rf build *.egg-info demo_out* rehearsal .mypy_cache .pytest_cache .ruff_cache
