@@ -5,14 +5,16 @@ The output folder is that of :mod:`.luna16`, with ``annotations/unlabeled.json``
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..io import Problem, data_list_file, scan_entry, write_json
-from ..io.scans import ScanSource, find_scans_below, read_scan
+from ..io.scans import DEFAULT_TIMEOUT, IsolatedReader, ScanSource, find_scans_below
 from ..structures import Geometry, Volume
 from ..structures.triples import triple
 from .base import StoreConversion
@@ -23,14 +25,23 @@ from .scan import ScanTask, list_files
 __all__ = ["PoolConversion"]
 
 
-def _read(path: Path) -> tuple[Volume, str | None, list[Problem]]:
+@cache
+def _reader(timeout: float) -> IsolatedReader:
+    """Return the reader of this process, whose child process reads all of its scans."""
+    reader = IsolatedReader(timeout)
+    atexit.register(reader.close)
+    return reader
+
+
+def _read(timeout: float, path: Path) -> tuple[Volume, str | None, list[Problem]]:
     """Read a file, or a folder of DICOM slices without its sub-folders; see :data:`.scan.Reader`.
 
     Raises:
-        InputError: The scan cannot be read, or is a single slice.
+        InputError: The scan cannot be read within ``timeout`` seconds, or is a single slice.
     """
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else ()
-    scan = read_scan(ScanSource(path, path.name, "dicom" if files else "image", tuple(files)))
+    source = ScanSource(path, path.name, "dicom" if files else "image", tuple(files))
+    scan = _reader(timeout).read(source)
     if scan.volume.shape[0] < 2:
         raise InputError("the scan is a single slice; expected two or more")
     problems = [
@@ -49,6 +60,7 @@ class PoolConversion(StoreConversion):
         spacing: Spacing of the store ``(x, y, z)`` in mm.
         strict: Whether to stop at the first problem.
         seed: Random seed of the list's order. The first scans of the list are a random subset.
+        timeout: Seconds that reading a scan may take, in a process of its own.
 
     Raises:
         FileNotFoundError: The folder does not exist.
@@ -64,9 +76,11 @@ class PoolConversion(StoreConversion):
         spacing: Sequence[float] = (1.0, 1.0, 1.0),
         strict: bool = False,
         seed: int = 0,
+        timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
         super().__init__(raw, out, spacing, strict)
         self.seed = seed
+        self.timeout = timeout
         self._scans = find_scans_below(self.raw)
         if not self._scans:
             raise InputError(
@@ -83,7 +97,7 @@ class PoolConversion(StoreConversion):
                 scan.name,
                 self.raw,
                 scan.path,
-                _read,
+                partial(_read, self.timeout),
                 self.out,
                 triple(self.spacing),
                 list_files(self.raw, scan.files),

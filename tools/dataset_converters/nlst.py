@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from mmdet_lesion.command_line import random_seed, tool_main
+from mmdet_lesion.command_line import random_seed, seconds, tool_main
 from mmdet_lesion.converters import PoolConversion
 from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
 
@@ -31,6 +31,12 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         default=0,
         help="seed of the order of the list (default: 0)",
     )
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=600.0,
+        help="seconds that reading a scan may take (default: %(default)g)",
+    )
     return parser.parse_args(args)
 
 
@@ -39,7 +45,12 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the tool and return the exit status."""
     options = parse_args(args)
     conversion = PoolConversion(
-        options.raw, options.out, options.spacing, options.strict, options.seed
+        options.raw,
+        options.out,
+        options.spacing,
+        options.strict,
+        options.seed,
+        options.timeout,
     )
     result = conversion.run(options.workers, options.resume)
     if result.failed:

@@ -17,7 +17,7 @@ from mmdet_lesion.io.harvester import write_detections
 from mmdet_lesion.structures import Geometry, Tracklets, voxels_to_published
 
 from ..functional import FROCResult, p3d_froc, sensitivity_at, slice_froc
-from .samples import deduplicate, to_numpy
+from .samples import deduplicate, to_numpy, warn_without_detections
 
 __all__ = ["LesionFROCMetric"]
 
@@ -188,6 +188,7 @@ class LesionFROCMetric(BaseMetric):
             rates = ", ".join(f"{rate:g}" for rate in result.outside)
             lines.append(f"  outside the curve: {rates}")
         MMLogger.get_current_instance().info("\n".join(lines))
+        warn_without_detections(result)
 
     def _dump(self, samples: list[dict], result: FROCResult) -> None:
         if self.protocol == "p3d":

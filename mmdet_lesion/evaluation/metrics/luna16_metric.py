@@ -16,7 +16,7 @@ from mmdet_lesion.io.luna16 import write_luna16_detections, write_luna16_series
 from mmdet_lesion.structures import Geometry
 
 from ..functional import FROCResult, luna16_froc
-from .samples import deduplicate, to_numpy
+from .samples import deduplicate, to_numpy, warn_without_detections
 
 __all__ = ["Luna16Metric"]
 
@@ -125,6 +125,7 @@ class Luna16Metric(BaseMetric):
                 ]
             )
         )
+        warn_without_detections(result)
 
 
 def _rows(values: Any) -> np.ndarray:

@@ -1,14 +1,17 @@
-"""Conversion and deduplication of data samples for the metrics."""
+"""Functions shared by the metrics: conversion and deduplication of samples, and a warning."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from mmengine.logging import MMLogger
 
 from mmdet_lesion.errors import InputError
 
-__all__ = ["deduplicate", "to_numpy"]
+from ..functional import FROCResult
+
+__all__ = ["deduplicate", "to_numpy", "warn_without_detections"]
 
 
 def to_numpy(values: Any) -> np.ndarray:
@@ -18,6 +21,15 @@ def to_numpy(values: Any) -> np.ndarray:
         values = values.detach().cpu()
         values = values.double() if values.is_floating_point() else values
     return np.asarray(values)
+
+
+def warn_without_detections(result: FROCResult) -> None:
+    """Log a warning if there is no detection, since a diverged model gives none either."""
+    if not result.counts["detections"]:
+        MMLogger.get_current_instance().warning(
+            "there is no detection: no score reaches score_thr of test_cfg, or the scores are not "
+            "finite because the training diverged"
+        )
 
 
 def deduplicate(

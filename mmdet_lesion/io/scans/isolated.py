@@ -92,7 +92,7 @@ class IsolatedReader:
                 )
             fields, content = self._connection.recv()
             if fields is None:
-                raise _RefusedError(content)
+                raise _RefusedError(*content)
             geometry, dtype = content
             size = int(np.prod(geometry.shape)) * np.dtype(dtype).itemsize
             voxels = mmap.mmap(descriptor, size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
@@ -146,7 +146,11 @@ class IsolatedReader:
 
 
 class _RefusedError(InputError):
-    """The child's InputError; the child is ready for the next scan."""
+    """The child's InputError with its attributes; the child is ready for the next scan."""
+
+    def __init__(self, message: str, attributes: dict[str, Any]) -> None:
+        super().__init__(message)
+        vars(self).update(attributes)
 
 
 def _reason(status: int) -> str:
@@ -194,11 +198,12 @@ def _serve(descriptor: int, parent: int, memory: int) -> None:
             answer = fields, (scan.volume.geometry, array.dtype.str)
             del scan, array
         except InputError as error:
-            answer = None, str(error)
+            answer = None, (str(error), vars(error))
         except MemoryError:
-            answer = None, f"{source.path} needs more memory than is available"
+            answer = None, (f"{source.path} needs more memory than is available", {})
         except Exception as error:
-            answer = None, f"{source.path} cannot be read: {type(error).__name__}: {error}"
+            text = f"{source.path} cannot be read: {type(error).__name__}: {error}"
+            answer = None, (text, {})
         finally:
             os.close(memfd)
         connection.send(answer)
