@@ -303,11 +303,11 @@ def test_an_aborted_reader_costs_one_scan(tmp_path, monkeypatch):
     with IsolatedReader(timeout=20) as reader:
         (good,) = find_scans(path)
         expected = reader.read(good).volume
-        process = reader._process
+        process = reader._worker.process
         process.kill()
         process.wait()
         assert (reader.read(good).volume.array == expected.array).all()
-        assert reader._process.pid != process.pid
+        assert reader._worker.process.pid != process.pid
 
 
 def test_reading_is_limited_in_time_and_memory(tmp_path):

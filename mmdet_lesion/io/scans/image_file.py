@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from nibabel.dataobj_images import DataobjImage
-from nibabel.filebasedimages import ImageFileError
+from nibabel.filebasedimages import FileBasedImage, ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from ...errors import InputError
@@ -120,7 +120,7 @@ def _nifti_voxels(path: Path, reader: sitk.ImageFileReader) -> np.ndarray | None
         # Reading the stream to its end verifies its checksum.
         content = gzip.decompress(path.read_bytes())
         kind = nibabel.Nifti2Image if content[:4] in _NIFTI2 else nibabel.Nifti1Image
-        image = kind.from_bytes(content)
+        image: FileBasedImage = kind.from_bytes(content)
     else:
         with open(path, "rb") as file:
             content = file.read(_MAX_HEADER)

@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
@@ -49,48 +51,55 @@ class IsolatedReader:
             raise InputError(f"timeout={timeout}; expected a positive number of seconds")
         self.timeout = timeout
         self.memory = memory
-        self._process: subprocess.Popen | None = None
-        self._socket: socket.socket | None = None
-        self._connection: Connection | None = None
+        self._worker: _Worker | None = None
 
     def read(
         self,
         source: ScanSource,
         series: str | None = None,
-        png_spacing: tuple[float, float, float] | None = None,
+        png_spacing: Sequence[float] | None = None,
     ) -> Scan:
         """Read a scan; arguments and result are those of :func:`.read_scan`.
 
         Raises:
             InputError: The scan cannot be read, or the process that read it was aborted or stopped.
         """
-        if self._process is None or self._process.poll() is not None:
-            self._start()
+        if self._worker is None or self._worker.process.poll() is not None:
+            self.close()
+            self._worker = _Worker.start(self.memory or _memory_limit())
         try:
-            return self._read(source, series, png_spacing)
+            return self._read(self._worker, source, series, png_spacing)
         except (EOFError, ConnectionError) as error:
-            status = self._stop()
+            reason = self._worker.exit_reason()
+            self.close()
             raise InputError(
-                f"{source.path} ended the process that read it ({_reason(status)}); expected an "
-                "undamaged scan that fits into memory"
+                f"{source.path} ended the process that read it ({reason}); expected an undamaged "
+                "scan that fits into memory"
             ) from error
-        except BaseException as error:
-            # After an interruption or a timeout an answer may still be on its way.
-            if not isinstance(error, _RefusedError):
-                self._stop()
+        except _RefusedError:
+            raise
+        except BaseException:
+            # After an interruption or a timeout, an answer may still arrive.
+            self.close()
             raise
 
-    def _read(self, source: ScanSource, series: str | None, png_spacing: Any) -> Scan:
+    def _read(
+        self,
+        worker: _Worker,
+        source: ScanSource,
+        series: str | None,
+        png_spacing: Sequence[float] | None,
+    ) -> Scan:
         descriptor = os.memfd_create("scan")
         try:
-            socket.send_fds(self._socket, [b"\0"], [descriptor])
-            self._connection.send((source, series, png_spacing))
-            if not self._connection.poll(self.timeout):
+            socket.send_fds(worker.socket, [b"\0"], [descriptor])
+            worker.connection.send((source, series, png_spacing))
+            if not worker.connection.poll(self.timeout):
                 raise InputError(
                     f"{source.path} was not read within {self.timeout:g} s; expected a scan that "
                     "is (--timeout sets the limit)"
                 )
-            fields, content = self._connection.recv()
+            fields, content = worker.connection.recv()
             if fields is None:
                 raise _RefusedError(*content)
             geometry, dtype = content
@@ -101,37 +110,11 @@ class IsolatedReader:
         array = np.frombuffer(voxels, dtype).reshape(geometry.shape)
         return Scan(volume=Volume.with_geometry(array, geometry), **fields)
 
-    def _start(self) -> None:
-        self._stop()
-        self._socket, other = socket.socketpair()
-        self._connection = Connection(os.dup(self._socket.fileno()))
-        with other:
-            words = [str(other.fileno()), str(os.getpid()), str(self.memory or _memory_limit())]
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _SERVE, *words], pass_fds=[other.fileno()]
-            )
-
-    def _stop(self) -> int:
-        """Kill the process and return its exit status, 0 if there is none."""
-        status = 0
-        if self._connection is not None:
-            self._connection.close()
-            self._socket.close()
-        if self._process is not None:
-            try:
-                # A process that aborts needs a moment to report how.
-                status = self._process.wait(0.5)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                status = self._process.wait()
-        self._process = self._socket = self._connection = None
-        return status
-
     def close(self) -> None:
         """End the process."""
-        if self._process is not None:
-            self._process.kill()
-        self._stop()
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
 
     def __enter__(self) -> IsolatedReader:
         return self
@@ -153,10 +136,37 @@ class _RefusedError(InputError):
         vars(self).update(attributes)
 
 
-def _reason(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
-    return f"signal {signal.Signals(-status).name}"
+@dataclass
+class _Worker:
+    """A child process that reads scans, and the connection to it."""
+
+    process: subprocess.Popen
+    socket: socket.socket
+    connection: Connection
+
+    @classmethod
+    def start(cls, memory: int) -> _Worker:
+        own, other = socket.socketpair()
+        with other:
+            words = [str(number) for number in (other.fileno(), os.getpid(), memory)]
+            process = subprocess.Popen(
+                [sys.executable, "-c", _SERVE, *words], pass_fds=[other.fileno()]
+            )
+        return cls(process, own, Connection(os.dup(own.fileno())))
+
+    def exit_reason(self) -> str:
+        try:
+            # A process that aborts needs a moment to end.
+            status = self.process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return "it still runs"
+        return f"exit status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
+
+    def stop(self) -> None:
+        self.connection.close()
+        self.socket.close()
+        self.process.kill()
+        self.process.wait()
 
 
 def _memory_limit() -> int:
@@ -187,6 +197,7 @@ def _serve(descriptor: int, parent: int, memory: int) -> None:
             source, series, png_spacing = connection.recv()
         except (EOFError, ValueError):
             return
+        answer: tuple[Any, Any]
         try:
             scan = read_scan(source, series, png_spacing)
             array = scan.volume.array
