@@ -17,6 +17,7 @@ from .errors import InputError
 from .processes import exit_on_sigterm
 
 __all__ = [
+    "DISK_FULL",
     "FAILED",
     "INTERRUPTED",
     "TOOLS",
@@ -38,7 +39,8 @@ _MIM = Path(__file__).parent / ".mim"
 TOOLS = (_MIM / "tools").resolve()
 #: Exit statuses besides 0: something failed, the input is wrong, stopped by Ctrl-C.
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: Error numbers of a write that does not fit.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Main = Callable[[Sequence[str] | None], int | None]
 
@@ -89,7 +91,7 @@ def describe(error: BaseException) -> tuple[str, int]:
     Returns:
         The sentence and the exit status.
     """
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return f"{error.filename or 'the output folder'}: no space left on the disk", FAILED
     if isinstance(error, InputError):
         return str(error), WRONG_INPUT

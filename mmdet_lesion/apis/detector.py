@@ -16,7 +16,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from ..command_line import check_config_name
+from ..command_line import DISK_FULL, check_config_name
 from ..engine import cpu_settings
 from ..errors import InputError
 from ..models.checkpoint import check_weights, read_weights
@@ -120,6 +120,9 @@ def read_config(
         try:
             cfg = Config.fromfile(config)
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                # MMEngine copies configs to a temporary folder.
+                raise
             # A config is a program, which may raise any exception.
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise InputError(f"{config} cannot be read ({reason}); expected a config") from error

@@ -216,7 +216,7 @@ class LesionInferencer:
             except InputError as error:
                 outcome.error = str(error)
             except (MemoryError, OSError) as error:
-                outcome.error = f"{source.path}: {error or 'out of memory'}"
+                outcome.error = f"{source.path}: {str(error) or 'out of memory'}"
             except Exception as error:
                 # A bug, or torch is out of memory; the other scans are processed nevertheless.
                 outcome.error = f"{source.path}: {type(error).__name__}: {error}"

@@ -299,3 +299,61 @@ def test_invalid_configs_are_rejected(tmp_path, blob_checkpoint):
             LesionInferencer(tmp_path / name, blob_checkpoint, "cpu")
     with pytest.raises(InputError, match="nothing.pth does not exist"):
         LesionInferencer(blob_config("BlobSlices"), tmp_path / "nothing.pth", "cpu")
+
+
+def test_names_of_scans_do_not_collide_or_leave_the_folder(tmp_path, inferencer, two_blobs):
+    names = ["1/a.nii", "2/a.nii", "3/a-2.nii", "4/...nii", "5/..nii", "6/[b]=x.nii", "7/A.nii"]
+    for name in names:
+        (tmp_path / name).parent.mkdir()
+        write(tmp_path / name, two_blobs)
+    out = tmp_path / "found"
+    outcomes = inferencer([tmp_path / name for name in names], out_dir=out)
+    assert all("error" not in prediction for prediction in outcomes["predictions"])
+    folders = [path.name for path in sorted(out.iterdir())]
+    assert len(folders) == 7
+    assert all((out / name / "lesions.json").is_file() for name in folders)
+    assert not (tmp_path / "lesions.json").exists() and not (out / "lesions.json").exists()
+
+
+class InfiniteHead(torch.nn.Module):
+    def forward(self, x):
+        return [x / 0]
+
+
+def test_outputs_that_are_not_finite_are_rejected(tmp_path, inferencer, two_blobs, monkeypatch):
+    model = inferencer.detector.model
+    model.bbox_head = InfiniteHead()
+    name = "predict_slices" if hasattr(model, "backbone") else "predict_patches"
+    predict = getattr(model, name)
+
+    def diverged(volume, *args, **kwargs):
+        model.bbox_head(torch.ones(2))
+        return predict(volume, *args, **kwargs)
+
+    monkeypatch.setattr(model, name, diverged)
+    outcome = inferencer(write(tmp_path / "scan.nii", two_blobs))["predictions"][0]
+    assert "bbox_head returns NaN or infinity" in outcome["error"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        (dict(mean=[float("nan")], std=[1.0]), "mean=.*expected finite numbers"),
+        (dict(mean=[0.0], std=[0.0]), "std=.*expected finite positive numbers"),
+        (dict(mean=[0.0], std=[float("inf")]), "std=.*expected finite positive numbers"),
+    ],
+)
+def test_normalization_must_be_finite(family, blob_checkpoint, setting, expected):
+    config = blob_config(family)
+    config.model.data_preprocessor = dict(type="mmdet.DetDataPreprocessor", **setting)
+    with pytest.raises(InputError, match=expected):
+        LesionInferencer(config, blob_checkpoint, "cpu")
+
+
+def test_scans_are_read_in_a_child_process_with_a_timeout(tmp_path, inferencer, two_blobs):
+    good = write(tmp_path / "good.nii", two_blobs)
+    (tmp_path / "bad.nii").write_bytes(good.read_bytes()[:-100])
+    sources = module.find_scans([tmp_path / "bad.nii", good])
+    bad, found = inferencer.run(sources, timeout=60)
+    assert "bad.nii cannot be read" in bad.error
+    assert [list(lesion.box_voxels) for lesion in found.result.lesions] == BOXES

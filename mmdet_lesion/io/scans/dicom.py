@@ -79,7 +79,8 @@ def _read_headers(path: Path, files: Sequence[Path]) -> list[SliceHeader]:
     headers = [header for header in map(read_header, dicom) if header is not None]
     if not headers:
         raise InputError(
-            f"{path} contains {len(dicom)} DICOM files, but no image; expected the slices of a CT"
+            f"{path} contains {len(dicom)} DICOM files, but no image with a position and a "
+            "pixel spacing; expected the slices of a CT"
         )
     return headers
 

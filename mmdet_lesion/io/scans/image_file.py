@@ -60,6 +60,8 @@ def read_image_file(path: Path) -> Scan:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
+        if _is_nifti2(path):
+            return _read_nifti2(path)
         reader.ReadImageInformation()
         _check_kind(path, reader)
         voxels = _nifti_voxels(path, reader)
@@ -80,6 +82,32 @@ def read_image_file(path: Path) -> Scan:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return Scan(volume, path, "image", warnings=warnings + found)
+
+
+def _is_nifti2(path: Path) -> bool:
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        return False
+    with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
+        return file.read(4) in _NIFTI2
+
+
+def _read_nifti2(path: Path) -> Scan:
+    """Read a NIfTI-2 file, which SimpleITK does not support."""
+    content = path.read_bytes()
+    if path.suffix.lower() == ".gz":
+        content = gzip.decompress(content)
+    image = nibabel.Nifti2Image.from_bytes(content)
+    if image.ndim != 3:
+        raise InputError(f"{path} has {image.ndim} dimensions; expected 3")
+    _check_nifti(path, image, content)
+    array, warnings = to_hu(np.asanyarray(image.dataobj).T, str(path))
+    # World coordinates of NIfTI are RAS.
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    direction = tuple((affine[:3, :3] / spacing).ravel().tolist())
+    check_geometry(path, tuple(spacing.tolist()), direction)
+    volume = Volume(array, tuple(spacing.tolist()), tuple(affine[:3, 3].tolist()), direction)
+    return Scan(volume, path, "image", warnings=warnings)
 
 
 def _check_start(path: Path) -> None:

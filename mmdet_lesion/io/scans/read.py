@@ -48,6 +48,8 @@ def read_scan(
         else:
             scan = read_image_file(source.path)
     except (OSError, MemoryError) as error:
-        raise InputError(f"{source.path} cannot be read: {error or 'out of memory'}") from error
+        raise InputError(
+            f"{source.path} cannot be read: {str(error) or 'out of memory'}"
+        ) from error
     scan.warnings += check_values(scan.volume.array)
     return scan

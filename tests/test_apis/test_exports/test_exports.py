@@ -11,6 +11,7 @@ from mmdet_lesion import InputError
 from mmdet_lesion.apis import LesionInferencer
 from mmdet_lesion.apis.exports import EXPORTS, check_exports
 from mmdet_lesion.apis.exports.csv_table import COLUMNS
+from mmdet_lesion.apis.exports.csv_table import _text as csv_text
 from mmdet_lesion.apis.exports.json_file import load_schema, read_json_file
 from mmdet_lesion.structures import Volume
 
@@ -219,3 +220,14 @@ def test_highdicom_is_optional(monkeypatch):
     check_exports(["json", "nifti"])
     with pytest.raises(InputError, match="highdicom is not installed; expected it for"):
         check_exports(["json", "dicom-sr"])
+
+
+@pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "+5", "-5", "\t=1", " =1", "\r=1"])
+def test_formulas_in_csv_cells_are_not_executed(text):
+    assert csv_text(text) == f"'{text}"
+
+
+def test_ordinary_csv_cells_are_unchanged():
+    assert [csv_text(text) for text in ("a/b=c.nii", "1.2.3", None, "")] == [
+        "a/b=c.nii", "1.2.3", "", "",
+    ]  # fmt: skip

@@ -1,3 +1,4 @@
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -36,6 +37,24 @@ def test_voxels_and_geometry(tmp_path, hu, suffix, direction):
     np.testing.assert_allclose(scan.volume.origin, (-10, 20, 30), rtol=1e-5)
     np.testing.assert_allclose(scan.volume.direction, direction, atol=1e-5)
     assert (scan.kind, scan.warnings) == ("image", [])
+
+
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+def test_nifti2_equals_nifti1(tmp_path, hu, suffix):
+    direction = (0, -0.6, 0.8, 1, 0, 0, 0, 0.8, 0.6)
+    geometry = dict(Spacing=(0.7, 0.8, 2.5), Origin=(-10, 20, 30), Direction=direction)
+    first = write(tmp_path / "first.nii", hu, **geometry)
+    image = nibabel.load(first)
+    second = tmp_path / f"second.{suffix}"
+    nibabel.save(nibabel.Nifti2Image(np.asanyarray(image.dataobj), image.affine), second)
+    one, other = read(first).volume, read(second).volume
+    np.testing.assert_array_equal(one.array, other.array)
+    for name in ("spacing", "origin", "direction"):
+        np.testing.assert_allclose(getattr(other, name), getattr(one, name), atol=1e-5)
+    damaged = second.read_bytes()[:-30]
+    second.write_bytes(damaged)
+    with pytest.raises(InputError, match="cannot be read"):
+        read(second)
 
 
 def test_fractions_are_rounded_and_nonfinite_values_become_air(tmp_path, hu):
