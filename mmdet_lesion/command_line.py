@@ -102,7 +102,7 @@ def describe(error: BaseException) -> tuple[str, int]:
             return str(error) or type(error).__name__, WRONG_INPUT
         reason = error.strerror[:1].lower() + error.strerror[1:]
         return f"{os.fsdecode(error.filename)}: {reason}", WRONG_INPUT
-    return f"{_first_line(error)}; this is a bug, see {_write_traceback(error)}", FAILED
+    return f"{_first_line(error)} (traceback: {_write_traceback(error)})", FAILED
 
 
 def _first_line(error: BaseException) -> str:
@@ -122,7 +122,7 @@ def _write_traceback(error: BaseException) -> str:
     except OSError:
         # Without a place for the file the traceback must not be lost.
         print("".join(lines), file=sys.stderr)
-        return "the traceback above"
+        return "see above"
 
 
 def print_error(sentence: str) -> None:

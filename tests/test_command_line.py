@@ -47,7 +47,7 @@ def test_unexpected_errors_name_the_file_with_the_traceback(capsys, tmp_path, mo
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert run(KeyError("secret")) == FAILED
     error = capsys.readouterr().err
-    path = re.fullmatch(r"error: KeyError: 'secret'; this is a bug, see (\S+)\n", error)[1]
+    path = re.fullmatch(r"error: KeyError: 'secret' \(traceback: (\S+)\)\n", error)[1]
     assert os.path.dirname(path) == str(tmp_path)
     assert "Traceback" in Path(path).read_text()
 
@@ -56,7 +56,7 @@ def test_unexpected_errors_are_printed_without_a_place_for_the_file(capsys, tmp_
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     assert run(KeyError("secret")) == FAILED
     error = capsys.readouterr().err
-    assert "Traceback" in error and "see the traceback above" in error
+    assert "Traceback" in error and "(traceback: see above)" in error
 
 
 def test_interruption_has_its_own_status(capsys):

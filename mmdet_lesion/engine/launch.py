@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import math
 import os
 import runpy
 import subprocess
@@ -11,16 +13,29 @@ import time
 import traceback
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import mmdet
 import torch
-from mmengine import Config
+from mmengine import Config, DictAction
 from torch import distributed
 
 from ..command_line import FAILED, INTERRUPTED, describe, print_error
 from ..errors import InputError
 from ..processes import end_with_parent
+
+# Settings of a training → lowest value.
+_LOWEST = {
+    "train_cfg.max_iters": 1,
+    "train_cfg.max_epochs": 1,
+    "train_cfg.val_interval": 1,
+    "train_dataloader.batch_size": 1,
+    "train_dataloader.num_workers": 0,
+    "val_dataloader.batch_size": 1,
+    "val_dataloader.num_workers": 0,
+    "optim_wrapper.optimizer.lr": 0,
+    "randomness.seed": 0,
+}
 
 
 def run_mmdet_tool(name: str) -> None:
@@ -44,6 +59,8 @@ def run_mmdet_tool(name: str) -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent(os.getppid())
     try:
+        if name == "train":
+            _check_arguments(sys.argv[1:])
         if not torch.cuda.is_available():
             _add_cpu_settings(sys.argv)
             if launcher != "none":
@@ -62,6 +79,38 @@ def run_mmdet_tool(name: str) -> None:
         distributed.destroy_process_group()
         if backend == "gloo":
             _exit_without_teardown()
+
+
+def _check_arguments(arguments: list[str]) -> None:
+    """Check the settings of a training that its arguments name."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
+    options, _ = parser.parse_known_args(arguments)
+    configs = [word for word in arguments if word.endswith(".py") and os.path.isfile(word)]
+    if configs:
+        cfg = Config.fromfile(configs[0])
+        cfg.merge_from_dict(options.cfg_options or {})
+        check_settings(cfg)
+
+
+def check_settings(cfg: Config) -> None:
+    """Check numbers of a training config that MMEngine accepts or reports by a traceback.
+
+    Raises:
+        InputError: A number is out of range.
+    """
+    for path, lowest in _LOWEST.items():
+        part: Any = cfg.to_dict()
+        *parents, key = path.split(".")
+        for parent in parents:
+            part = part.get(parent) if isinstance(part, dict) else None
+        value = part.get(key) if isinstance(part, dict) else None
+        if value is None:
+            continue
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not lowest <= value < math.inf or (key == "lr" and value == 0):
+            expected = "a positive number" if key == "lr" else f"at least {lowest}"
+            raise InputError(f"{cfg.filename}: {path} is {value!r}; expected {expected}")
 
 
 def cpu_settings(cfg: Config) -> dict[str, str]:

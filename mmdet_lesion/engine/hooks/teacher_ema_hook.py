@@ -7,6 +7,8 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import weights_to_cpu
 
+from ...errors import InputError
+
 
 @HOOKS.register_module()
 class TeacherEMAHook(EMAHook):
@@ -22,11 +24,18 @@ class TeacherEMAHook(EMAHook):
         momentum: Weight of the student in the average; the paper's 0.999 is ``0.001`` here.
         ema_type: Type of the averaged model in mmengine's registry.
         **kwargs: Further arguments of ``EMAHook`` and of the averaged model.
+
+    Raises:
+        InputError: ``momentum`` is out of range.
     """
 
     def __init__(
         self, momentum: float = 0.001, ema_type: str = "ExponentialMovingAverage", **kwargs
     ) -> None:
+        if not 0 < momentum <= 1:
+            raise InputError(
+                f"{type(self).__name__}: momentum={momentum}; expected a number above 0, at most 1"
+            )
         super().__init__(ema_type=ema_type, momentum=momentum, **kwargs)
         self._restored = False
         self._swapped = False
