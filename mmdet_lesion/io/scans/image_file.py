@@ -17,7 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 from ...errors import InputError
 from ...structures import Volume
 from ..metaimage import check_metaimage
-from .integrity import check_geometry, check_nrrd
+from .integrity import check_geometry, check_nrrd, check_size
 from .scan import Scan, to_hu
 
 __all__ = ["read_image_file"]
@@ -123,6 +123,7 @@ def _check_start(path: Path) -> None:
 def _check_kind(path: Path, reader: sitk.ImageFileReader) -> None:
     """Reject colors and time points before voxels are read, and drop axes of length 1."""
     size = reader.GetSize()
+    check_size(path, size)
     channels = reader.GetNumberOfComponents()
     if channels != 1:
         raise InputError(f"{path} has {channels} channels per voxel; expected one, HU")

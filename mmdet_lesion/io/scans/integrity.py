@@ -5,16 +5,19 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import InputError
 
-__all__ = ["check_geometry", "check_nrrd", "check_spacing"]
+__all__ = ["check_geometry", "check_nrrd", "check_size", "check_spacing"]
 
 #: Smallest and largest spacing in mm that a CT may have.
 SPACING_RANGE = (0.05, 50.0)
+#: Largest number of voxels of a scan, such as 4,000 slices of 1024 x 1024.
+MAX_VOXELS = 4_200_000_000
 # Largest deviation of direction vectors from unit length and right angles.
 _SHEAR = 0.02
 _SIZES = {
@@ -30,6 +33,18 @@ _SIZES = {
     **dict.fromkeys(("double",), 8),
 }
 _MAX_HEADER = 1 << 20
+
+
+def check_size(path: Path, size: Sequence[int]) -> None:
+    """Check that a scan has no more voxels than a CT, before a small file is decompressed.
+
+    Raises:
+        InputError: There are more than ``MAX_VOXELS``.
+    """
+    if math.prod(size) > MAX_VOXELS:
+        raise InputError(
+            f"{path} has {' x '.join(map(str, size))} voxels; expected at most {MAX_VOXELS}"
+        )
 
 
 def check_spacing(path: Path, spacing: tuple[float, ...]) -> None:
@@ -88,13 +103,15 @@ def check_nrrd(path: Path) -> None:
             f"{path} has no spacing; expected 'spacings' or 'space directions' in its header"
         )
     try:
-        size = math.prod(int(part) for part in fields["sizes"].split())
+        sizes = [int(part) for part in fields["sizes"].split()]
+        size = math.prod(sizes)
         size *= _SIZES[fields["type"].lower()]
         encoding = fields["encoding"].lower()
     except (KeyError, ValueError) as error:
         raise InputError(
             f"{path} has an invalid header: {error}; expected that of a NRRD"
         ) from None
+    check_size(path, sizes)
     name = fields.get("data file", fields.get("datafile"))
     if name is None and not blank:
         raise InputError(f"{path} has no voxels after its header; expected {size} bytes")
