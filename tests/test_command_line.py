@@ -76,8 +76,11 @@ def test_printable_keeps_ordinary_text():
 
 
 SCRIPT = """
-import sys, tempfile, time
+import signal, sys, tempfile, time
 from mmdet_lesion.command_line import tool_main
+
+# Ignored in processes that a shell started in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @tool_main("again")
 def main(argv=None):

@@ -89,22 +89,7 @@ def digests(folder, pattern="*"):
 def test_conversions(luna16_raw, tmp_path):
     def command(name, *more):
         tool = ROOT / "tools/dataset_converters/luna16.py"
-        numbers = [
-            "--spacing",
-            "2",
-            "2",
-            "2",
-            "--train",
-            "6",
-            "--test",
-            "4",
-            "--labeled",
-            "2",
-            "--unlabeled",
-            "3",
-            "--workers",
-            "2",
-        ]
+        numbers = "--spacing 2 2 2 --train 6 --test 4 --labeled 2 --unlabeled 3 --workers 2"
         return [tool, luna16_raw, "--out", tmp_path / name, *numbers.split(), *more]
 
     def resumed(name):

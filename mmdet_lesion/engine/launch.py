@@ -20,7 +20,7 @@ import torch
 from mmengine import Config, DictAction
 from torch import distributed
 
-from ..command_line import FAILED, INTERRUPTED, describe, print_error
+from ..command_line import FAILED, INTERRUPTED, WRONG_INPUT, describe, print_error
 from ..errors import InputError
 from ..processes import end_with_parent
 
@@ -72,7 +72,8 @@ def run_mmdet_tool(name: str) -> None:
         if _raised_by_torch_load(error):
             files = [word for word in sys.argv[1:] if word.endswith(".pth")] or ["the checkpoint"]
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            _exit_with_error(f"{files[-1]} cannot be loaded ({reason}); expected a checkpoint")
+            sentence = f"{files[-1]} cannot be loaded ({reason}); expected a checkpoint"
+            _exit_with_error(sentence, WRONG_INPUT)
         _exit_with_error(*describe(error))
     if distributed.is_initialized():
         backend = distributed.get_backend()

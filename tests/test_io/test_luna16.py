@@ -47,7 +47,7 @@ def test_series_with_and_without_header(table):
 
 
 def test_repeated_findings_are_read_once_or_rejected(table):
-    path = table(NODULES + "1.2,1,2,3,-1\n1.2,1,2,3,-1\n")
+    path = table(NODULES + "1.2,1,2,3,4\n1.2,1,2,3,4\n")
     assert len(read_luna16_findings(path, unique=False)["1.2"]) == 1
     with pytest.raises(InputError, match=r"table.csv, line 3: repeats line 2; expected"):
         read_luna16_findings(path, unique=True)

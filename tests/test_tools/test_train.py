@@ -190,7 +190,7 @@ def test_slurm_scripts_call_srun(tmp_path, script, words, expected):
 
 def test_wrong_config_path():
     code, errors = run_tool("tools/train.py", "configs/uld/nothing.py")
-    assert code == 1
+    assert code == 2
     assert len(errors) == 1
     assert "nothing.py" in errors[0]
 
@@ -198,7 +198,7 @@ def test_wrong_config_path():
 def test_wrong_checkpoint_path(phantom_store, tmp_path):
     words = ["--work-dir", tmp_path, *options(phantom_store)]
     code, errors = run_tool("tools/test.py", CONFIG, tmp_path / "nothing.pth", *words)
-    assert code == 1
+    assert code == 2
     assert errors[-1].startswith("error: ")
     assert "nothing.pth" in errors[-1]
     assert not any("Traceback" in line for line in errors)
@@ -216,7 +216,7 @@ def stop(monkeypatch, capsys, tmp_path):
         monkeypatch.setenv("LOCAL_RANK", "0")
         with pytest.raises(SystemExit) as stopped:
             runpy.run_path(str(ROOT / script), run_name="__main__")
-        assert stopped.value.code == 1
+        assert stopped.value.code == 2
         return capsys.readouterr().err.strip().splitlines()
 
     return run
