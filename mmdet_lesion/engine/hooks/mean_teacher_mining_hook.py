@@ -138,7 +138,7 @@ class MeanTeacherMiningHook(TeacherEMAHook):
             self._log_statistics(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Save the highest learning rates, which a resumed run compares its rates with."""
+        """Save the highest learning rate of each parameter group, to detect a fall on resuming."""
         super().before_save_checkpoint(runner, checkpoint)
         checkpoint["highest_lr"] = self._highest_lr
 

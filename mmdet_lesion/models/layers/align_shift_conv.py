@@ -44,8 +44,8 @@ class AlignShiftConv(SliceConv):
 
         Args:
             slices: Slice stacks (N, C, D, H, W).
-            thickness: Distance between the slices of each stack after interpolation in mm, shape
-                (N,); may be infinite.
+            thickness: Distance in mm between the slices of each stack, after interpolation, shape
+                (N,); infinity disables the shift.
 
         Returns:
             Slice stacks (N, C, D, H, W).

@@ -30,8 +30,8 @@ class IgnoreAwareMaxIoUAssigner(MaxIoUAssigner):
         Args:
             pred_instances: Priors, with ``priors`` (N, 4).
             gt_instances: Ground truth, with ``bboxes`` (M, 4) and ``labels`` (M,).
-            gt_instances_ignore: Ignored regions, with ``bboxes`` (K, 4). Negatives whose overlap
-                with a region exceeds ``ignore_iof_thr`` of their area are ignored.
+            gt_instances_ignore: Ignored regions, with ``bboxes`` (K, 4). A negative is
+                ignored if a region covers more than ``ignore_iof_thr`` of the prior's area.
             **kwargs: As for ``MaxIoUAssigner``.
 
         Returns:
