@@ -110,13 +110,12 @@ def test_closed_pipe_ends_without_a_traceback():
         "@tool_main()\ndef main(argv):\n"
         "    for _ in range(10**6): print('line')\nsys.exit(main([]))\n"
     )
-    done = subprocess.run(
-        f"{sys.executable} -c {chr(34)}{script}{chr(34)} | head -1",
-        shell=True,
-        capture_output=True,
-        text=True,
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert (done.stdout, done.stderr) == ("line\n", "")
+    assert process.stdout.readline() == "line\n"
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait(20) == FAILED
 
 
 CHILD = """

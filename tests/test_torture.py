@@ -147,7 +147,7 @@ def test_training_with_mining_and_checkpoints(phantom_store, tmp_path):
         return [ROOT / "tools/train.py", config, *words]
 
     def weights(name):
-        checkpoint = torch.load(tmp_path / name / "iter_12.pth", weights_only=False)
+        checkpoint = torch.load(tmp_path / name / "iter_12.pth", weights_only=True)
         states = checkpoint["state_dict"], checkpoint["ema_state_dict"]
         return [
             hashlib.sha256(b"".join(v.numpy().tobytes() for v in state.values())).hexdigest()

@@ -1,6 +1,6 @@
 """Bad flags, configs, checkpoints and folders of all other tools."""
 
-import shutil
+import errno
 
 import pytest
 import torch
@@ -289,13 +289,20 @@ def test_other_tools(refuse, files, tmp_path, tool, words, fragment, status):
     refuse(tool, words, fragment, files, status)
 
 
-def test_full_disks_are_named(refuse, monkeypatch, tmp_path, luna16_store):
-    import errno
+def test_full_disks_are_named(refuse, monkeypatch, tmp_path):
+    """Fail where evaluate_froc.py writes its first file."""
 
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "out"))
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
 
-    shutil.copytree(luna16_store, tmp_path / "store")
-    monkeypatch.setattr("tempfile.mkstemp", full)
-    monkeypatch.setattr("mmdet_lesion.converters.check_store", full)
-    refuse("check_store.py", "store", "out: no space left on the disk", status=1)
+    monkeypatch.setattr("os.replace", full)
+    words = "--protocol luna16 --gt gt.csv --series s.csv --detections d.csv --out out"
+    columns = "seriesuid,coordX,coordY,coordZ,"
+    files = {
+        "gt.csv": columns + "diameter_mm\n1.2,1,2,3,8\n",
+        "d.csv": columns + "probability\n1.2,1,2,3,0.9\n",
+        "s.csv": "1.2\n",
+    }
+    refuse("analysis_tools/evaluate_froc.py", words, "no space left on the disk", files, status=1)
+    # Neither a partial nor a temporary file is left.
+    assert not any((tmp_path / "out").iterdir())
