@@ -12,6 +12,7 @@ from pydicom.dataelem import RawDataElement
 
 from ...errors import InputError
 from ...structures.triples import triple
+from .integrity import MAX_INTERCEPT, MAX_SLOPE
 
 __all__ = ["SliceHeader", "read_header"]
 
@@ -24,8 +25,6 @@ _TAGS = [
 
 # Bytes above which an element is not read with the header.
 _DEFER = 4096
-# Larger values do not give Hounsfield units.
-_MAX_SLOPE, _MAX_INTERCEPT = 1000.0, 1e5
 
 
 @dataclass(frozen=True)
@@ -190,6 +189,6 @@ def _check_rescale(data: pydicom.Dataset) -> None:
         if text is None or text == "":
             continue
         value = float(text)
-        limit = _MAX_SLOPE if tag == "RescaleSlope" else _MAX_INTERCEPT
+        limit = MAX_SLOPE if tag == "RescaleSlope" else MAX_INTERCEPT
         if not abs(value) <= limit or (tag == "RescaleSlope" and value == 0):
             raise ValueError(f"{tag} is {text}; expected a value that gives Hounsfield units")
