@@ -235,6 +235,7 @@ DICOM = [
     (dict(PixelSpacing=[-1, 1]), "expected 0.05 to 50 mm"),
     (dict(PixelSpacing=[0.0045, 0.0045]), "expected 0.05 to 50 mm"),
     (dict(RescaleSlope=0), "RescaleSlope is 0"),
+    (dict(RescaleSlope=-1), "RescaleSlope is -1"),
     (dict(RescaleSlope="1e30"), "RescaleSlope is 1e30"),
     (dict(RescaleIntercept="1e30"), "RescaleIntercept is 1e30"),
     (dict(Modality="MR"), "expected CT"),

@@ -58,6 +58,12 @@ def read_dicom(path: Path, files: Sequence[Path] = (), series: str | None = None
     if any(header.slope is None for header in chosen):
         warnings.append("slices have no rescale slope and intercept; their values are used as HU")
     stack = SliceStack.of(chosen)
+    rescalings = {(header.slope, header.intercept) for header in chosen}
+    if len(rescalings) > 1:
+        warnings.append(
+            f"slices have {len(rescalings)} different rescale slopes and intercepts; the values of "
+            "each are converted by its own"
+        )
     array = _read_pixels(stack)
     check_spacing(path, stack.spacing)
     volume = Volume(array, stack.spacing, stack.origin, stack.direction)
