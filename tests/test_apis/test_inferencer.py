@@ -174,34 +174,32 @@ def nested_blobs():
     return hu
 
 
-NESTED, SHELL, OTHER = [8, 9, 7, 12, 12, 9], [4, 6, 4, 16, 16, 12], [20, 20, 16, 26, 25, 20]
+SHELL, NESTED, OTHER = [4, 6, 4, 16, 16, 12], [8, 9, 7, 12, 12, 9], [20, 20, 16, 26, 25, 20]
 
 
 def test_lesions_inside_others_are_suppressed(tmp_path, family, blob_checkpoint, nested_blobs):
     path = write(tmp_path / "scan.mha", nested_blobs, (0.7, 0.7, 2.5))
-    found = {}
-    for nms in ("default", None, dict(type="nms3d", iou_threshold=0.3)):
+
+    def boxes(**inference):
         cfg = blob_config(family, (0, 0, 0))
-        if nms != "default":
-            cfg.inference.nms = nms
+        cfg.inference.update(inference)
         prediction = detect(LesionInferencer(cfg, blob_checkpoint, "cpu"), path)
         jsonschema.validate(prediction, load_schema())
-        found[str(nms)] = [lesion["box_voxels"] for lesion in prediction["lesions"]]
-        assert [lesion["id"] for lesion in prediction["lesions"]] == [1, 2, 3][
-            : len(found[str(nms)])
-        ]
-        expected = DEFAULT_NMS if nms == "default" else nms
-        assert prediction["model"]["nms"] == expected
-    assert found["default"] == [NESTED, OTHER]
-    assert found["None"] == [NESTED, OTHER, SHELL]
-    # The IoU is 24 / 960.
-    assert found[str(dict(type="nms3d", iou_threshold=0.3))] == [NESTED, OTHER, SHELL]
+        assert prediction["model"]["nms"] == inference.get("nms", DEFAULT_NMS)
+        ids = [lesion["id"] for lesion in prediction["lesions"]]
+        assert ids == list(range(1, len(ids) + 1))
+        return [lesion["box_voxels"] for lesion in prediction["lesions"]]
+
+    # The blob in the shell has the same score, and comes second. The IoU is 24 / 960.
+    assert boxes() == [SHELL, OTHER]
+    assert boxes(nms=None) == [SHELL, NESTED, OTHER]
+    assert boxes(nms=dict(type="nms3d", iou_threshold=0.3)) == [SHELL, NESTED, OTHER]
 
 
 @pytest.mark.parametrize(
     ("nms", "expected"),
     [
-        (dict(type="nms3d", iou_threshold=30), "inference.nms.*iou_threshold=30; expected a numb"),
+        (dict(type="nms3d", iou_threshold=30), "nms3d: iou_threshold=30; expected a number from"),
         (dict(type="nms3d", iou_thr=0.3), "inference.nms cannot be built .*iou_thr"),
         (dict(type="nms9d"), "inference.nms cannot be built .*nms9d"),
         ("nms3d", "inference.nms is 'nms3d'; expected a dict or None"),
