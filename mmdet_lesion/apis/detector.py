@@ -93,6 +93,12 @@ def load_detector(
     values = tuple(float(value) for value in spacing)
     if len(values) != 3 or not all(0 <= value < 100 for value in values):
         raise InputError(f"{name}: the spacing is {values}; expected three mm (x, y, z)")
+    nms = inference.get("nms", DEFAULT_NMS)
+    if nms is not None:
+        if not isinstance(nms, dict):
+            raise InputError(f"{name}: inference.nms is {nms!r}; expected a dict or None")
+        nms = dict(nms)
+        build_module(nms, f"{name}: inference.nms", TASK_UTILS)
     model = build_model(cfg, checkpoint, device)
     if not hasattr(model, "predict_volume"):
         raise InputError(
@@ -102,12 +108,6 @@ def load_detector(
     path = Path(checkpoint)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     keep_thick = bool(inference.get("keep_thick", False))
-    nms = inference.get("nms", DEFAULT_NMS)
-    if nms is not None:
-        if not isinstance(nms, dict):
-            raise InputError(f"{name}: inference.nms is {nms!r}; expected a dict or None")
-        nms = dict(nms)
-        build_module(nms, f"{name}: inference.nms", TASK_UTILS)
     return Detector(model, cfg, name, str(path), digest, values, keep_thick, nms)
 
 

@@ -1,6 +1,8 @@
 """Tests of the exports with independent readers."""
 
 import json
+import shutil
+import subprocess
 import warnings
 
 import numpy as np
@@ -144,6 +146,16 @@ def test_structured_report_is_read_by_pydicom_and_highdicom(exported):
             "Depth": (depth, "mm"),
             "Certainty of Finding": (pytest.approx(100 * lesion["score"], abs=0.01), "%"),
         }
+
+
+def test_structured_report_conforms_to_its_iod(exported):
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed (Debian package dicom3tools)")
+    command = ["dciodvfy", str(exported[0] / "lesions.dcm")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    report = found.stdout + found.stderr
+    assert "Comprehensive3DSR" in report
+    assert "Error" not in report, report
 
 
 def place_in_world(point, header):
