@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS
+from mmdet.registry import MODELS, TASK_UTILS
 from mmengine import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
+from mmengine.registry import Registry, init_default_scope
 from torch import nn
 
 from ..command_line import check_config_name
@@ -21,7 +21,10 @@ from ..engine import cpu_settings
 from ..errors import InputError, is_disk_full
 from ..models.checkpoint import check_weights, read_weights
 
-__all__ = ["Detector", "build_model", "build_module", "load_detector", "read_config"]
+__all__ = ["DEFAULT_NMS", "Detector", "build_model", "build_module", "load_detector", "read_config"]
+
+#: Suppression of overlapping lesions of a scan, unless the config has ``inference.nms``.
+DEFAULT_NMS = dict(type="nms3d", iou_threshold=0.3, containment_threshold=0.7)
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Detector:
         spacing: Voxel spacing ``(x, y, z)`` in mm at which the detector works; 0 stands for the
             spacing of the scan.
         keep_thick: Whether not to interpolate slices that are farther apart than ``spacing``.
+        nms: Config of the suppression of overlapping lesions, or None to keep all.
     """
 
     model: nn.Module
@@ -46,6 +50,7 @@ class Detector:
     sha256: str
     spacing: tuple[float, float, float]
     keep_thick: bool = False
+    nms: dict[str, Any] | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -69,7 +74,8 @@ def load_detector(
         spacing: Spacing ``(x, y, z)`` in mm that the model was trained at. The default is
             ``inference = dict(spacing=(x, y, z))`` of the config. 0 stands for the spacing of the
             scan. If ``inference`` also contains ``keep_thick=True``, slices that are farther apart
-            than z are not interpolated.
+            than z are not interpolated. ``inference.nms`` replaces :data:`DEFAULT_NMS`; None
+            keeps overlapping lesions.
 
     Raises:
         InputError: Config, checkpoint, device or spacing is invalid.
@@ -87,6 +93,12 @@ def load_detector(
     values = tuple(float(value) for value in spacing)
     if len(values) != 3 or not all(0 <= value < 100 for value in values):
         raise InputError(f"{name}: the spacing is {values}; expected three mm (x, y, z)")
+    nms = inference.get("nms", DEFAULT_NMS)
+    if nms is not None:
+        if not isinstance(nms, dict):
+            raise InputError(f"{name}: inference.nms is {nms!r}; expected a dict or None")
+        nms = dict(nms)
+        build_module(nms, f"{name}: inference.nms", TASK_UTILS)
     model = build_model(cfg, checkpoint, device)
     if not hasattr(model, "predict_volume"):
         raise InputError(
@@ -96,7 +108,7 @@ def load_detector(
     path = Path(checkpoint)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     keep_thick = bool(inference.get("keep_thick", False))
-    return Detector(model, cfg, name, str(path), digest, values, keep_thick)
+    return Detector(model, cfg, name, str(path), digest, values, keep_thick, nms)
 
 
 def read_config(
@@ -135,14 +147,14 @@ def read_config(
     return cfg
 
 
-def build_module(settings: Any, where: str) -> nn.Module:
+def build_module(settings: Any, where: str, registry: Registry = MODELS) -> Any:
     """Build a registered module from its settings.
 
     Raises:
         InputError: The settings are not those of a registered module.
     """
     try:
-        return MODELS.build(settings)
+        return registry.build(settings)
     except InputError:
         raise
     except Exception as error:

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from mmdet.registry import TASK_UTILS
 from mmengine import Config
 
 from ..errors import InputError, is_disk_full
@@ -75,7 +76,8 @@ class LesionInferencer:
         spacing: Spacing ``(x, y, z)`` in mm that the model was trained at. The default is
             ``inference = dict(spacing=(x, y, z))`` of the config. 0 stands for the spacing of the
             scan. If ``inference`` also contains ``keep_thick=True``, slices that are farther apart
-            than z are not interpolated.
+            than z are not interpolated. Lesions that overlap one of a higher score are dropped by
+            ``inference.nms`` (:data:`~mmdet_lesion.apis.detector.DEFAULT_NMS`); None keeps them.
 
     Raises:
         InputError: Config, checkpoint, device or spacing is invalid.
@@ -273,7 +275,15 @@ class LesionInferencer:
                 batch_size,
                 lambda done, total: report("detecting", 0.15 + 0.75 * done / total),
             )
-        lesions = locate_lesions(found, geometry, permuted.geometry, scan, self.detector.classes)
+        nms = self.detector.nms
+        lesions = locate_lesions(
+            found,
+            geometry,
+            permuted.geometry,
+            scan,
+            self.detector.classes,
+            None if nms is None else TASK_UTILS.build(nms),
+        )
         warnings = []
         if not lesions:
             warnings.append(f"no lesion reaches the score {score_thr:g}; all scores are finite")
@@ -313,6 +323,7 @@ class LesionInferencer:
                 sha256=self.detector.sha256,
                 spacing=list(self.detector.spacing),
                 score_thr=settings["score_thr"],
+                nms=self.detector.nms,
             ),
             software=dict(name="mmdet_lesion", version=__version__),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

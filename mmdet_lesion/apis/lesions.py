@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.structures import InstanceData
 
 from ..io.scans import Scan
@@ -62,6 +64,8 @@ class ScanResult:
         fingerprint: Hash of inputs and settings; a matching result is reused.
         lesions: Lesions in descending order of score.
         warnings: Warnings about the scan and its results.
+        lesions_without_voxels: Ids of lesions that have no voxel in the label map, or None if it
+            was not written.
     """
 
     scan: dict[str, Any]
@@ -71,6 +75,7 @@ class ScanResult:
     fingerprint: str
     lesions: list[Lesion]
     warnings: list[str] = field(default_factory=list)
+    lesions_without_voxels: list[int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the result to the content of ``lesions.json``."""
@@ -100,6 +105,7 @@ def locate_lesions(
     permuted: Geometry,
     scan: Scan,
     classes: tuple[str, ...] = ("lesion",),
+    suppress: Callable[..., torch.Tensor] | None = None,
 ) -> list[Lesion]:
     """Convert boxes of the resampled volume to voxels of the scan and to the world.
 
@@ -111,9 +117,13 @@ def locate_lesions(
             patient.
         scan: The scan.
         classes: Class names in the order of the labels.
+        suppress: Selects the lesions to keep by their clipped boxes in mm along the axes of the
+            scan, scores and labels, such as :class:`~mmdet_lesion.models.task_modules.NMS3D`; None
+            keeps all.
 
     Returns:
-        Lesions in descending order of score, with boxes clipped to the scan.
+        Lesions in descending order of score, with boxes clipped to the scan. Lesions of equal
+        scores are in the order of ``found``.
     """
     geometry = scan.volume.geometry
     symmetry = geometry.symmetry_to_patient()
@@ -134,6 +144,9 @@ def locate_lesions(
     first, last = np.minimum(first, key), np.maximum(last, key)
     order = np.argsort(-found.scores.numpy(), kind="stable")
     order = order[(edges[order] > 0).all(axis=1)]
+    if suppress is not None:
+        boxes_mm = torch.from_numpy(boxes[order] * np.tile(geometry.spacing, 2))
+        order = order[suppress(boxes_mm, found.scores[order], found.labels[order]).numpy()]
     return [
         Lesion(
             id=number,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["batched_nms3d", "box_iou3d", "box_volume3d", "nms3d"]
+__all__ = ["batched_nms3d", "box_containment3d", "box_iou3d", "box_volume3d", "nms3d"]
 
 # Numbers of boxes and overlaps per step: small enough for a CPU's cache, large enough for a GPU.
 _BLOCK = 256
@@ -51,11 +51,37 @@ def box_iou3d(boxes1: Tensor, boxes2: Tensor) -> Tensor:
         ValueError: The boxes do not have six columns.
     """
     boxes1, boxes2 = _check_boxes(boxes1), _check_boxes(boxes2)
+    inter = _intersection(boxes1, boxes2)
+    union = box_volume3d(boxes1)[:, None] + box_volume3d(boxes2)[None] - inter
+    return inter / union.clamp_(min=torch.finfo(union.dtype).tiny)
+
+
+def box_containment3d(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Compute the fraction of the smaller box that is inside the larger one, for each pair.
+
+    Unlike the IoU, it is 1 for a small box anywhere within a large one.
+
+    Args:
+        boxes1: Boxes, shape (N, 6).
+        boxes2: Boxes, shape (M, 6).
+
+    Returns:
+        Fractions from 0 to 1, shape (N, M), float32 (float64 for float64 boxes); 0 if a box has
+        no volume.
+
+    Raises:
+        ValueError: The boxes do not have six columns.
+    """
+    boxes1, boxes2 = _check_boxes(boxes1), _check_boxes(boxes2)
+    smaller = torch.minimum(box_volume3d(boxes1)[:, None], box_volume3d(boxes2)[None])
+    return _intersection(boxes1, boxes2) / smaller.clamp_(min=torch.finfo(smaller.dtype).tiny)
+
+
+def _intersection(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     inter = _edge_overlap(boxes1, boxes2, 0)
     for axis in (1, 2):
         inter.mul_(_edge_overlap(boxes1, boxes2, axis))
-    union = box_volume3d(boxes1)[:, None] + box_volume3d(boxes2)[None] - inter
-    return inter / union.clamp_(min=torch.finfo(union.dtype).tiny)
+    return inter
 
 
 def _edge_overlap(boxes1: Tensor, boxes2: Tensor, axis: int) -> Tensor:
@@ -64,7 +90,9 @@ def _edge_overlap(boxes1: Tensor, boxes2: Tensor, axis: int) -> Tensor:
     return high.sub_(torch.maximum(boxes1[:, None, axis], boxes2[None, :, axis])).clamp_(min=0)
 
 
-def nms3d(boxes: Tensor, scores: Tensor, iou_thr: float) -> Tensor:
+def nms3d(
+    boxes: Tensor, scores: Tensor, iou_thr: float, containment_thr: float | None = None
+) -> Tensor:
     """Apply greedy non-maximum suppression.
 
     Args:
@@ -72,6 +100,8 @@ def nms3d(boxes: Tensor, scores: Tensor, iou_thr: float) -> Tensor:
         scores: Scores, shape (N,). Of equal scores, the first one ranks highest.
         iou_thr: A box is dropped if its IoU with a kept box of a higher score exceeds this
             threshold.
+        containment_thr: A box is also dropped if its :func:`box_containment3d` with a kept box of
+            a higher score exceeds this threshold; None for the IoU alone.
 
     Returns:
         Indices of the kept boxes by descending score, shape (K,), int64.
@@ -79,10 +109,16 @@ def nms3d(boxes: Tensor, scores: Tensor, iou_thr: float) -> Tensor:
     Raises:
         ValueError: The numbers of boxes and scores differ.
     """
-    return batched_nms3d(boxes, scores, None, iou_thr)
+    return batched_nms3d(boxes, scores, None, iou_thr, containment_thr)
 
 
-def batched_nms3d(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_thr: float) -> Tensor:
+def batched_nms3d(
+    boxes: Tensor,
+    scores: Tensor,
+    groups: Tensor | None,
+    iou_thr: float,
+    containment_thr: float | None = None,
+) -> Tensor:
     """Apply :func:`nms3d` to each group of boxes, such as a scan or class.
 
     Boxes are processed in blocks of descending score, so that the memory does not depend on the
@@ -93,6 +129,7 @@ def batched_nms3d(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_thr:
         scores: Scores, shape (N,).
         groups: Group index of each box, shape (N,), or None for one group.
         iou_thr: See :func:`nms3d`.
+        containment_thr: See :func:`nms3d`.
 
     Returns:
         Indices of the kept boxes by descending score, shape (K,), int64.
@@ -106,16 +143,17 @@ def batched_nms3d(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_thr:
             f"boxes {tuple(boxes.shape)} come with scores {tuple(scores.shape)} and groups "
             f"{None if groups is None else tuple(groups.shape)}; expected one of each per box"
         )
+    thresholds = (iou_thr, containment_thr)
     left = torch.argsort(scores, descending=True, stable=True)
     kept = [left[:0]]
     while len(left):
         block, left = left[:_BLOCK], left[_BLOCK:]
-        block = block[_keep_greedily(_overlapping(boxes, groups, block, block, iou_thr))]
+        block = block[_keep_greedily(_overlapping(boxes, groups, block, block, *thresholds))]
         kept.append(block)
         most = _MAX_OVERLAPS["cuda" if boxes.is_cuda else "cpu"]
         step = max(1, most // max(1, len(block)))
         alive = [
-            ~_overlapping(boxes, groups, part, block, iou_thr).any(dim=1)
+            ~_overlapping(boxes, groups, part, block, *thresholds).any(dim=1)
             for part in left.split(step)
         ]
         if len(left):
@@ -124,9 +162,16 @@ def batched_nms3d(boxes: Tensor, scores: Tensor, groups: Tensor | None, iou_thr:
 
 
 def _overlapping(
-    boxes: Tensor, groups: Tensor | None, rows: Tensor, columns: Tensor, iou_thr: float
+    boxes: Tensor,
+    groups: Tensor | None,
+    rows: Tensor,
+    columns: Tensor,
+    iou_thr: float,
+    containment_thr: float | None,
 ) -> Tensor:
     over = box_iou3d(boxes[rows], boxes[columns]) > iou_thr
+    if containment_thr is not None:
+        over |= box_containment3d(boxes[rows], boxes[columns]) > containment_thr
     if groups is not None:
         over &= groups[rows][:, None] == groups[columns][None]
     return over

@@ -162,6 +162,36 @@ class Tracklets:
             return np.empty(0)
         return np.maximum.reduceat(self.scores, self.offsets[:-1])
 
+    def enclosing_boxes(self) -> np.ndarray:
+        """Return the smallest 3D box around each tracklet.
+
+        Returns:
+            ``x1, y1, z1, x2, y2, z2`` in pixels and slices, half-open, shape (T, 6), float64.
+        """
+        if not len(self):
+            return np.empty((0, 6))
+        starts = self.offsets[:-1]
+        low = np.minimum.reduceat(self.boxes[:, :2], starts)
+        high = np.maximum.reduceat(self.boxes[:, 2:], starts)
+        first = np.minimum.reduceat(self.slices, starts)
+        last = np.maximum.reduceat(self.slices, starts)
+        return np.column_stack((low, first, high, last + 1)).astype(np.float64)
+
+    def select(self, tracklets: ArrayLike) -> Tracklets:
+        """Return some tracklets in ascending order of their indices.
+
+        Args:
+            tracklets: Indices of the tracklets, shape (K,), without repetition.
+        """
+        rows = np.isin(self.ids, tracklets)
+        lengths = self.lengths[np.sort(np.asarray(tracklets, dtype=np.int64))]
+        return Tracklets(
+            self.boxes[rows],
+            self.scores[rows],
+            self.slices[rows],
+            np.concatenate(([0], np.cumsum(lengths))).astype(np.int64),
+        )
+
     def to_published(self, geometry: Geometry, published: Geometry) -> Tracklets:
         """Map tracklets from resampled to published slices.
 

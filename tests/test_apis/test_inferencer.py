@@ -10,6 +10,7 @@ import torch
 from mmdet_lesion import InputError
 from mmdet_lesion.apis import LesionInferencer
 from mmdet_lesion.apis import inferencer as module
+from mmdet_lesion.apis.detector import DEFAULT_NMS
 from mmdet_lesion.apis.exports.json_file import load_schema
 from mmdet_lesion.structures import Volume
 
@@ -159,6 +160,56 @@ def test_long_scans_are_processed_in_chunks(tmp_path, inferencer, monkeypatch):
     monkeypatch.setattr("mmdet_lesion.models.detectors.slice_faster_rcnn.READ_SLICES", 5)
     assert detect(inferencer, path)["lesions"] == whole
     assert whole[0]["box_voxels"] == [4, 4, 6, 9, 9, 14]
+
+
+@pytest.fixture
+def nested_blobs():
+    """HU ``(24, 30, 36)`` with a bright blob in a darker shell, and another blob of 800 HU."""
+    hu = np.full((24, 30, 36), 40, dtype=np.int16)
+    hu[:, 0] = -1000
+    hu[4:12, 6:16, 4:16] = 600
+    hu[5:11, 7:15, 5:15] = 40
+    hu[7:9, 9:12, 8:12] = 900
+    hu[16:20, 20:25, 20:26] = 800
+    return hu
+
+
+SHELL, NESTED, OTHER = [4, 6, 4, 16, 16, 12], [8, 9, 7, 12, 12, 9], [20, 20, 16, 26, 25, 20]
+
+
+def test_lesions_inside_others_are_suppressed(tmp_path, family, blob_checkpoint, nested_blobs):
+    path = write(tmp_path / "scan.mha", nested_blobs, (0.7, 0.7, 2.5))
+
+    def boxes(**inference):
+        cfg = blob_config(family, (0, 0, 0))
+        cfg.inference.update(inference)
+        prediction = detect(LesionInferencer(cfg, blob_checkpoint, "cpu"), path)
+        jsonschema.validate(prediction, load_schema())
+        assert prediction["model"]["nms"] == inference.get("nms", DEFAULT_NMS)
+        ids = [lesion["id"] for lesion in prediction["lesions"]]
+        assert ids == list(range(1, len(ids) + 1))
+        return [lesion["box_voxels"] for lesion in prediction["lesions"]]
+
+    # The blob in the shell has the same score, and comes second. The IoU is 24 / 960.
+    assert boxes() == [SHELL, OTHER]
+    assert boxes(nms=None) == [SHELL, NESTED, OTHER]
+    assert boxes(nms=dict(type="nms3d", iou_threshold=0.3)) == [SHELL, NESTED, OTHER]
+
+
+@pytest.mark.parametrize(
+    ("nms", "expected"),
+    [
+        (dict(type="nms3d", iou_threshold=30), "nms3d: iou_threshold=30; expected a number from"),
+        (dict(type="nms3d", iou_thr=0.3), "inference.nms cannot be built .*iou_thr"),
+        (dict(type="nms9d"), "inference.nms cannot be built .*nms9d"),
+        ("nms3d", "inference.nms is 'nms3d'; expected a dict or None"),
+    ],
+)
+def test_invalid_suppression_is_rejected(blob_checkpoint, nms, expected):
+    cfg = blob_config("BlobSlices")
+    cfg.inference.nms = nms
+    with pytest.raises(InputError, match=expected):
+        LesionInferencer(cfg, blob_checkpoint, "cpu")
 
 
 def test_excess_lesions_are_dropped_with_a_warning(tmp_path, inferencer, two_blobs, monkeypatch):

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmdet_lesion.structures.boxes import batched_nms3d, box_iou3d, box_volume3d, nms3d
+from mmdet_lesion.structures.boxes import (
+    batched_nms3d,
+    box_containment3d,
+    box_iou3d,
+    box_volume3d,
+    nms3d,
+)
 
 
 def random_boxes(n: int, seed: int, extent: float = 20.0) -> torch.Tensor:
@@ -11,17 +17,19 @@ def random_boxes(n: int, seed: int, extent: float = 20.0) -> torch.Tensor:
     return torch.cat((low, low + 2 + torch.rand(n, 3, generator=generator) * 10), dim=1)
 
 
-def plain_iou(a, b) -> float:
+def plain_overlaps(a, b) -> tuple[float, float]:
+    """Return IoU and containment."""
     edges = [min(a[k + 3], b[k + 3]) - max(a[k], b[k]) for k in range(3)]
     inter = np.prod([max(0.0, edge) for edge in edges])
     volumes = [np.prod([box[k + 3] - box[k] for k in range(3)]) for box in (a, b)]
-    return float(inter / (sum(volumes) - inter))
+    return float(inter / (sum(volumes) - inter)), float(inter / min(volumes))
 
 
-def plain_nms(boxes, scores, groups, iou_thr) -> list[int]:
+def plain_nms(boxes, scores, groups, iou_thr, containment_thr=1.0) -> list[int]:
     kept = []
     for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
-        if all(groups[i] != groups[j] or plain_iou(boxes[i], boxes[j]) <= iou_thr for j in kept):
+        rivals = [plain_overlaps(boxes[i], boxes[j]) for j in kept if groups[i] == groups[j]]
+        if all(iou <= iou_thr and inside <= containment_thr for iou, inside in rivals):
             kept.append(i)
     return kept
 
@@ -44,6 +52,15 @@ def test_overlaps_of_empty_boxes_are_zero_or_empty():
     assert box_iou3d(flat, flat[:0]).shape == (1, 0)
 
 
+def test_containment_has_expected_values():
+    boxes = torch.tensor([[0.0, 0, 0, 2, 2, 2], [0, 0, 0, 1, 1, 8], [1, 1, 1, 1, 2, 2]])
+    others = torch.tensor([[0.0, 0, 0, 10, 10, 10], [1, 0, 0, 2, 2, 8], [2, 2, 2, 4, 4, 4]])
+    # All of 8 voxels, or 4 of 8 voxels; neighbors that touch, and a flat box, contain nothing.
+    expected = torch.tensor([[1.0, 0.5, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(box_containment3d(boxes, others), expected)
+    torch.testing.assert_close(box_containment3d(others, boxes), expected.T)
+
+
 def test_half_precision_boxes_do_not_overflow():
     box = torch.tensor([[0, 0, 0, 300, 300, 300]], dtype=torch.float16)
     assert box_iou3d(box, box).tolist() == [[1.0]]
@@ -63,24 +80,35 @@ def test_suppressed_boxes_do_not_suppress_others():
     assert nms3d(boxes[:2], torch.tensor([0.9, 0.8]), 0.6).tolist() == [0, 1]
 
 
+def test_small_boxes_within_large_ones_are_suppressed_by_containment():
+    # 8 of the 10 voxels of the second box are in the first one; the IoU is 8 / 1002.
+    boxes = torch.tensor([[0.0, 0, 0, 10, 10, 10], [8, 0, 0, 10.5, 2, 2]])
+    for scores in (torch.tensor([0.9, 0.8]), torch.tensor([0.8, 0.9])):
+        best = [int(scores.argmax())]
+        assert len(nms3d(boxes, scores, 0.3)) == 2
+        assert nms3d(boxes, scores, 0.3, 0.7).tolist() == best
+        # A fraction equal to the threshold does not suppress.
+        assert len(nms3d(boxes, scores, 0.3, 0.8)) == 2
+
+
 def test_equal_scores_keep_the_earlier_box():
     boxes = torch.tensor([[0.0, 0, 0, 4, 4, 4]] * 3)
     assert nms3d(boxes, torch.full((3,), 0.5), 0.5).tolist() == [0]
 
 
-@pytest.mark.parametrize("iou_thr", [0.05, 0.3])
-def test_nms_equals_a_plain_loop(iou_thr, monkeypatch):
+@pytest.mark.parametrize("thresholds", [(0.05,), (0.3,), (0.3, 0.5)])
+def test_nms_equals_a_plain_loop(thresholds, monkeypatch):
     # Small blocks, so that 300 boxes span many of them.
     monkeypatch.setattr("mmdet_lesion.structures.boxes._BLOCK", 16)
     monkeypatch.setattr("mmdet_lesion.structures.boxes._MAX_OVERLAPS", {"cpu": 200})
     boxes = random_boxes(300, seed=1).double()
     scores = torch.rand(300, generator=torch.Generator().manual_seed(2))
     groups = torch.arange(300) % 3
-    plain = plain_nms(boxes.tolist(), scores.tolist(), [0] * 300, iou_thr)
-    assert nms3d(boxes, scores, iou_thr).tolist() == plain
+    plain = plain_nms(boxes.tolist(), scores.tolist(), [0] * 300, *thresholds)
+    assert nms3d(boxes, scores, *thresholds).tolist() == plain
     assert len(plain) < 250
-    grouped = plain_nms(boxes.tolist(), scores.tolist(), groups.tolist(), iou_thr)
-    assert batched_nms3d(boxes, scores, groups, iou_thr).tolist() == grouped
+    grouped = plain_nms(boxes.tolist(), scores.tolist(), groups.tolist(), *thresholds)
+    assert batched_nms3d(boxes, scores, groups, *thresholds).tolist() == grouped
     assert len(grouped) > len(plain)
 
 

@@ -37,6 +37,19 @@ def test_from_ids_groups_and_sorts():
     np.testing.assert_array_equal(made.ids, [0, 0, 1, 1])
 
 
+def test_enclosing_boxes_and_selection():
+    made = tracklets({2: 0.3, 3: 0.9}, {4: 0.8}, {6: 0.5, 8: 0.4})
+    boxes = made.enclosing_boxes()
+    assert boxes.tolist() == [
+        [2, 3, 2, 23, 33, 4], [14, 15, 4, 34, 44, 5], [26, 27, 6, 48, 58, 9],
+    ]  # fmt: skip
+    some = made.select(np.array([2, 0]))
+    assert some.slices.tolist() == [2, 3, 6, 8]
+    np.testing.assert_array_equal(some.enclosing_boxes(), boxes[[0, 2]])
+    assert len(made.select(np.empty(0, int))) == 0
+    assert Tracklets.empty().enclosing_boxes().shape == (0, 6)
+
+
 def test_harvester_round_trip():
     containers = [[(3, [1.0, 2.0, 3.0, 4.0, 0.5]), (4, [1.0, 2.0, 3.0, 5.0, 0.6])]]
     containers.append([(0, [9.0, 9.0, 10.0, 10.0, 0.1])])

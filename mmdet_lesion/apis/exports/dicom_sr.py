@@ -1,4 +1,16 @@
-"""Export of ``lesions.dcm``, a DICOM Structured Report (TID 1500), with highdicom."""
+"""Export of ``lesions.dcm``, a DICOM Structured Report (TID 1500), with highdicom.
+
+Each lesion has one volumetric group (TID 1411) and, for viewers without 3D coordinates, a planar
+group (TID 1410) for each of its slices, all with the same tracking identifier:
+
+- The volumetric group contains the box as the six faces of a Volume Surface (SCOORD3D, mm), its
+  edges, and the score as Certainty of Finding.
+- A planar group contains the outline of the box on one image (SCOORD, pixels).
+
+"Bounded by" as Geometric Purpose of Region (CID 219) marks these regions as bounding boxes. The
+edges along the array's x, y and z are coded as Width, Height and Depth (CID 7470). Long and Short
+Axis would read as a RECIST measurement, and Length as the longest extent of the lesion.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +50,7 @@ def require_highdicom() -> None:
 
 
 def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
-    """Write a report with size, certainty and a contour on each slice for every lesion.
+    """Write a report with the box, its edges and outlines, and the score of every lesion.
 
     Only DICOM scans have the patient, the study and the slices that a report refers to.
 
@@ -59,7 +71,9 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
         slices: dict[Path, pydicom.Dataset] = {
             file: pydicom.dcmread(file, stop_before_pixels=True) for file in files
         }
-        groups = [_group(lesion, scan, result, slices) for lesion in result.lesions]
+        groups = [
+            group for lesion in result.lesions for group in _groups(lesion, scan, result, slices)
+        ]
         report = sr.MeasurementReport(
             observation_context=sr.ObservationContext(
                 observer_device_context=sr.ObserverContext(
@@ -95,37 +109,67 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
     return []
 
 
-def _group(
+def _groups(
     lesion: Lesion, scan: Scan, result: ScanResult, slices: dict[Path, pydicom.Dataset]
-) -> sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
+) -> list[
+    sr.PlanarROIMeasurementsAndQualitativeEvaluations
+    | sr.VolumetricROIMeasurementsAndQualitativeEvaluations
+]:
+    """Return the planar groups of a lesion, that of the key slice first, and the volumetric one.
+
+    OHIF merges the groups of a tracking identifier and shows the first region.
+    """
     import highdicom as hd
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
-    width, height = sorted(lesion.size_mm[:2], reverse=True)
-    algorithm = sr.AlgorithmIdentification(
-        name=f"{result.software['name']} {Path(result.model['config']).stem}",
-        version=f"{result.software['version']}, weights {result.model['sha256'][:12]}",
-    )
-    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+    shared = dict(
         tracking_identifier=sr.TrackingIdentifier(
             uid=hd.UID(), identifier=f"{lesion.label} {lesion.id}"
         ),
-        referenced_regions=_contours(lesion, scan, slices),
         finding_type=codes.SCT.Lesion,
-        algorithm_id=algorithm,
+        geometric_purpose=codes.SCT.BoundedBy,
+    )
+    planar = [
+        sr.PlanarROIMeasurementsAndQualitativeEvaluations(**shared, referenced_region=outline)
+        for outline in _outlines(lesion, scan, result, slices)
+    ]
+    edges = zip((codes.SCT.Width, codes.DCM.Height, codes.SCT.Depth), lesion.size_mm, strict=True)
+    certainty = (codes.DCM.CertaintyOfFinding, round(100 * lesion.score, 2), codes.UCUM.Percent)
+    volumetric = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        **shared,
+        referenced_volume_surface=_surface(lesion, scan, slices),
+        algorithm_id=sr.AlgorithmIdentification(
+            name=f"{result.software['name']} {Path(result.model['config']).stem}",
+            version=f"{result.software['version']}, weights {result.model['sha256'][:12]}",
+        ),
         measurements=[
-            sr.Measurement(codes.SCT.LongAxis, width, codes.UCUM.Millimeter),
-            sr.Measurement(codes.SCT.ShortAxis, height, codes.UCUM.Millimeter),
-            sr.Measurement(
-                codes.DCM.CertaintyOfFinding, round(100 * lesion.score, 2), codes.UCUM.Percent
-            ),
+            *(sr.Measurement(name, edge, codes.UCUM.Millimeter) for name, edge in edges),
+            sr.Measurement(*certainty),
         ],
+    )
+    return [*planar, volumetric]
+
+
+def _surface(lesion: Lesion, scan: Scan, slices: dict[Path, pydicom.Dataset]) -> sr.VolumeSurface:
+    """Return the faces of the box in world coordinates."""
+    from highdicom import sr
+
+    corners = scan.volume.geometry.corners_to_world([lesion.box_voxels]).reshape(2, 2, 2, 3)
+    # Around a face, one of the two other axes changes at a time.
+    around = ([0, 1, 1, 0, 0], [0, 0, 1, 1, 0])
+    faces = [np.moveaxis(corners, axis, 0)[side][around] for axis in range(3) for side in (0, 1)]
+    first = next(iter(slices.values()))
+    return sr.VolumeSurface(
+        graphic_type=sr.GraphicTypeValues3D.POLYGON,
+        graphic_data=faces,
+        frame_of_reference_uid=first.FrameOfReferenceUID,
+        source_series=sr.SourceSeriesForSegmentation(first.SeriesInstanceUID),
     )
 
 
-def _contours(
-    lesion: Lesion, scan: Scan, slices: dict[Path, pydicom.Dataset]
+def _outlines(
+    lesion: Lesion, scan: Scan, result: ScanResult, slices: dict[Path, pydicom.Dataset]
 ) -> list[sr.ImageRegion]:
     """Return the outline of the box on every slice whose center is in it, or on the nearest one."""
     from highdicom import sr
@@ -134,9 +178,10 @@ def _contours(
     # As in boxes, the corner of the first pixel is (0, 0) in DICOM's image coordinates.
     outline = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]])
     real = {z: file for z, file in enumerate(scan.slice_files) if file is not None}
-    files = [file for z, file in real.items() if z1 <= z + 0.5 < z2]
-    if not files:
-        files = [real[min(real, key=lambda z: abs(z + 0.5 - (z1 + z2) / 2))]]
+    middle = (z1 + z2 - 1) / 2
+    key = lesion.key_slice if result.scan["slice_axis"] == "z" else middle
+    numbers = sorted((z for z in real if z1 <= z + 0.5 < z2), key=lambda z: abs(z - key))
+    files = [real[z] for z in numbers or [min(real, key=lambda z: abs(z - middle))]]
     return [
         sr.ImageRegion(
             graphic_type=sr.GraphicTypeValues.POLYLINE,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from mmdet.registry import METRICS, TASK_UTILS
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
@@ -42,6 +43,9 @@ class LesionFROCMetric(BaseMetric):
         protocol: ``'p3d'`` links the boxes on the slices of volumes to tracklets; ``'slice'`` is
             DeepLesion's official protocol on key slices, each of which is an image.
         linker: Config of the linker for ``'p3d'``.
+        nms: Config of a suppression of tracklets by their enclosing 3D boxes and confidences for
+            ``'p3d'``, such as ``dict(type='nms3d', iou_threshold=0.3,
+            containment_threshold=0.7)``; None, as in the published protocol, keeps all.
         iou_thr: Minimum IoU of a hit.
         fp_rates: Operating points; None for those of the protocol.
         extrapolate: Whether to extend the outermost segments of the curve for ``'p3d'``, as in the
@@ -62,6 +66,7 @@ class LesionFROCMetric(BaseMetric):
         self,
         protocol: str = "p3d",
         linker: dict | None = None,
+        nms: dict | None = None,
         iou_thr: float = 0.5,
         fp_rates: Sequence[float] | None = None,
         extrapolate: bool = True,
@@ -76,6 +81,7 @@ class LesionFROCMetric(BaseMetric):
             )
         self.protocol = protocol
         self.linker = TASK_UTILS.build(linker or dict(type="SliceLinker"))
+        self.nms = None if nms is None else TASK_UTILS.build(nms)
         self.settings: dict[str, Any] = dict(iou_thr=iou_thr)
         if fp_rates is not None:
             self.settings["fp_rates"] = tuple(fp_rates)
@@ -99,8 +105,10 @@ class LesionFROCMetric(BaseMetric):
             )
             result: dict[str, Any] = dict(ground_truth=ground_truth)
             if self.protocol == "p3d":
-                slices = to_numpy(instances["slice_inds"])
-                tracklets = self.linker(boxes, scores, slices).to_published(geometry, published)
+                tracklets = self._suppress(
+                    self.linker(boxes, scores, to_numpy(instances["slice_inds"]))
+                )
+                tracklets = tracklets.to_published(geometry, published)
                 result.update(volume=sample["volume"], tracklets=tracklets)
             else:
                 boxes = voxels_to_published(geometry.boxes_to(published, boxes))
@@ -143,6 +151,12 @@ class LesionFROCMetric(BaseMetric):
         if self.outfile_prefix is not None:
             self._dump(samples, result)
         return metrics
+
+    def _suppress(self, tracklets: Tracklets) -> Tracklets:
+        if self.nms is None:
+            return tracklets
+        boxes, scores = tracklets.enclosing_boxes(), tracklets.confidence()
+        return tracklets.select(self.nms(torch.from_numpy(boxes), torch.from_numpy(scores)))
 
     def _check_sample(self, sample: dict) -> None:
         found, wanted = ("volume", "slice") if "slice_inds" in sample else ("slice", "volume")

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
-from mmdet.registry import MODELS, TRANSFORMS
+from mmdet.registry import MODELS, TASK_UTILS, TRANSFORMS
 from mmdet.structures import SampleList
 from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...errors import InputError
-from ...structures import CubeSymmetry, nms3d
+from ...structures import CubeSymmetry
 from ..semi_supervised import (
     GuessedTargets,
     binary_entropy,
@@ -58,7 +58,8 @@ class FocalMix(BaseDetector):
             (D, H, W); ``patch_batch_size``, the patches that are computed at once, which limits
             the memory and does not change the result; ``score_thr``; ``nms_pre``, the largest
             number of boxes before the suppression; ``nms``, ``dict(type='nms3d',
-            iou_threshold=...)``; ``max_per_img``, the largest number of boxes of a volume.
+            iou_threshold=...)`` (:class:`NMS3D`); ``max_per_img``, the largest number of boxes of
+            a volume.
         train_cfg: Training settings: ``assigner``.
         batch_pipeline: Configs of batch transforms. They transform a dict with ``inputs``
             (N, 1, D, H, W), ``targets`` (N, A), ``used`` (N, A) and ``objects``, N tensors
@@ -128,6 +129,7 @@ class FocalMix(BaseDetector):
         self._teacher: tuple[FocalMix, ...] = ()
         self.stride = self.bbox_head.anchor_generator.strides[-1]
         self.test_cfg = self._check_test_cfg(test_cfg)
+        self.nms = TASK_UTILS.build(self.test_cfg["nms"])
 
     def _check_test_cfg(self, test_cfg: dict) -> dict:
         """Return the test settings with sizes as triples; raise InputError if one is invalid."""
@@ -352,7 +354,7 @@ class FocalMix(BaseDetector):
         instances = instances[_centers_within(instances.bboxes, size)]
         _, order = instances.scores.topk(min(cfg["nms_pre"], len(instances)))
         instances = instances[order]
-        kept = nms3d(instances.bboxes, instances.scores, cfg["nms"]["iou_threshold"])
+        kept = self.nms(instances.bboxes, instances.scores)
         return instances[kept[: cfg["max_per_img"]]]
 
 

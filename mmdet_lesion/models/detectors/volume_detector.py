@@ -64,21 +64,13 @@ def boxes_of_tracklets(tracklets: Tracklets, score_thr: float) -> InstanceData:
         Instances as :meth:`VolumeDetector.predict_volume` returns them. The key slice of a
         tracklet is that of its highest score, the first of equals.
     """
-    starts = tracklets.offsets[:-1]
-    if not len(tracklets):
-        boxes, scores, keys = np.empty((0, 6)), np.empty(0), np.empty(0)
-    else:
-        scores = tracklets.confidence()
-        low = np.minimum.reduceat(tracklets.boxes[:, :2], starts)
-        high = np.maximum.reduceat(tracklets.boxes[:, 2:], starts)
-        first, last = tracklets.slices[starts], tracklets.slices[tracklets.offsets[1:] - 1]
-        boxes = np.column_stack((low, first, high, last + 1))
-        # The first of the best: sorted by tracklet, descending score, slice.
-        best = np.lexsort((tracklets.slices, -tracklets.scores, tracklets.ids))[starts]
-        keys = tracklets.slices[best]
+    boxes, scores = tracklets.enclosing_boxes(), tracklets.confidence()
+    # The first of the best: sorted by tracklet, descending score, slice.
+    best = np.lexsort((tracklets.slices, -tracklets.scores, tracklets.ids))[tracklets.offsets[:-1]]
+    keys = tracklets.slices[best]
     kept = scores >= score_thr
     return InstanceData(
-        bboxes=torch.from_numpy(boxes[kept].astype(np.float64)),
+        bboxes=torch.from_numpy(boxes[kept]),
         scores=torch.from_numpy(scores[kept].astype(np.float64)),
         labels=torch.zeros(int(kept.sum()), dtype=torch.long),
         key_slices=torch.from_numpy(keys[kept].astype(np.float64)),

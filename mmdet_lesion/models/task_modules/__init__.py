@@ -1,9 +1,10 @@
-"""Task modules: anchor generator, IoU calculator, box coder, assigner and linker."""
+"""Task modules: anchor generator, IoU calculator, box coder, assigner, linker and suppression."""
 
 from .anchor_generator3d import AnchorGenerator3D
 from .bbox_overlaps3d import BboxOverlaps3D
 from .delta_xyzwhd_bbox_coder import DeltaXYZWHDBBoxCoder
 from .ignore_aware_max_iou_assigner import IgnoreAwareMaxIoUAssigner
+from .nms3d import NMS3D
 from .slice_linker import SliceLinker
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "BboxOverlaps3D",
     "DeltaXYZWHDBBoxCoder",
     "IgnoreAwareMaxIoUAssigner",
+    "NMS3D",
     "SliceLinker",
 ]

@@ -1,6 +1,8 @@
 """Tests of the exports with independent readers."""
 
 import json
+import shutil
+import subprocess
 import warnings
 
 import numpy as np
@@ -9,10 +11,13 @@ import SimpleITK as sitk  # noqa: N813
 
 from mmdet_lesion import InputError
 from mmdet_lesion.apis import LesionInferencer
-from mmdet_lesion.apis.exports import EXPORTS, check_exports
+from mmdet_lesion.apis.exports import EXPORTS, check_exports, write_exports
 from mmdet_lesion.apis.exports.csv_table import COLUMNS
 from mmdet_lesion.apis.exports.csv_table import _text as csv_text
 from mmdet_lesion.apis.exports.json_file import load_schema, read_json_file
+from mmdet_lesion.apis.exports.label_map import label_array, lesions_without_voxels
+from mmdet_lesion.apis.lesions import Lesion, ScanResult
+from mmdet_lesion.io.scans import Scan
 from mmdet_lesion.structures import Volume
 
 from ...dicom_files import write_series
@@ -126,21 +131,103 @@ def test_structured_report_is_read_by_pydicom_and_highdicom(exported):
     assert data.Modality == "SR"
     assert data.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     assert data.PatientID == "phantom"
-    report = highdicom.sr.srread(folder / "lesions.dcm")
-    groups = report.content.get_volumetric_roi_measurement_groups()
-    assert len(groups) == 2
     series = data.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
     assert series.SeriesInstanceUID == prediction["scan"]["series_uid"]
-    for group, lesion, box in zip(groups, prediction["lesions"], BOXES, strict=True):
-        regions = group.roi
-        assert len(regions) == box[5] - box[2]
-        outline = regions[0].value
-        assert outline.min(axis=0).tolist() == box[:2]
-        assert outline.max(axis=0).tolist() == box[3:5]
-        values = {m.name.meaning: m.value for m in group.get_measurements()}
-        sides = sorted(lesion["size_mm"][:2])
-        np.testing.assert_allclose([values["Short axis"], values["Long axis"]], sides, rtol=1e-5)
-        np.testing.assert_allclose(values["Certainty of Finding"], 100 * lesion["score"], atol=0.01)
+    groups = highdicom.sr.srread(
+        folder / "lesions.dcm"
+    ).content.get_volumetric_roi_measurement_groups()
+    assert [group.tracking_identifier for group in groups] == ["lesion 1", "lesion 2"]
+    for group, lesion in zip(groups, prediction["lesions"], strict=True):
+        values = {m.name.meaning: (m.value, m.unit.value) for m in group.get_measurements()}
+        width, height, depth = lesion["size_mm"]
+        assert values == {
+            "Width": (width, "mm"),
+            "Height": (height, "mm"),
+            "Depth": (depth, "mm"),
+            "Certainty of Finding": (pytest.approx(100 * lesion["score"], abs=0.01), "%"),
+        }
+
+
+def test_structured_report_conforms_to_its_iod(exported):
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed (Debian package dicom3tools)")
+    command = ["dciodvfy", str(exported[0] / "lesions.dcm")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    report = found.stdout + found.stderr
+    assert "Comprehensive3DSR" in report
+    assert "Error" not in report, report
+
+
+def place_in_world(point, header):
+    """Return the world position (mm, LPS) of a point ``(column, row)`` of an image."""
+    row_cosine, column_cosine = np.reshape(header.ImageOrientationPatient, (2, 3))
+    # In DICOM's image coordinates, the center of the first pixel is (0.5, 0.5).
+    x, y = np.subtract(point, 0.5) * header.PixelSpacing[::-1]
+    return header.ImagePositionPatient + x * row_cosine + y * column_cosine
+
+
+AXIAL, OBLIQUE = np.eye(3), np.array([[C, -S, 0], [S, C, 0], [0, 0, 1]]) @ np.array(
+    [[1, 0, 0], [0, S, -C], [0, C, S]]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "direction",
+    [AXIAL, np.diag([-1, -1, 1]), np.diag([1, -1, -1]), OBLIQUE, np.eye(3)[[2, 0, 1]]],
+    ids=["axial", "prone", "feet first", "oblique", "sagittal"],
+)
+def test_structured_report_has_the_boxes_of_the_other_exports(detector, hu, tmp_path, direction):
+    """Faces in mm and outlines on slices are those of lesions.json, markups and label map."""
+    pydicom = pytest.importorskip("pydicom")
+    highdicom = pytest.importorskip("highdicom")
+    direction = tuple(np.ravel(direction).astype(float))
+    files = write_series(tmp_path / "dicom", hu, SPACING, ORIGIN, direction)
+    # The detector keeps the voxels of a scan whose axes are exchanged.
+    own = LesionInferencer(detector.detector.cfg, detector.detector.checkpoint, "cpu", (0, 0, 0))
+    (prediction,) = own(tmp_path / "dicom", out_dir=tmp_path / "out", exports=KINDS)["predictions"]
+    assert [lesion["box_voxels"] for lesion in prediction["lesions"]] == BOXES
+    assert not any("left out" in warning for warning in prediction["warnings"])
+    markups = json.loads((tmp_path / "out" / "lesions.mrk.json").read_text())["markups"]
+    labels = sitk.ReadImage(str(tmp_path / "out" / "lesions.nii.gz"))
+    report = highdicom.sr.srread(tmp_path / "out" / "lesions.dcm").content
+    groups = report.get_volumetric_roi_measurement_groups()
+    headers = {(h := pydicom.dcmread(f, stop_before_pixels=True)).SOPInstanceUID: h for f in files}
+    axes = np.reshape(direction, (3, 3))
+    for group, lesion, markup in zip(groups, prediction["lesions"], markups, strict=True):
+        faces = np.array(group.roi.graphic_data)
+        assert faces.shape == (6, 5, 3)
+        assert group.roi.frame_of_reference_uid == next(iter(headers.values())).FrameOfReferenceUID
+        points = np.unique(faces.reshape(-1, 3).round(3), axis=0)
+        assert len(points) == 8
+        bounds = np.concatenate((points.min(axis=0), points.max(axis=0)))
+        np.testing.assert_allclose(bounds, lesion["bounds_world"], atol=2e-3)
+        np.testing.assert_allclose(points.mean(axis=0), markup["center"], atol=2e-3)
+        along = points @ axes
+        np.testing.assert_allclose(along.max(0) - along.min(0), markup["size"], atol=2e-3)
+        # Label map: the faces of the outer voxels are half a voxel outside their centers.
+        inside = np.argwhere(sitk.GetArrayFromImage(labels) == lesion["id"])[:, ::-1]
+        centers = [labels.TransformIndexToPhysicalPoint(i) for i in inside.tolist()] @ axes
+        half = np.array(SPACING) / 2
+        np.testing.assert_allclose(along.min(0), centers.min(0) - half, atol=2e-3)
+        np.testing.assert_allclose(along.max(0), centers.max(0) + half, atol=2e-3)
+        outlines = report.get_planar_roi_measurement_groups(tracking_uid=group.tracking_uid)
+        depths = []
+        for planar in outlines:
+            image = planar.roi.ContentSequence[0].referenced_sop_instance_uid
+            corners = np.array([place_in_world(p, headers[image]) for p in planar.roi.value]) @ axes
+            np.testing.assert_allclose(corners.min(0)[:2], along.min(0)[:2], atol=2e-3)
+            np.testing.assert_allclose(corners.max(0)[:2], along.max(0)[:2], atol=2e-3)
+            depths.append(corners[0, 2])
+            assert planar in report.get_planar_roi_measurement_groups(
+                referenced_sop_instance_uid=image
+            )
+        # The slices fill the box, the key slice is the first one.
+        assert min(depths) == pytest.approx(along[:, 2].min() + half[2], abs=2e-3)
+        assert max(depths) == pytest.approx(along[:, 2].max() - half[2], abs=2e-3)
+        assert len(depths) == lesion["box_voxels"][5] - lesion["box_voxels"][2]
+        if prediction["scan"]["slice_axis"] == "z":
+            key = headers[outlines[0].roi.ContentSequence[0].referenced_sop_instance_uid]
+            assert lesion["key_file"] == files[key.InstanceNumber - 1].name
 
 
 def test_no_structured_report_without_lesions(detector, tmp_path):
@@ -164,8 +251,8 @@ def test_contours_are_on_existing_slices(detector, hu, tmp_path):
     write_series(tmp_path / "dicom", hu[places], SPACING, positions=places)
     detector(tmp_path / "dicom", out_dir=tmp_path / "out", exports=KINDS)
     report = highdicom.sr.srread(tmp_path / "out" / "lesions.dcm")
-    groups = report.content.get_volumetric_roi_measurement_groups()
-    assert [len(group.roi) for group in groups] == [4, 2]
+    groups = report.content.get_planar_roi_measurement_groups()
+    assert [group.tracking_identifier for group in groups] == ["lesion 1"] * 4 + ["lesion 2"] * 2
 
 
 @pytest.mark.parametrize(
@@ -203,6 +290,36 @@ def test_exports_of_a_tilted_gantry(blob_checkpoint, hu, tmp_path):
     np.testing.assert_allclose(markup["center"], center, atol=0.01)
     # The bounding box of a sheared box: 6 slices add 6 x 0.5 mm.
     np.testing.assert_allclose(markup["size"], (8 * 0.9, 6 * 1.1 + 3, 6 * 2.5), atol=0.01)
+
+
+def made_result(*boxes):
+    lesions = [
+        Lesion(i, "lesion", 0.9 - 0.1 * i, box, (0, 0, 0), (0,) * 6, (1, 1, 1), (0, 0), 0)
+        for i, box in enumerate(boxes, start=1)
+    ]
+    return ScanResult({}, {}, {}, "", "", lesions)
+
+
+def test_small_lesions_are_visible_in_large_ones():
+    # The large one has the highest score; the last one has the voxels of the second.
+    result = made_result((0, 0, 0, 6, 6, 6), (1, 1, 1, 3, 3, 2), (1.1, 1.2, 0.9, 3, 3, 2))
+    labels = label_array(result, (8, 8, 8))
+    assert np.bincount(labels.ravel()).tolist() == [8**3 - 6**3, 6**3 - 4, 4]
+    assert (labels[1, 1:3, 1:3] == 2).all()
+    assert lesions_without_voxels(labels, result) == [3]
+
+
+def test_hidden_lesions_are_reported(tmp_path):
+    # The halves of the first box have fewer voxels, and cover it.
+    result = made_result((0, 0, 0, 4, 4, 4), (0, 0, 0, 2, 4, 4), (2, 0, 0, 4, 4, 4))
+    scan = Scan(Volume(np.zeros((6, 6, 6), np.int16)), tmp_path, "image")
+    warnings = write_exports(tmp_path, scan, result, ["nifti"])
+    assert warnings == [
+        "1 of 3 lesions have no voxel in the label map, because smaller or equal ones cover them: 1"
+    ]
+    assert result.to_dict()["lesions_without_voxels"] == [1]
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "lesions.nii.gz")))
+    assert np.unique(labels).tolist() == [0, 2, 3]
 
 
 def test_no_structured_report_for_other_formats(detector, hu, tmp_path):

@@ -99,6 +99,21 @@ def test_repeated_volumes_count_once_in_any_order():
     assert evaluate(padded) == once
 
 
+def test_tracklets_are_suppressed_only_if_the_config_says_so():
+    # A hit, and a box within it with a lower score that is linked to no other.
+    hit = store_box()
+    inner = [hit[0] + 2, hit[1] + 2, hit[0] + 9, hit[1] + 9]
+    samples = [data_sample("a", [[10, *LESION]], [(5, hit, 0.9), (5, inner, 0.8)])]
+    nms = dict(type="nms3d", iou_threshold=0.3, containment_threshold=0.7)
+    detections = {}
+    for name, settings in (("published", {}), ("suppressed", dict(nms=nms))):
+        metric = METRICS.build(dict(type="LesionFROCMetric", **settings))
+        metric.process({}, [sample.to_dict() for sample in samples])
+        detections[name] = metric.results[0]["tracklets"].to_harvester()
+    assert len(detections["published"]) == 2
+    assert detections["suppressed"] == detections["published"][:1]
+
+
 def test_undefined_extrapolation_uses_the_last_sensitivity():
     samples = [
         data_sample("a", [[10, *LESION]], [(5, store_box(), 0.5), (5, store_box(shift=50), 0.9)])

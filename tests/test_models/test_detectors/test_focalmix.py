@@ -384,6 +384,10 @@ def test_invalid_settings(kwargs, message):
         (dict(patch_overlap=32), "patch_overlap < patch_size"),
         (dict(patch_batch_size=0), "patch_batch_size=0"),
         (dict(nms=dict(type="nms", iou_threshold=0.1)), "expected dict.type='nms3d'"),
+        (
+            dict(nms=dict(type="nms3d", iou_threshold=0.1, containment_threshold=7)),
+            "containment_threshold=7; expected",
+        ),
         (dict(max_per_volume=9), "test_cfg has the keys .*max_per_volume.*; expected patch_size"),
     ],
 )
