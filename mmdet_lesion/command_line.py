@@ -12,9 +12,13 @@ import traceback
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import InputError
 from .processes import exit_on_sigterm
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = [
     "DISK_FULL",
@@ -27,6 +31,7 @@ __all__ = [
     "config_file",
     "describe",
     "fraction",
+    "output_console",
     "positive",
     "print_error",
     "printable",
@@ -41,6 +46,9 @@ TOOLS = (_MIM / "tools").resolve()
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 #: Error numbers of a write that does not fit.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+# Width of tables in files and pipes.
+_FILE_WIDTH = 500
 
 Main = Callable[[Sequence[str] | None], int | None]
 
@@ -128,6 +136,18 @@ def _write_traceback(error: BaseException) -> str:
 def print_error(sentence: str) -> None:
     """Print a sentence on standard error, with ``error:`` in front and without control codes."""
     print(f"error: {printable(' '.join(sentence.splitlines()))}", file=sys.stderr, flush=True)
+
+
+def output_console() -> Console:
+    """Return a console on standard output for tables.
+
+    It is as wide as the terminal or, where the output is a file or a pipe, wide enough for any
+    name; ``COLUMNS`` sets another width.
+    """
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH
+    return Console(markup=False, highlight=False, width=width)
 
 
 def printable(text: object) -> str:

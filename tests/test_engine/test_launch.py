@@ -5,7 +5,7 @@ from mmengine import Config
 from torch import distributed
 
 from mmdet_lesion import InputError
-from mmdet_lesion.engine import launch
+from mmdet_lesion.engine.config_checks import check_numbers
 from mmdet_lesion.engine.launch import _add_cpu_settings, _option, cpu_settings, start_gloo
 
 
@@ -101,15 +101,15 @@ def test_user_options_override_cpu_settings(root):
 )
 def test_numbers_of_a_training_are_checked(root, key, value):
     cfg = Config.fromfile(root / "configs/phantom/mean_teacher_phantom.py")
-    launch.check_settings(cfg)
+    check_numbers(cfg)
     cfg.merge_from_dict({key: value})
     with pytest.raises(InputError, match=f"{key} is .*; expected"):
-        launch.check_settings(cfg)
+        check_numbers(cfg)
 
 
 def test_configs_of_the_papers_have_valid_numbers(root):
     for path in root.glob("configs/[!_]*/*.py"):
-        launch.check_settings(Config.fromfile(path))
+        check_numbers(Config.fromfile(path))
 
 
 @pytest.mark.parametrize("momentum", [0, -0.1, 7, float("nan")])

@@ -11,9 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from mmdet_lesion.command_line import tool_main
+from mmdet_lesion.command_line import output_console, tool_main
 from mmdet_lesion.converters import DeepLesionConversion
 from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
 
@@ -92,7 +90,7 @@ def main(args: Sequence[str] | None = None) -> int:
     result = conversion.run(options.workers, options.resume, shard=options.shard)
     if result.failed:
         return conversion_status(result, "series", 0)
-    console = Console(markup=False)
+    console = output_console()
     if result.waiting:
         console.print(
             f"this part is complete; {result.waiting} series of other parts are not converted yet. "

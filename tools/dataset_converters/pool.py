@@ -1,9 +1,10 @@
-"""Convert a folder of scans, such as NLST, to a pool of unlabeled scans.
+"""Convert a folder of CT scans, such as NLST, to a pool of unlabeled scans.
 
-Scans are folders of DICOM slices, MetaImage, NIfTI or NRRD files, at any depth.
+Scans are series of DICOM files, MetaImage, NIfTI or NRRD files, and folders of DeepLesion's slices, at
+any depth. Masks, PET, MR and other scans that are no CT are left out.
 
 Example:
-    python tools/dataset_converters/nlst.py RAW --out data/nlst --workers 8
+    python tools/dataset_converters/pool.py RAW --out data/nlst --workers 8
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from mmdet_lesion.command_line import random_seed, seconds, tool_main
+from mmdet_lesion.command_line import output_console, printable, random_seed, seconds, tool_main
 from mmdet_lesion.converters import PoolConversion
 from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
 
@@ -25,6 +24,18 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_store_options(parser, "folder of scans", (1.0, 1.0, 1.0), "; use that of the labeled scans")
+    parser.add_argument(
+        "--include-odd",
+        action="store_true",
+        help="convert scans whose values are not those of a CT, too",
+    )
+    parser.add_argument(
+        "--png-spacing",
+        type=float,
+        nargs=3,
+        metavar=("X", "Y", "Z"),
+        help="spacing in mm of PNG slices that have no DL_info.csv",
+    )
     parser.add_argument(
         "--seed",
         type=random_seed,
@@ -51,17 +62,22 @@ def main(args: Sequence[str] | None = None) -> int:
         options.strict,
         options.seed,
         options.timeout,
+        options.include_odd,
+        options.png_spacing,
     )
     result = conversion.run(options.workers, options.resume)
     if result.failed:
         return conversion_status(result, "scans", 0)
-    console = Console(markup=False)
+    console = output_console()
     result.report.print(console)
-    scans = result.report.counts["scans"]
-    console.print(f"{scans['converted']} of {scans['found']} scans")
+    scans, paths = result.report.counts["scans"], result.report.counts["paths"]
+    others = sum(one["files"] for one in result.report.paths if one["outcome"] == "not a scan")
     console.print(
-        f"details: {options.out / 'conversion_report.json'}", soft_wrap=True, markup=False
+        f"{scans['converted']} of {scans['found']} scans converted, {paths.get('refused', 0)} "
+        f"refused; {others} other files"
     )
+    report = options.out / "conversion_report.json"
+    console.print(f"what became of each path: {printable(report)}", soft_wrap=True)
     return conversion_status(result, "scans", scans["converted"])
 
 

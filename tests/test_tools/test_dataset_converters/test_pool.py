@@ -6,7 +6,7 @@ from tests.small_scans import small_ct
 
 @pytest.fixture(scope="module")
 def main(load_tool):
-    return load_tool("dataset_converters/nlst.py").main
+    return load_tool("dataset_converters/pool.py").main
 
 
 def test_summary_is_printed(main, tmp_path, capsys):
