@@ -20,7 +20,7 @@ from ..io.scans import (
     IsolatedReader,
     ScanSource,
     check_values,
-    find_scans_below,
+    discover_scans_below,
     find_table,
 )
 from ..structures import Geometry, Volume
@@ -32,8 +32,8 @@ from .scan import ScanTask, list_files
 
 __all__ = ["PoolConversion"]
 
-# Kind of the problems of a scan that is probably no CT.
-_ODD = "not a CT"
+#: Kind of the problems of a scan that is probably no CT.
+ODD = "not a CT"
 # Action of :func:`.scan.convert_scan` for a scan without a volume.
 _SKIPPED = "scan skipped"
 
@@ -47,7 +47,7 @@ def _reader(timeout: float) -> IsolatedReader:
 
 
 class _OddScanError(InputError):
-    kind = _ODD
+    kind = ODD
 
 
 def _read(
@@ -68,16 +68,11 @@ def _read(
         raise InputError("the scan is a single slice; expected two or more")
     odd = check_values(found.volume.array)
     if odd and not include_odd:
-        raise _OddScanError(f"{'; '.join(odd)} (--include-odd includes it)")
+        raise _OddScanError(odd[0])
+    kinds = [(ODD, text) for text in odd[:1]]
+    kinds += [("irregular scan", text) for text in found.warnings if text not in odd]
     problems = [
-        Problem(
-            path.name,
-            None,
-            text,
-            "scan used nevertheless",
-            _ODD if text in odd else "irregular scan",
-        )
-        for text in found.warnings
+        Problem(path.name, None, text, "scan used nevertheless", kind) for kind, text in kinds
     ]
     return found.volume, found.series_uid, problems
 
@@ -124,7 +119,7 @@ class PoolConversion(StoreConversion):
         self.png_spacing = None if png_spacing is None else tuple(map(float, png_spacing))
         if self.png_spacing is not None and not all(0 < value for value in self.png_spacing):
             raise InputError(f"png_spacing is {self.png_spacing}; expected three positive numbers")
-        found = find_scans_below(self.raw)
+        found = discover_scans_below(self.raw)
         self._scans, self._skipped = found.scans, found.skipped
         if not self._scans:
             reasons = Counter(one.reason for one in self._skipped).most_common(1)
@@ -162,7 +157,7 @@ class PoolConversion(StoreConversion):
 
     def _is_final(self, record: Record) -> bool:
         """Return False for refused scans, and for odd ones if they are now treated otherwise."""
-        if any(problem["kind"] == _ODD for problem in record["problems"]):
+        if any(problem["kind"] == ODD for problem in record["problems"]):
             return bool(record["volumes"]) == self.include_odd
         # It may have exceeded the limits of time or memory, or lacked a spacing.
         return bool(record["volumes"])
@@ -187,32 +182,34 @@ class PoolConversion(StoreConversion):
             path.unlink(missing_ok=True)
         self.report.paths = self._outcomes(records)
         outcomes = Counter(one["outcome"] for one in self.report.paths)
-        self.report.counts["scans"] = {"found": len(self._scans), "converted": len(entries)}
-        self.report.counts["paths"] = dict(sorted(outcomes.items()))
+        found = outcomes["converted"] + outcomes["refused"]
+        self.report.counts["scans"] = {"found": found, "converted": len(entries)}
+        self.report.counts["other_files"] = sum(
+            one["files"] for one in self.report.paths if one["outcome"] == "not a scan"
+        )
 
     def _outcomes(self, records: dict[str, Record]) -> list[dict[str, Any]]:
         """Return what became of each path below the raw folder."""
-        outcomes = []
-        for task in self._tasks():
-            record = records[task.name]
-            refusals = [p["problem"] for p in record["problems"] if p["action"] == _SKIPPED]
-            outcomes.append(
-                {
-                    "path": task.where,
-                    "files": len(task.files),
-                    "outcome": "converted" if record["volumes"] else "refused",
-                    "reason": "; ".join(refusals),
-                    "volume": task.name if record["volumes"] else None,
-                }
-            )
-        outcomes += [
+        outcomes = [
             {
                 "path": Path(os.path.relpath(one.path, self.raw)).as_posix(),
                 "files": one.files,
-                "outcome": "not a scan",
+                "outcome": "refused" if one.is_series else "not a scan",
                 "reason": one.reason,
                 "volume": None,
             }
             for one in self._skipped
         ]
+        for scan, task in zip(self._scans, self._tasks()):
+            record = records[task.name]
+            refusals = [p["problem"] for p in record["problems"] if p["action"] == _SKIPPED]
+            outcomes.append(
+                {
+                    "path": task.where,
+                    "files": len(scan.files),
+                    "outcome": "converted" if record["volumes"] else "refused",
+                    "reason": "; ".join(refusals),
+                    "volume": task.name if record["volumes"] else None,
+                }
+            )
         return sorted(outcomes, key=lambda one: (one["path"], one["outcome"], one["reason"]))

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from mmdet_lesion.command_line import output_console, printable, random_seed, seconds, tool_main
 from mmdet_lesion.converters import PoolConversion
 from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
+from mmdet_lesion.converters.pool import ODD
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
@@ -70,12 +71,12 @@ def main(args: Sequence[str] | None = None) -> int:
         return conversion_status(result, "scans", 0)
     console = output_console()
     result.report.print(console)
-    scans, paths = result.report.counts["scans"], result.report.counts["paths"]
-    others = sum(one["files"] for one in result.report.paths if one["outcome"] == "not a scan")
-    console.print(
-        f"{scans['converted']} of {scans['found']} scans converted, {paths.get('refused', 0)} "
-        f"refused; {others} other files"
-    )
+    counts = result.report.counts
+    scans, odd = counts["scans"], result.report.to_dict()["counts"]["problems"].get(ODD, 0)
+    line = f"{scans['converted']} of {scans['found']} scans; {counts['other_files']} other files"
+    if odd and not options.include_odd:
+        line += f"; {odd} are probably no CT (--include-odd converts them, too)"
+    console.print(line)
     report = options.out / "conversion_report.json"
     console.print(f"what became of each path: {printable(report)}", soft_wrap=True)
     return conversion_status(result, "scans", scans["converted"])

@@ -3,7 +3,7 @@
 ``find_scans`` resolves paths and lists of paths to scans, ``read_scan`` reads a scan.
 """
 
-from .find import discover_scans, find_scans, find_scans_below
+from .find import discover_scans, discover_scans_below, find_scans, find_scans_below
 from .isolated import DEFAULT_TIMEOUT, IsolatedReader
 from .library_warnings import collected_warnings
 from .names import unique_names
@@ -22,6 +22,7 @@ __all__ = [
     "check_values",
     "collected_warnings",
     "discover_scans",
+    "discover_scans_below",
     "find_scans",
     "find_scans_below",
     "find_table",

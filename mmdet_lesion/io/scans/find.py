@@ -15,7 +15,7 @@ from .folder import dicom_sources, folder_name, image_source, png_sources, searc
 from .names import distinct_names, unique_names
 from .source import Discovery, ScanSource
 
-__all__ = ["discover_scans", "find_scans", "find_scans_below"]
+__all__ = ["discover_scans", "discover_scans_below", "find_scans", "find_scans_below"]
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
 
@@ -90,7 +90,12 @@ def discover_scans(inputs: Inputs, series: str | None = None) -> Discovery:
     return found
 
 
-def find_scans_below(folder: Path) -> Discovery:
+def find_scans_below(folder: Path) -> list[ScanSource]:
+    """Find all scans in a folder; they are those of :func:`discover_scans_below`."""
+    return discover_scans_below(folder).scans
+
+
+def discover_scans_below(folder: Path) -> Discovery:
     """Find all scans in a folder and its subfolders, as :func:`.folder.search_folder` does.
 
     Args:

@@ -195,7 +195,7 @@ def dicom_sources(
         else:
             reason = "DICOM without a modality and a series, such as a directory"
         path = one.files[0] if len(one.files) == 1 else folder
-        skipped.append(SkippedPath(path, reason, len(one.files)))
+        skipped.append(SkippedPath(path, reason, len(one.files), bool(one.modality)))
     return sources, skipped
 
 

@@ -40,23 +40,25 @@ def collected_warnings() -> Iterator[list[str]]:
         library = _library(warning.filename)
         text = f"{library}: {warning.message}"
         found.append(((warning.filename, warning.lineno, warning.category), text))
-    first: dict[object, str] = {}
-    counts: dict[object, int] = {}
+    kinds: dict[object, list[str]] = {}
     for kind, text in found:
-        first.setdefault(kind, text)
-        counts[kind] = counts.get(kind, 0) + 1
-    for kind, text in first.items():
+        kinds.setdefault(kind, []).append(text)
+    # pydicom logs each warning, too.
+    counts = {texts[0]: len(texts) for texts in kinds.values()}
+    for text, count in counts.items():
         text = " ".join(text.split())
         text = text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]} …"
-        messages.append(text if counts[kind] == 1 else f"{text} ({counts[kind]} times)")
+        messages.append(text if count == 1 else f"{text} ({count} times)")
 
 
 def _library(filename: str) -> str:
     """Return the name of the package that contains a file, or that of the file."""
-    parts = Path(filename).parts
-    if "site-packages" in parts[:-1]:
-        return parts[parts.index("site-packages") + 1].removesuffix(".py")
-    return Path(filename).stem
+    path = Path(filename)
+    name = path.stem
+    while (path.parent / "__init__.py").is_file():
+        path = path.parent
+        name = path.name
+    return name
 
 
 @contextmanager

@@ -36,17 +36,19 @@ class ScanSource:
 
 @dataclass(frozen=True)
 class SkippedPath:
-    """A file, or several files of a folder, that are no scan.
+    """A file, or several files of a folder, that are no CT scan.
 
     Args:
         path: The file or folder.
         reason: What it is, without the path.
         files: Number of files.
+        is_series: Whether they are a DICOM series, such as one of another modality.
     """
 
     path: Path
     reason: str
     files: int = 1
+    is_series: bool = False
 
 
 @dataclass
