@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
+from rich.text import Text
 
 from .command_line import printable
 
@@ -68,16 +69,16 @@ class Progress:
         """
         if self.disable:
             return
-        first, self._state = self._state is None, (text, done, total, remaining)
+        first = self._state is None
+        end = None if remaining is None else time.monotonic() + remaining
+        self._state = text, done, total, end
         if self._bar is not None:
-            left = "" if remaining is None else f"{format_seconds(remaining)} left"
             self._bar.update(
                 self._bar.task_ids[0],
                 description=printable(text),
                 completed=done,
                 total=total or None,
                 count=f"{done}/{total} {self.unit}" if total else "",
-                left=left,
             )
             if first:
                 self._bar.refresh()
@@ -100,16 +101,15 @@ class Progress:
                     markup=False,
                     table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
                 ),
-                BarColumn(bar_width=16),
+                BarColumn(bar_width=12),
                 TextColumn("{task.fields[count]}", markup=False),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[left]}", markup=False),
+                _Column(self._times),
                 console=self._console,
                 auto_refresh=False,
                 expand=True,
                 transient=True,
             )
-            self._bar.add_task("", total=None, count="", left="")
+            self._bar.add_task("", total=None, count="")
             self._bar.start()
         return self
 
@@ -135,14 +135,26 @@ class Progress:
 
     def _line(self) -> str:
         assert self._state is not None
-        text, done, total, remaining = self._state
-        parts = [f"{time.strftime('%H:%M:%S')} {printable(text)}"]
-        if total:
-            parts.append(f"{done}/{total} {self.unit}")
-        parts.append(f"{format_seconds(time.monotonic() - self._started)} elapsed")
-        if remaining is not None:
-            parts.append(f"{format_seconds(remaining)} left")
-        return ", ".join(parts)
+        text, done, total, _ = self._state
+        count = f", {done}/{total} {self.unit}" if total else ""
+        return f"{time.strftime('%H:%M:%S')} {printable(text)}{count}, {self._times()}"
+
+    def _times(self) -> str:
+        now = time.monotonic()
+        elapsed = f"{format_seconds(now - self._started)} elapsed"
+        end = None if self._state is None else self._state[3]
+        return elapsed if end is None else f"{elapsed}, {format_seconds(max(end - now, 0))} left"
+
+
+class _Column(ProgressColumn):
+    """Column of a text that changes with time; rich stops its own clock at the last unit."""
+
+    def __init__(self, text: Callable[[], str]) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._text = text
+
+    def render(self, task: Task) -> Text:
+        return Text(self._text())
 
 
 def track(

@@ -134,7 +134,7 @@ def test_each_path_has_an_outcome(tmp_path):
         ("mr.nii.gz", "refused", "the values are "),
         ("mr", "refused", "has the modality MR"),
         ("bad.nii", "refused", "is a PDF"),
-        ("one/AAA_readme.txt", "not a scan", "not a format of scans"),
+        ("one/AAA_readme.txt", "not a scan", "not in a format of scans"),
     ):
         assert found.pop(path)[0] == outcome, path
     assert not found
@@ -210,7 +210,7 @@ def test_invalid_folders_are_rejected(tmp_path):
     with pytest.raises(FileNotFoundError, match="none does not exist; expected a folder"):
         PoolConversion(tmp_path / "none", tmp_path / "out")
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match=r"contains no scan \(most files: not a format of scans"):
+    with pytest.raises(InputError, match=r"contains no scan \(most files: not in a format of scans"):
         PoolConversion(tmp_path, tmp_path / "out")
     with pytest.raises(InputError, match="png_spacing is"):
         PoolConversion(tmp_path, tmp_path / "out", png_spacing=(0, 1, 1))

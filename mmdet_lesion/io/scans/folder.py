@@ -103,7 +103,7 @@ def _search_files(folder: Path, files: Sequence[Path]) -> Discovery:
             if is_dicom(path):
                 dicom.append(path)
             else:
-                skipped.append(SkippedPath(path, "not a format of scans"))
+                skipped.append(SkippedPath(path, "not in a format of scans"))
         except OSError as error:
             skipped.append(SkippedPath(path, f"cannot be read: {error.strerror}"))
     scans, others = dicom_sources(folder, group_by_series(dicom))

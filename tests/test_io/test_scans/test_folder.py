@@ -31,8 +31,8 @@ def test_foreign_files_do_not_hide_a_series(tmp_path):
     (scan,) = search_folder(tmp_path).scans
     assert read_scan(scan).volume.shape == HU.shape
     assert reasons(tmp_path) == {
-        "AAA_readme.txt": "not a format of scans",
-        "zz_license.txt": "not a format of scans",
+        "AAA_readme.txt": "not in a format of scans",
+        "zz_license.txt": "not in a format of scans",
         "001.png": "not a 16-bit slice",
     }
 
@@ -111,7 +111,7 @@ def test_headers_own_their_data_files(tmp_path):
     found = search_folder(tmp_path)
     names = [sorted(path.name for path in scan.files) for scan in found.scans]
     assert names == [["a.mhd", "a.raw"], ["b.nhdr", "b.raw"], ["c.hdr", "c.img"]]
-    assert reasons(tmp_path) == {"alone.hdr": "not a format of scans", ".hidden": "hidden"}
+    assert reasons(tmp_path) == {"alone.hdr": "not in a format of scans", ".hidden": "hidden"}
 
 
 def test_published_folders(lesion_data):
