@@ -28,6 +28,7 @@ __all__ = [
     "WRONG_INPUT",
     "tool_main",
     "check_config_name",
+    "check_file",
     "config_file",
     "describe",
     "fraction",
@@ -212,6 +213,18 @@ def check_config_name(name: str | os.PathLike) -> None:
     """
     if os.fspath(name).lower().endswith((".yaml", ".yml")):
         raise InputError(f"{name} is a YAML file, which can run code; expected a Python config")
+
+
+def check_file(path: str | os.PathLike, expected: str) -> None:
+    """End the process with one sentence if a file does not exist.
+
+    Args:
+        path: The file, or a URL, which is not checked.
+        expected: What it is, such as ``'a config file'``.
+    """
+    if "://" not in os.fspath(path) and not os.path.isfile(path):
+        print_error(f"{path} does not exist; expected {expected}")
+        sys.exit(WRONG_INPUT)
 
 
 def config_file(text: str) -> Path:

@@ -26,6 +26,7 @@ from mmengine.registry import (
 )
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ..errors import InputError
 from ..models.checkpoint import check_weights, get_weights, read_checkpoint
@@ -46,7 +47,10 @@ _LOWEST = {
 }
 # Settings that are read by mmdet's scripts and not by the runner.
 _SCRIPT_KEYS = {"auto_scale_lr", "tta_model", "tta_pipeline"}
-# Arguments that MMEngine takes out of a dict before it builds the object.
+# Classes that pass unknown arguments on to the next class.
+_PASSING_MODULES = ("mmdet_lesion.", "mmdet.datasets.", "mmengine.dataset.")
+# Settings that MMEngine takes out of a dict before it builds a data loader or another object.
+_LOADER_KEYS = {"num_batch_per_epoch", "persistent_workers"}
 _BUILDER_KEYS = {"type", "_scope_", "priority", "convert_to_iter_based"}
 
 
@@ -66,12 +70,13 @@ def check_config(cfg: Config, stage: str, checkpoint: str | None = None) -> None
     name = str(cfg.filename)
     init_default_scope(cfg.get("default_scope", "mmdet"))
     stages = ["train", *(["val"] if cfg.get("val_cfg") else [])] if stage == "train" else ["test"]
-    for part in stages:
-        loader = cfg.get(f"{part}_dataloader") or {}
-        _check_files(name, f"{part}_dataloader.dataset", loader.get("dataset"))
-        _check_files(name, f"{part}_evaluator", cfg.get(f"{part}_evaluator"))
     for where, settings, registry in _settings(cfg, stages):
         _check_arguments(f"{name}: {where}", settings, registry)
+    for part in stages:
+        loader = cfg.get(f"{part}_dataloader") or {}
+        _check_loader(f"{name}: {part}_dataloader", loader)
+        _check_files(name, f"{part}_dataloader.dataset", loader.get("dataset"))
+        _check_files(name, f"{part}_evaluator", cfg.get(f"{part}_evaluator"))
     partial = checkpoint is None
     checkpoint = checkpoint or cfg.get("load_from")
     # Read first, since the model may take longer.
@@ -219,10 +224,17 @@ def _check_arguments(where: str, settings: Any, registry: Registry) -> None:
             )
 
 
+def _check_loader(where: str, settings: Mapping[str, Any]) -> None:
+    known = {*inspect.signature(DataLoader.__init__).parameters, *_LOADER_KEYS} - {"self"}
+    for key in settings:
+        if key not in known:
+            raise InputError(f"{where} has no argument {key!r}; expected {_similar(key, known)}")
+
+
 def _accepted(found: Any) -> set[str] | None:
     """Return the names of the arguments, or None if the class passes on arbitrary ones.
 
-    Only classes of this package are known to pass them on to the next class.
+    Only classes of this package and datasets are known to pass them on to the next class.
     """
     names: set[str] = set()
     for one in inspect.getmro(found) if inspect.isclass(found) else [found]:
@@ -236,7 +248,7 @@ def _accepted(found: Any) -> set[str] | None:
         kinds = {parameter.kind for parameter in parameters.values()}
         if inspect.Parameter.VAR_KEYWORD not in kinds:
             return names
-        if not one.__module__.startswith("mmdet_lesion."):
+        if not one.__module__.startswith(_PASSING_MODULES):
             return None
     return None
 

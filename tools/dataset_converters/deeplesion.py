@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmdet_lesion.command_line import output_console, tool_main
-from mmdet_lesion.converters import DeepLesionConversion
 from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
 
 
@@ -79,6 +78,9 @@ def _is_number(text: str) -> bool:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the tool and return the exit status."""
     options = parse_args(args)
+
+    from mmdet_lesion.converters import DeepLesionConversion
+
     conversion = DeepLesionConversion(
         options.raw,
         options.out,

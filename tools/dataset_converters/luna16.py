@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 
 from mmdet_lesion.command_line import output_console, random_seed, tool_main
-from mmdet_lesion.converters import Luna16Conversion
 from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
 
 
@@ -54,6 +53,9 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the tool and return the exit status."""
     options = parse_args(args)
+
+    from mmdet_lesion.converters import Luna16Conversion
+
     conversion = Luna16Conversion(
         options.raw,
         options.out,

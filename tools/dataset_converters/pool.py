@@ -14,9 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from mmdet_lesion.command_line import output_console, printable, random_seed, seconds, tool_main
-from mmdet_lesion.converters import PoolConversion
 from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
-from mmdet_lesion.converters.pool import ODD
 
 
 def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,6 +54,10 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the tool and return the exit status."""
     options = parse_args(args)
+
+    from mmdet_lesion.converters import PoolConversion
+    from mmdet_lesion.converters.pool import ODD
+
     conversion = PoolConversion(
         options.raw,
         options.out,
