@@ -117,7 +117,7 @@ class PoolConversion(StoreConversion):
         self.timeout = timeout
         self.include_odd = include_odd
         self.png_spacing = None if png_spacing is None else tuple(map(float, png_spacing))
-        if self.png_spacing is not None and not all(0 < value for value in self.png_spacing):
+        if self.png_spacing is not None and not all(value > 0 for value in self.png_spacing):
             raise InputError(f"png_spacing is {self.png_spacing}; expected three positive numbers")
         found = discover_scans_below(self.raw)
         self._scans, self._skipped = found.scans, found.skipped
@@ -125,8 +125,8 @@ class PoolConversion(StoreConversion):
             reasons = Counter(one.reason for one in self._skipped).most_common(1)
             most = f" (most files: {reasons[0][0]})" if reasons else ""
             raise InputError(
-                f"{self.raw} contains no scan{most}; expected CT series of DICOM files, .mhd, .mha, "
-                ".nii, .nii.gz or .nrrd files, or folders of 16-bit slices 001.png, …"
+                f"{self.raw} contains no scan{most}; expected CT series of DICOM files, .mhd, "
+                ".mha, .nii, .nii.gz or .nrrd files, or folders of 16-bit slices 001.png, …"
             )
 
     def _settings(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ..errors import InputError
 from ..processes import end_with_parent
 from .config_checks import check_config, check_numbers, check_options
 
+
 def run_mmdet_tool(name: str) -> None:
     """Run ``mmdet/.mim/tools/{name}.py`` with the arguments of this process.
 
@@ -99,7 +100,9 @@ def _check_arguments(name: str, arguments: list[str]) -> None:
             raise
         # A config is a program, which may raise any exception.
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{options.config} cannot be read ({reason}); expected a config") from error
+        raise InputError(
+            f"{options.config} cannot be read ({reason}); expected a config"
+        ) from error
     checkpoint = options.checkpoint if name == "test" else options.resume
     if name == "train":
         check_numbers(cfg)

@@ -61,9 +61,7 @@ class BlobSlices(SliceFasterRCNN):
         self.backbone = SimpleNamespace(num_slices=9)
         self.batch_sizes = []
 
-    def predict_slices(
-        self, volume, data_sample, rescale=True, batch_size=None, progress=None
-    ):
+    def predict_slices(self, volume, data_sample, rescale=True, batch_size=None, progress=None):
         self.batch_sizes.append(batch_size)
         found = []
         for z in data_sample.slice_inds:

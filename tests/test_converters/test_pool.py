@@ -210,7 +210,9 @@ def test_invalid_folders_are_rejected(tmp_path):
     with pytest.raises(FileNotFoundError, match="none does not exist; expected a folder"):
         PoolConversion(tmp_path / "none", tmp_path / "out")
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match=r"contains no scan \(most files: not in a format of scans"):
+    with pytest.raises(
+        InputError, match=r"contains no scan \(most files: not in a format of scans"
+    ):
         PoolConversion(tmp_path, tmp_path / "out")
     with pytest.raises(InputError, match="png_spacing is"):
         PoolConversion(tmp_path, tmp_path / "out", png_spacing=(0, 1, 1))

@@ -72,7 +72,10 @@ def test_missing_files_are_named(cfg):
         (dict(train_cfg__max_itres=2), "IterBasedTrainLoop has no argument 'max_itres'; expected"),
         (dict(optim_wrapper__optimizer__lrr=1), "SGD has no argument 'lrr'; expected lr"),
         (dict(val_evaluator__protocoll=1), "has no argument 'protocoll'; expected protocol"),
-        (dict(custom_hooks__0__type="NoHook"), "custom_hooks.0: 'NoHook' is not registered in hook"),
+        (
+            dict(custom_hooks__0__type="NoHook"),
+            "custom_hooks.0: 'NoHook' is not registered in hook",
+        ),
         (dict(model__backbone__blocks=1), "model cannot be built .*blocks"),
         (dict(model__type="Nothing"), "model cannot be built .*Nothing"),
     ],
@@ -99,8 +102,12 @@ def test_weights_must_fit(cfg, weights, tmp_path):
 
 
 def test_unknown_options_are_named(cfg):
-    check_options(cfg, {"train_cfg.max_iters": 3, "auto_scale_lr.enable": True, "work_dir": "a"}, "c")
-    with pytest.raises(InputError, match="c has no setting 'train_datloader.a'; expected train_dat"):
+    check_options(
+        cfg, {"train_cfg.max_iters": 3, "auto_scale_lr.enable": True, "work_dir": "a"}, "c"
+    )
+    with pytest.raises(
+        InputError, match="c has no setting 'train_datloader.a'; expected train_dat"
+    ):
         check_options(cfg, {"train_datloader.a": 3}, "c")
 
 
