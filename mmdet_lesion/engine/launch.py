@@ -46,7 +46,9 @@ def run_mmdet_tool(name: str) -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent(os.getppid())
     try:
-        _check_arguments(name, sys.argv[1:])
+        if _rank() == "0":
+            # The other processes end with this one, so that an error is printed once.
+            _check_arguments(name, sys.argv[1:])
         if not torch.cuda.is_available():
             _add_cpu_settings(sys.argv)
             if launcher != "none":
@@ -145,11 +147,15 @@ def _add_cpu_settings(arguments: list[str]) -> None:
 
 def _exit_with_error(sentence: str, status: int = FAILED) -> NoReturn:
     """End this process with one sentence on standard error."""
-    if os.environ.get("RANK", "0") != "0":
+    if _rank() != "0":
         # If all processes fail, torchrun ends this one before it prints the sentence again.
         time.sleep(5)
     print_error(sentence)
     sys.exit(status)
+
+
+def _rank() -> str:
+    return os.environ.get("RANK") or os.environ.get("SLURM_PROCID", "0")
 
 
 def _exit_without_teardown() -> NoReturn:

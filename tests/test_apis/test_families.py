@@ -161,9 +161,11 @@ def test_predict_volume_of_patches_equals_the_test_loop(root, tmp_path):
     read = reader(40, volume, make_sample)
     for batch_size in (None, 3):
         done = []
-        found = model.predict_volume(
-            read, 40, batch_size=batch_size, progress=lambda *numbers: done.append(numbers)
-        )
+
+        def report(*numbers, done=done):
+            done.append(numbers)
+
+        found = model.predict_volume(read, 40, batch_size=batch_size, progress=report)
         assert done == sorted(done) and done[-1] == (40, 40)
         assert len(found) == len(expected) > 20
         torch.testing.assert_close(found.scores, expected.scores.double(), atol=1e-6, rtol=0)

@@ -136,7 +136,7 @@ def test_each_path_has_an_outcome(tmp_path):
         ("bad.nii", "refused", "is a PDF"),
         ("one/AAA_readme.txt", "not a scan", "not in a format of scans"),
     ):
-        assert found.pop(path)[0] == outcome, path
+        assert found[path][0] == outcome and found.pop(path)[1].startswith(reason), path
     assert not found
 
 

@@ -1,7 +1,7 @@
 """Convert a folder of CT scans, such as NLST, to a pool of unlabeled scans.
 
-Scans are series of DICOM files, MetaImage, NIfTI or NRRD files, and folders of DeepLesion's slices, at
-any depth. Masks, PET, MR and other scans that are no CT are left out.
+Scans are series of DICOM files, MetaImage, NIfTI or NRRD files, and folders of DeepLesion's slices,
+at any depth. Masks, PET, MR and other scans that are no CT are left out.
 
 Example:
     python tools/dataset_converters/pool.py RAW --out data/nlst --workers 8
