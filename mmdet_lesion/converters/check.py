@@ -66,8 +66,9 @@ def check_store(folder: str | os.PathLike, workers: int = 1, progress: bool = Tr
 
 def _check_all(paths: list[Path], workers: int, progress: bool) -> Iterator[tuple[list[int], str]]:
     if workers == 1:
-        found = map(_check_volume, paths)
-        yield from track(found, len(paths), "check", "volumes", disable=not progress)
+        yield from track(
+            map(_check_volume, paths), len(paths), "check", "volumes", disable=not progress
+        )
         return
     with ProcessPoolExecutor(
         workers, get_context("fork"), initializer=end_with_parent, initargs=(os.getpid(),)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.filereader import read_partial
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 
 __all__ = ["DicomSeries", "group_by_series", "is_dicom"]
 
-_TAGS = [
+_TAGS: list[BaseTag | int] = [
     Tag(name)
     for name in ("ImageType", "Modality", "PatientID", "SeriesInstanceUID", "SeriesNumber")
 ]
