@@ -27,6 +27,7 @@ __all__ = [
     "TOOLS",
     "WRONG_INPUT",
     "tool_main",
+    "add_reading_options",
     "check_config_name",
     "check_file",
     "config_file",
@@ -137,6 +138,23 @@ def _write_traceback(error: BaseException) -> str:
 def print_error(sentence: str) -> None:
     """Print a sentence on standard error, with ``error:`` in front and without control codes."""
     print(f"error: {printable(' '.join(sentence.splitlines()))}", file=sys.stderr, flush=True)
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of tools that read scans: ``--png-spacing`` and ``--timeout``."""
+    parser.add_argument(
+        "--png-spacing",
+        type=float,
+        nargs=3,
+        metavar=("X", "Y", "Z"),
+        help="spacing in mm of PNG slices that have no DL_info.csv",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=600.0,
+        help="seconds that reading a scan may take (default: %(default)g)",
+    )
 
 
 def output_console() -> Console:

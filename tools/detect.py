@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 from mmdet_lesion.apis.exports import EXPORTS
 from mmdet_lesion.command_line import (
+    add_reading_options,
     config_file,
     fraction,
     output_console,
     positive,
     printable,
-    seconds,
     tool_main,
 )
 
@@ -97,19 +97,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="spacing in mm that the detector was trained at, instead of the one that its config "
         "names; 0 keeps the spacing of the scan",
     )
-    parser.add_argument(
-        "--png-spacing",
-        type=float,
-        nargs=3,
-        metavar=("X", "Y", "Z"),
-        help="spacing in mm of PNG slices that have no DL_info.csv",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=seconds,
-        default=600.0,
-        help="seconds that reading a scan may take (default: %(default)g)",
-    )
+    add_reading_options(parser)
     return parser.parse_args(argv)
 
 

@@ -10,8 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine import Config
-from mmengine.registry import (
+from mmdet.registry import (
     DATA_SAMPLERS,
     DATASETS,
     HOOKS,
@@ -21,17 +20,18 @@ from mmengine.registry import (
     OPTIMIZERS,
     PARAM_SCHEDULERS,
     TRANSFORMS,
-    Registry,
-    init_default_scope,
 )
+from mmengine import Config
+from mmengine.registry import Registry, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..command_line import DISK_FULL, check_config_name
 from ..errors import InputError
 from ..models.checkpoint import check_weights, get_weights, read_checkpoint
 
-__all__ = ["check_config", "check_numbers", "check_options"]
+__all__ = ["build_module", "check_config", "check_numbers", "check_options", "load_config"]
 
 # Settings of a training → lowest value.
 _LOWEST = {
@@ -85,6 +85,44 @@ def check_config(cfg: Config, stage: str, checkpoint: str | None = None) -> None
     model = _build_model(cfg)
     if weights is not None:
         check_weights(model, weights, str(checkpoint), partial=partial)
+
+
+def load_config(path: str | os.PathLike) -> Config:
+    """Load a config file.
+
+    Raises:
+        InputError: The file does not exist or cannot be read.
+    """
+    if not os.path.isfile(path):
+        raise InputError(f"{path} does not exist; expected a config file")
+    check_config_name(path)
+    try:
+        return Config.fromfile(path)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            # MMEngine copies configs to a temporary folder.
+            raise
+        # A config is a program, which may raise any exception.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} cannot be read ({reason}); expected a config") from error
+
+
+def build_module(settings: Any, where: str) -> nn.Module:
+    """Build a registered module from its settings.
+
+    Raises:
+        InputError: The settings are not those of a registered module.
+    """
+    try:
+        return MODELS.build(settings)
+    except InputError:
+        raise
+    except Exception as error:
+        # Modules check their settings in many ways.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{where} cannot be built ({reason}); expected a registered type and its arguments"
+        ) from error
 
 
 def check_options(cfg: Config, options: Mapping[str, Any], path: str) -> None:
@@ -263,13 +301,4 @@ def _build_model(cfg: Config) -> nn.Module:
     settings = cfg.model.copy()
     if cfg.get("data_preprocessor") is not None:
         settings.setdefault("data_preprocessor", cfg.data_preprocessor)
-    try:
-        return MODELS.build(settings)
-    except InputError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{cfg.filename}: model cannot be built ({reason}); expected a registered type and its "
-            "arguments"
-        ) from error
+    return build_module(settings, f"{cfg.filename}: model")

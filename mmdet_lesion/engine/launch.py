@@ -19,10 +19,10 @@ import torch
 from mmengine import Config, DictAction
 from torch import distributed
 
-from ..command_line import DISK_FULL, FAILED, INTERRUPTED, WRONG_INPUT, describe, print_error
+from ..command_line import FAILED, INTERRUPTED, WRONG_INPUT, describe, print_error
 from ..errors import InputError
 from ..processes import end_with_parent
-from .config_checks import check_config, check_numbers, check_options
+from .config_checks import check_config, check_numbers, check_options, load_config
 
 
 def run_mmdet_tool(name: str) -> None:
@@ -88,23 +88,14 @@ def _check_arguments(name: str, arguments: list[str]) -> None:
     parser.add_argument("--resume", nargs="?", const="auto")
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
     options, _ = parser.parse_known_args(arguments)
-    if not os.path.isfile(options.config):
-        raise InputError(f"{options.config} does not exist; expected a config file")
+    cfg = load_config(options.config)
+    check_options(cfg, options.cfg_options, options.config)
     try:
-        cfg = Config.fromfile(options.config)
-        check_options(cfg, options.cfg_options, options.config)
         cfg.merge_from_dict(options.cfg_options)
-    except InputError:
-        raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            # MMEngine copies configs to a temporary folder.
-            raise
-        # A config is a program, which may raise any exception.
+        # An index beyond a list, or a key below a number.
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{options.config} cannot be read ({reason}); expected a config"
-        ) from error
+        raise InputError(f"--cfg-options do not fit {options.config}: {reason}") from error
     checkpoint = options.checkpoint if name == "test" else options.resume
     if name == "train":
         check_numbers(cfg)

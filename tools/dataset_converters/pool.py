@@ -13,7 +13,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mmdet_lesion.command_line import output_console, printable, random_seed, seconds, tool_main
+from mmdet_lesion.command_line import (
+    add_reading_options,
+    output_console,
+    printable,
+    random_seed,
+    tool_main,
+)
 from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
 
 
@@ -29,24 +35,12 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
         help="convert scans whose values are not those of a CT, too",
     )
     parser.add_argument(
-        "--png-spacing",
-        type=float,
-        nargs=3,
-        metavar=("X", "Y", "Z"),
-        help="spacing in mm of PNG slices that have no DL_info.csv",
-    )
-    parser.add_argument(
         "--seed",
         type=random_seed,
         default=0,
         help="seed of the order of the list (default: 0)",
     )
-    parser.add_argument(
-        "--timeout",
-        type=seconds,
-        default=600.0,
-        help="seconds that reading a scan may take (default: %(default)g)",
-    )
+    add_reading_options(parser)
     return parser.parse_args(args)
 
 
