@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import functools
 import os
 import sys
@@ -14,14 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import InputError
+from .errors import InputError, is_disk_full
 from .processes import exit_on_sigterm
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
-    "DISK_FULL",
     "FAILED",
     "INTERRUPTED",
     "TOOLS",
@@ -31,13 +29,14 @@ __all__ = [
     "check_config_name",
     "check_file",
     "config_file",
+    "count",
     "describe",
     "fraction",
     "output_console",
     "positive",
+    "positive_number",
     "print_error",
     "printable",
-    "seconds",
     "random_seed",
 ]
 
@@ -46,8 +45,6 @@ _MIM = Path(__file__).parent / ".mim"
 TOOLS = (_MIM / "tools").resolve()
 #: Exit statuses besides 0: something failed, the input is wrong, stopped by Ctrl-C.
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
-#: Error numbers of a write that does not fit.
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Width of tables in files and pipes.
 _FILE_WIDTH = 500
@@ -101,7 +98,7 @@ def describe(error: BaseException) -> tuple[str, int]:
     Returns:
         The sentence and the exit status.
     """
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
+    if isinstance(error, OSError) and is_disk_full(error):
         return f"{error.filename or 'the output folder'}: no space left on the disk", FAILED
     if isinstance(error, InputError):
         return str(error), WRONG_INPUT
@@ -151,7 +148,7 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=seconds,
+        type=positive_number,
         default=600.0,
         help="seconds that reading a scan may take (default: %(default)g)",
     )
@@ -194,6 +191,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    """Parse an integer of 0 or more."""
+    if not text.isdecimal() or not text.isascii() or int(text[:20]) >= 10**9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
 def random_seed(text: str) -> int:
     """Parse a random seed, an integer from 0 to 2**32 - 1."""
     if not text.isdecimal() or not text.isascii() or int(text) >= 2**32:
@@ -212,14 +216,14 @@ def fraction(text: str) -> float:
     return value
 
 
-def seconds(text: str) -> float:
-    """Parse a positive number of seconds."""
+def positive_number(text: str) -> float:
+    """Parse a positive number, such as a length or a time."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value
 
 

@@ -27,8 +27,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..command_line import DISK_FULL, check_config_name
-from ..errors import InputError
+from ..command_line import check_config_name
+from ..errors import InputError, is_disk_full
 from ..models.checkpoint import check_weights, get_weights, read_checkpoint
 
 __all__ = ["build_module", "check_config", "check_numbers", "check_options", "load_config"]
@@ -99,7 +99,7 @@ def load_config(path: str | os.PathLike) -> Config:
     try:
         return Config.fromfile(path)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
+        if is_disk_full(error):
             # MMEngine copies configs to a temporary folder.
             raise
         # A config is a program, which may raise any exception.

@@ -44,6 +44,9 @@ def read_scan(
         raise InputError(
             f"{source.path} cannot be read: {str(error) or 'out of memory'}"
         ) from error
+    low, high = int(scan.volume.array.min()), int(scan.volume.array.max())
+    if low == high:
+        raise InputError(f"{source.path}: all voxels have the value {low}; expected a CT")
     scan.warnings[:0] = source.warnings
     scan.warnings += [*check_values(scan.volume.array), *library_warnings]
     return scan

@@ -35,7 +35,7 @@ def test_warnings_of_slices_are_collected_once(tmp_path, capfd):
 
 def test_warnings_of_itk_are_collected(tmp_path, capfd):
     image = nibabel.Nifti1Image(small_ct().array, np.diag([1, 1, 2, 1]))
-    image.set_sform(np.array([[1, 0.01, 0, 0], [0, 1, 0, 0], [0, 0, 2.1, 0], [0, 0, 0, 1.0]]), 1)
+    image.set_sform(np.array([[1, 0.01, 0, 0], [0, 1, 0, 0], [0, 0, 2.01, 0], [0, 0, 0, 1.0]]), 1)
     image.set_qform(np.diag([1, 1, 2, 1.0]), 1)
     nibabel.save(image, tmp_path / "scan.nii")
     (scan,) = find_scans(tmp_path / "scan.nii")

@@ -33,7 +33,7 @@ def test_ct_has_no_remark(hu):
         ((ct() > 0), "only 2 different values, 0 to 1; it may be a mask or a label map"),
         (np.where(ct() > 0, 400, -1000), "only 2 different values, -1000 to 400"),
         (RNG.integers(0, 118, (20, 40, 40)), "only 118 different values, 0 to 117"),
-        (np.full((2, 3, 4), 7), "all voxels have the value 7"),
+        (np.full((2, 3, 4), 7), "only 1 different values, 7 to 7"),
         (ct().clip(-200, 300), "without air (-1000)"),
         (np.abs(ct()), "without air (-1000); they may not be HU"),
         (ct() + 1024, "or lack the rescale intercept"),
