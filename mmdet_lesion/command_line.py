@@ -158,11 +158,11 @@ def output_console() -> Console:
     """Return a console on standard output for tables.
 
     It is as wide as the terminal or, where the output is a file or a pipe, wide enough for any
-    name; ``COLUMNS`` sets another width.
+    name.
     """
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _FILE_WIDTH
+    width = None if sys.stdout.isatty() else _FILE_WIDTH
     return Console(markup=False, highlight=False, width=width)
 
 

@@ -153,10 +153,12 @@ def test_table_is_as_wide_as_the_terminal(tool, monkeypatch, capsys, width):
     from mmdet_lesion.io.scans import ScanSource
 
     monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     names = ["case_with_a_long_name/" + 40 * "x", "b"]
     sources = [ScanSource(Path("a"), name, "image") for name in names]
     tool.print_summary([ScanOutcome(source, error="reason") for source in sources])
-    rows = [line for line in capsys.readouterr().out.splitlines() if line[:1] in "┏│└"]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    rows = [line for line in text.splitlines() if line[:1] in "┏│└"]
     assert max(map(len, rows)) <= width
     assert any(names[0] in row for row in rows) == (width == 160)
 
