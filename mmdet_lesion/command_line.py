@@ -11,9 +11,13 @@ import traceback
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import InputError, is_disk_full
 from .processes import exit_on_sigterm
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = [
     "FAILED",
@@ -21,11 +25,14 @@ __all__ = [
     "TOOLS",
     "WRONG_INPUT",
     "tool_main",
+    "add_reading_options",
     "check_config_name",
+    "check_file",
     "config_file",
     "count",
     "describe",
     "fraction",
+    "output_console",
     "positive",
     "positive_number",
     "print_error",
@@ -38,6 +45,9 @@ _MIM = Path(__file__).parent / ".mim"
 TOOLS = (_MIM / "tools").resolve()
 #: Exit statuses besides 0: something failed, the input is wrong, stopped by Ctrl-C.
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+
+# Width of tables in files and pipes.
+_FILE_WIDTH = 500
 
 Main = Callable[[Sequence[str] | None], int | None]
 
@@ -127,6 +137,35 @@ def print_error(sentence: str) -> None:
     print(f"error: {printable(' '.join(sentence.splitlines()))}", file=sys.stderr, flush=True)
 
 
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of tools that read scans: ``--png-spacing`` and ``--timeout``."""
+    parser.add_argument(
+        "--png-spacing",
+        type=float,
+        nargs=3,
+        metavar=("X", "Y", "Z"),
+        help="spacing in mm of PNG slices that have no DL_info.csv",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=positive_number,
+        default=600.0,
+        help="seconds that reading a scan may take (default: %(default)g)",
+    )
+
+
+def output_console() -> Console:
+    """Return a console on standard output for tables.
+
+    It is as wide as the terminal or, where the output is a file or a pipe, wide enough for any
+    name.
+    """
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else _FILE_WIDTH
+    return Console(markup=False, highlight=False, width=width)
+
+
 def printable(text: object) -> str:
     """Escape characters that a terminal would interpret, such as escape codes in file names.
 
@@ -196,6 +235,18 @@ def check_config_name(name: str | os.PathLike) -> None:
     """
     if os.fspath(name).lower().endswith((".yaml", ".yml")):
         raise InputError(f"{name} is a YAML file, which can run code; expected a Python config")
+
+
+def check_file(path: str | os.PathLike, expected: str) -> None:
+    """End the process with one sentence if a file does not exist.
+
+    Args:
+        path: The file, or a URL, which is not checked.
+        expected: What it is, such as ``'a config file'``.
+    """
+    if "://" not in os.fspath(path) and not os.path.isfile(path):
+        print_error(f"{path} does not exist; expected {expected}")
+        sys.exit(WRONG_INPUT)
 
 
 def config_file(text: str) -> Path:

@@ -12,25 +12,27 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmdet_lesion.apis.exports import EXPORTS
 from mmdet_lesion.command_line import (
+    add_reading_options,
     config_file,
     fraction,
+    output_console,
     positive,
-    positive_number,
     printable,
     tool_main,
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from mmdet_lesion.apis import ScanOutcome
+    from mmdet_lesion.io.scans import SkippedPath
 
 
 def exports(text: str) -> list[str]:
@@ -53,7 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "scans",
         nargs="+",
         metavar="SCAN",
-        help="scan, DICOM folder, folder of slices, or text file with a list of paths",
+        help="scan, folder with scans in DICOM or other formats, or text file with a list of paths",
     )
     parser.add_argument("--config", required=True, type=config_file, help="config of the detector")
     parser.add_argument("--checkpoint", required=True, help="checkpoint of the detector")
@@ -85,7 +87,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help=f"some of {','.join(EXPORTS)} (default: %(default)s; json is always written)",
     )
     parser.add_argument(
-        "--series", metavar="UID", help="DICOM series to read (default: the one with most slices)"
+        "--series", metavar="UID", help="DICOM series to read (default: every CT series)"
     )
     parser.add_argument(
         "--spacing",
@@ -95,54 +97,43 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="spacing in mm that the detector was trained at, instead of the one that its config "
         "names; 0 keeps the spacing of the scan",
     )
-    parser.add_argument(
-        "--png-spacing",
-        type=float,
-        nargs=3,
-        metavar=("X", "Y", "Z"),
-        help="spacing in mm of PNG slices that have no DL_info.csv",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=positive_number,
-        default=600.0,
-        help="seconds that reading a scan may take (default: %(default)g)",
-    )
+    add_reading_options(parser)
     return parser.parse_args(argv)
 
 
-def detect(args: argparse.Namespace, console: Console) -> list[ScanOutcome]:
-    """Run the detector on all scans with a progress bar."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
+def detect(args: argparse.Namespace) -> list[ScanOutcome]:
+    """Run the detector on all scans and show the progress."""
     from mmdet_lesion import InputError
     from mmdet_lesion.apis import LesionInferencer
     from mmdet_lesion.apis.exports import check_exports
-    from mmdet_lesion.io.scans import find_scans
+    from mmdet_lesion.io.scans import discover_scans
+    from mmdet_lesion.progress import Progress
 
     check_exports(args.export)
     for path in map(Path, args.scans):
         if not path.exists():
             raise InputError(f"{path} does not exist; expected a scan or a list of scans")
-    sources = find_scans(args.scans)
+    found = discover_scans(args.scans, args.series)
+    sources = found.scans
+    for line in skipped_lines(found.skipped):
+        print(printable(line), file=sys.stderr)
     inferencer = LesionInferencer(
         args.config, args.checkpoint, args.device, args.spacing and tuple(args.spacing)
     )
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed:.1f}/{task.total}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=len(sources))
+    with Progress("slices") as display:
+        timing = Timing(len(sources))
 
-        def show(number: int, stage: str, share: float) -> None:
-            bar.update(
-                task,
-                completed=number + share,
-                description=printable(f"{sources[number].name}: {stage}"),
-            )
+        def show(number: int, stage: str, done: int, total: int) -> None:
+            text = f"{number + 1}/{len(sources)} {sources[number].name}: {stage}"
+            display.show(text, done, total, timing.remaining(number, done, total))
+
+        def report(outcome: ScanOutcome) -> None:
+            timing.finish(reused=outcome.reused)
+            name = outcome.source.name
+            if outcome.result is None:
+                display.log(f"{name}: failed: {outcome.error}")
+            elif len(sources) > 1 and not outcome.reused:
+                display.log(f"{name}: {count(len(outcome.result.lesions), 'lesion')}")
 
         return inferencer.run(
             sources,
@@ -154,14 +145,79 @@ def detect(args: argparse.Namespace, console: Console) -> list[ScanOutcome]:
             png_spacing=args.png_spacing,
             timeout=args.timeout,
             progress=show,
+            finished=report,
         )
+
+
+class Timing:
+    """Estimate of the remaining time of a detection.
+
+    Args:
+        scans: Number of scans.
+    """
+
+    def __init__(self, scans: int) -> None:
+        self.scans = scans
+        self._started = time.monotonic()
+        self._first_slice: tuple[int, float] | None = None
+        self._durations: list[float] = []
+
+    def remaining(self, number: int, done: int, total: int) -> float | None:
+        """Estimate the seconds until all scans are done, or return None without a basis.
+
+        Args:
+            number: Index of the current scan.
+            done: Number of its slices that are done.
+            total: Number of its slices, or 0 if they are unknown.
+        """
+        now = time.monotonic()
+        own = None
+        if total and self._first_slice is None:
+            # The time before the first slices includes reading.
+            self._first_slice = done, now
+        elif total and self._first_slice is not None and done > self._first_slice[0]:
+            slices, start = self._first_slice
+            own = (now - start) / (done - slices) * (total - done)
+        elapsed = now - self._started
+        if self._durations:
+            usual = sum(self._durations) / len(self._durations)
+            own = max(usual - elapsed, 0.0) if own is None else own
+        elif own is not None:
+            usual = elapsed + own
+        else:
+            return None
+        return own + usual * (self.scans - number - 1)
+
+    def finish(self, reused: bool) -> None:
+        """Count the current scan as done, and start the time of the next one."""
+        now = time.monotonic()
+        if not reused:
+            self._durations.append(now - self._started)
+        self._started, self._first_slice = now, None
+
+
+def count(number: int, noun: str) -> str:
+    """Return ``'1 lesion'``, ``'2 lesions'``."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def skipped_lines(skipped: Sequence[SkippedPath]) -> list[str]:
+    """Return what was found besides the scans, one line for each kind."""
+    groups: dict[str, list[SkippedPath]] = {}
+    for one in skipped:
+        groups.setdefault(one.reason, []).append(one)
+    return [
+        f"not a scan: {count(sum(one.files for one in group), 'file')}, such as {group[0].path} "
+        f"({reason})"
+        for reason, group in groups.items()
+    ]
 
 
 def summary(outcomes: Sequence[ScanOutcome]) -> Table:
     """Return a table with one row for each scan."""
     from rich.table import Table
 
-    table = Table(title=f"{len(outcomes)} scan{'s' * (len(outcomes) != 1)}")
+    table = Table(title=count(len(outcomes), "scan"), title_justify="left", pad_edge=False)
     table.add_column("scan", overflow="fold")
     table.add_column("state", no_wrap=True)
     table.add_column("voxels (x, y, z)", no_wrap=True)
@@ -185,17 +241,20 @@ def summary(outcomes: Sequence[ScanOutcome]) -> Table:
 
 def print_summary(outcomes: Sequence[ScanOutcome]) -> None:
     """Print the table, followed by errors, warnings and the paths of the reports."""
-    from rich.console import Console
-
-    Console(markup=False).print(summary(outcomes))
+    output_console().print(summary(outcomes))
+    warned: dict[str, list[str]] = {}
     for outcome in outcomes:
-        name = outcome.source.name
         if outcome.result is None:
-            print(printable(f"{name}: failed: {outcome.error}"))
+            print(printable(f"{outcome.source.name}: failed: {outcome.error}"))
             continue
         for warning in outcome.result.warnings:
-            print(printable(f"{name}: warning: {warning}"))
-        print(printable(f"{name}: {outcome.folder / 'report.html'}"))
+            warned.setdefault(warning, []).append(outcome.source.name)
+    for warning, names in warned.items():
+        where = names[0] if len(names) == 1 else f"{len(names)} scans ({names[0]}, …)"
+        print(printable(f"{where}: warning: {warning}"))
+    for outcome in outcomes:
+        if outcome.result is not None:
+            print(printable(f"{outcome.source.name}: {outcome.folder / 'report.html'}"))
 
 
 @tool_main("run the same command again to continue")
@@ -203,9 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool and return the exit status."""
     args = parse_args(argv)
 
-    from rich.console import Console
-
-    outcomes = detect(args, Console(stderr=True))
+    outcomes = detect(args)
     print_summary(outcomes)
     return int(any(outcome.result is None for outcome in outcomes))
 

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from mmdet_lesion.command_line import config_file
+from mmdet_lesion.command_line import check_file, config_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,8 +36,12 @@ def parse_args() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    config = parse_args().config
-    sys.argv[sys.argv.index(config)] = str(config_file(config))
+    args = parse_args()
+    config = config_file(args.config)
+    # At once, since imports take seconds.
+    check_file(config, "a config file")
+    check_file(args.checkpoint, "a checkpoint")
+    sys.argv[sys.argv.index(args.config)] = str(config)
 
     from mmdet_lesion.engine import run_mmdet_tool
 

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.registry import TASK_UTILS
 from mmengine import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import Registry, init_default_scope
+from mmengine.registry import init_default_scope
 from torch import nn
 
-from ..command_line import check_config_name
 from ..engine import cpu_settings
-from ..errors import InputError, is_disk_full
+from ..engine.config_checks import build_module, load_config
+from ..errors import InputError
 from ..models.checkpoint import check_weights, read_weights
 
 __all__ = ["DEFAULT_NMS", "Detector", "build_model", "build_module", "load_detector", "read_config"]
@@ -123,21 +123,7 @@ def read_config(
     Raises:
         InputError: The file does not exist, cannot be read, or is not the config of a detector.
     """
-    if isinstance(config, Config):
-        cfg = config.copy()
-    else:
-        if not os.path.isfile(config):
-            raise InputError(f"{config} does not exist; expected a config file")
-        check_config_name(config)
-        try:
-            cfg = Config.fromfile(config)
-        except Exception as error:
-            if is_disk_full(error):
-                # MMEngine copies configs to a temporary folder.
-                raise
-            # A config is a program, which may raise any exception.
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise InputError(f"{config} cannot be read ({reason}); expected a config") from error
+    cfg = config.copy() if isinstance(config, Config) else load_config(config)
     name = cfg.filename or "the config"
     for key in keys:
         if key not in cfg:
@@ -145,24 +131,6 @@ def read_config(
         if not isinstance(cfg[key], dict):
             raise InputError(f"{name}: {key} is {cfg[key]!r}; expected a dict")
     return cfg
-
-
-def build_module(settings: Any, where: str, registry: Registry = MODELS) -> Any:
-    """Build a registered module from its settings.
-
-    Raises:
-        InputError: The settings are not those of a registered module.
-    """
-    try:
-        return registry.build(settings)
-    except InputError:
-        raise
-    except Exception as error:
-        # Modules check their settings in many ways.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"{where} cannot be built ({reason}); expected a registered type and its arguments"
-        ) from error
 
 
 def build_model(cfg: Config, checkpoint: str | os.PathLike, device: str = "auto") -> nn.Module:

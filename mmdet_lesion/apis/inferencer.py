@@ -19,7 +19,15 @@ from mmengine import Config
 
 from ..errors import InputError, is_disk_full
 from ..io import SUFFIX, atomic_write, save_volume
-from ..io.scans import IsolatedReader, Scan, ScanSource, find_scans, read_scan, unique_names
+from ..io.scans import (
+    IsolatedReader,
+    Scan,
+    ScanSource,
+    collected_warnings,
+    find_scans,
+    read_scan,
+    unique_names,
+)
 from ..structures import Volume
 from ..version import __version__
 from ..visualization.report import write_report
@@ -33,7 +41,8 @@ __all__ = ["LesionInferencer", "ScanOutcome"]
 #: Maximum number of lesions per scan, those with the highest scores.
 MAX_LESIONS = 200
 
-Progress = Callable[[str, float], None]
+#: Is called with the current step, the number of slices that are done, and of all slices.
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -130,7 +139,7 @@ class LesionInferencer:
             InputError: An argument is invalid.
         """
         outcomes = self.run(
-            find_scans(inputs),
+            find_scans(inputs, series),
             out_dir,
             batch_size=batch_size,
             score_thr=score_thr,
@@ -159,7 +168,8 @@ class LesionInferencer:
         series: str | None = None,
         png_spacing: Sequence[float] | None = None,
         timeout: float | None = None,
-        progress: Callable[[int, str, float], None] | None = None,
+        progress: Callable[[int, str, int, int], None] | None = None,
+        finished: Callable[[ScanOutcome], None] | None = None,
     ) -> list[ScanOutcome]:
         """Detect lesions in scans that :func:`~mmdet_lesion.io.scans.find_scans` returned.
 
@@ -174,8 +184,9 @@ class LesionInferencer:
             timeout: Seconds that reading a scan may take. With a timeout, scans are read in a child
                 process (:class:`~mmdet_lesion.io.scans.IsolatedReader`), so that a scan that
                 aborts it does not stop the others; without, in this process.
-            progress: Called with the index of the scan, the current step, and the fraction of the
-                scan that is done.
+            progress: Called with the index of the scan, the current step, and the numbers of
+                slices that are done and of all slices, which are 0 before a scan is read.
+            finished: Called with the outcome of each scan as soon as it is known.
 
         Returns:
             An outcome for each scan.
@@ -193,7 +204,9 @@ class LesionInferencer:
         folders = _folders(sources, out_dir)
         with nullcontext() if timeout is None else IsolatedReader(timeout) as reader:
             read = read_scan if reader is None else reader.read
-            return self._detect_all(sources, folders, read, settings, batch_size, exports, progress)
+            return self._detect_all(
+                sources, folders, read, settings, batch_size, exports, progress, finished
+            )
 
     def _detect_all(
         self,
@@ -203,15 +216,16 @@ class LesionInferencer:
         settings: dict[str, Any],
         batch_size: int | None,
         exports: Sequence[str],
-        progress: Callable[[int, str, float], None] | None,
+        progress: Callable[[int, str, int, int], None] | None,
+        finished: Callable[[ScanOutcome], None] | None,
     ) -> list[ScanOutcome]:
         """Detect lesions in all scans; a scan that fails does not stop the others."""
         outcomes = []
         for number, (source, folder) in enumerate(zip(sources, folders)):
 
-            def report(stage: str, share: float, number: int = number) -> None:
+            def report(stage: str, done: int, total: int, number: int = number) -> None:
                 if progress is not None:
-                    progress(number, stage, share)
+                    progress(number, stage, done, total)
 
             outcome = ScanOutcome(source, folder=folder)
             try:
@@ -228,8 +242,9 @@ class LesionInferencer:
                 if folder is not None:
                     with atomic_write(folder / "error.txt") as temporary:
                         temporary.write_text(traceback.format_exc())
-            report("done", 1.0)
             outcomes.append(outcome)
+            if finished is not None:
+                finished(outcome)
         return outcomes
 
     def detect(
@@ -245,15 +260,16 @@ class LesionInferencer:
             scan: Scan that :func:`~mmdet_lesion.io.scans.read_scan` returned.
             score_thr: Minimum score of a lesion.
             batch_size: Slice stacks or patches per forward pass; the default is that of the config.
-            progress: Called with the current step, and the fraction of the scan that is done.
+            progress: Called with the current step, and the numbers of slices that are done and of
+                all slices.
 
         Returns:
             Lesions in descending order of score, and warnings.
         """
-        report = progress or (lambda stage, share: None)
+        report = progress or (lambda stage, done, total: None)
         symmetry = scan.volume.geometry.symmetry_to_patient()
         permuted = scan.volume.permute(symmetry)
-        report("resampling", 0.1)
+        report("resampling", 0, 0)
         # Formats store different numbers of digits, which must not change the resampled voxels.
         spacing = tuple(round(value, 4) or value for value in permuted.spacing)
         wanted = tuple(new or own for new, own in zip(self.detector.spacing, spacing, strict=True))
@@ -273,7 +289,7 @@ class LesionInferencer:
                 geometry,
                 score_thr,
                 batch_size,
-                lambda done, total: report("detecting", 0.15 + 0.75 * done / total),
+                lambda done, total: report("detecting", done, total),
             )
         nms = self.detector.nms
         lesions = locate_lesions(
@@ -312,7 +328,7 @@ class LesionInferencer:
         if outcome.result is not None:
             outcome.reused = True
             return
-        report("reading", 0.0)
+        report("reading", 0, 0)
         scan = read(outcome.source, settings["series"], settings["png_spacing"])
         lesions, warnings = self.detect(scan, settings["score_thr"], batch_size, report)
         result = ScanResult(
@@ -332,10 +348,12 @@ class LesionInferencer:
             warnings=scan.warnings + warnings,
         )
         if outcome.folder is not None:
-            report("writing", 0.9)
+            report("writing", 0, 0)
             outcome.folder.mkdir(parents=True, exist_ok=True)
             others = [kind for kind in exports if kind != "json"]
-            result.warnings += write_exports(outcome.folder, scan, result, others)
+            with collected_warnings() as library_warnings:
+                result.warnings += write_exports(outcome.folder, scan, result, others)
+            result.warnings += library_warnings
             write_report(outcome.folder / "report.html", scan.volume, result.to_dict())
             # Last, since it contains all warnings and marks the result as complete.
             write_exports(outcome.folder, scan, result, ["json"])

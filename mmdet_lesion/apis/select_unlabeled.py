@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ..datasets import Luna16Dataset
 from ..errors import InputError
 from ..io.data_list import read_data_list
+from ..progress import track
 from .detector import build_model, read_config
 from .predict_samples import predict_sample
 
@@ -60,7 +59,8 @@ def select_unlabeled(
         pipeline=cfg.test_dataloader.dataset.pipeline,
     )
     scores = []
-    for index in tqdm(range(len(dataset)), desc="select", unit="scan", disable=not progress):
+    indices = range(len(dataset))
+    for index in track(indices, len(indices), "select", "scans", disable=not progress):
         detections = predict_sample(model, dataset[index])
         scores.append(float(detections.scores.max()) if len(detections) else 0.0)
     kept = [

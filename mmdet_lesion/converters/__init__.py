@@ -1,20 +1,16 @@
 """Converters of published datasets and of scans to the volume store."""
 
-from .base import ConversionResult, StoreConversion
-from .check import StoreReport, check_store
-from .deeplesion import DeepLesionConversion
-from .luna16 import Luna16Conversion
-from .pool import PoolConversion
-from .report import ConversionReport, StrictError
+import lazy_loader
 
-__all__ = [
-    "ConversionReport",
-    "ConversionResult",
-    "DeepLesionConversion",
-    "Luna16Conversion",
-    "PoolConversion",
-    "StoreConversion",
-    "StoreReport",
-    "StrictError",
-    "check_store",
-]
+# The tools import the options of the command line before they need a converter.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "base": ["ConversionResult", "StoreConversion"],
+        "check": ["StoreReport", "check_store"],
+        "deeplesion": ["DeepLesionConversion"],
+        "luna16": ["Luna16Conversion"],
+        "pool": ["PoolConversion"],
+        "report": ["ConversionReport", "StrictError"],
+    },
+)

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tqdm import tqdm
-
 from ..errors import InputError
 from ..io import Problem, leftover_of, read_json, write_json
 from ..io.volume_store import SUFFIX, file_checksum
+from ..progress import Progress, track
 from .execution import Record, Task, run_tasks
 from .report import ConversionReport, StrictError
 
@@ -200,13 +199,29 @@ class StoreConversion:
                     "run: resume with the same settings or choose another folder"
                 )
 
-    def _read_records(self, tasks: Sequence[Task], records: dict[str, Record]) -> list[Task]:
-        """Add the records of completed tasks to ``records``, and return the other tasks."""
+    def _is_final(self, record: Record) -> bool:
+        """Return whether a task with this record of an earlier run need not be converted again."""
+        return True
+
+    def _failures(self, record: Record) -> list[str]:
+        """Return what of a converted task should be printed at once."""
+        return []
+
+    def _read_records(
+        self, tasks: Sequence[Task], records: dict[str, Record], again: bool = False
+    ) -> list[Task]:
+        """Add the records of completed tasks to ``records``, and return the other tasks.
+
+        Args:
+            tasks: The tasks.
+            records: Records by the tasks' names.
+            again: Whether to return tasks whose record is not final, too.
+        """
         pending = []
         for task in tasks:
             if task.name not in records:
                 record = read_record(task)
-                if record is None:
+                if record is None or (again and not self._is_final(record)):
                     pending.append(task)
                 else:
                     self._add_record(task, record, records)
@@ -226,28 +241,27 @@ class StoreConversion:
             unexpected exception.
         """
         records: dict[str, Record] = {}
-        pending = self._read_records(tasks, records)
+        pending = self._read_records(tasks, records, again=True)
         self._remove_volumes(pending)
         failed = 0
-        bar = tqdm(
-            desc="convert",
-            unit=self._unit,
-            total=len(tasks),
-            initial=len(records),
-            disable=not progress,
-        )
+        unit = self._unit if self._unit.endswith("s") else f"{self._unit}s"
         results = run_tasks(pending, workers)
         # Closing the results stops the processes as soon as a strict conversion ends.
-        with bar, closing(results):
-            for task, record, error in results:
-                bar.update()
+        with Progress(unit, not progress, forks=True) as display, closing(results):
+            done = track(
+                results, len(tasks), "convert", unit, initial=len(records), display=display
+            )
+            for task, record, error in done:
                 if record is None:
                     failed += 1
                     problem = Problem(
                         task.where, None, error, f"{self._unit} not converted", "failure"
                     )
+                    display.log(str(problem))
                     self.report.add([problem])
                 else:
+                    for line in self._failures(record):
+                        display.log(line)
                     self._add_record(task, record, records)
         return records, failed
 

@@ -10,12 +10,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ..errors import InputError
 from ..io import SUFFIX, read_json
 from ..io.volume_store import file_checksum, load_volume
 from ..processes import end_with_parent
+from ..progress import track
 
 __all__ = ["StoreReport", "check_store"]
 
@@ -66,14 +65,16 @@ def check_store(folder: str | os.PathLike, workers: int = 1, progress: bool = Tr
 
 
 def _check_all(paths: list[Path], workers: int, progress: bool) -> Iterator[tuple[list[int], str]]:
-    bar = dict(total=len(paths), desc="check", unit="vol", disable=not progress)
     if workers == 1:
-        yield from tqdm(map(_check_volume, paths), **bar)
+        yield from track(
+            map(_check_volume, paths), len(paths), "check", "volumes", disable=not progress
+        )
         return
     with ProcessPoolExecutor(
         workers, get_context("fork"), initializer=end_with_parent, initargs=(os.getpid(),)
     ) as pool:
-        yield from tqdm(pool.map(_check_volume, paths, chunksize=4), **bar)
+        found = pool.map(_check_volume, paths, chunksize=4)
+        yield from track(found, len(paths), "check", "volumes", disable=not progress)
 
 
 def _check_volume(path: Path) -> tuple[list[int], str]:

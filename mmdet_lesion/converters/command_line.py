@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..command_line import FAILED, positive, print_error
-from .base import ConversionResult
+
+if TYPE_CHECKING:
+    from .base import ConversionResult
 
 #: Advice after an interruption.
 CONTINUE = "what is complete is kept, continue with --resume"

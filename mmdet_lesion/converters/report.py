@@ -31,6 +31,8 @@ class ConversionReport:
         self._strict = strict
         self.problems: list[Problem] = []
         self.counts: dict[str, Any] = {}
+        #: What became of each path below the raw folder, for converters that take any path.
+        self.paths: list[dict[str, Any]] = []
 
     def add(self, problems: Iterable[Problem]) -> None:
         """Add problems.
@@ -49,10 +51,11 @@ class ConversionReport:
             self.problems, key=lambda p: (p.file, p.row or 0, p.kind, p.problem, p.action)
         )
         kinds = Counter(problem.kind for problem in ordered)
-        return {
+        content = {
             "counts": {**self.counts, "problems": dict(kinds)},
             "problems": [problem.to_dict() for problem in ordered],
         }
+        return {**content, "paths": self.paths} if self.paths else content
 
     def write(self, path: Path) -> None:
         """Write the report to a JSON file."""

@@ -63,6 +63,8 @@ class ScanTask:
         out: Folder to write to.
         spacing: Spacing of the store ``(x, y, z)`` in mm.
         files: Result of :func:`list_files` for the files of the scan.
+        part: Which of several scans of ``source`` it is; may be empty.
+        options: Settings of the reader that the result depends on, as plain values.
     """
 
     name: str
@@ -72,16 +74,19 @@ class ScanTask:
     out: Path
     spacing: tuple[float, float, float]
     files: tuple[tuple[str, int, str], ...]
+    part: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def where(self) -> str:
         """Path of the scan in the raw folder, for reports."""
-        return self.source.relative_to(self.raw).as_posix()
+        path = self.source.relative_to(self.raw).as_posix()
+        return f"{path} ({self.part})" if self.part else path
 
     @property
     def inputs(self) -> dict[str, Any]:
         """Everything except the settings that the result depends on, as plain values."""
-        return {"files": [list(file) for file in self.files]}
+        return {"files": [list(file) for file in self.files], **dict(self.options)}
 
     @property
     def record_path(self) -> Path:

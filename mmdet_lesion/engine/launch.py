@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
 import runpy
 import subprocess
@@ -13,7 +12,7 @@ import time
 import traceback
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import mmdet
 import torch
@@ -23,19 +22,7 @@ from torch import distributed
 from ..command_line import FAILED, INTERRUPTED, WRONG_INPUT, describe, print_error
 from ..errors import InputError
 from ..processes import end_with_parent
-
-# Settings of a training → lowest value.
-_LOWEST = {
-    "train_cfg.max_iters": 1,
-    "train_cfg.max_epochs": 1,
-    "train_cfg.val_interval": 1,
-    "train_dataloader.batch_size": 1,
-    "train_dataloader.num_workers": 0,
-    "val_dataloader.batch_size": 1,
-    "val_dataloader.num_workers": 0,
-    "optim_wrapper.optimizer.lr": 0,
-    "randomness.seed": 0,
-}
+from .config_checks import check_config, check_numbers, check_options, load_config
 
 
 def run_mmdet_tool(name: str) -> None:
@@ -61,8 +48,9 @@ def run_mmdet_tool(name: str) -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent(os.getppid())
     try:
-        if name == "train":
-            _check_arguments(sys.argv[1:])
+        if _rank() == "0":
+            # The other processes end with this one, so that an error is printed once.
+            _check_arguments(name, sys.argv[1:])
         if not torch.cuda.is_available():
             _add_cpu_settings(sys.argv)
             if launcher != "none":
@@ -84,36 +72,36 @@ def run_mmdet_tool(name: str) -> None:
             _exit_without_teardown()
 
 
-def _check_arguments(arguments: list[str]) -> None:
-    """Check the settings of a training that its arguments name."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
-    options, _ = parser.parse_known_args(arguments)
-    configs = [word for word in arguments if word.endswith(".py") and os.path.isfile(word)]
-    if configs:
-        cfg = Config.fromfile(configs[0])
-        cfg.merge_from_dict(options.cfg_options or {})
-        check_settings(cfg)
-
-
-def check_settings(cfg: Config) -> None:
-    """Check numbers of a training config that MMEngine accepts or reports by a traceback.
+def _check_arguments(name: str, arguments: list[str]) -> None:
+    """Check what the arguments of mmdet's script name before it prints the config.
 
     Raises:
-        InputError: A number is out of range.
+        InputError: As for :func:`.config_checks.check_config`, or the config cannot be read.
     """
-    for path, lowest in _LOWEST.items():
-        part: Any = cfg.to_dict()
-        *parents, key = path.split(".")
-        for parent in parents:
-            part = part.get(parent) if isinstance(part, dict) else None
-        value = part.get(key) if isinstance(part, dict) else None
-        if value is None:
-            continue
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not lowest <= value < math.inf or (key == "lr" and value == 0):
-            expected = "a positive number" if key == "lr" else f"at least {lowest}"
-            raise InputError(f"{cfg.filename}: {path} is {value!r}; expected {expected}")
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("config")
+    if name == "test":
+        parser.add_argument("checkpoint")
+    for option in ("--work-dir", "--launcher", "--out", "--show-dir", "--wait-time"):
+        parser.add_argument(option)
+    parser.add_argument("--local_rank", "--local-rank")
+    for flag in ("--amp", "--auto-scale-lr", "--show", "--tta"):
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("--resume", nargs="?", const="auto")
+    parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
+    options, _ = parser.parse_known_args(arguments)
+    cfg = load_config(options.config)
+    check_options(cfg, options.cfg_options, options.config)
+    try:
+        cfg.merge_from_dict(options.cfg_options)
+    except Exception as error:
+        # An index beyond a list, or a key below a number.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"--cfg-options do not fit {options.config}: {reason}") from error
+    checkpoint = options.checkpoint if name == "test" else options.resume
+    if name == "train":
+        check_numbers(cfg)
+    check_config(cfg, name, None if checkpoint == "auto" else checkpoint)
 
 
 def cpu_settings(cfg: Config) -> dict[str, str]:
@@ -152,11 +140,15 @@ def _add_cpu_settings(arguments: list[str]) -> None:
 
 def _exit_with_error(sentence: str, status: int = FAILED) -> NoReturn:
     """End this process with one sentence on standard error."""
-    if os.environ.get("RANK", "0") != "0":
+    if _rank() != "0":
         # If all processes fail, torchrun ends this one before it prints the sentence again.
         time.sleep(5)
     print_error(sentence)
     sys.exit(status)
+
+
+def _rank() -> str:
+    return os.environ.get("RANK") or os.environ.get("SLURM_PROCID", "0")
 
 
 def _exit_without_teardown() -> NoReturn:

@@ -12,9 +12,18 @@ import cv2
 import numpy as np
 from PIL import Image
 
-__all__ = ["BadSliceError", "contiguous_runs", "list_slices", "read_hu"]
+__all__ = [
+    "BadSliceError",
+    "contiguous_runs",
+    "is_16bit_png",
+    "list_slices",
+    "read_hu",
+    "slice_number",
+]
 
 _SLICE_NAME = re.compile(r"(?:\d{3}|[1-9]\d{3,})\.png")
+# Signature, length and name of the first chunk, width, height; then bit depth and color type.
+_DEPTH_AND_COLOR = slice(24, 26)
 
 # DeepLesion's PNGs contain HU + 32768.
 _OFFSET_BIT = np.uint16(0x8000)
@@ -97,6 +106,18 @@ def read_hu(path: Path) -> np.ndarray:
     return hu
 
 
+def slice_number(name: str) -> int | None:
+    """Return the number of a slice from its file name, such as 1 from ``001.png``, or None."""
+    return int(name.removesuffix(".png")) if _SLICE_NAME.fullmatch(name) else None
+
+
+def is_16bit_png(path: Path) -> bool:
+    """Return whether the header of a file is that of a 16-bit grayscale PNG."""
+    with open(path, "rb") as file:
+        header = file.read(_DEPTH_AND_COLOR.stop)
+    return header.startswith(b"\x89PNG") and header[_DEPTH_AND_COLOR] == b"\x10\x00"
+
+
 def list_slices(folder: Path) -> tuple[list[tuple[int, int]], list[str]]:
     """List the slices of a series.
 
@@ -109,8 +130,9 @@ def list_slices(folder: Path) -> tuple[list[tuple[int, int]], list[str]]:
     slices, others = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if _SLICE_NAME.fullmatch(entry.name):
-                slices.append((int(entry.name[:-4]), entry.stat().st_size))
+            number = slice_number(entry.name)
+            if number is not None:
+                slices.append((number, entry.stat().st_size))
             elif entry.name.lower().endswith(".png"):
                 others.append(entry.name)
     return sorted(slices), sorted(others)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import cv2
-from tqdm import tqdm
 
 from ..errors import InputError
+from ..progress import track
 
 __all__ = ["SETTINGS_FILE", "new_folder", "render_all"]
 
@@ -69,7 +69,7 @@ def render_all(
     if workers < 1:
         raise InputError(f"workers is {workers}; expected at least 1")
     results = _run(render, plans, workers)
-    yield from tqdm(results, total=len(plans), desc="phantoms", unit="vol", disable=not progress)
+    yield from track(results, len(plans), "phantoms", "volumes", disable=not progress)
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

@@ -46,7 +46,7 @@ class BlobVolumes(FocalMix):
         self.weight = nn.Parameter(torch.zeros(2))
         self.batch_sizes = []
 
-    def predict_patches(self, volume, size, batch_size=None):
+    def predict_patches(self, volume, size, batch_size=None, progress=None):
         self.batch_sizes.append(batch_size)
         return instances_of(volume)
 
@@ -61,7 +61,7 @@ class BlobSlices(SliceFasterRCNN):
         self.backbone = SimpleNamespace(num_slices=9)
         self.batch_sizes = []
 
-    def predict_slices(self, volume, data_sample, rescale=True, batch_size=None):
+    def predict_slices(self, volume, data_sample, rescale=True, batch_size=None, progress=None):
         self.batch_sizes.append(batch_size)
         found = []
         for z in data_sample.slice_inds:

@@ -127,7 +127,9 @@ def test_predict_volume_of_slices_links_boxes_of_the_test_loop(
         linker=dict(type="SliceLinker", max_gap=0),
         progress=lambda *numbers: done.append(numbers),
     )
-    assert done == [(7, 20), (14, 20), (20, 20)]
+    # After each batch of slices, which does not reach beyond a chunk of 7.
+    expected = {None: [7, 14, 20], 3: [3, 6, 7, 10, 13, 14, 17, 20]}[batch_size]
+    assert done == [(number, 20) for number in expected]
     assert len(found) == len(tracklets) > 20
     rows = np.split(np.arange(len(tracklets.scores)), tracklets.offsets[1:-1])
     for index, row in enumerate(rows):
@@ -158,7 +160,13 @@ def test_predict_volume_of_patches_equals_the_test_loop(root, tmp_path):
     expected = tested.pred_instances
     read = reader(40, volume, make_sample)
     for batch_size in (None, 3):
-        found = model.predict_volume(read, 40, batch_size=batch_size)
+        done = []
+
+        def report(*numbers, done=done):
+            done.append(numbers)
+
+        found = model.predict_volume(read, 40, batch_size=batch_size, progress=report)
+        assert done == sorted(done) and done[-1] == (40, 40)
         assert len(found) == len(expected) > 20
         torch.testing.assert_close(found.scores, expected.scores.double(), atol=1e-6, rtol=0)
         torch.testing.assert_close(found.bboxes, expected.bboxes.double(), atol=1e-3, rtol=0)

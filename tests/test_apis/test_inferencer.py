@@ -145,7 +145,9 @@ def test_small_scans_have_valid_results(tmp_path, inferencer, shape):
 
 
 def test_scan_without_lesions(tmp_path, inferencer):
-    path = write(tmp_path / "scan.mha", np.full((6, 20, 20), -900, dtype=np.int16))
+    hu = np.full((6, 20, 20), -900, dtype=np.int16)
+    hu[0] = -1000
+    path = write(tmp_path / "scan.mha", hu)
     kinds = ("json", "csv", "slicer", "nifti")
     prediction = detect(inferencer, path, out_dir=tmp_path / "out", exports=kinds)
     assert prediction["lesions"] == []

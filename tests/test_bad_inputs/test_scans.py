@@ -304,7 +304,7 @@ def test_pipes_and_links_do_not_block(tmp_path):
     os.mkfifo(folder / "pipe")
     (source,) = find_scans(folder)
     assert read_scan(source).volume.shape == (3, 12, 14)
-    assert [one.name for one in find_scans_below(folder)] == ["scan"]
+    assert [one.name for one in find_scans_below(folder)] == ["dicom"]
 
 
 def test_empty_paths_are_not_the_current_folder():

@@ -101,12 +101,12 @@ PNG = "raw/Images_png/000001_01_01/001.png"
         ("luna16", "raw --out out --train x", {}, "invalid int value"),
         ("luna16", "raw --out out --labeled", {}, "expected at least one argument"),
         ("luna16", "raw --out out --seed x", {}, "is not a seed"),
-        ("nlst", "raw --out out", {}, "does not exist"),
-        ("nlst", "raw --out out", {"raw/a": ""}, "contains no scan"),
-        ("nlst", "raw --out out --spacing 1 1", {}, "expected 3 arguments"),
-        ("nlst", "raw --out out --seed=-4", {}, "is not a seed"),
-        ("nlst", "raw --out file", {"raw/a.nii": "x", "file": ""}, "is a file; expected"),
-        ("nlst", "raw --out raw", {"raw/a.nii": "x"}, "contains a.nii and no conversion"),
+        ("pool", "raw --out out", {}, "does not exist"),
+        ("pool", "raw --out out", {"raw/a": ""}, "contains no scan"),
+        ("pool", "raw --out out --spacing 1 1", {}, "expected 3 arguments"),
+        ("pool", "raw --out out --seed=-4", {}, "is not a seed"),
+        ("pool", "raw --out file", {"raw/a.nii": "x", "file": ""}, "is a file; expected"),
+        ("pool", "raw --out raw", {"raw/a.nii": "x"}, "contains a.nii and no conversion"),
     ],
 )
 def test_converters(refuse, tool, words, files, fragment):
@@ -118,7 +118,7 @@ def test_conversions_without_a_volume_fail(refuse, phantom_raw, tmp_path):
     files = {PNG: "", "raw/DL_info.csv": header + "\n"}
     words = "raw --out out"
     refuse("dataset_converters/deeplesion.py", words, "none of the series", files, status=1)
-    refuse("dataset_converters/nlst.py", "pool --out out2", "none of the scans could be",
+    refuse("dataset_converters/pool.py", "pool --out out2", "none of the scans could be",
            {"pool/a.nii": "x"}, status=1)  # fmt: skip
 
 

@@ -9,7 +9,9 @@ from mmdet_lesion.converters import PoolConversion, StrictError
 from mmdet_lesion.datasets import Luna16Dataset
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import load_volume, write_metaimage
+from mmdet_lesion.structures import Volume
 
+from ..dicom_files import write_series
 from ..small_scans import SPACING, small_ct, write_dicom
 from .raw import tree
 
@@ -75,7 +77,7 @@ def test_unusable_scans_are_reported_and_omitted(raw, tmp_path):
     out = tmp_path / "out"
     report = PoolConversion(raw, out, SPACING).run(progress=False).report
     assert {p.file: p.kind for p in report.problems} == {
-        "four.nii": "unusable scan", "five": "odd scan", "one/scan.mhd": "short data",
+        "four.nii": "unusable scan", "five": "irregular scan", "one/scan.mhd": "short data",
     }  # fmt: skip
     assert report.counts["scans"] == {"found": 5, "converted": 3}
     assert {entry["volume"] for entry in entries(out)} == {"two", "three", "five"}
@@ -85,27 +87,135 @@ def test_unusable_scans_are_reported_and_omitted(raw, tmp_path):
 
 def test_reasons_do_not_contain_the_path(tmp_path):
     write_dicom(tmp_path / "one", small_ct(), "1.2.3", [3])
-    (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "a.dcm").write_bytes(b"none")
     (tmp_path / "a.nii").write_bytes(b"%PDF-1.4")
     sitk.WriteImage(sitk.JoinSeries([small_ct().to_sitk()] * 2), str(tmp_path / "b.nii"))
     report = PoolConversion(tmp_path, tmp_path / "out").run(progress=False).report
     reasons = {problem.file: problem.problem for problem in report.problems}
     for name, reason in (
         ("one", "the scan is a single slice"),
-        ("none", "contains 1 files, such as a.dcm, but no DICOM file"),
         ("a.nii", "is a PDF"),
         ("b.nii", "has 4 dimensions"),
     ):
         assert reasons[name].startswith(reason)
 
 
+def odd_scans(folder):
+    """Write a mask, a label map and an MR beside a CT."""
+    ct = small_ct(1)
+    rows = dict(ct=ct.array, mask=ct.array > 0, labels=(ct.array > 0) * 3 + (ct.array > -700),
+                mr=ct.array + 1000)  # fmt: skip
+    for name, array in rows.items():
+        image = Volume.with_geometry(array.astype(np.int16), ct.geometry).to_sitk()
+        sitk.WriteImage(image, str(folder / f"{name}.nii.gz"))
+
+
+def outcomes(out):
+    paths = json.loads((out / "conversion_report.json").read_text())["paths"]
+    return {one["path"]: (one["outcome"], one["reason"]) for one in paths}
+
+
+def test_each_path_has_an_outcome(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    odd_scans(raw)
+    write_dicom(raw / "one", small_ct(2), "1.2.3")
+    (raw / "one" / "AAA_readme.txt").write_text("text")
+    write_series(raw / "mr", small_ct().array, Modality="MR")
+    (raw / "bad.nii").write_bytes(b"%PDF")
+    report = PoolConversion(raw, tmp_path / "out", SPACING).run(progress=False).report
+    assert report.counts["scans"] == {"found": 7, "converted": 2}
+    assert report.counts["other_files"] == 1
+    found = outcomes(tmp_path / "out")
+    for path, outcome, reason in (
+        ("ct.nii.gz", "converted", ""),
+        ("one", "converted", ""),
+        ("mask.nii.gz", "refused", "the voxels have only 2 different values, 0 to 1"),
+        ("labels.nii.gz", "refused", "the voxels have only"),
+        ("mr.nii.gz", "refused", "the values are "),
+        ("mr", "refused", "has the modality MR"),
+        ("bad.nii", "refused", "is a PDF"),
+        ("one/AAA_readme.txt", "not a scan", "not in a format of scans"),
+    ):
+        assert found[path][0] == outcome and found.pop(path)[1].startswith(reason), path
+    assert not found
+
+
+def test_odd_scans_can_be_included_and_removed_on_resuming(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw.mkdir()
+    odd_scans(raw)
+    PoolConversion(raw, out, SPACING).run(progress=False)
+    before = tree(out)
+    assert [entry["volume"] for entry in entries(out)] == ["ct"]
+    kept = (out / "volumes" / "ct.b2nd").stat().st_mtime_ns
+    result = PoolConversion(raw, out, SPACING, include_odd=True).run(resume=True, progress=False)
+    assert len(entries(out)) == 4
+    assert {p.kind for p in result.report.problems} == {"not a CT"}
+    assert len(result.report.problems) == 3
+    PoolConversion(raw, out, SPACING).run(resume=True, progress=False)
+    assert tree(out) == before
+    assert (out / "volumes" / "ct.b2nd").stat().st_mtime_ns == kept
+
+
+def test_scan_that_timed_out_is_tried_again(raw, tmp_path):
+    out = tmp_path / "out"
+    result = PoolConversion(raw, out, SPACING, timeout=1e-4).run(progress=False)
+    assert all("was not read within" in p.problem for p in result.report.problems)
+    assert len(result.report.problems) == 3 and not (out / "annotations/unlabeled.json").exists()
+    result = PoolConversion(raw, out, SPACING).run(resume=True, progress=False)
+    assert result.report.problems == [] and len(entries(out)) == 3
+
+
+def test_series_and_patients_of_one_folder_are_scans(tmp_path):
+    raw = tmp_path / "raw"
+    for seed, patient in enumerate(("A", "B")):
+        files = write_series(
+            tmp_path / "new", small_ct(seed).array, SPACING, PatientID=patient, SeriesNumber=2,
+            SeriesInstanceUID=f"1.2.3.{seed}",
+        )  # fmt: skip
+        raw.mkdir(exist_ok=True)
+        for path in files:
+            path.rename(raw / f"{patient}{path.name}")
+    PoolConversion(raw, tmp_path / "out", SPACING).run(progress=False)
+    found = {entry["series_uid"]: entry["volume"] for entry in entries(tmp_path / "out")}
+    for seed in (0, 1):
+        volume = load_volume(tmp_path / "out/volumes" / f"{found[f'1.2.3.{seed}']}.b2nd")
+        np.testing.assert_array_equal(volume.array, small_ct(seed).array)
+    assert set(outcomes(tmp_path / "out")) == {". (series 2-1.2.3.0)", ". (series 2-1.2.3.1)"}
+
+
+def test_deeplesion_series_are_scans(phantom_raw, tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    series = sorted((phantom_raw / "Images_png").iterdir())[:2]
+    (raw / "Images_png").mkdir(parents=True)
+    (raw / "Images_png" / series[0].name).symlink_to(series[0])
+    shutil.copytree(series[1], raw / "Images_png" / series[1].name)
+    result = PoolConversion(raw, out, (3, 3, 3)).run(progress=False)
+    # The table is not in the user's folder, but beside the folder to which the link leads.
+    refused = [p for p in result.report.problems if p.action == "scan skipped"]
+    assert all(p.file.startswith(f"Images_png/{series[1].name} (slices ") for p in refused)
+    assert refused and "expected --png-spacing X Y Z" in refused[0].problem
+    assert len(entries(out)) == 1
+    shutil.copy(phantom_raw / "DL_info.csv", raw)
+    PoolConversion(raw, out, (3, 3, 3)).run(resume=True, progress=False)
+    assert len(entries(out)) == 1 + len(refused)
+    assert all(kind == "converted" or path == "DL_info.csv"
+               for path, (kind, _) in outcomes(out).items())  # fmt: skip
+    (raw / "DL_info.csv").unlink()
+    PoolConversion(raw, tmp_path / "o", (3, 3, 3), png_spacing=(1, 1, 3)).run(progress=False)
+    assert len(entries(tmp_path / "o")) == 1 + len(refused)
+
+
 def test_invalid_folders_are_rejected(tmp_path):
     with pytest.raises(FileNotFoundError, match="none does not exist; expected a folder"):
         PoolConversion(tmp_path / "none", tmp_path / "out")
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match="contains no scan; expected folders of DICOM"):
+    with pytest.raises(
+        InputError, match=r"contains no scan \(most files: not in a format of scans"
+    ):
         PoolConversion(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="png_spacing is"):
+        PoolConversion(tmp_path, tmp_path / "out", png_spacing=(0, 1, 1))
 
 
 def test_published_scans(lesion_data, tmp_path):
@@ -128,3 +238,10 @@ def test_published_scans(lesion_data, tmp_path):
 def test_resuming_another_conversion_is_rejected(raw, luna16_store, tmp_path):
     with pytest.raises(InputError, match="has dataset luna16; expected pool"):
         PoolConversion(raw, luna16_store, (2, 2, 2)).run(resume=True, progress=False)
+
+
+def test_published_masks_are_refused(lesion_data, tmp_path):
+    report = PoolConversion(lesion_data / "ct/sts", tmp_path, (8, 8, 8)).run(progress=False).report
+    assert report.counts["scans"] == {"found": 12, "converted": 6}
+    converted = [path for path, (kind, _) in outcomes(tmp_path).items() if kind == "converted"]
+    assert all(path.endswith("_image.nii.gz") for path in converted)

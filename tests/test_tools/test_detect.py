@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from mmengine import Config
 from mmengine.registry import init_default_scope
 
 from mmdet_lesion.structures import Volume
+
+from ..dicom_files import write_series
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +96,71 @@ def test_list_with_failing_scans_is_resumed(tool, model, scan, tmp_path, capsys)
     assert status == 1
     assert "done before" in out
     assert (tmp_path / "out" / "scan" / "lesions.json").read_bytes() == before
+
+
+def test_folder_of_scans(tool, model, scan, tmp_path, capsys):
+    raw = tmp_path / "raw"
+    for name in ("case1/image.nii.gz", "case2/image.nii.gz"):
+        (raw / name).parent.mkdir(parents=True)
+        scan.rename(raw / name) if "1" in name else (raw / name).write_bytes(b"%PDF")
+    (raw / "AAA_readme.txt").write_text("text")
+    write_series(raw / "pet", np.zeros((3, 8, 8), np.int16), Modality="PT")
+    words = (raw, *model, "--out", tmp_path / "out", "--export", "json,dicom-sr")
+    status, out, err = run(tool, capsys, *words)
+    assert status == 1
+    # What is left out, and what fails, is said at once.
+    assert err.splitlines() == [
+        f"not a scan: 1 file, such as {raw / 'AAA_readme.txt'} (not in a format of scans)",
+        f"not a scan: 3 files, such as {raw / 'pet'} (has the modality PT)",
+        *[line for line in err.splitlines() if line.startswith("case1/image: ")],
+        f"case2/image: failed: {raw / 'case2/image.nii.gz'} is a PDF; expected DICOM, NIfTI, "
+        "MetaImage, NRRD or a folder of DeepLesion's PNG slices",
+    ]
+    assert re.search(r"│ ?case1/image +│ done +│ 44 × 40 × 5", out)
+    assert (tmp_path / "out" / "case1_image" / "lesions.json").is_file()
+
+
+def test_equal_warnings_are_printed_once(tool, model, scan, tmp_path, capsys):
+    other = tmp_path / "other.nii.gz"
+    other.write_bytes(scan.read_bytes())
+    words = (scan, other, *model, "--out", tmp_path / "out", "--export", "dicom-sr")
+    _, out, _ = run(tool, capsys, *words)
+    assert out.count("dicom-sr was left out") == 1
+    assert "2 scans (scan, …): warning: dicom-sr was left out: the scan is not a DICOM" in out
+
+
+def test_remaining_time(tool, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(tool.time, "monotonic", lambda: clock[0])
+    timing = tool.Timing(3)
+    assert timing.remaining(0, 0, 0) is None
+    clock[0] = 10.0  # The scan is read.
+    assert timing.remaining(0, 4, 24) is None
+    clock[0] = 20.0
+    # 10 s for 5 slices, 15 slices are left; then two more scans of 20 + 30 s.
+    assert timing.remaining(0, 9, 24) == 30.0 + 2 * 50.0
+    clock[0] = 50.0
+    timing.finish(reused=False)
+    assert timing.remaining(1, 0, 0) == 50.0 + 50.0
+    clock[0] = 51.0
+    timing.finish(reused=True)
+    assert timing.remaining(2, 0, 0) == 50.0
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_table_is_as_wide_as_the_terminal(tool, monkeypatch, capsys, width):
+    from mmdet_lesion.apis import ScanOutcome
+    from mmdet_lesion.io.scans import ScanSource
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    names = ["case_with_a_long_name/" + 40 * "x", "b"]
+    sources = [ScanSource(Path("a"), name, "image") for name in names]
+    tool.print_summary([ScanOutcome(source, error="reason") for source in sources])
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    rows = [line for line in text.splitlines() if line[:1] in "┏│└"]
+    assert max(map(len, rows)) <= width
+    assert any(names[0] in row for row in rows) == (width == 160)
 
 
 @pytest.mark.parametrize(

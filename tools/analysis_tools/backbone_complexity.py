@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmdet_lesion.command_line import config_file, positive, tool_main
+from mmdet_lesion.command_line import config_file, output_console, positive, tool_main
 from mmdet_lesion.errors import InputError
 
 
@@ -75,7 +75,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
 
-    from rich.console import Console
     from rich.table import Table
 
     height, width = args.shape
@@ -85,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for config in args.configs:
         parameters, flops = complexity(config, (height, width))
         table.add_row(config.stem, f"{parameters / 1e6:.2f}", f"{flops / 1e9:.1f}")
-    Console(markup=False).print(table)
+    output_console().print(table)
 
 
 if __name__ == "__main__":

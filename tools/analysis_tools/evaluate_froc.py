@@ -23,9 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
-from mmdet_lesion.command_line import positive, random_seed, tool_main
+from mmdet_lesion.command_line import output_console, positive, random_seed, tool_main
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.evaluation.cases import Case, box3d_case, luna16_case, p3d_case, slice_case
 from mmdet_lesion.evaluation.functional import (
@@ -239,11 +238,7 @@ def main(args: Sequence[str] | None = None) -> None:
     options = parse_args(args)
     evaluated = evaluate(options)
     report = table(evaluated)
-    console = Console(markup=False)
-    if not console.is_terminal:
-        # rich would truncate redirected output, which has no width.
-        console = Console(width=Console(width=500).measure(report).maximum, markup=False)
-    console.print(report)
+    output_console().print(report)
     if options.out is not None:
         write(evaluated, options)
 

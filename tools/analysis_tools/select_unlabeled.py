@@ -1,6 +1,6 @@
 """Select scans of an unlabeled pool that have a detection with a high score.
 
-POOL is a folder written by tools/dataset_converters/nlst.py, or a list in its annotations. To train
+POOL is a folder written by tools/dataset_converters/pool.py, or a list in its annotations. To train
 on the selected scans, set ann_file to the list that this tool writes and data_root to the pool.
 
 Example::

@@ -11,10 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from mmdet_lesion.command_line import tool_main
-from mmdet_lesion.converters import DeepLesionConversion
+from mmdet_lesion.command_line import output_console, tool_main
 from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
 
 
@@ -81,6 +78,9 @@ def _is_number(text: str) -> bool:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the tool and return the exit status."""
     options = parse_args(args)
+
+    from mmdet_lesion.converters import DeepLesionConversion
+
     conversion = DeepLesionConversion(
         options.raw,
         options.out,
@@ -92,7 +92,7 @@ def main(args: Sequence[str] | None = None) -> int:
     result = conversion.run(options.workers, options.resume, shard=options.shard)
     if result.failed:
         return conversion_status(result, "series", 0)
-    console = Console(markup=False)
+    console = output_console()
     if result.waiting:
         console.print(
             f"this part is complete; {result.waiting} series of other parts are not converted yet. "

@@ -10,10 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from mmdet_lesion.command_line import random_seed, tool_main
-from mmdet_lesion.converters import Luna16Conversion
+from mmdet_lesion.command_line import output_console, random_seed, tool_main
 from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
 
 
@@ -56,6 +53,9 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
 def main(args: Sequence[str] | None = None) -> int:
     """Run the tool and return the exit status."""
     options = parse_args(args)
+
+    from mmdet_lesion.converters import Luna16Conversion
+
     conversion = Luna16Conversion(
         options.raw,
         options.out,
@@ -70,7 +70,7 @@ def main(args: Sequence[str] | None = None) -> int:
     result = conversion.run(options.workers, options.resume)
     if result.failed:
         return conversion_status(result, "scans", 0)
-    console = Console(markup=False)
+    console = output_console()
     result.report.print(console)
     scans, rows = (result.report.counts[key] for key in ("scans", "rows"))
     console.print(

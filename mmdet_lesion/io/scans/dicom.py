@@ -16,7 +16,8 @@ from ...errors import InputError
 from ...structures import Volume
 from .dicom_grid import SliceStack
 from .dicom_header import SliceHeader, read_header
-from .find import is_dicom, list_files_below
+from .dicom_series import is_dicom
+from .folder import list_files_below
 from .integrity import check_geometry, check_spacing
 from .scan import Scan, to_hu
 
@@ -57,6 +58,12 @@ def read_dicom(path: Path, files: Sequence[Path] = (), series: str | None = None
     warnings += found
     if any(header.slope is None for header in chosen):
         warnings.append("slices have no rescale slope and intercept; their values are used as HU")
+    padded = [header for header in chosen if header.padding]
+    if padded:
+        warnings.append(
+            f"{len(padded)} slices have up to {max(header.padding for header in padded)} bytes "
+            f"after their pixels, first {padded[0].path.name}; they are ignored"
+        )
     stack = SliceStack.of(chosen)
     rescalings = {(header.slope, header.intercept) for header in chosen}
     if len(rescalings) > 1:

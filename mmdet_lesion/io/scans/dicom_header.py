@@ -50,6 +50,7 @@ class SliceHeader:
         intercept: Rescale intercept, or None.
         tilt: Gantry tilt of the header in degrees.
         transfer_syntax: Name of the pixel encoding.
+        padding: Number of bytes that follow the pixels.
     """
 
     path: Path
@@ -70,6 +71,7 @@ class SliceHeader:
     intercept: float | None
     tilt: float
     transfer_syntax: str
+    padding: int = 0
 
     @property
     def normal(self) -> np.ndarray:
@@ -112,6 +114,7 @@ def read_header(path: Path) -> SliceHeader | None:
         if not data.get("Rows") or not data.get("Columns"):
             return None
         frames = int(data.get("NumberOfFrames") or 1)
+        padding = 0
         if data.get("Modality") == "CT" and frames == 1:
             for tag, count in (
                 ("ImagePositionPatient", 3),
@@ -124,7 +127,7 @@ def read_header(path: Path) -> SliceHeader | None:
                     return None
                 if np.size(found) != count:
                     raise ValueError(f"{tag} has {np.size(found)} values; expected {count}")
-            _check_pixels(path, data)
+            padding = _check_pixels(path, data)
             _check_rescale(data)
         # Defaults are used only for images that are rejected later.
         origin = _floats(data.get("ImagePositionPatient"))
@@ -151,6 +154,7 @@ def read_header(path: Path) -> SliceHeader | None:
             intercept=_number(data.get("RescaleIntercept")),
             tilt=float(data.get("GantryDetectorTilt") or 0),
             transfer_syntax=str(data.file_meta.TransferSyntaxUID.name),
+            padding=padding,
         )
     except Exception as error:
         # Damaged files raise many kinds of exceptions in pydicom.
@@ -169,24 +173,32 @@ def _number(value: object) -> float | None:
     return None if value is None or value == "" else float(str(value))
 
 
-def _check_pixels(path: Path, data: pydicom.Dataset) -> None:
-    """Check that uncompressed pixels have the size that the header gives."""
+def _check_pixels(path: Path, data: pydicom.Dataset) -> int:
+    """Check that uncompressed pixels have the size that the header gives.
+
+    Returns:
+        Number of bytes that follow the pixels, less than a row.
+    """
     if "PixelData" not in data:
         raise ValueError("it has no pixels")
     element = data.get_item("PixelData")
     length = element.length if isinstance(element, RawDataElement) else len(element.value)
     samples = int(data.get("SamplesPerPixel") or 1)
     if data.file_meta.TransferSyntaxUID.is_compressed or samples != 1:
-        return
+        return 0
     if isinstance(element, RawDataElement) and element.value is None:
         length = min(length, path.stat().st_size - element.value_tell)
-    size = data.Rows * data.Columns * (int(data.get("BitsAllocated") or 16) // 8)
+    row = data.Columns * (int(data.get("BitsAllocated") or 16) // 8)
+    size = data.Rows * row
     # Pixels of odd length are padded by a byte.
-    if length != size + size % 2:
+    expected = size + size % 2
+    # Some archives pad slices further. A whole row more means that the header is wrong.
+    if not expected <= length < max(expected + 1, size + row):
         raise ValueError(
             f"it has {length} bytes of pixels; expected {size} for {data.Rows} x {data.Columns} "
             f"pixels of {data.get('BitsAllocated')} bits"
         )
+    return length - expected
 
 
 def _check_rescale(data: pydicom.Dataset) -> None:

@@ -1,84 +1,55 @@
-"""Discovery of scans: folders, files, loose DICOM slices, and lists in text files."""
+"""Discovery of scans: folders, files, loose slices, and lists in text files."""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import os
-import re
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import InputError
-from ..metaimage import metaimage_data_file
-from ..png_slices import contiguous_runs, list_slices
+from ..png_slices import is_16bit_png, slice_number
+from .dicom_series import group_by_series, is_dicom
+from .folder import dicom_sources, folder_name, image_source, png_sources, search_folder
+from .names import distinct_names, unique_names
+from .source import Discovery, ScanSource
 
-__all__ = [
-    "ScanSource",
-    "find_scans",
-    "find_scans_below",
-    "is_dicom",
-    "list_files_below",
-    "unique_names",
-]
+__all__ = ["discover_scans", "discover_scans_below", "find_scans", "find_scans_below"]
 
 LIST_SUFFIXES = (".txt", ".lst", ".list")
-# Longer suffixes first, since the first match is removed from names.
-_SINGLE_SUFFIXES = (".nii.gz", ".nii", ".mhd", ".mha", ".nrrd")
-IMAGE_SUFFIXES = (*_SINGLE_SUFFIXES, ".nhdr", ".hdr", ".img")
-# Longest name in bytes; file systems allow 255 with suffixes and temporary names.
-_MAX_NAME = 120
+
+Inputs = str | os.PathLike | Sequence[str | os.PathLike]
 
 
-@dataclass(frozen=True)
-class ScanSource:
-    """Location of a scan.
-
-    Args:
-        path: File or folder.
-        name: Short name: that of the file or folder without suffix, or, from
-            :func:`find_scans_below`, the unique path in the folder.
-        kind: ``'dicom'``, ``'image'``, ``'png'``; ``'missing'`` for a path that does not exist,
-            ``'special'`` for a pipe or device.
-        files: Slices of a DICOM scan that was given as separate files; from
-            :func:`find_scans_below`, all files of the scan.
-        slices: First and last slice in a folder of PNGs.
-    """
-
-    path: Path
-    name: str
-    kind: str
-    files: tuple[Path, ...] = ()
-    slices: tuple[int, int] | None = None
+def find_scans(inputs: Inputs, series: str | None = None) -> list[ScanSource]:
+    """Resolve paths to scans; arguments and scans are those of :func:`discover_scans`."""
+    return discover_scans(inputs, series).scans
 
 
-def is_dicom(path: Path) -> bool:
-    """Return whether a file has the prefix of DICOM files."""
-    with open(path, "rb") as file:
-        file.seek(128)
-        return file.read(4) == b"DICM"
+def discover_scans(inputs: Inputs, series: str | None = None) -> Discovery:
+    """Resolve paths to scans; of files, only names and the first bytes are read.
 
-
-def find_scans(inputs: str | os.PathLike | Sequence[str | os.PathLike]) -> list[ScanSource]:
-    """Resolve paths to scans; only names and the first bytes of files are read.
-
-    - A folder with slices ``001.png`` … is one of DeepLesion: one scan per run of numbers.
-    - Any other folder is one of DICOM, including its subfolders.
+    - A folder is searched with its subfolders (:func:`.folder.search_folder`): each CT series of
+      DICOM files in one folder is a scan, each NIfTI, MetaImage and NRRD file, and each run of
+      DeepLesion's slices ``001.png`` ….
     - A ``.txt``, ``.lst`` or ``.list`` file contains one path per line, relative to its folder.
       Blank lines and comments (``#``) are ignored.
-    - DICOM files that are given separately are one scan.
+    - DICOM files and PNG slices that are given separately are grouped in the same way, by folder
+      and series or run.
     - Any other file is an image for SimpleITK.
 
     Args:
         inputs: One or more paths.
+        series: Series Instance UID; DICOM scans of other series are skipped.
 
     Returns:
         The scans in the order of the paths. A path that is not a file or folder is a scan of the
-        kind ``'missing'`` or ``'special'``, and reading it raises an error.
+        kind ``'missing'`` or ``'special'``, a folder without scans one of the kind ``'dicom'``, and
+        reading them raises an error. Scans with equal names have their folders in front.
 
     Raises:
-        InputError: No path is given, or a list is empty.
+        InputError: No path is given, a list contains no path of a scan, or no scan has the series.
     """
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
@@ -87,116 +58,62 @@ def find_scans(inputs: str | os.PathLike | Sequence[str | os.PathLike]) -> list[
     paths = [path for entry in inputs for path in _listed(Path(entry))]
     if not paths:
         raise InputError("no scan is given; expected one or more paths")
-    sources: list[ScanSource] = []
-    loose: list[Path] = []
+    found = Discovery()
+    # Scans that start at a path, so that groups of loose slices stand at their first file.
+    slots: list[list[ScanSource]] = []
+    loose: dict[tuple[str, Path], tuple[list[ScanSource], dict[Path, None]]] = {}
     for path in paths:
-        if path.is_dir():
-            sources += _of_folder(path)
-        elif not path.is_file():
-            # A device or pipe would block the process that opens it.
-            sources.append(ScanSource(path, path.name, "special" if path.exists() else "missing"))
-        elif is_dicom(path):
-            if not loose:
-                sources.append(ScanSource(path.parent, path.parent.name or "dicom", "dicom"))
-                at = len(sources) - 1
-            loose.append(path)
+        slot: list[ScanSource] = []
+        kind = _loose_kind(path)
+        if kind:
+            slot, files = loose.setdefault((kind, path.parent), (slot, {}))
+            files[path] = None
+        elif path.is_dir():
+            inside = search_folder(path)
+            slot += inside.scans or [ScanSource(path, folder_name(path), "dicom")]
+            found.skipped += inside.skipped
+        elif path.is_file():
+            slot.append(image_source(path))
         else:
-            sources.append(ScanSource(path, _stem(path), "image"))
-    if loose:
-        first = sources[at]
-        name = first.name if len(loose) > 1 else loose[0].stem
-        sources[at] = ScanSource(first.path, name, "dicom", files=tuple(loose))
-    return sources
+            # A device or pipe would block the process that opens it.
+            slot.append(ScanSource(path, path.name, "special" if path.exists() else "missing"))
+        slots.append(slot)
+    for (kind, folder), (slot, files) in loose.items():
+        slot += _of_loose_files(kind, folder, list(files))
+    unique = {id(slot): slot for slot in slots}
+    found.scans = _with_warnings([scan for slot in unique.values() for scan in slot])
+    if series is not None:
+        found.scans = _of_series(found.scans, series)
+    homes = [_home(scan) for scan in found.scans]
+    names = distinct_names(homes, [scan.name for scan in found.scans])
+    found.scans = [replace(scan, name=name) for scan, name in zip(found.scans, names)]
+    return found
 
 
 def find_scans_below(folder: Path) -> list[ScanSource]:
-    """Find all scans in a folder and its subfolders, sorted by path.
+    """Find all scans in a folder; they are those of :func:`discover_scans_below`."""
+    return discover_scans_below(folder).scans
 
-    Each MetaImage, NIfTI and NRRD file is a scan. Each folder with DICOM files is a scan, without
-    its subfolders. Hidden files and folders are ignored.
+
+def discover_scans_below(folder: Path) -> Discovery:
+    """Find all scans in a folder and its subfolders, as :func:`.folder.search_folder` does.
 
     Args:
         folder: The folder.
 
     Returns:
-        The scans with unique names.
+        The scans, whose names are their paths in the folder and can be names of files, and all
+        other paths.
     """
-    sources: list[ScanSource] = []
-
-    def add(relative: str, path: Path, kind: str, files: Sequence[Path]) -> None:
-        sources.append(ScanSource(path, relative, kind, tuple(files)))
-
-    for parent, folders, entries in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = [Path(parent, name) for name in sorted(entries) if not name.startswith(".")]
-        paths = [path for path in paths if path.is_file()]
-        images = [path for path in paths if path.name.lower().endswith(_SINGLE_SUFFIXES)]
-        for path in images:
-            data = metaimage_data_file(path) if path.suffix.lower() == ".mhd" else None
-            relative = path.relative_to(folder).with_name(_stem(path)).as_posix()
-            add(relative, path, "image", [path, *([data] if data else [])])
-        others = [path for path in paths if path not in images and path.suffix != ".raw"]
-        # Only the first and last files are checked, since opening all would take too long.
-        if any(
-            path.suffix.lower() in (".dcm", ".ima") or is_dicom(path)
-            for path in others[:1] + others[-1:]
-        ):
-            relative = Path(parent).relative_to(folder).as_posix()
-            add(relative, Path(parent), "dicom", others)
-    names = unique_names([source.name for source in sources])
-    return [replace(source, name=name) for source, name in zip(sources, names, strict=True)]
-
-
-def unique_names(wanted: Sequence[str]) -> list[str]:
-    """Convert names to different names of files.
-
-    Characters other than letters, digits, ``.``, ``_`` and ``-`` are replaced. Repeated names get a
-    number, such that names that need no change keep theirs. Upper and lower case count as equal.
-
-    Args:
-        wanted: Names, or paths with ``/``.
-
-    Returns:
-        A name for each, in the same order.
-    """
-    stems = [_file_name(name) for name in wanted]
-    taken: set[str] = set()
-    reserved = {stem.lower() for stem in stems}
-    names = []
-    for stem in stems:
-        name = stem
-        if name.lower() in taken:
-            numbered = (f"{stem}-{number}" for number in itertools.count(2))
-            name = next(n for n in numbered if n.lower() not in taken | reserved)
-        taken.add(name.lower())
-        names.append(name)
-    return names
-
-
-def _file_name(text: str) -> str:
-    """Return a name that is neither hidden nor too long and contains no separators."""
-    name = re.sub(r"[^\w.-]+", "_", text).strip("_").lstrip(".") or "scan"
-    if len(name.encode()) <= _MAX_NAME:
-        return name
-    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:8]
-    return f"{name.encode()[: _MAX_NAME - 9].decode(errors='ignore')}-{digest}"
-
-
-def list_files_below(folder: Path) -> list[Path]:
-    """List the regular files in a folder and its subfolders, sorted by path.
-
-    Symbolic links are followed, and each folder is listed once, even if links lead to it again.
-    """
-    files: list[Path] = []
-    visited: set[tuple[int, int]] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        stat = os.stat(parent)
-        if (stat.st_dev, stat.st_ino) in visited:
-            folders.clear()
-            continue
-        visited.add((stat.st_dev, stat.st_ino))
-        files += [path for name in names if (path := Path(parent, name)).is_file()]
-    return sorted(files)
+    found = search_folder(folder)
+    paths = []
+    for scan in found.scans:
+        inner = os.path.relpath(scan.path, folder)
+        parent = "" if inner == "." else os.path.dirname(inner)
+        paths.append(f"{parent}/{scan.name}")
+    scans = _with_warnings(found.scans)
+    found.scans = [replace(scan, name=name) for scan, name in zip(scans, unique_names(paths))]
+    return found
 
 
 def _listed(path: Path) -> list[Path]:
@@ -213,23 +130,63 @@ def _listed(path: Path) -> list[Path]:
     paths = [path.parent / name for name in names if name]
     if not paths:
         raise InputError(f"{path} lists no scan; expected one path per line")
+    if not any(map(os.path.lexists, paths)):
+        # Probably a text about the scans.
+        raise InputError(
+            f"{path} lists no scan: {paths[0]} does not exist, nor does any other path in it; "
+            "expected one path per line"
+        )
     return paths
 
 
-def _of_folder(path: Path) -> list[ScanSource]:
-    name = path.resolve().name
-    numbers = [number for number, _ in list_slices(path)[0]]
-    if not numbers:
-        return [ScanSource(path, name, "dicom")]
-    runs = list(contiguous_runs(numbers))
-    return [
-        ScanSource(path, f"{name}_{run[0]:03d}-{run[-1]:03d}", "png", slices=(run[0], run[-1]))
-        for run in runs
+def _loose_kind(path: Path) -> str:
+    """Return the kind of a file that is one slice of a scan, or ``''``."""
+    if not path.is_file():
+        return ""
+    if slice_number(path.name) is not None and is_16bit_png(path):
+        return "png"
+    return "dicom" if is_dicom(path) else ""
+
+
+def _of_loose_files(kind: str, folder: Path, files: list[Path]) -> list[ScanSource]:
+    if kind == "png":
+        return png_sources(folder, files)
+    groups = group_by_series(files)
+    name = files[0].stem if len(files) == 1 else None
+    # Files of another modality were named by the user, so reading them should fail.
+    return dicom_sources(folder, groups, name)[0] or [
+        ScanSource(folder, name or folder_name(folder), "dicom", tuple(files))
     ]
 
 
-def _stem(path: Path) -> str:
-    for suffix in IMAGE_SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)] or path.name
-    return path.stem
+def _home(scan: ScanSource) -> Path:
+    """Return the folder whose name may be put in front of the scan's name."""
+    single = scan.kind == "dicom" and len(scan.files) == 1
+    return scan.path if single else scan.path.parent
+
+
+def _with_warnings(scans: list[ScanSource]) -> list[ScanSource]:
+    """Add a warning to scans of series that are spread over several folders."""
+    folders: dict[str, list[Path]] = defaultdict(list)
+    for scan in scans:
+        if scan.series:
+            folders[scan.series].append(scan.path)
+    result = []
+    for scan in scans:
+        # Without the scan itself, one other place is enough for a warning.
+        places = list(folders.get(scan.series or "", ()))
+        if len(places) > 1:
+            places.remove(scan.path)
+            text = f"files of this series are also in {places[0]}, as a scan of their own"
+            scan = replace(scan, warnings=(*scan.warnings, text))
+        result.append(scan)
+    return result
+
+
+def _of_series(scans: list[ScanSource], series: str) -> list[ScanSource]:
+    kept = [scan for scan in scans if scan.kind != "dicom" or scan.series in (None, series)]
+    if not any(scan.series == series for scan in kept):
+        known = sorted({scan.series for scan in scans if scan.series})
+        expected = f"expected one of {', '.join(known)}" if known else "expected DICOM files of it"
+        raise InputError(f"no scan has the series {series}; {expected}")
+    return kept

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,11 @@ import numpy as np
 from ...errors import InputError
 from ...structures import Volume
 from ...structures.triples import triple
-from ..dl_info import read_dl_info
+from ..dl_info import DLInfoRow, read_dl_info
 from ..png_slices import BadSliceError, read_hu
 from .scan import Scan
 
-__all__ = ["read_png_folder"]
+__all__ = ["find_table", "read_png_folder"]
 
 _TABLE = "DL_info.csv"
 
@@ -61,17 +63,34 @@ def read_png_folder(
 
 def _table_spacing(folder: Path, slices: tuple[int, int]) -> tuple[float, float, float]:
     """Return the most frequent spacing in DL_info.csv for these slices, or for this series."""
-    folder = folder.resolve()
-    tables = [parent / _TABLE for parent in folder.parents[:2] if (parent / _TABLE).is_file()]
-    unknown = (
-        f"{folder}: PNG slices do not contain a spacing, and no {_TABLE} next to or above the "
-        "folder lists this series; expected --png-spacing X Y Z in mm"
-    )
-    if not tables:
-        raise InputError(unknown)
-    rows = [row for row in read_dl_info(tables[0])[0] if row.folder == folder.name]
-    rows = [row for row in rows if min(row.spacing) > 0]
+    rows: Sequence[DLInfoRow] = ()
+    # A link may lead out of the folder with the table, or into it.
+    for path in dict.fromkeys((Path(os.path.abspath(folder)), folder.resolve())):
+        table = find_table(path)
+        if table is not None:
+            found = _rows_by_series(table, table.stat().st_mtime_ns).get(path.name, [])
+            rows = [row for row in found if min(row.spacing) > 0]
+        if rows:
+            break
     inside = [row for row in rows if slices[0] <= row.key_slice <= slices[1]]
     if not rows:
-        raise InputError(unknown)
+        raise InputError(
+            f"{folder}: PNG slices do not contain a spacing, and no {_TABLE} next to or above the "
+            "folder lists this series; expected --png-spacing X Y Z in mm"
+        )
     return Counter(row.spacing for row in inside or rows).most_common(1)[0][0]
+
+
+def find_table(folder: Path) -> Path | None:
+    """Return the ``DL_info.csv`` next to a folder of slices or above it, or None."""
+    tables = (parent / _TABLE for parent in Path(os.path.abspath(folder)).parents[:2])
+    return next((table for table in tables if table.is_file()), None)
+
+
+@lru_cache(maxsize=1)
+def _rows_by_series(table: Path, modified: int) -> dict[str, list[DLInfoRow]]:
+    """Read the rows of a table by folder, once for the scans of a process."""
+    rows: dict[str, list[DLInfoRow]] = {}
+    for row in read_dl_info(table)[0]:
+        rows.setdefault(row.folder, []).append(row)
+    return rows

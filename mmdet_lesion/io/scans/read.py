@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from ...errors import InputError
 from .dicom import read_dicom
-from .find import ScanSource
 from .image_file import read_image_file
+from .library_warnings import collected_warnings
 from .png_folder import read_png_folder
 from .scan import Scan, check_values
+from .source import ScanSource
 
 __all__ = ["read_scan"]
 
@@ -37,19 +38,25 @@ def read_scan(
     if source.kind == "special":
         raise InputError(f"{source.path} is neither a file nor a folder; expected a scan")
     try:
-        if source.kind == "dicom":
-            scan = read_dicom(source.path, source.files, series)
-        elif source.kind == "png":
-            if source.slices is None:
-                raise InputError(
-                    f"{source.path} has slices=None; expected the first and last slice"
-                )
-            scan = read_png_folder(source.path, source.slices, png_spacing)
-        else:
-            scan = read_image_file(source.path)
+        with collected_warnings() as library_warnings:
+            scan = _read(source, series, png_spacing)
     except (OSError, MemoryError) as error:
         raise InputError(
             f"{source.path} cannot be read: {str(error) or 'out of memory'}"
         ) from error
-    scan.warnings += check_values(scan.volume.array, source.path)
+    low, high = int(scan.volume.array.min()), int(scan.volume.array.max())
+    if low == high:
+        raise InputError(f"{source.path}: all voxels have the value {low}; expected a CT")
+    scan.warnings[:0] = source.warnings
+    scan.warnings += [*check_values(scan.volume.array), *library_warnings]
     return scan
+
+
+def _read(source: ScanSource, series: str | None, png_spacing: Sequence[float] | None) -> Scan:
+    if source.kind == "dicom":
+        return read_dicom(source.path, source.files, series)
+    if source.kind == "image":
+        return read_image_file(source.path)
+    if source.slices is None:
+        raise InputError(f"{source.path} has slices=None; expected the first and last slice")
+    return read_png_folder(source.path, source.slices, png_spacing)

@@ -15,7 +15,15 @@ __all__ = ["AIR", "Scan", "check_values", "to_hu"]
 AIR = -1024
 _LIMITS = np.iinfo(np.int16)
 # Nearly all CT scans contain air: the lungs, the bowel or the room around the patient.
-_DARKEST_EXPECTED = -200
+_DARKEST_EXPECTED = -500
+# A CT has thousands of different values, a label map a few hundred at most. Tiny scans have few of
+# both, so each value must occur often on average.
+_FEW_VALUES = 256
+_VOXELS_PER_VALUE = 20
+# Air to metal. The corners outside of the scanner's circular field of view, 21 % of a slice, may
+# be padded with lower values.
+_USUAL_RANGE = (-1100, 3100)
+_USUAL_SHARE = 0.6
 _SLAB = 64
 
 
@@ -80,18 +88,47 @@ def to_hu(array: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
     return result, warnings
 
 
-def check_values(hu: np.ndarray, path: Path) -> list[str]:
-    """Return warnings about values that are probably not HU.
+def check_values(hu: np.ndarray) -> list[str]:
+    """Return what is unusual about the values of a CT scan.
 
-    Raises:
-        InputError: All voxels have the same value.
+    A CT contains air, mostly values that occur in the body, and more than a few different values;
+    masks, label maps, PET, MR and scans without their rescale intercept do not.
+
+    Args:
+        hu: Voxels (D, H, W), int16.
+
+    Returns:
+        One sentence for each irregularity.
     """
     low, high = int(hu.min()), int(hu.max())
-    if low == high:
-        raise InputError(f"{path}: all voxels have the value {low}; expected a CT")
+    found = []
+    limit = min(_FEW_VALUES, hu.size // _VOXELS_PER_VALUE)
+    values = _count_values(hu, limit)
+    if values <= limit:
+        found.append(
+            f"the voxels have only {values} different values, {low} to {high}; it may be a mask or "
+            "a label map"
+        )
     if low > _DARKEST_EXPECTED:
-        return [
+        found.append(
             f"the values are {low} to {high}, without air (-1000); they may not be HU, or lack "
             "the rescale intercept"
-        ]
-    return []
+        )
+    usual = int(np.count_nonzero((hu >= _USUAL_RANGE[0]) & (hu <= _USUAL_RANGE[1])))
+    if usual < _USUAL_SHARE * hu.size:
+        found.append(
+            f"{100 * usual / hu.size:.0f} % of the voxels are from {_USUAL_RANGE[0]} to "
+            f"{_USUAL_RANGE[1]}, the range of a body; they may not be HU"
+        )
+    return found
+
+
+def _count_values(hu: np.ndarray, limit: int) -> int:
+    """Count different values slice by slice, until there are more than ``limit``."""
+    seen = np.zeros(1 << 16, dtype=bool)
+    for plane in hu:
+        # Negative values are counted from the end.
+        seen[plane] = True
+        if (count := int(np.count_nonzero(seen))) > limit:
+            break
+    return count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -306,10 +306,13 @@ class FocalMix(BaseDetector):
         data = self.data_preprocessor(pseudo_collate([read(0, depth)]), False)
         (volume,), (sample,) = data["inputs"], data["data_samples"]
         size = sample.metainfo.get("img_shape", volume.shape[1:])
+
+        def report(share: float) -> None:
+            if progress is not None:
+                progress(round(share * depth), depth)
+
         with torch.inference_mode():
-            instances = self.predict_patches(volume, size, batch_size).cpu()
-        if progress is not None:
-            progress(depth, depth)
+            instances = self.predict_patches(volume, size, batch_size, report).cpu()
         instances = instances[instances.scores >= score_thr]
         bboxes = instances.bboxes.double()
         # Slice k fills the half-open interval [k, k + 1).
@@ -322,7 +325,11 @@ class FocalMix(BaseDetector):
         )
 
     def predict_patches(
-        self, volume: Tensor, size: Sequence[int], batch_size: int | None = None
+        self,
+        volume: Tensor,
+        size: Sequence[int],
+        batch_size: int | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> InstanceData:
         """Predict boxes in the overlapping patches of a volume and merge them.
 
@@ -330,6 +337,7 @@ class FocalMix(BaseDetector):
             volume: Volume (1, D, H, W), edges divisible by the largest stride.
             size: Size (D, H, W) without padding; boxes with a center beyond it are dropped.
             batch_size: Replaces ``test_cfg.patch_batch_size``.
+            progress: Called with the fraction of the patches that are done.
 
         Returns:
             ``bboxes`` (n, 6), ``scores`` (n,) in descending order, and ``labels`` (n,).
@@ -350,6 +358,8 @@ class FocalMix(BaseDetector):
                 offset = [axis.start for axis in patch.place[::-1]] * 2
                 instances.bboxes = instances.bboxes + instances.bboxes.new_tensor(offset)
                 results.append(instances)
+            if progress is not None:
+                progress(len(results) / len(places))
         instances = InstanceData.cat(results)
         instances = instances[_centers_within(instances.bboxes, size)]
         _, order = instances.scores.topk(min(cfg["nms_pre"], len(instances)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from mmdet.models.detectors import FasterRCNN
 from mmdet.registry import MODELS, TASK_UTILS
@@ -80,14 +83,18 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
                 dict(slice_inds=list(range(margin, margin + stop - start)))
             )
             data = self.data_preprocessor(pseudo_collate([packed]), False)
+            report = None
+            if progress is not None:
+                report = partial(_report, progress, start, depth)
             with torch.inference_mode():
                 instances = self.predict_slices(
-                    data["inputs"][0], data["data_samples"][0], batch_size=batch_size
+                    data["inputs"][0],
+                    data["data_samples"][0],
+                    batch_size=batch_size,
+                    progress=report,
                 ).cpu()
             instances.slice_inds = instances.slice_inds + (start - margin)
             chunks.append(instances[instances.scores >= LINK_SCORE_RATIO * score_thr])
-            if progress is not None:
-                progress(stop, depth)
         instances = InstanceData.cat(chunks)
         link = TASK_UTILS.build(linker or dict(type="SliceLinker"))
         tracklets = link(
@@ -128,6 +135,7 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
         data_sample: DetDataSample,
         rescale: bool = True,
         batch_size: int | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> InstanceData:
         """Predict boxes on some slices of a volume.
 
@@ -136,6 +144,7 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
             data_sample: Data sample with ``slice_inds``, the slices to predict on.
             rescale: As for :meth:`predict`.
             batch_size: Replaces ``chunk_size``.
+            progress: Called with the number of slices that are done.
 
         Returns:
             ``bboxes``, ``scores``, ``labels`` and ``slice_inds`` as :meth:`predict` returns them.
@@ -150,6 +159,7 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
         shared = SharedImages(self.backbone, self.neck, volume) if shares_images else None
         chunk_size = self.chunk_size if batch_size is None else batch_size
         at_once = chunk_size
+        done = 0
         if volume.is_cpu:
             at_once = min(chunk_size, max(1, CPU_PIXELS // volume[0].numel()))
         for chunk in slice_inds.split(min(chunk_size, HEAD_CHUNKS * at_once)):
@@ -163,6 +173,9 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
                     x = shared(part.tolist())
                 maps.append(x)
                 proposals += predict_proposals(self.rpn_head, (x,), part_samples)
+                done += len(part)
+                if progress is not None:
+                    progress(done)
             x = maps[0] if len(maps) == 1 else torch.cat(maps)
             if not isinstance(self.roi_head.bbox_roi_extractor, SparseRoIExtractor):
                 # mmcv's RoIAlign ignores the memory format and reads the map as contiguous.
@@ -186,6 +199,10 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
         num_slices = self.backbone.num_slices
         offsets = torch.arange(num_slices, device=volume.device) - num_slices // 2
         return volume[(slice_inds[:, None] + offsets).clamp(0, len(volume) - 1)]
+
+
+def _report(progress: Progress, start: int, depth: int, done: int) -> None:
+    progress(start + done, depth)
 
 
 def _set_scale_factor(sample: DetDataSample) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from mmdet_lesion import InputError
-from mmdet_lesion.io.scans import find_scans, read_scan
+from mmdet_lesion.io.scans import ScanSource, find_scans, read_scan
 
 from ...dicom_files import write_series
 
@@ -85,6 +85,26 @@ def test_compressed_slices_are_read(tmp_path, hu, syntax):
     large = np.kron(hu, np.ones((1, 8, 8), dtype=np.int16))
     write_series(tmp_path, large, change=lambda z, data: data.compress(syntax))
     np.testing.assert_array_equal(read(tmp_path).volume.array, large)
+
+
+@pytest.mark.parametrize("excess", [1, 6])
+def test_padded_pixels_give_one_warning(tmp_path, hu, excess):
+    def pad(z, data):
+        if z > 1:
+            # A row has 8 bytes; an odd length is padded by a byte, too.
+            data.PixelData += b"\x07" * excess
+
+    write_series(tmp_path, hu, change=pad)
+    scan = read(tmp_path)
+    np.testing.assert_array_equal(scan.volume.array, hu)
+    (warning,) = scan.warnings
+    assert warning.startswith(f"4 slices have up to {excess + excess % 2} bytes after their pixels")
+
+
+def test_pixels_with_an_additional_row_are_rejected(tmp_path, hu):
+    write_series(tmp_path, hu, change=lambda z, data: setattr(data, "PixelData", bytes(48)))
+    with pytest.raises(InputError, match="it has 48 bytes of pixels; expected 40 for 5 x 4"):
+        read(tmp_path)
 
 
 def test_duplicate_positions_give_a_warning(tmp_path, hu):
@@ -180,6 +200,11 @@ def test_single_slice_gives_a_warning(tmp_path, hu):
 def test_longest_series_is_read_and_others_are_named(tmp_path, hu):
     short = write_series(tmp_path / "b", hu[:2], SeriesDescription="scout")
     write_series(tmp_path / "a", hu, SeriesDescription="thin")
+
+    def read(folder, **kwargs):
+        # A source that does not come from the search, which makes each series a scan.
+        return read_scan(ScanSource(folder, "scan", "dicom"), **kwargs)
+
     scan = read(tmp_path)
     assert scan.volume.shape == SHAPE
     assert "“thin” CT, 6 slices" in scan.warnings[0]
