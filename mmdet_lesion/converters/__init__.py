@@ -4,6 +4,7 @@ from .base import ConversionResult, StoreConversion
 from .check import StoreReport, check_store
 from .deeplesion import DeepLesionConversion
 from .luna16 import Luna16Conversion
+from .masks import MaskConversion
 from .pool import PoolConversion
 from .report import ConversionReport, StrictError
 
@@ -12,6 +13,7 @@ __all__ = [
     "ConversionResult",
     "DeepLesionConversion",
     "Luna16Conversion",
+    "MaskConversion",
     "PoolConversion",
     "StoreConversion",
     "StoreReport",

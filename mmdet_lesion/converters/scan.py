@@ -16,9 +16,18 @@ from ..io import SUFFIX, Problem, save_volume, write_json
 from ..io.volume_store import file_checksum
 from ..structures import Volume
 from .annotation_rows import valid_spacing
-from .execution import Record
+from .execution import Record, Task
 
-__all__ = ["AIR", "CHUNK", "ScanTask", "convert_scan", "list_files"]
+__all__ = [
+    "AIR",
+    "CHUNK",
+    "ScanTask",
+    "check_volume",
+    "convert_scan",
+    "list_files",
+    "to_stored_hu",
+    "write_record",
+]
 
 AIR = -1024
 """HU of the air around a patient, and minimum of the stored values.
@@ -107,15 +116,42 @@ def convert_scan(task: ScanTask) -> Record:
     Raises:
         OSError: A file cannot be read or written.
     """
-    volumes, problems = [], []
-    try:
+
+    def convert(problems: list[Problem]) -> dict[str, Any]:
         volume, uid, found = task.read(task.source)
         problems += [replace(problem, file=task.where) for problem in found]
-        problems += _check(volume, task.where)
-        volumes = [_store(task, volume, uid)]
+        problems += check_volume(volume, task.where)
+        return _store(task, volume, uid)
+
+    return write_record(task, task.source, convert)
+
+
+def write_record(
+    task: Task, source: Path, convert: Callable[[list[Problem]], dict[str, Any]]
+) -> Record:
+    """Convert a scan and write its record.
+
+    Args:
+        task: The task.
+        source: File or folder of the scan.
+        convert: Function that converts the scan, appends problems to a list, and returns the entry
+            of the volume. For a scan that cannot be converted it raises ``InputError``, whose
+            attributes ``kind``, ``line`` and ``reason`` are reported if they exist.
+
+    Returns:
+        The record, with ``name``, ``inputs``, ``problems`` and ``volumes`` (one, or none if the
+        scan cannot be converted).
+
+    Raises:
+        OSError: A file cannot be read or written.
+    """
+    volumes: list[dict[str, Any]] = []
+    problems: list[Problem] = []
+    try:
+        volumes = [convert(problems)]
     except InputError as error:
         # The report already names the scan.
-        reason = str(error).removeprefix(str(task.source)).lstrip(": ")
+        reason = str(error).removeprefix(str(source)).lstrip(": ")
         problems.append(
             Problem(
                 task.where,
@@ -135,7 +171,12 @@ def convert_scan(task: ScanTask) -> Record:
     return record
 
 
-def _check(volume: Volume, where: str) -> list[Problem]:
+def check_volume(volume: Volume, where: str) -> list[Problem]:
+    """Check that a volume can be resampled to the world axes, and report an oblique one.
+
+    Raises:
+        InputError: The spacing is not that of a CT, or a voxel is not finite.
+    """
     if not valid_spacing(volume.spacing):
         raise InputError(f"the spacing is {list(volume.spacing)} mm; expected that of a CT")
     if not np.isfinite(volume.array).all():
@@ -146,13 +187,17 @@ def _check(volume: Volume, where: str) -> list[Problem]:
     return []
 
 
-def _store(task: ScanTask, volume: Volume, uid: str | None) -> dict[str, Any]:
+def to_stored_hu(volume: Volume) -> Volume:
+    """Convert the voxels of a volume to int16 HU of at least :data:`AIR`."""
     array = volume.array
     if array.dtype != np.int16:
         limits = np.iinfo(np.int16)
         array = np.rint(array.astype(np.float32)).clip(limits.min, limits.max).astype(np.int16)
-    array = np.maximum(array, np.int16(AIR))
-    volume = Volume.with_geometry(array, volume.geometry)
+    return Volume.with_geometry(np.maximum(array, np.int16(AIR)), volume.geometry)
+
+
+def _store(task: ScanTask, volume: Volume, uid: str | None) -> dict[str, Any]:
+    volume = to_stored_hu(volume)
     stored = volume.resample_to_world_axes(task.spacing, AIR)
     path = task.out / "volumes" / (task.name + SUFFIX)
     save_volume(path, stored, CHUNK)

@@ -20,7 +20,7 @@ from ..metaimage import check_metaimage
 from .integrity import check_geometry, check_nrrd, check_size
 from .scan import Scan, to_hu
 
-__all__ = ["read_image_file"]
+__all__ = ["read_image_file", "read_voxels"]
 
 _EXPECTED = "expected DICOM, NIfTI, MetaImage, NRRD or a folder of DeepLesion's PNG slices"
 # Size of a NIfTI-2 header, in both byte orders.
@@ -52,6 +52,24 @@ def read_image_file(path: Path) -> Scan:
     Raises:
         InputError: The file is not an image, has colors or time points, or an invalid geometry.
     """
+    volume, warnings = read_voxels(path)
+    array, found = to_hu(volume.array, str(path))
+    volume = Volume.with_geometry(array, volume.geometry)
+    return Scan(volume, path, "image", warnings=warnings + found)
+
+
+def read_voxels(path: Path) -> tuple[Volume, list[str]]:
+    """Read an image file with the voxels as stored, of any dtype.
+
+    Args:
+        path: A file in a format that SimpleITK supports.
+
+    Returns:
+        The volume, and warnings.
+
+    Raises:
+        InputError: The file is not an image, has colors or time points, or an invalid geometry.
+    """
     _check_start(path)
     if path.suffix.lower() in (".mhd", ".mha"):
         check_metaimage(path)
@@ -61,7 +79,7 @@ def read_image_file(path: Path) -> Scan:
     reader.SetFileName(str(path))
     try:
         if _is_nifti2(path):
-            return _read_nifti2(path)
+            return _read_nifti2(path), []
         reader.ReadImageInformation()
         _check_kind(path, reader)
         voxels = _nifti_voxels(path, reader)
@@ -76,12 +94,12 @@ def read_image_file(path: Path) -> Scan:
         image = sitk.JoinSeries(image)
         warnings.append("the image is a single slice without a thickness; 1 mm is assumed")
     check_geometry(path, image.GetSpacing(), image.GetDirection())
-    array, found = to_hu(sitk.GetArrayFromImage(image) if voxels is None else voxels, str(path))
+    array = sitk.GetArrayFromImage(image) if voxels is None else voxels
     try:
         volume = Volume(array, image.GetSpacing(), image.GetOrigin(), image.GetDirection())
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return Scan(volume, path, "image", warnings=warnings + found)
+    return volume, warnings
 
 
 def _is_nifti2(path: Path) -> bool:
@@ -91,7 +109,7 @@ def _is_nifti2(path: Path) -> bool:
         return file.read(4) in _NIFTI2
 
 
-def _read_nifti2(path: Path) -> Scan:
+def _read_nifti2(path: Path) -> Volume:
     """Read a NIfTI-2 file, which SimpleITK does not support."""
     content = path.read_bytes()
     if path.suffix.lower() == ".gz":
@@ -100,14 +118,13 @@ def _read_nifti2(path: Path) -> Scan:
     if image.ndim != 3:
         raise InputError(f"{path} has {image.ndim} dimensions; expected 3")
     _check_nifti(path, image, content)
-    array, warnings = to_hu(np.asanyarray(image.dataobj).T, str(path))
+    array = np.asanyarray(image.dataobj).T
     # World coordinates of NIfTI are RAS.
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     direction = tuple((affine[:3, :3] / spacing).ravel().tolist())
     check_geometry(path, tuple(spacing.tolist()), direction)
-    volume = Volume(array, tuple(spacing.tolist()), tuple(affine[:3, 3].tolist()), direction)
-    return Scan(volume, path, "image", warnings=warnings)
+    return Volume(array, tuple(spacing.tolist()), tuple(affine[:3, 3].tolist()), direction)
 
 
 def _check_start(path: Path) -> None:

@@ -1,0 +1,220 @@
+"""Configs that train, validate and test on converted scans as they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["DatasetFacts", "ready_configs"]
+
+# Passes through the training slices, as of 80,000 steps of 16 on DeepLesion's 22,900, and through
+# the training scans, as of FocalMix's on LUNA16.
+_PASSES, _SCAN_PASSES = 56, 800
+# Slices and learning rate of a step on one GPU: a quarter of the 16 and 0.02 on four.
+_SLICES, _RATE = 4, 0.005
+_SCANS = 8
+# Two slices and four patches per step on a CPU.
+_SMALL_SLICES, _SMALL_SCANS = 2, 4
+_FEWEST, _MOST = 1000, 80000
+_SMALL_FEWEST, _SMALL_MOST = 700, 2000
+_STRIDE = 4
+# Share of the lesions that are smaller or larger than all anchors.
+_TAIL = 5
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What the configs depend on.
+
+    Args:
+        kind: ``'slices'`` or ``'volumes'``.
+        small: Whether the network is that of ``configs/phantom``, for CPUs.
+        spacing: Spacing ``(x, y, z)`` of the training data in mm; 0 stands for that of the scan.
+        samples: Number of training slices or scans.
+        sides: Side of a square or cube of the size of each training box, in pixels or voxels.
+        splits: Sets that have an annotation file, among ``train``, ``val`` and ``test``.
+        unlabeled: Whether there are unlabeled scans.
+    """
+
+    kind: str
+    small: bool
+    spacing: tuple[float, float, float]
+    samples: int
+    sides: Sequence[float]
+    splits: Sequence[str]
+    unlabeled: bool = False
+
+
+def ready_configs(facts: DatasetFacts) -> dict[str, str]:
+    """Return the text of each config by the name of its file, which lies beside ``annotations``."""
+    if facts.kind == "slices":
+        return {"faster_rcnn.py": _faster_rcnn(facts), "mean_teacher.py": _mean_teacher(facts)}
+    texts = {"supervised.py": _supervised(facts)}
+    if facts.unlabeled:
+        texts["focalmix.py"] = _focalmix(facts)
+    return texts
+
+
+def anchor_sides(sides: Sequence[float], number: int, least: float) -> list[float]:
+    """Return sides of anchors for boxes of given sides.
+
+    Args:
+        sides: Sides of the boxes.
+        number: Number of anchors.
+        least: Smallest side of an anchor.
+
+    Returns:
+        Sides in a geometric sequence from the 5th to the 95th percentile, over a factor of 4 or
+        more.
+    """
+    low, high = np.percentile(sides, (_TAIL, 100 - _TAIL))
+    middle = np.sqrt(low * high)
+    low, high = min(low, middle / 2), max(high, middle * 2)
+    low = max(low, least)
+    return np.geomspace(low, max(high, 4 * low), number).tolist()
+
+
+def _iterations(facts: DatasetFacts) -> int:
+    passes, step = (_PASSES, _SLICES) if facts.kind == "slices" else (_SCAN_PASSES, _SCANS)
+    fewest, most = _FEWEST, _MOST
+    if facts.small:
+        step = _SMALL_SLICES if facts.kind == "slices" else _SMALL_SCANS
+        fewest, most = _SMALL_FEWEST, _SMALL_MOST
+    wanted = min(max(passes * facts.samples / step, fewest), most)
+    # A round number that five validations divide.
+    return int(-(-wanted // 100) * 100)
+
+
+_HEAD = """\
+# {title}
+# Written by tools/dataset_converters/masks.py, which never overwrites it. The base config is at
+# mmdet_lesion/.mim/configs/{base}.
+_base_ = "mmdet_lesion::{base}"
+
+data_root = "{{{{ fileDirname }}}}/"  # the folder of this file
+"""
+
+
+def _loaders(facts: DatasetFacts, train: str) -> str:
+    """Return the data loaders; without a validation or test set, there is none."""
+    lines = [f"train_dataloader = dict(dataset=dict(data_root=data_root, {train}))"]
+    for name in ("val", "test"):
+        if name in facts.splits:
+            file = f'ann_file="annotations/{name}.json"'
+            lines.append(f"{name}_dataloader = dict(dataset=dict(data_root=data_root, {file}))")
+        else:
+            lines.append(f"{name}_cfg = {name}_dataloader = {name}_evaluator = None")
+    return "\n".join(lines) + "\n"
+
+
+def _schedule(facts: DatasetFacts, metric: str, more: str = "") -> str:
+    total = _iterations(facts)
+    best = f'save_best="{metric}", rule="greater"' if "val" in facts.splits else "save_best=None"
+    return (
+        f"train_cfg = dict(max_iters={total}, val_interval={total // 5})\n{more}"
+        f"default_hooks = dict(checkpoint=dict(interval={total // 5}, {best}))\n"
+    )
+
+
+def _inference(facts: DatasetFacts) -> str:
+    return f"inference = dict(spacing={tuple(facts.spacing)})\n"
+
+
+def _faster_rcnn(facts: DatasetFacts) -> str:
+    folder = "phantom/faster_rcnn_phantom.py" if facts.small else "uld/faster_rcnn_deeplesion.py"
+    size = "small Faster R-CNN, for CPUs," if facts.small else "Faster R-CNN"
+    train = 'ann_file="annotations/train.json", filter_cfg=dict(filter_empty_gt=False)'
+    if facts.small:
+        train += ', sources=("full",)'
+    sides = anchor_sides(facts.sides, 5, 8)
+    scales = ", ".join(f"{side / _STRIDE:.3g}" for side in sides)
+    step = _SMALL_SLICES if facts.small else _SLICES
+    lines = [
+        _HEAD.format(title=f"Nine-slice {size} on {facts.samples} slices.", base=folder),
+        _loaders(facts, train),
+        f"# Anchors of {sides[0]:.0f} to {sides[-1]:.0f} pixels, as the training lesions.\n"
+        f"model = dict(rpn_head=dict(anchor_generator=dict(scales=[{scales}])))\n",
+        f"# Steps of {step} slices in one process.\n",
+    ]
+    rate = "" if facts.small else (
+        f"optim_wrapper = dict(optimizer=dict(lr={_RATE}))\n"
+        f"auto_scale_lr = dict(base_batch_size={_SLICES})\n"
+    )  # fmt: skip
+    lines.append(_schedule(facts, "froc/mean_sensitivity", rate))
+    lines.append(
+        "# The average of the weights over training is validated, tested and saved.\n"
+        'ema = dict(ema_type="MomentumAnnealingEMA", momentum=0.002, gamma=5)\n'
+        'custom_hooks = [dict(type="TeacherEMAHook", **ema)]\n'
+    )
+    lines.append(_inference(facts))
+    return "".join(lines)
+
+
+def _mean_teacher(facts: DatasetFacts) -> str:
+    begin = _iterations(facts) // 2
+    return (
+        "# The same as a mean teacher, which mines lesions that the masks lack.\n"
+        '_base_ = "faster_rcnn.py"\n\n'
+        "custom_hooks = [\n"
+        f'    dict(type="MeanTeacherMiningHook", begin_mining_iter={begin}, **_base_.ema)\n'
+        "]\n"
+    )
+
+
+def _supervised(facts: DatasetFacts) -> str:
+    folder = (
+        "phantom/supervised_luna16_phantom.py"
+        if facts.small
+        else "focalmix/supervised_luna16_100.py"
+    )
+    size = "small 3D detector, for CPUs," if facts.small else "3D detector"
+    sides = anchor_sides(facts.sides, 4, 3)
+    total = _iterations(facts)
+    return "".join(
+        (
+            _HEAD.format(title=f"Supervised {size} on {facts.samples} scans.", base=folder),
+            _loaders(facts, 'ann_file="annotations/train.json"'),
+            f"# Anchors of {sides[0]:.0f} to {sides[-1]:.0f} voxels, as the training lesions.\n",
+            "model = dict(bbox_head=dict(anchor_generator=dict(sizes=("
+            f"{', '.join(f'{side:.3g}' for side in sides)}))))\n",
+            _schedule(
+                facts,
+                "froc/cpm",
+                "param_scheduler = [\n"
+                f'    dict(type="CosineAnnealingLR", by_epoch=False, T_max={total}, eta_min=0)\n'
+                "]\n",
+            ),
+            _inference(facts),
+        )
+    )
+
+
+def _focalmix(facts: DatasetFacts) -> str:
+    batch = 2 * (_SMALL_SCANS if facts.small else _SCANS)
+    return f"""\
+# The same as FocalMix, which also trains on the scans without masks.
+_base_ = "supervised.py"
+
+labeled = dict(
+    type="Luna16Dataset",
+    data_root=_base_.data_root,
+    ann_file="annotations/train.json",
+    pipeline=_base_.train_pipeline,
+)
+unlabeled = dict(labeled, ann_file="annotations/unlabeled.json", labeled=False)
+model = dict(
+    batch_pipeline=[
+        dict(type="ImageLevelMixUp", eta=0.2),
+        dict(type="ObjectLevelMixUp", eta=0.2),
+    ]
+)
+train_dataloader = dict(
+    batch_size={batch},
+    sampler=dict(
+        _delete_=True, type="MultiSourceSampler", batch_size={batch}, source_ratio=[1, 1]
+    ),
+    dataset=dict(_delete_=True, type="ConcatDataset", datasets=[labeled, unlabeled]),
+)
+"""
