@@ -78,7 +78,7 @@ class StoreConversion:
     #: Part of the raw folder that must exist.
     _raw_subfolder = ""
     #: Whether slices stay as published; the spacing is then ``(x, y)``.
-    _in_plane_only = False
+    _in_plane_only: bool = False
     #: Values of settings that earlier versions did not record.
     _unrecorded: ClassVar[dict[str, Any]] = {}
 

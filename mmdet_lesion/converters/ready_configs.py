@@ -34,8 +34,8 @@ class DatasetFacts:
         spacing: Spacing ``(x, y, z)`` of the training data in mm; 0 stands for that of the scan.
         samples: Number of training slices or scans.
         sides: Side of a square or cube of the size of each training box, in pixels or voxels.
-        splits: Sets that have an annotation file, among ``train``, ``val`` and ``test``.
-        unlabeled: Whether there are unlabeled scans.
+        sets: Sets that have an annotation file, among ``train``, ``val``, ``test`` and
+            ``unlabeled``.
     """
 
     kind: str
@@ -43,8 +43,7 @@ class DatasetFacts:
     spacing: tuple[float, float, float]
     samples: int
     sides: Sequence[float]
-    splits: Sequence[str]
-    unlabeled: bool = False
+    sets: Sequence[str]
 
 
 def ready_configs(facts: DatasetFacts) -> dict[str, str]:
@@ -52,7 +51,7 @@ def ready_configs(facts: DatasetFacts) -> dict[str, str]:
     if facts.kind == "slices":
         return {"faster_rcnn.py": _faster_rcnn(facts), "mean_teacher.py": _mean_teacher(facts)}
     texts = {"supervised.py": _supervised(facts)}
-    if facts.unlabeled:
+    if "unlabeled" in facts.sets:
         texts["focalmix.py"] = _focalmix(facts)
     return texts
 
@@ -97,13 +96,15 @@ data_root = "{{{{ fileDirname }}}}/"  # the folder of this file
 """
 
 
-def _loaders(facts: DatasetFacts, train: str) -> str:
+def _loaders(facts: DatasetFacts, *more: str) -> str:
     """Return the data loaders; without a validation or test set, there is none."""
-    lines = [f"train_dataloader = dict(dataset=dict(data_root=data_root, {train}))"]
+    settings = ["data_root=data_root", 'ann_file="annotations/train.json"', *more]
+    lines = ["train_dataloader = dict("]
+    lines += ["    dataset=dict(", *(f"        {setting}," for setting in settings), "    )", ")"]
     for name in ("val", "test"):
-        if name in facts.splits:
-            file = f'ann_file="annotations/{name}.json"'
-            lines.append(f"{name}_dataloader = dict(dataset=dict(data_root=data_root, {file}))")
+        if name in facts.sets:
+            dataset = f'dict(data_root=data_root, ann_file="annotations/{name}.json")'
+            lines.append(f"{name}_dataloader = dict(dataset={dataset})")
         else:
             lines.append(f"{name}_cfg = {name}_dataloader = {name}_evaluator = None")
     return "\n".join(lines) + "\n"
@@ -111,10 +112,10 @@ def _loaders(facts: DatasetFacts, train: str) -> str:
 
 def _schedule(facts: DatasetFacts, metric: str, more: str = "") -> str:
     total = _iterations(facts)
-    best = f'save_best="{metric}", rule="greater"' if "val" in facts.splits else "save_best=None"
+    best = f'save_best="{metric}", rule="greater"' if "val" in facts.sets else "save_best=None"
     return (
         f"train_cfg = dict(max_iters={total}, val_interval={total // 5})\n{more}"
-        f"default_hooks = dict(checkpoint=dict(interval={total // 5}, {best}))\n"
+        f"default_hooks = dict(\n    checkpoint=dict(interval={total // 5}, {best})\n)\n"
     )
 
 
@@ -125,15 +126,16 @@ def _inference(facts: DatasetFacts) -> str:
 def _faster_rcnn(facts: DatasetFacts) -> str:
     folder = "phantom/faster_rcnn_phantom.py" if facts.small else "uld/faster_rcnn_deeplesion.py"
     size = "small Faster R-CNN, for CPUs," if facts.small else "Faster R-CNN"
-    train = 'ann_file="annotations/train.json", filter_cfg=dict(filter_empty_gt=False)'
+    # Slices of healthy scans have no box.
+    more = ["filter_cfg=dict(filter_empty_gt=False)"]
     if facts.small:
-        train += ', sources=("full",)'
+        more.append('sources=("full",)')
     sides = anchor_sides(facts.sides, 5, 8)
     scales = ", ".join(f"{side / _STRIDE:.3g}" for side in sides)
     step = _SMALL_SLICES if facts.small else _SLICES
     lines = [
         _HEAD.format(title=f"Nine-slice {size} on {facts.samples} slices.", base=folder),
-        _loaders(facts, train),
+        _loaders(facts, *more),
         f"# Anchors of {sides[0]:.0f} to {sides[-1]:.0f} pixels, as the training lesions.\n"
         f"model = dict(rpn_head=dict(anchor_generator=dict(scales=[{scales}])))\n",
         f"# Steps of {step} slices in one process.\n",
@@ -175,7 +177,7 @@ def _supervised(facts: DatasetFacts) -> str:
     return "".join(
         (
             _HEAD.format(title=f"Supervised {size} on {facts.samples} scans.", base=folder),
-            _loaders(facts, 'ann_file="annotations/train.json"'),
+            _loaders(facts),
             f"# Anchors of {sides[0]:.0f} to {sides[-1]:.0f} voxels, as the training lesions.\n",
             "model = dict(bbox_head=dict(anchor_generator=dict(sizes=("
             f"{', '.join(f'{side:.3g}' for side in sides)}))))\n",

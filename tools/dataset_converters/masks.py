@@ -168,7 +168,8 @@ def main(args: Sequence[str] | None = None) -> int:
     scans = counts["scans"]
     out = options.out
     console.print(f"{scans['converted']} of {scans['found']} scans")
-    console.print(f"patients: {conversion.patients}")
+    if not options.patient and conversion.patients == scans["found"]:
+        console.print("each scan counts as a patient; --patient tells patients apart")
     console.print(f"what became of each path: {out / 'paths.csv'}", soft_wrap=True)
     console.print(f"details: {out / 'conversion_report.json'}", soft_wrap=True)
     for name, what in counts.get("configs", {}).items():
