@@ -269,25 +269,25 @@ class MaskConversion(StoreConversion):
         self.report.counts["annotations"] = counts
 
     def _write_configs(self, sets: dict[str, list[dict[str, Any]]]) -> None:
-        """Write the configs that do not exist."""
+        """Write the configs, except for those that exist and were edited."""
+        annotations = self.report.counts["annotations"]
         x, y, z = (*self.spacing, _SLICE_SPACING)[:3]
         facts = DatasetFacts(
             self.kind,
             self.small,
             (x, y, z),
-            self.report.counts["annotations"]["train"][
-                "images" if self.kind == "slices" else "scans"
-            ],
+            annotations["train"]["images" if self.kind == "slices" else "scans"],
             box_sides(sets["train"]),
-            [name for name, volumes in sets.items() if volumes],
+            list(annotations),
         )
         written = {}
         for name, text in ready_configs(facts).items():
             path = self.out / name
-            written[name] = "kept" if path.is_file() else "written"
-            if not path.is_file():
+            edited = path.is_file() and path.read_text(encoding="utf-8") != text
+            if not edited:
                 with atomic_write(path) as temporary:
                     temporary.write_text(text, encoding="utf-8")
+            written[name] = "kept" if edited else "written"
         self.report.counts["configs"] = written
 
     def _write_paths(self, records: dict[str, Record], split: dict[str, str]) -> None:

@@ -9,16 +9,34 @@ import numpy as np
 
 __all__ = ["DatasetFacts", "ready_configs"]
 
-# Passes through the training slices, as of 80,000 steps of 16 on DeepLesion's 22,900, and through
-# the training scans, as of FocalMix's on LUNA16.
-_PASSES, _SCAN_PASSES = 56, 800
-# Slices and learning rate of a step on one GPU: a quarter of the 16 and 0.02 on four.
-_SLICES, _RATE = 4, 0.005
-_SCANS = 8
-# Two slices and four patches per step on a CPU.
-_SMALL_SLICES, _SMALL_SCANS = 2, 4
-_FEWEST, _MOST = 1000, 80000
-_SMALL_FEWEST, _SMALL_MOST = 700, 2000
+
+@dataclass(frozen=True)
+class _Length:
+    """Length of a training.
+
+    Args:
+        step: Samples of a step.
+        passes: Passes through the training samples.
+        fewest: Lowest number of steps.
+        most: Highest number of steps.
+    """
+
+    step: int
+    passes: int
+    fewest: int
+    most: int
+
+
+# 56 passes are those of 80,000 steps of 16 on the 22,900 key slices of DeepLesion, 800 those of
+# FocalMix on LUNA16. The networks for CPUs train within minutes.
+_LENGTHS = {
+    ("slices", False): _Length(4, 56, 1000, 80000),
+    ("slices", True): _Length(2, 10, 700, 1500),
+    ("volumes", False): _Length(8, 800, 1000, 80000),
+    ("volumes", True): _Length(4, 800, 700, 2000),
+}
+# Learning rates of a step: 0.02 is for 16 slices, and for 4 in configs/phantom.
+_RATES = {False: 0.005, True: 0.01}
 _STRIDE = 4
 # Share of the lesions that are smaller or larger than all anchors.
 _TAIL = 5
@@ -76,14 +94,10 @@ def anchor_sides(sides: Sequence[float], number: int, least: float) -> list[floa
 
 
 def _iterations(facts: DatasetFacts) -> int:
-    passes, step = (_PASSES, _SLICES) if facts.kind == "slices" else (_SCAN_PASSES, _SCANS)
-    fewest, most = _FEWEST, _MOST
-    if facts.small:
-        step = _SMALL_SLICES if facts.kind == "slices" else _SMALL_SCANS
-        fewest, most = _SMALL_FEWEST, _SMALL_MOST
-    wanted = min(max(passes * facts.samples / step, fewest), most)
-    # A round number that five validations divide.
-    return int(-(-wanted // 100) * 100)
+    length = _LENGTHS[facts.kind, facts.small]
+    wanted = length.passes * facts.samples / length.step
+    # A number that five validations divide.
+    return int(-(-min(max(wanted, length.fewest), length.most) // 100) * 100)
 
 
 _HEAD = """\
@@ -132,7 +146,7 @@ def _faster_rcnn(facts: DatasetFacts) -> str:
         more.append('sources=("full",)')
     sides = anchor_sides(facts.sides, 5, 8)
     scales = ", ".join(f"{side / _STRIDE:.3g}" for side in sides)
-    step = _SMALL_SLICES if facts.small else _SLICES
+    step = _LENGTHS["slices", facts.small].step
     lines = [
         _HEAD.format(title=f"Nine-slice {size} on {facts.samples} slices.", base=folder),
         _loaders(facts, *more),
@@ -140,10 +154,10 @@ def _faster_rcnn(facts: DatasetFacts) -> str:
         f"model = dict(rpn_head=dict(anchor_generator=dict(scales=[{scales}])))\n",
         f"# Steps of {step} slices in one process.\n",
     ]
-    rate = "" if facts.small else (
-        f"optim_wrapper = dict(optimizer=dict(lr={_RATE}))\n"
-        f"auto_scale_lr = dict(base_batch_size={_SLICES})\n"
-    )  # fmt: skip
+    rate = (
+        f"optim_wrapper = dict(optimizer=dict(lr={_RATES[facts.small]}))\n"
+        f"auto_scale_lr = dict(base_batch_size={step})\n"
+    )
     lines.append(_schedule(facts, "froc/mean_sensitivity", rate))
     lines.append(
         "# The average of the weights over training is validated, tested and saved.\n"
@@ -194,7 +208,7 @@ def _supervised(facts: DatasetFacts) -> str:
 
 
 def _focalmix(facts: DatasetFacts) -> str:
-    batch = 2 * (_SMALL_SCANS if facts.small else _SCANS)
+    batch = 2 * _LENGTHS["volumes", facts.small].step
     return f"""\
 # The same as FocalMix, which also trains on the scans without masks.
 _base_ = "supervised.py"

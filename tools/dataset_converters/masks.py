@@ -173,7 +173,7 @@ def main(args: Sequence[str] | None = None) -> int:
     console.print(f"what became of each path: {out / 'paths.csv'}", soft_wrap=True)
     console.print(f"details: {out / 'conversion_report.json'}", soft_wrap=True)
     for name, what in counts.get("configs", {}).items():
-        note = "" if what == "written" else " (kept as it was; delete it to write it anew)"
+        note = "" if what == "written" else " (it differs and is kept; delete it to write it anew)"
         console.print(f"config: {out / name}{note}", soft_wrap=True)
     return conversion_status(result, "scans", scans["converted"])
 

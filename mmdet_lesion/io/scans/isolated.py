@@ -146,13 +146,18 @@ class IsolatedReader:
         self.close()
 
 
-@cache
 def shared_reader(timeout: float) -> IsolatedReader:
     """Return a reader that is the same for all calls in this process, which closes it at its end.
 
     Args:
         timeout: As for :class:`IsolatedReader`.
     """
+    # A forked process must not share the connection of its parent.
+    return _reader_of(os.getpid(), timeout)
+
+
+@cache
+def _reader_of(process: int, timeout: float) -> IsolatedReader:
     reader = IsolatedReader(timeout)
     atexit.register(reader.close)
     return reader
