@@ -13,7 +13,7 @@ from .atomic import read_json
 __all__ = ["objects", "read_schema", "read_validated_json"]
 
 _NAMES = {"array": "a list", "object": "an object", "string": "a string", "integer": "an integer",
-          "number": "a number", "boolean": "true or false"}  # fmt: skip
+          "number": "a number", "boolean": "true or false", "null": "null"}  # fmt: skip
 _CONTAINERS: dict[type, str] = {list: "a list", dict: "an object"}
 
 

@@ -86,12 +86,9 @@ def test_slices(raw, tmp_path):
             depths = sum(volume["geometry"]["shape"][0] for volume in volumes.values())
             assert len(images) == depths
     expected = {
-        (name, number): {
-            z: (box[2].start, box[1].start, box[2].stop, box[1].stop)
-            for z in range(box[0].start, box[0].stop)
-        }
+        (name, number): dict.fromkeys(range(z.start, z.stop), (x.start, y.start, x.stop, y.stop))
         for name, boxes in LESIONS.items()
-        for number, box in enumerate(boxes, 1)
+        for number, (z, y, x) in enumerate(boxes, 1)
     }
     assert lesions == expected
     assert check_store(out, progress=False).problems == []
