@@ -7,6 +7,7 @@ from .luna16 import Luna16Conversion
 from .masks import MaskConversion
 from .pool import PoolConversion
 from .report import ConversionReport, StrictError
+from .scan import store_scan
 
 __all__ = [
     "ConversionReport",
@@ -19,4 +20,5 @@ __all__ = [
     "StoreReport",
     "StrictError",
     "check_store",
+    "store_scan",
 ]

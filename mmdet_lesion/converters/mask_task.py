@@ -18,7 +18,7 @@ from ..structures import Geometry, Volume, voxels_to_published
 from .execution import Record
 from .lesion_masks import Lesion, find_lesions
 from .pseudo_masks import encode_mask
-from .scan import AIR, CHUNK, check_volume, to_stored_hu, write_record
+from .scan import AIR, CHUNK, check_volume, store_slices, to_stored_hu, write_record
 
 __all__ = ["Case", "LesionRules", "MaskTask", "convert_case"]
 
@@ -257,15 +257,11 @@ def _label_sizes(labels: LabelMap | None) -> dict[str, int]:
 
 def _store(task: MaskTask, volume: Volume) -> Geometry:
     """Resample and store a volume, and return its geometry."""
-    volume = to_stored_hu(volume)
     path = task.out / "volumes" / (task.name + SUFFIX)
     if task.kind == "slices":
-        x, y = (new or old for new, old in zip(task.spacing, volume.spacing))
-        stored = volume.resample((x, y, volume.spacing[2]))
-        save_volume(path, stored)
-    else:
-        stored = volume.resample_to_world_axes(task.spacing, AIR)
-        save_volume(path, stored, CHUNK)
+        return store_slices(path, volume, task.spacing)
+    stored = to_stored_hu(volume).resample_to_world_axes(task.spacing, AIR)
+    save_volume(path, stored, CHUNK)
     return stored.geometry
 
 

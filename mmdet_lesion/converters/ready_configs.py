@@ -111,17 +111,22 @@ data_root = "{{{{ fileDirname }}}}/"  # the folder of this file
 
 
 def _loaders(facts: DatasetFacts, *more: str) -> str:
-    """Return the data loaders; without a validation or test set, there is none."""
+    """Return the data loaders; without a validation set, there is no validation."""
     settings = ["data_root=data_root", 'ann_file="annotations/train.json"', *more]
     lines = ["train_dataloader = dict("]
     lines += ["    dataset=dict(", *(f"        {setting}," for setting in settings), "    )", ")"]
-    for name in ("val", "test"):
-        if name in facts.sets:
-            dataset = f'dict(data_root=data_root, ann_file="annotations/{name}.json")'
-            lines.append(f"{name}_dataloader = dict(dataset={dataset})")
-        else:
-            lines.append(f"{name}_cfg = {name}_dataloader = {name}_evaluator = None")
+    if "val" in facts.sets:
+        lines.append(f"val_dataloader = {_test_loader('val')}")
+    else:
+        lines.append("val_cfg = val_dataloader = val_evaluator = None")
+    # Detection reads the test pipeline, so that there is a loader without a test set, too.
+    test = "val" if "val" in facts.sets and "test" not in facts.sets else "test"
+    lines.append(f"test_dataloader = {_test_loader(test)}")
     return "\n".join(lines) + "\n"
+
+
+def _test_loader(name: str) -> str:
+    return f'dict(dataset=dict(data_root=data_root, ann_file="annotations/{name}.json"))'
 
 
 def _schedule(facts: DatasetFacts, metric: str, more: str = "") -> str:

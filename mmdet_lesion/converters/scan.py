@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..io import SUFFIX, Problem, save_volume, write_json
+from ..io import SUFFIX, Problem, StoredEntry, save_volume, write_json
+from ..io.scans import find_scans, read_scan
 from ..io.volume_store import file_checksum
-from ..structures import Volume
+from ..structures import Geometry, Volume
 from .annotation_rows import valid_spacing
 from .execution import Record, Task
 
@@ -25,6 +26,8 @@ __all__ = [
     "check_volume",
     "convert_scan",
     "list_files",
+    "store_scan",
+    "store_slices",
     "to_stored_hu",
     "write_record",
 ]
@@ -194,6 +197,52 @@ def to_stored_hu(volume: Volume) -> Volume:
         limits = np.iinfo(np.int16)
         array = np.rint(array.astype(np.float32)).clip(limits.min, limits.max).astype(np.int16)
     return Volume.with_geometry(np.maximum(array, np.int16(AIR)), volume.geometry)
+
+
+def store_slices(path: Path, volume: Volume, spacing: Sequence[float]) -> Geometry:
+    """Store a volume for detectors on slices: x and y are resampled, slices stay as acquired.
+
+    Args:
+        path: The file to write.
+        volume: The volume, with axial slices.
+        spacing: Spacing of the store ``(x, y)`` in mm; 0 keeps that of the volume.
+
+    Returns:
+        The geometry of the stored volume.
+    """
+    x, y = (new or old for new, old in zip(spacing, volume.spacing[:2], strict=True))
+    stored = to_stored_hu(volume).resample((x, y, volume.spacing[2]))
+    save_volume(path, stored)
+    return stored.geometry
+
+
+def store_scan(
+    source: str | os.PathLike, path: str | os.PathLike, spacing: Sequence[float] = (0.0, 0.0)
+) -> StoredEntry:
+    """Read a scan of any format and store it for detectors on slices, as :func:`store_slices`.
+
+    The axes are permuted and flipped to those of the patient: slices are axial, x points to the
+    left, y to the back and z to the head.
+
+    Args:
+        source: File or folder of one scan.
+        path: The file to write, ``volumes/{name}.b2nd`` in the folder of the data set.
+        spacing: Spacing of the store ``(x, y)`` in mm; 0 keeps that of the scan.
+
+    Returns:
+        The stored volume, whose ``boxes_to_store`` converts boxes of the scan.
+
+    Raises:
+        InputError: There is no scan or several, or the scan cannot be read.
+    """
+    path = Path(path)
+    found = find_scans(source)
+    if len(found) != 1:
+        raise InputError(f"{source} contains {len(found)} scans; expected one")
+    volume = read_scan(found[0]).volume
+    volume = volume.permute(volume.geometry.symmetry_to_patient())
+    stored = store_slices(path, volume, spacing)
+    return StoredEntry(path.name.removesuffix(SUFFIX), path.name, 0, stored, volume.geometry)
 
 
 def _store(task: ScanTask, volume: Volume, uid: str | None) -> dict[str, Any]:

@@ -397,10 +397,15 @@ def test_ready_configs(raw, tmp_path, kind, names, small):
             assert hook.begin_mining_iter == cfg.train_cfg.max_iters // 2
 
 
-def test_config_without_validation_and_test(raw, tmp_path):
+def test_configs_without_validation_or_test(raw, tmp_path):
     out = tmp_path / "out"
     convert(raw, out, split=(1, 0, 0))
     cfg = Config.fromfile(out / "faster_rcnn.py")
-    for name in ("val", "test"):
-        assert all(cfg[f"{name}_{part}"] is None for part in ("cfg", "dataloader", "evaluator"))
+    assert cfg.val_cfg is None and cfg.val_dataloader is None and cfg.val_evaluator is None
     assert cfg.default_hooks.checkpoint.save_best is None
+    # Detection needs the pipeline of the test.
+    assert cfg.test_dataloader.dataset.pipeline
+    (out / "faster_rcnn.py").unlink()
+    convert(raw, out, split=(0.5, 0.5, 0), resume=True)
+    cfg = Config.fromfile(out / "faster_rcnn.py")
+    assert cfg.test_dataloader.dataset.ann_file == "annotations/val.json"
