@@ -132,6 +132,7 @@ class StoreConversion:
                 or has other settings.
         """
         index, shards = shard
+        self._check_inputs(workers, progress)
         self._prepare_output(resume or shards > 1)
         waiting = 0
         try:
@@ -149,6 +150,9 @@ class StoreConversion:
         if not waiting:
             self._write_report()
         return ConversionResult(self.report, waiting, failed)
+
+    def _check_inputs(self, workers: int, progress: bool) -> None:
+        """Check what takes longer than a constructor should, before anything is written."""
 
     def _tasks(self) -> Sequence[Task]:
         """Return all tasks, in an order that is the same in every run."""

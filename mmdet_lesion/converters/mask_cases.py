@@ -236,15 +236,10 @@ def _add_unused_files(found: CaseList, others: Iterable[SkippedFile]) -> None:
     for one in others:
         groups[one.path.parent, one.reason].append(one.path)
     for (folder, reason), paths in groups.items():
-        one = len(paths) == 1
-        found.unused.append(
-            Unused(
-                paths[0] if one else folder,
-                "file",
-                reason if one else f"{len(paths)} files such as {paths[0].name}: {reason}",
-                "other file",
-            )
-        )
+        path = paths[0]
+        if len(paths) > 1:
+            path, reason = folder, f"{len(paths)} files such as {path.name}: {reason}"
+        found.unused.append(Unused(path, "file", reason, "other file"))
 
 
 def _add_unpaired(found: CaseList, pairing: Pairing, without_mask: str) -> None:

@@ -34,7 +34,7 @@ from ..io import atomic_write, write_json
 from ..io.masks import MaskOptions, MaskSource, read_label_names
 from ..io.scans import DEFAULT_TIMEOUT, IsolatedReader
 from ..io.volume_store import file_checksum
-from .base import ConversionResult, StoreConversion
+from .base import StoreConversion
 from .execution import Record
 from .mask_annotations import box_sides, slice_file, volume_list
 from .mask_cases import find_cases
@@ -88,7 +88,8 @@ class MaskConversion(StoreConversion):
     Raises:
         FileNotFoundError: A folder does not exist.
         InputError: An argument is invalid, no scan and mask belong together, or there are fewer
-            patients than sets.
+            patients than sets. :meth:`run` raises it if the masks have several labels, and neither
+            the labels of lesions are chosen nor each label is a lesion.
     """
 
     _unit = "scan"
@@ -150,25 +151,10 @@ class MaskConversion(StoreConversion):
     def _settings(self) -> dict[str, Any]:
         return {**super()._settings(), "dataset": "masks", "kind": self.kind}
 
-    def run(
-        self,
-        workers: int = 1,
-        resume: bool = False,
-        progress: bool = True,
-        shard: tuple[int, int] = (1, 1),
-    ) -> ConversionResult:
-        """Convert all scans; see :meth:`.StoreConversion.run`.
-
-        Raises:
-            InputError: Also if the masks have several labels, and neither the labels of lesions are
-                chosen nor each label is a lesion.
-        """
-        if self.options.labels is None and not self.rules.instances:
-            self._check_labels(workers, progress)
-        return super().run(workers, resume, progress, shard)
-
-    def _check_labels(self, workers: int, progress: bool) -> None:
+    def _check_inputs(self, workers: int, progress: bool) -> None:
         """Check that all masks have the same label, since other labels might be organs."""
+        if self.options.labels is not None or self.rules.instances:
+            return
         masks = [case.mask for case in self._cases if case.mask]
         found: Counter[str] = Counter()
         bar = tqdm(total=len(masks), desc="labels", unit="mask", disable=not progress)
@@ -227,7 +213,11 @@ class MaskConversion(StoreConversion):
                 name: [one for one in volumes if one["labeled"] and split[one["patient"]] == name]
                 for name in SPLITS
             }
-            sets["unlabeled"] = [one for one in volumes if not one["labeled"]]
+            sets["unlabeled"] = [
+                one
+                for one in volumes
+                if not one["labeled"] and split.get(one["patient"], "train") == "train"
+            ]
             self._write_sets(sets)
             self._write_configs(sets)
         self._write_paths(records, split)
@@ -252,7 +242,8 @@ class MaskConversion(StoreConversion):
                 # Training would fail on an empty file.
                 path.unlink(missing_ok=True)
                 continue
-            title, more = f"own masks, {name}", {}
+            title = f"own masks, {name}"
+            more: dict[str, int] = {}
             if self.kind == "slices":
                 content, more = slice_file(title, volumes, every_slice=name != "train")
             else:
@@ -321,7 +312,10 @@ def _fate(case: Case, record: Record, split: dict[str, str]) -> dict[str, Any]:
         return {"fate": "skipped", "reason": record["problems"][-1]["problem"]}
     (volume,) = record["volumes"]
     if not volume["labeled"]:
-        return {"fate": "unlabeled", "reason": "no mask"}
+        chosen = split.get(case.patient, "train")
+        if chosen == "train":
+            return {"fate": "unlabeled", "reason": "no mask"}
+        return {"fate": "skipped", "reason": f"no mask, and its patient is in {chosen}"}
     number = len(volume["lesions"])
     fate = {"fate": split[case.patient], "lesions": number}
     if not number:

@@ -189,6 +189,18 @@ def test_scans_without_masks_can_be_unlabeled(raw, tmp_path):
         convert(raw, tmp_path / "slices", without_mask="unlabeled")
 
 
+def test_unlabeled_scans_of_held_out_patients_are_not_used(raw, tmp_path):
+    out = tmp_path / "out"
+    for name in LESIONS:
+        write_image(raw / f"{name}_later_CT.nrrd", ct(seed=9))
+    convert(raw, out, "volumes", without_mask="unlabeled", patient="^p.")
+    found = contents(out)
+    train = {entry["patient"] for entry in found["train"]["data_list"]}
+    assert {entry["patient"] for entry in found["unlabeled"]["data_list"]} == train != set(LESIONS)
+    reasons = {row["reason"] for (path, _), row in fates(out).items() if "later" in path}
+    assert reasons == {"no mask", *(f"no mask, and its patient is in {s}" for s in ("val", "test"))}
+
+
 def test_a_mask_is_no_healthy_scan(raw, tmp_path):
     # Named as a scan, but with the values of a mask.
     write_image(raw / "p9_CT.nrrd", with_labels(ct(), (1, *LESION)))

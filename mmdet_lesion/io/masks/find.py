@@ -75,7 +75,8 @@ def find_masks(files: Iterable[Path]) -> tuple[list[MaskSource], list[SkippedFil
         The masks and the other files, in the same order. Files of voxels that belong to another
         header (``.raw``) are in neither.
     """
-    masks, skipped = [], []
+    masks: list[MaskSource] = []
+    skipped: list[SkippedFile] = []
     for path in files:
         if path.name.lower().endswith(IMAGE_SUFFIXES):
             # An Analyze image has two files, of which one names it.
@@ -85,7 +86,10 @@ def find_masks(files: Iterable[Path]) -> tuple[list[MaskSource], list[SkippedFil
             continue
         elif is_dicom(path):
             found = _of_dicom(path)
-            (masks if isinstance(found, MaskSource) else skipped).append(found)  # type: ignore[arg-type]
+            if isinstance(found, MaskSource):
+                masks.append(found)
+            else:
+                skipped.append(found)
         else:
             skipped.append(SkippedFile(path, "neither an image nor a DICOM file"))
     return masks, skipped

@@ -120,7 +120,7 @@ def _pair_by(
     own = _group((image, rule(image)) for image in images)
     others = _group((mask, rule(mask)) for mask in masks)
     both = own.keys() & others.keys()
-    for name in sorted(both):
+    for name in sorted(both, key=str):
         _settle(result, own[name], others[name], reason)
     return (
         [image for image in images if rule(image) not in both],
