@@ -48,12 +48,14 @@ class CaseList:
     Args:
         images: Folder of the scans.
         masks: Folder of the masks.
+        out: Folder of the converted data.
         cases: The cases, sorted by path.
         unused: All other paths.
     """
 
     images: Path
     masks: Path
+    out: Path
     cases: list[Case] = field(default_factory=list)
     unused: list[Unused] = field(default_factory=list)
 
@@ -90,7 +92,11 @@ class _Image:
 
 
 def find_cases(
-    images: Path, masks: Path, without_mask: str = "skip", patient: str | None = None
+    images: Path,
+    masks: Path,
+    out: Path,
+    without_mask: str = "skip",
+    patient: str | None = None,
 ) -> CaseList:
     """Find scans and masks, and assign masks to scans by :func:`~.io.masks.pair_cases`.
 
@@ -98,6 +104,7 @@ def find_cases(
         images: Folder of scans, at any depth.
         masks: Folder of masks, at any depth; may be that of the scans, or lie in it. In a common
             folder, names tell masks from scans.
+        out: Folder of the converted data, which is not searched.
         without_mask: What scans without a mask are: ``'skip'``, ``'healthy'`` or ``'unlabeled'``.
         patient: Regular expression that finds the patient in the path of a scan below ``images``.
 
@@ -108,7 +115,7 @@ def find_cases(
         InputError: There is no pair, or ``patient`` is invalid or does not match a path.
     """
     pattern = _compile(patient)
-    found = CaseList(images, masks)
+    found = CaseList(images, masks, out)
     scans, used = _find_images(found)
     sources = _find_masks(found, used)
     pairing = pair_cases(
@@ -196,7 +203,7 @@ def _find_masks(found: CaseList, used: set[Path]) -> list[MaskSource]:
     common = found.images.resolve() == found.masks.resolve()
     own = [
         path
-        for path in _visible(found.masks)
+        for path in _visible(found.masks, found.out)
         if path not in used and not _is_inside(path, found.images, found.masks)
     ]
     masks, others = find_masks(own)
@@ -211,7 +218,7 @@ def _find_masks(found: CaseList, used: set[Path]) -> list[MaskSource]:
     else:
         rest = [
             path
-            for path in _visible(found.images)
+            for path in _visible(found.images, found.out)
             if path not in used and not path.resolve().is_relative_to(found.masks.resolve())
         ]
         misplaced, unknown = find_masks(rest)
@@ -221,12 +228,13 @@ def _find_masks(found: CaseList, used: set[Path]) -> list[MaskSource]:
     return masks
 
 
-def _visible(folder: Path) -> list[Path]:
-    """List the files below a folder, without hidden ones."""
+def _visible(folder: Path, out: Path) -> list[Path]:
+    """List the files below a folder, without hidden ones and converted data."""
     return [
         path
         for path in list_files_below(folder)
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not path.resolve().is_relative_to(out.resolve())
     ]
 
 

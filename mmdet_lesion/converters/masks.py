@@ -33,6 +33,7 @@ from ..errors import InputError
 from ..io import atomic_write, write_json
 from ..io.masks import MaskOptions, MaskSource, read_label_names
 from ..io.scans import DEFAULT_TIMEOUT, IsolatedReader
+from ..io.scans.isolated import shared_reader
 from ..io.volume_store import file_checksum
 from .base import StoreConversion
 from .execution import Record
@@ -128,7 +129,7 @@ class MaskConversion(StoreConversion):
         self.options, self.rules = options or MaskOptions(), rules or LesionRules()
         self.shares = check_shares(split)
         self.seed, self.small, self.timeout = seed, small, timeout
-        self._found = find_cases(self.raw, Path(masks), without_mask, patient)
+        self._found = find_cases(self.raw, Path(masks), self.out, without_mask, patient)
         self._cases = self._found.cases
         self._problems += self._found.problems()
         self._check_patients()
@@ -159,21 +160,28 @@ class MaskConversion(StoreConversion):
         found: Counter[str] = Counter()
         bar = tqdm(total=len(masks), desc="labels", unit="mask", disable=not progress)
 
-        def read(part: Sequence[MaskSource]) -> None:
-            with IsolatedReader(self.timeout) as reader:
-                for mask in part:
-                    try:
-                        names = reader.call(read_label_names, mask).names
-                        found.update(name or str(number) for number, name in names.items())
-                    except InputError:
-                        # It is reported when the scan is converted.
-                        continue
-                    finally:
-                        bar.update()
+        def read(part: Sequence[MaskSource], reader: IsolatedReader) -> None:
+            for mask in part:
+                try:
+                    names = reader.call(read_label_names, mask).names
+                    found.update(name or str(number) for number, name in names.items())
+                except InputError:
+                    # It is reported when the scan is converted.
+                    continue
+                finally:
+                    bar.update()
 
-        # Threads suffice, since child processes read the masks.
-        with bar, ThreadPoolExecutor(workers) as pool:
-            list(pool.map(read, [masks[start::workers] for start in range(workers)]))
+        def read_apart(part: Sequence[MaskSource]) -> None:
+            with IsolatedReader(self.timeout) as reader:
+                read(part, reader)
+
+        with bar:
+            if workers == 1:
+                read(masks, shared_reader(self.timeout))
+            else:
+                # Threads suffice, since child processes read the masks.
+                with ThreadPoolExecutor(workers) as pool:
+                    list(pool.map(read_apart, [masks[i::workers] for i in range(workers)]))
         if len(found) > 1:
             listed = ", ".join(f"{name} (in {number} masks)" for name, number in found.items())
             raise InputError(

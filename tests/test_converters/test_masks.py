@@ -155,6 +155,13 @@ def test_fates_of_all_paths(raw, tmp_path):
         convert(raw, tmp_path / "strict", strict=True)
 
 
+def test_converted_data_among_the_scans_are_not_searched(raw):
+    convert(raw, raw / "out")
+    before = fates(raw / "out")
+    convert(raw, raw / "out", resume=True)
+    assert fates(raw / "out") == before
+
+
 def test_healthy_scans_are_negatives(raw, tmp_path):
     for number in range(6):
         write_image(raw / f"healthy{number}.nrrd", ct(seed=20 + number))
