@@ -11,6 +11,7 @@ from mmdet_lesion.converters import MaskConversion, StrictError, check_store
 from mmdet_lesion.converters.mask_task import LesionRules
 from mmdet_lesion.datasets import DeepLesionDataset, Luna16Dataset
 from mmdet_lesion.errors import InputError
+from mmdet_lesion.evaluation.cases import p3d_case
 from mmdet_lesion.io import load_volume
 from mmdet_lesion.io.masks import MaskOptions
 from mmdet_lesion.structures import CubeSymmetry, Volume
@@ -428,3 +429,23 @@ def test_configs_without_validation_or_test(raw, tmp_path):
     convert(raw, out, split=(0.5, 0.5, 0), resume=True)
     cfg = Config.fromfile(out / "faster_rcnn.py")
     assert cfg.test_dataloader.dataset.ann_file == "annotations/val.json"
+
+
+def test_published_sarcomas(lesion_data, tmp_path):
+    out = tmp_path / "out"
+    sarcomas = lesion_data / "ct/sts"
+    report = convert(sarcomas, out, spacing=(3, 3), split=(0.7, 0.1, 0.2))
+    assert report.problems == []
+    counts = report.counts["annotations"]
+    assert [counts[name]["lesions"] for name in ("train", "val", "test")] == [4, 1, 1]
+    for name, content in contents(out).items():
+        images = {image["id"]: image for image in content["images"]}
+        slices = {}
+        for one in content["annotations"]:
+            image = images[one["image_id"]]
+            slices.setdefault(image["volume"], []).append(image["slice_index"])
+        for found in slices.values():
+            # The masks have no gaps.
+            assert sorted(found) == list(range(min(found), max(found) + 1))
+        case = p3d_case(out / f"annotations/{name}.json")
+        assert len(case.labels("size")) == counts[name]["lesions"]
