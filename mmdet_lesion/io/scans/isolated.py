@@ -213,6 +213,20 @@ def _memory_limit() -> int:
         return 0
 
 
+def _write(memfd: int, array: np.ndarray) -> None:
+    """Write an array to a file in memory.
+
+    Raises:
+        MemoryError: It does not fit into the memory.
+    """
+    try:
+        # Writing is faster than copying to mapped memory, whose pages are allocated one by one.
+        with open(memfd, "wb", closefd=False) as file:
+            file.write(np.ascontiguousarray(array).data.cast("B"))
+    except OSError as error:
+        raise MemoryError(str(error)) from error
+
+
 def _serve(descriptor: int, parent: int, memory: int) -> None:
     """Read scans for the parent process until it closes the connection."""
     end_with_parent(parent)
@@ -238,10 +252,7 @@ def _serve(descriptor: int, parent: int, memory: int) -> None:
             result = function(source, *args)
             volume, layout = getattr(result, "volume", None), None
             if volume is not None:
-                # Writing is faster than copying to mapped memory, whose pages are allocated one by
-                # one.
-                with open(memfd, "wb", closefd=False) as file:
-                    file.write(np.ascontiguousarray(volume.array).data.cast("B"))
+                _write(memfd, volume.array)
                 layout = volume.geometry, volume.array.dtype.str
                 result = dataclasses.replace(result, volume=None)
             answer = result, layout, None
