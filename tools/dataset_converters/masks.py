@@ -19,7 +19,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmdet_lesion.command_line import random_seed, seconds, tool_main
+from mmdet_lesion.command_line import positive_number, random_seed, tool_main
 from mmdet_lesion.converters import MaskConversion
 from mmdet_lesion.converters.command_line import CONTINUE, add_run_options, conversion_status
 from mmdet_lesion.converters.mask_task import LesionRules
@@ -68,7 +68,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--timeout",
-        type=seconds,
+        type=positive_number,
         default=600.0,
         help="seconds that reading a scan or mask may take (default: %(default)g)",
     )
