@@ -44,6 +44,7 @@ setup(
         "mmdet_lesion": [
             ".mim/**/*",
             "apis/exports/*.json",
+            "io/*.json",
             "py.typed",
             "visualization/report/templates/*",
         ]

@@ -28,7 +28,7 @@ COMMANDS = {
     "split-teacher": ("model_converters/split_teacher.py", "split a mean-teacher checkpoint"),
     "complexity": ("analysis_tools/backbone_complexity.py", "count parameters and multiply-adds"),
 }
-CONVERT = "convert a published dataset to the volume store"
+CONVERT = "convert a published dataset, or own scans and masks, to the volume store"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(TOOLS / COMMANDS[args.command][0], f"mmdet-lesion {args.command}", args.rest)
     converters = {path.stem: path for path in sorted(TOOLS.glob("dataset_converters/*.py"))}
     parser = argparse.ArgumentParser("mmdet-lesion convert", description=CONVERT)
-    parser.add_argument("layout", choices=converters, help="layout of the published data")
+    parser.add_argument("layout", choices=converters, help="published dataset, or kind of own data")
     _add_rest(parser)
     convert = parser.parse_args(args.rest)
     return _run(converters[convert.layout], f"mmdet-lesion convert {convert.layout}", convert.rest)

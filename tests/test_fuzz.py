@@ -118,7 +118,7 @@ def texts(phantom_store, phantom_raw, luna16_store, luna16_raw, tmp_path):
         "DL_info.csv": (phantom_raw / "DL_info.csv", read_dl_info),
         "coco.json": (
             phantom_store / "annotations/test.json",
-            lambda path: read_annotation_file(path, "slice"),
+            lambda path: read_annotation_file(path, phantom_store / "volumes"),
         ),
         "data_list.json": (next(annotations.glob("labeled_*.json")), read_data_list),
         "slice.json": (phantom_store / "annotations/test.json", slice_case),

@@ -10,7 +10,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "check": ["StoreReport", "check_store"],
         "deeplesion": ["DeepLesionConversion"],
         "luna16": ["Luna16Conversion"],
+        "masks": ["MaskConversion"],
         "pool": ["PoolConversion"],
         "report": ["ConversionReport", "StrictError"],
+        "scan": ["store_scan"],
     },
 )

@@ -77,7 +77,7 @@ class StoreConversion:
     #: Part of the raw folder that must exist.
     _raw_subfolder = ""
     #: Whether slices stay as published; the spacing is then ``(x, y)``.
-    _in_plane_only = False
+    _in_plane_only: bool = False
     #: Values of settings that earlier versions did not record.
     _unrecorded: ClassVar[dict[str, Any]] = {}
 
@@ -131,6 +131,7 @@ class StoreConversion:
                 or has other settings.
         """
         index, shards = shard
+        self._check_inputs(workers, progress)
         self._prepare_output(resume or shards > 1)
         waiting = 0
         try:
@@ -148,6 +149,9 @@ class StoreConversion:
         if not waiting:
             self._write_report()
         return ConversionResult(self.report, waiting, failed)
+
+    def _check_inputs(self, workers: int, progress: bool) -> None:
+        """Check what takes longer than a constructor should, before anything is written."""
 
     def _tasks(self) -> Sequence[Task]:
         """Return all tasks, in an order that is the same in every run."""

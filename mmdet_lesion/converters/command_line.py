@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Advice after an interruption.
 CONTINUE = "what is complete is kept, continue with --resume"
 
-__all__ = ["CONTINUE", "add_store_options", "conversion_status"]
+__all__ = ["CONTINUE", "add_run_options", "add_store_options", "conversion_status"]
 
 
 def add_store_options(
@@ -31,7 +31,7 @@ def add_store_options(
     """
     default = " ".join(f"{s:g}" for s in spacing)
     parser.add_argument("raw", type=Path, help=raw)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    add_run_options(parser)
     parser.add_argument(
         "--spacing",
         type=float,
@@ -40,6 +40,11 @@ def add_store_options(
         metavar=("X", "Y", "Z")[: len(spacing)],
         help=f"spacing of the store in mm{remark} (default: {default})",
     )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--out``, ``--workers``, ``--resume`` and ``--strict``."""
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument(
         "--workers", type=positive, default=1, help="number of processes (default: 1)"
     )

@@ -5,11 +5,10 @@ The output folder is that of :mod:`.luna16`, with ``annotations/unlabeled.json``
 
 from __future__ import annotations
 
-import atexit
 import os
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ from ..errors import InputError
 from ..io import Problem, data_list_file, scan_entry, write_json
 from ..io.scans import (
     DEFAULT_TIMEOUT,
-    IsolatedReader,
     ScanSource,
     check_values,
     discover_scans_below,
     find_table,
 )
+from ..io.scans.isolated import shared_reader
 from ..structures import Geometry, Volume
 from ..structures.triples import triple
 from .base import StoreConversion
@@ -36,14 +35,6 @@ __all__ = ["PoolConversion"]
 ODD = "not a CT"
 # Action of :func:`.scan.convert_scan` for a scan without a volume.
 _SKIPPED = "scan skipped"
-
-
-@cache
-def _reader(timeout: float) -> IsolatedReader:
-    """Return the reader of this process, whose child process reads all of its scans."""
-    reader = IsolatedReader(timeout)
-    atexit.register(reader.close)
-    return reader
 
 
 class _OddScanError(InputError):
@@ -63,7 +54,7 @@ def _read(
         InputError: The scan cannot be read within ``timeout`` seconds, is a single slice, or is
             probably no CT and not to be included.
     """
-    found = _reader(timeout).read(scan, None, png_spacing)
+    found = shared_reader(timeout).read(scan, None, png_spacing)
     if found.volume.shape[0] < 2:
         raise InputError("the scan is a single slice; expected two or more")
     odd = check_values(found.volume.array)

@@ -12,13 +12,25 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..io import SUFFIX, Problem, save_volume, write_json
+from ..io import SUFFIX, Problem, StoredEntry, save_volume, write_json
+from ..io.scans import find_scans, read_scan
 from ..io.volume_store import file_checksum
-from ..structures import Volume
+from ..structures import Geometry, Volume
 from .annotation_rows import valid_spacing
-from .execution import Record
+from .execution import Record, Task
 
-__all__ = ["AIR", "CHUNK", "ScanTask", "convert_scan", "list_files"]
+__all__ = [
+    "AIR",
+    "CHUNK",
+    "ScanTask",
+    "check_volume",
+    "convert_scan",
+    "list_files",
+    "store_scan",
+    "store_slices",
+    "to_stored_hu",
+    "write_record",
+]
 
 AIR = -1024
 """HU of the air around a patient, and minimum of the stored values.
@@ -112,15 +124,42 @@ def convert_scan(task: ScanTask) -> Record:
     Raises:
         OSError: A file cannot be read or written.
     """
-    volumes, problems = [], []
-    try:
+
+    def convert(problems: list[Problem]) -> dict[str, Any]:
         volume, uid, found = task.read(task.source)
         problems += [replace(problem, file=task.where) for problem in found]
-        problems += _check(volume, task.where)
-        volumes = [_store(task, volume, uid)]
+        problems += check_volume(volume, task.where)
+        return _store(task, volume, uid)
+
+    return write_record(task, task.source, convert)
+
+
+def write_record(
+    task: Task, source: Path, convert: Callable[[list[Problem]], dict[str, Any]]
+) -> Record:
+    """Convert a scan and write its record.
+
+    Args:
+        task: The task.
+        source: File or folder of the scan.
+        convert: Function that converts the scan, appends problems to a list, and returns the entry
+            of the volume. For a scan that cannot be converted it raises ``InputError``, whose
+            attributes ``kind``, ``line`` and ``reason`` are reported if they exist.
+
+    Returns:
+        The record, with ``name``, ``inputs``, ``problems`` and ``volumes`` (one, or none if the
+        scan cannot be converted).
+
+    Raises:
+        OSError: A file cannot be read or written.
+    """
+    volumes: list[dict[str, Any]] = []
+    problems: list[Problem] = []
+    try:
+        volumes = [convert(problems)]
     except InputError as error:
         # The report already names the scan.
-        reason = str(error).removeprefix(str(task.source)).lstrip(": ")
+        reason = str(error).removeprefix(str(source)).lstrip(": ")
         problems.append(
             Problem(
                 task.where,
@@ -140,7 +179,12 @@ def convert_scan(task: ScanTask) -> Record:
     return record
 
 
-def _check(volume: Volume, where: str) -> list[Problem]:
+def check_volume(volume: Volume, where: str) -> list[Problem]:
+    """Check that a volume can be resampled to the world axes, and report an oblique one.
+
+    Raises:
+        InputError: The spacing is not that of a CT, or a voxel is not finite.
+    """
     if not valid_spacing(volume.spacing):
         raise InputError(f"the spacing is {list(volume.spacing)} mm; expected that of a CT")
     if not np.isfinite(volume.array).all():
@@ -151,13 +195,63 @@ def _check(volume: Volume, where: str) -> list[Problem]:
     return []
 
 
-def _store(task: ScanTask, volume: Volume, uid: str | None) -> dict[str, Any]:
+def to_stored_hu(volume: Volume) -> Volume:
+    """Convert the voxels of a volume to int16 HU of at least :data:`AIR`."""
     array = volume.array
     if array.dtype != np.int16:
         limits = np.iinfo(np.int16)
         array = np.rint(array.astype(np.float32)).clip(limits.min, limits.max).astype(np.int16)
-    array = np.maximum(array, np.int16(AIR))
-    volume = Volume.with_geometry(array, volume.geometry)
+    return Volume.with_geometry(np.maximum(array, np.int16(AIR)), volume.geometry)
+
+
+def store_slices(path: Path, volume: Volume, spacing: Sequence[float]) -> Geometry:
+    """Store a volume for detectors on slices: x and y are resampled, slices stay as acquired.
+
+    Args:
+        path: The file to write.
+        volume: The volume, with axial slices.
+        spacing: Spacing of the store ``(x, y)`` in mm; 0 keeps that of the volume.
+
+    Returns:
+        The geometry of the stored volume.
+    """
+    x, y = (new or old for new, old in zip(spacing, volume.spacing[:2], strict=True))
+    stored = to_stored_hu(volume).resample((x, y, volume.spacing[2]))
+    save_volume(path, stored)
+    return stored.geometry
+
+
+def store_scan(
+    source: str | os.PathLike, path: str | os.PathLike, spacing: Sequence[float] = (0.0, 0.0)
+) -> StoredEntry:
+    """Read a scan of any format and store it for detectors on slices, as :func:`store_slices`.
+
+    The axes are permuted and flipped to those of the patient: slices are axial, x points to the
+    left, y to the back and z to the head.
+
+    Args:
+        source: File or folder of one scan.
+        path: The file to write, ``volumes/{name}.b2nd`` in the folder of the data set.
+        spacing: Spacing of the store ``(x, y)`` in mm; 0 keeps that of the scan.
+
+    Returns:
+        The stored volume, whose ``boxes_to_store`` converts boxes of the scan.
+
+    Raises:
+        InputError: There is no scan or several, or the scan cannot be read.
+    """
+    path = Path(path)
+    found = find_scans(source)
+    if len(found) != 1:
+        raise InputError(f"{source} contains {len(found)} scans; expected one")
+    volume = read_scan(found[0]).volume
+    volume = volume.permute(volume.geometry.symmetry_to_patient())
+    stored = store_slices(path, volume, spacing)
+    return StoredEntry(path.name.removesuffix(SUFFIX), path.name, 0, stored, volume.geometry)
+
+
+def _store(task: ScanTask, volume: Volume, uid: str | None) -> dict[str, Any]:
+    volume = to_stored_hu(volume)
     stored = volume.resample_to_world_axes(task.spacing, AIR)
     path = task.out / "volumes" / (task.name + SUFFIX)
     save_volume(path, stored, CHUNK)

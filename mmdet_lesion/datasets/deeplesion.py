@@ -28,11 +28,11 @@ class DeepLesionDataset(BaseDetDataset):
     (zero-based index of the published slice within the volume), ``height``, ``width``, ``spacing``
     (x, y, z of the stored volume in mm) and ``instances``. If the file has lesions of a source
     that is not in ``sources``, it also has ``hidden_bboxes``, their boxes as an ``(n, 4)`` float32
-    array, with which mining is evaluated. If the file has published coordinates, it also has
-    ``geometry`` of the stored volume, ``published_geometry`` (both as
-    :meth:`mmdet_lesion.structures.Geometry.to_dict`; equal unless the file has both) and
-    ``published_gt``, an ``(n, 5)`` float64 array of rows ``[z, x1, y1, x2, y2]`` in published
-    coordinates, for evaluation.
+    array, with which mining is evaluated. For evaluation, it has ``geometry`` of the stored
+    volume, ``published_geometry`` (both as :meth:`mmdet_lesion.structures.Geometry.to_dict`; equal
+    unless the file has both), ``published_gt``, an ``(n, 5)`` float64 array of rows ``[z, x1, y1,
+    x2, y2]`` in published coordinates, and ``lesion_ids``, the lesion of each row in its volume, or
+    None.
 
     A volume sample has the same keys except ``slice_index`` and ``hidden_bboxes``; each of its
     instances has a ``slice_index``.
@@ -93,7 +93,7 @@ class DeepLesionDataset(BaseDetDataset):
 
     def load_data_list(self) -> list[dict]:
         """Load the annotation file as one dict per sample."""
-        content = read_annotation_file(self.ann_file, self.sample)
+        content = read_annotation_file(self.ann_file, self.data_prefix["volume"])
         self._labels = self._read_labels(content["categories"])
         self._geometries = {
             volume["name"]: dict(
@@ -201,10 +201,6 @@ class DeepLesionDataset(BaseDetDataset):
         if knows_hidden:
             hidden = [self._instance(a)["bbox"] for a in lesions if a["source"] not in self.sources]
             truth["hidden_bboxes"] = np.array(hidden, dtype=np.float32).reshape(-1, 4)
-        geometries = self._geometries.get(image["volume"])
-        # Slices of other data may lack published coordinates.
-        if geometries and all("published_bbox" in a and "published_slice" in a for a in shown):
-            truth.update(**geometries, published_gt=_published(shown))
         return dict(
             img_id=image["id"],
             img_path=osp.join(self.data_prefix["volume"], image["file_name"]),
@@ -214,6 +210,8 @@ class DeepLesionDataset(BaseDetDataset):
             width=image["width"],
             spacing=tuple(image["spacing"]),
             instances=[self._instance(annotation) for annotation in shown],
+            **self._geometries[image["volume"]],
+            **_published(shown),
             **truth,
         )
 
@@ -237,11 +235,14 @@ class DeepLesionDataset(BaseDetDataset):
             spacing=tuple(images[0]["spacing"]),
             **self._geometries[volume["name"]],
             instances=instances,
-            published_gt=_published(published),
+            **_published(published),
         )
 
 
-def _published(annotations: list[dict]) -> np.ndarray:
-    """Return ``(n, 5)`` rows ``[z, x1, y1, x2, y2]`` in published coordinates."""
+def _published(annotations: list[dict]) -> dict:
+    """Return ``published_gt`` and ``lesion_ids`` of annotations."""
     rows = [[one["published_slice"], *one["published_bbox"]] for one in annotations]
-    return np.array(rows, dtype=np.float64).reshape(-1, 5)
+    return dict(
+        published_gt=np.array(rows, dtype=np.float64).reshape(-1, 5),
+        lesion_ids=[one.get("lesion_id") for one in annotations],
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ..io import (
 from ..io.coco import LESION_SOURCES, read_annotation_file
 from ..structures import Geometry
 from .functional import FROCResult, box3d_froc, luna16_froc, p3d_froc, slice_froc
+from .functional.matching import link_lesions
 from .lesion_groups import (
     interval_labels,
     longer_diameters,
@@ -51,6 +52,9 @@ class Case:
         names: Names of the scans, which contain the patient, in the order of the result's scans;
             None if the patients are unknown.
         strata: Labels of the lesions by attribute, in the order of the result's lesions.
+        owners: Patient of each scan, if the file has it.
+        units: Unit of resampling of each scan, or None if each scan is a unit. Images that share
+            lesions are in one unit.
     """
 
     path: _PathLike
@@ -58,6 +62,8 @@ class Case:
     compute: Callable[[dict[Any, Any]], FROCResult]
     names: Sequence[str] | None = None
     strata: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    owners: Sequence[str] | None = None
+    units: Sequence[Hashable] | None = None
 
     def evaluate(self, *detections: _PathLike) -> FROCResult:
         """Evaluate a file of detections, or a submission in several files.
@@ -95,6 +101,8 @@ class Case:
         Raises:
             InputError: The names of the scans do not contain the patient.
         """
+        if self.owners is not None:
+            return list(self.owners)
         if self.names is None:
             raise InputError(
                 f"{self.path} does not name the patients of its scans; expected --by scan"
@@ -129,45 +137,76 @@ def p3d_case(path: _PathLike, *, iou_thr: float = 0.5, extrapolate: bool = True)
         FileNotFoundError: The file does not exist.
         InputError: The file is invalid.
     """
-    strata: dict[str, list[str]] = {}
     if Path(path).suffix == ".json":
-        ground_truth, strata = _converted_ground_truth(path)
-    else:
-        ground_truth = read_ground_truth(path)
+        return _converted_case(path, iou_thr, extrapolate)
+    ground_truth = read_ground_truth(path)
     return Case(
         path,
         read_detections,
         lambda found: p3d_froc(found, ground_truth, iou_thr=iou_thr, extrapolate=extrapolate),
         names=list(ground_truth),
-        strata=strata,
     )
 
 
-def _converted_ground_truth(
-    path: _PathLike,
-) -> tuple[dict[str, dict[int, list]], dict[str, list[str]]]:
-    """Return published boxes ``{volume: {z: rows}}``, and labels of the lesions in that order."""
-    content = read_annotation_file(path, "volume")
+def _converted_case(path: _PathLike, iou_thr: float, extrapolate: bool) -> Case:
+    """Read sub-volumes of an annotation file, in which lesions may have several boxes."""
+    content = read_annotation_file(path)
     volume_of = {image["id"]: image["volume"] for image in content["images"]}
     spacing_of = _spacings(path, content["volumes"])
     listed = set(volume_of.values())
-    ground_truth: dict[str, dict[int, list]] = {name: {} for name in spacing_of if name in listed}
-    entries: dict[str, dict[int, list]] = {name: {} for name in ground_truth}
+    entries: dict[str, dict[int, list]] = {name: {} for name in spacing_of if name in listed}
     for annotation in content["annotations"]:
         if annotation["source"] in LESION_SOURCES:
             name, z = volume_of[annotation["image_id"]], annotation["published_slice"]
-            ground_truth[name].setdefault(z, []).append(annotation["published_bbox"])
             entries[name].setdefault(z, []).append(annotation)
-    lesions = [
-        (entry, spacing_of[name])
+
+    def rows(key: str) -> dict[str, dict[int, list]]:
+        return {
+            name: {z: [one.get(key) for one in found] for z, found in by_slice.items()}
+            for name, by_slice in entries.items()
+        }
+
+    ground_truth, lesion_ids = rows("published_bbox"), rows("lesion_id")
+    boxes = [
+        (name, entry)
         for name, by_slice in entries.items()
         for found in by_slice.values()
         for entry in found
     ]
-    annotations = [entry for entry, _ in lesions]
-    spacings = [spacing for _, spacing in lesions]
-    strata = _strata(path, annotations, spacings, "published_recist", "published_bbox")
-    return ground_truth, strata
+    strata = _strata(
+        path,
+        [entry for _, entry in boxes],
+        [spacing_of[name] for name, _ in boxes],
+        [_lesion_key(name, entry) for name, entry in boxes],
+        ("published_recist", "published_bbox"),
+    )
+    return Case(
+        path,
+        read_detections,
+        lambda found: p3d_froc(
+            found,
+            ground_truth,
+            lesion_ids=lesion_ids,
+            iou_thr=iou_thr,
+            extrapolate=extrapolate,
+        ),
+        names=list(ground_truth),
+        strata=strata,
+        owners=_patients(content["volumes"], list(ground_truth)),
+    )
+
+
+def _lesion_key(volume: Hashable, annotation: dict) -> Hashable | None:
+    """Return the lesion of an annotation, unique among all volumes, or None."""
+    name = annotation.get("lesion_id")
+    return None if name is None else (volume, name)
+
+
+def _patients(volumes: Sequence[dict], names: Sequence[Any]) -> list[str] | None:
+    """Return the patients of volumes, or None if the table ``volumes`` does not have them all."""
+    patient_of = {one.get("name"): one.get("patient") for one in volumes}
+    patients = [patient_of.get(name) for name in names]
+    return [str(one) for one in patients] if patients and None not in patients else None
 
 
 def _spacings(path: _PathLike, volumes: Sequence[dict]) -> dict[str, tuple[float, ...]]:
@@ -185,10 +224,19 @@ def _strata(
     path: _PathLike,
     annotations: Sequence[dict],
     spacings: Sequence[Sequence[float]],
-    recist: str,
-    box: str,
+    ids: Sequence[Hashable | None],
+    keys: tuple[str, str],
 ) -> dict[str, list[str]]:
-    """Return the known labels by size (of RECIST measurement or box), slice interval and type."""
+    """Return the known labels of the lesions by size, slice interval and type.
+
+    Args:
+        path: The file, for messages.
+        annotations: All boxes.
+        spacings: Spacing of each.
+        ids: Lesion of each, or None. The size of a lesion is that of its largest box.
+        keys: Keys of the RECIST measurement and of the box.
+    """
+    recist, box = keys
     planes = [spacing[:2] for spacing in spacings]
     try:
         # Only boxes if a measurement is missing: a box is padded, and larger than its measurement.
@@ -201,12 +249,15 @@ def _strata(
             f"{path} has a measurement, box or spacing of a wrong length; expected 8, 4 and 3 "
             "numbers"
         ) from None
-    strata = {"size": size_labels(sizes)}
-    types = type_labels(entry.get("lesion_type", -1) for entry in annotations)
+    lesion_of, first = link_lesions(ids, np.arange(len(annotations)))
+    largest = np.zeros(len(first))
+    np.maximum.at(largest, lesion_of, np.array(sizes, dtype=np.float64))
+    strata = {"size": size_labels(largest.tolist())}
+    types = type_labels(annotations[index].get("lesion_type", -1) for index in first)
     if any(label != "unknown" for label in types):
         strata["type"] = types
     if all(len(spacing) > 2 for spacing in spacings):
-        strata["interval"] = interval_labels(spacing[2] for spacing in spacings)
+        strata["interval"] = interval_labels(spacings[index][2] for index in first)
     return strata
 
 
@@ -225,6 +276,13 @@ def slice_case(path: _PathLike, *, iou_thr: float = 0.5) -> Case:
     names = [image.get("volume", image.get("file_name")) for image in coco.images.values()]
     strata: dict[str, list[str]] = {}
     images = [coco.images[entry["image_id"]] for entry in coco.annotations]
+    ids = [
+        _lesion_key(image.get("volume", image["id"]), entry)
+        for image, entry in zip(images, coco.annotations)
+    ]
+    lesion_ids: dict[Hashable, list[Hashable | None]] = {}
+    for entry, name in zip(coco.annotations, ids):
+        lesion_ids.setdefault(entry["image_id"], []).append(name)
     if all("spacing" in image for image in images):
         # Boxes are in pixels of the stored image, the slice interval is the published one.
         published = _spacings(path, coco.volumes)
@@ -236,13 +294,16 @@ def slice_case(path: _PathLike, *, iou_thr: float = 0.5) -> Case:
         entries = [
             {**entry, "inclusive": row} for entry, row in zip(coco.annotations, rows, strict=True)
         ]
-        strata = _strata(path, entries, spacings, "recist", "inclusive")
+        strata = _strata(path, entries, spacings, ids, ("recist", "inclusive"))
     return Case(
         path,
         lambda file: read_coco_results(file, coco.boxes),
-        lambda found: slice_froc(found, coco.boxes, iou_thr=iou_thr),
+        lambda found: slice_froc(found, coco.boxes, lesion_ids=lesion_ids, iou_thr=iou_thr),
         names=names if all(isinstance(name, str) for name in names) else None,
         strata=strata,
+        owners=_patients(coco.volumes, names),
+        # A lesion's images are resampled together.
+        units=None if ids.count(None) == len(ids) else names,
     )
 
 

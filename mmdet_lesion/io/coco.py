@@ -1,9 +1,8 @@
 """Reading and writing of COCO files with lesion boxes on slices, and reading of detections.
 
-Converted datasets have an additional table ``volumes``, and each annotation has a ``source``:
-``recist`` (RECIST measurement), ``full`` (complete annotation), ``mined``, or ``hard_negative``
-(confident detection that hits no lesion). ``bbox`` is ``[x, y, width, height]`` in half-open
-pixels of the store, ``published_bbox`` is ``[x1, y1, x2, y2]`` in published coordinates.
+``annotations.schema.json`` describes all keys of annotation files for training and testing.
+``bbox`` is ``[x, y, width, height]`` in half-open pixels of the store, ``published_bbox`` is ``[x1,
+y1, x2, y2]`` in published coordinates.
 """
 
 from __future__ import annotations
@@ -12,14 +11,15 @@ import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InputError
-from ..structures import Geometry, published_to_voxels
-from .json_schema import objects, read_validated_json
+from ..structures import Geometry, published_to_voxels, voxels_to_published
+from .json_schema import objects, read_schema, read_validated_json
 
 __all__ = [
     "LESION_SOURCES",
@@ -35,77 +35,101 @@ __all__ = [
 LESION_SOURCES = ("recist", "full", "mined")
 SOURCES = (*LESION_SOURCES, "hard_negative")
 
-_HINT = "write it with tools/dataset_converters/deeplesion.py RAW --out DATA_ROOT"
+_HINT = "write it with a converter of tools/dataset_converters, or by hand as in docs/data.md"
 _ID = {"type": ["integer", "string"]}
 _BBOX = {"type": "array", "minItems": 4, "maxItems": 4}
-_STRING = {"type": "string"}
-_VOLUMES = objects("id", "name", "file_name", "geometry", name=_STRING)
-
-
-def _schema(
-    image_keys: Sequence[str],
-    annotation_keys: Sequence[str],
-    tables: Sequence[str],
-    volumes: dict = _VOLUMES,
-    **more,
-) -> dict[str, Any]:
-    """Return the schema of a file with these tables and keys, and optional ``volumes``."""
-    images = objects(*image_keys, min_items=1, id=_ID, volume=_STRING, spacing={"type": "array"})
-    annotations = objects(*annotation_keys, image_id=_ID, bbox=_BBOX, **more)
-    properties = {
-        "categories": objects("id", "name"),
-        "images": images,
-        "annotations": annotations,
-        "volumes": volumes,
-    }
-    return {"type": "object", "required": list(tables), "properties": properties}
-
-
-_IMAGE_KEYS = ("id", "file_name", "volume", "slice_index", "height", "width", "spacing")
-_ANNOTATION_KEYS = ("id", "image_id", "category_id", "bbox", "source")
-_TABLES = ("categories", "images", "annotations")
-_SOURCE = {"source": {"enum": list(SOURCES)}}
-_SCHEMAS = {
-    "boxes": _schema(("id",), ("image_id", "bbox"), _TABLES[1:], objects(name=_STRING)),
-    "slice": _schema(_IMAGE_KEYS, _ANNOTATION_KEYS, _TABLES, **_SOURCE),
-    "volume": _schema(
-        _IMAGE_KEYS,
-        (*_ANNOTATION_KEYS, "published_slice", "published_bbox"),
-        (*_TABLES, "volumes"),
-        **_SOURCE,
-    ),
-}
+_TABLES = ("categories", "images", "annotations", "volumes")
+# Boxes of any COCO file, in which other keys have other meanings.
+_ANY_COCO = {
+    "type": "object",
+    "required": ["images", "annotations"],
+    "properties": {
+        "images": objects("id", min_items=1, id=_ID, volume={"type": "string"},
+                          spacing={"type": "array"}),
+        "annotations": objects("image_id", "bbox", image_id=_ID, bbox=_BBOX),
+        "volumes": objects(name={"type": "string"}),
+    },
+}  # fmt: skip
 _RESULTS = objects("image_id", "bbox", "score", image_id=_ID, bbox=_BBOX)
 
 
-def read_annotation_file(path: str | os.PathLike, sample: str) -> dict[str, list[dict]]:
-    """Read a converted annotation file.
+def read_annotation_file(
+    path: str | os.PathLike, volumes: str | os.PathLike | None = None
+) -> dict[str, list[dict]]:
+    """Read an annotation file, in which ``annotations.schema.json`` describes every key.
+
+    Keys that the file lacks are completed from the stored volumes: ``volumes``, ``file_name``,
+    ``height``, ``width`` and ``spacing`` of images, and ``source`` (``'recist'``),
+    ``published_slice`` and ``published_bbox`` of annotations.
 
     Args:
         path: The JSON file.
-        sample: ``'slice'`` or ``'volume'``. Volumes also need the table ``volumes`` and published
-            boxes.
+        volumes: Folder of the stored volumes, by default ``volumes`` beside the folder of the file.
 
     Returns:
-        The tables ``categories``, ``images``, ``annotations`` and ``volumes``. For slices, the
-        last one is empty if the file does not have it.
+        The tables ``categories``, ``images``, ``annotations`` and ``volumes``.
 
     Raises:
-        InputError: The file is missing or invalid, or an entry refers to a missing one. The
-            message names file, entry and key.
+        InputError: The file is missing or invalid, an entry refers to a missing one, or a volume
+            from which keys are to be completed is missing. The message names file, entry and key.
     """
-    content = _read(path, sample)
-    if sample == "volume":
-        names = {volume["name"] for volume in content["volumes"]}
-        for i, image in enumerate(content["images"]):
-            if image["volume"] not in names:
-                raise InputError(
-                    f"{path}: images[{i}] has the volume {image['volume']!r}; expected the name of "
-                    "an entry of 'volumes'"
-                )
-    return {"volumes": []} | {
-        table: content[table] for table in (*_TABLES, "volumes") if table in content
-    }
+    content = _read(path, read_schema("annotations"), _HINT)
+    folder = Path(path).parent.parent / "volumes" if volumes is None else Path(volumes)
+    if "volumes" not in content:
+        names = dict.fromkeys(image["volume"] for image in content["images"])
+        content["volumes"] = [
+            _volume_of_file(path, folder, number, name) for number, name in enumerate(names, 1)
+        ]
+    table = {volume["name"]: volume for volume in content["volumes"]}
+    for i, image in enumerate(content["images"]):
+        volume = table.get(image["volume"])
+        if volume is None:
+            raise InputError(
+                f"{path}: images[{i}] has the volume {image['volume']!r}; expected the name of an "
+                "entry of 'volumes'"
+            )
+        depth, height, width = volume["geometry"]["shape"]
+        if image["slice_index"] >= depth:
+            raise InputError(
+                f"{path}: images[{i}] has the slice_index {image['slice_index']}; expected 0 to "
+                f"{depth - 1}, since {image['volume']} has {depth} slices"
+            )
+        image.setdefault("file_name", volume["file_name"])
+        image.setdefault("height", height)
+        image.setdefault("width", width)
+        image.setdefault("spacing", volume["geometry"]["spacing"])
+    images = {image["id"]: image for image in content["images"]}
+    for annotation in content["annotations"]:
+        image = images[annotation["image_id"]]
+        annotation.setdefault("source", "recist")
+        annotation.setdefault("published_slice", image["slice_index"])
+        if "published_bbox" not in annotation:
+            annotation["published_bbox"] = _published_bbox(annotation, table[image["volume"]])
+    return {table: content[table] for table in _TABLES}
+
+
+def _volume_of_file(path: str | os.PathLike, folder: Path, number: int, name: str) -> dict:
+    """Return the entry of ``volumes`` of a stored volume."""
+    # Opening volumes needs blosc2.
+    from .volume_store import SUFFIX, open_volume
+
+    file = folder / (name + SUFFIX)
+    if not file.is_file():
+        raise InputError(
+            f"{path}: 'images' names the volume {name!r}, but {file} does not exist; expected a "
+            "stored volume"
+        )
+    geometry = open_volume(file).geometry.to_dict()
+    return {"id": number, "name": name, "file_name": file.name, "geometry": geometry}
+
+
+def _published_bbox(annotation: dict, volume: dict) -> list[float]:
+    """Return the box of an annotation in published coordinates."""
+    x, y, width, height = annotation["bbox"]
+    stored = Geometry.from_dict(volume["geometry"])
+    published = Geometry.from_dict(volume.get("published_geometry", volume["geometry"]))
+    box = stored.boxes_to(published, [[x, y, x + width, y + height]])
+    return voxels_to_published(box)[0].tolist()
 
 
 @dataclass(frozen=True)
@@ -140,7 +164,7 @@ def read_coco_boxes(path: str | os.PathLike) -> CocoBoxes:
         InputError: The file is invalid, an annotation is a crowd or refers to a missing image, or
             an image is listed twice.
     """
-    content = _read(path, "boxes")
+    content = _read(path, _ANY_COCO)
     images: dict[int, dict] = {}
     for i, image in enumerate(content["images"]):
         if image["id"] in images:
@@ -193,9 +217,9 @@ def read_coco_results(path: str | os.PathLike, known: Collection[int]) -> dict[i
     return {name: np.hstack((_inclusive(a[:, :4]), a[:, 4:])) for name, a in arrays.items()}
 
 
-def _read(path: str | os.PathLike, kind: str) -> dict[str, list[dict]]:
+def _read(path: str | os.PathLike, schema: dict[str, Any], hint: str = "") -> dict[str, list[dict]]:
     """Read a file and check that annotations have positive boxes on existing images."""
-    content = read_validated_json(path, _SCHEMAS[kind], "" if kind == "boxes" else _HINT)
+    content = read_validated_json(path, schema, hint)
     image_ids = {image["id"] for image in content["images"]}
     for i, row in enumerate(content["annotations"]):
         where = f"{path}: annotations[{i}]"
@@ -235,6 +259,7 @@ class StoredEntry:
         geometry: Geometry of the stored volume.
         published: Geometry of the published volume.
         masks: Segmentation masks by annotation key, as COCO's RLE in store pixels.
+        patient: Patient, by default the part of the name before the first ``_``, as in DeepLesion.
     """
 
     name: str
@@ -243,6 +268,7 @@ class StoredEntry:
     geometry: Geometry
     published: Geometry
     masks: Mapping[str, dict] = field(default_factory=dict)
+    patient: str | None = None
 
     @property
     def last_slice(self) -> int:
@@ -283,7 +309,7 @@ class CocoBuilder:
                     "geometry": entry.geometry.to_dict(),
                     "published_geometry": entry.published.to_dict(),
                     "first_slice": entry.first_slice,
-                    "patient": entry.name.partition("_")[0],
+                    "patient": entry.patient or entry.name.partition("_")[0],
                 }
             )
         return self._volume_ids[entry.name]
@@ -317,6 +343,7 @@ class CocoBuilder:
         lesion_type: int = -1,
         recist: tuple[float, ...] = (),
         mask: dict | None = None,
+        lesion_id: int | None = None,
     ) -> None:
         """Add an annotation.
 
@@ -328,6 +355,7 @@ class CocoBuilder:
             lesion_type: 1 … 8, or -1 if unknown.
             recist: Published end points of the diameters, 8 numbers, or empty.
             mask: Segmentation mask as COCO's RLE in store pixels.
+            lesion_id: Lesion within the volume, which several annotations may have.
         """
         x1, y1, x2, y2 = entry.boxes_to_store([box])[0].tolist()
         annotation = {
@@ -349,6 +377,8 @@ class CocoBuilder:
             annotation["published_recist"] = list(recist)
         if mask:
             annotation["segmentation"] = mask
+        if lesion_id is not None:
+            annotation["lesion_id"] = lesion_id
         self._content["annotations"].append(annotation)
 
     @property

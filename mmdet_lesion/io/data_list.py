@@ -13,44 +13,15 @@ import numpy as np
 
 from ..errors import InputError
 from ..structures import Geometry
-from .json_schema import objects, read_validated_json
+from .json_schema import read_schema, read_validated_json
 
 __all__ = ["data_list_file", "read_data_list", "scan_entry"]
 
-_HINT = "write it with tools/dataset_converters/luna16.py RAW --out DATA_ROOT"
-_SCHEMA = {
-    "type": "object",
-    "required": ["data_list", "metainfo"],
-    "properties": {
-        "metainfo": {
-            "type": "object",
-            "required": ["classes"],
-            "properties": {"classes": {"type": "array"}},
-        },
-        "data_list": objects(
-            *("volume", "series_uid", "labeled", "geometry", "instances"),
-            min_items=1,
-            volume={"type": "string"},
-            geometry={
-                "type": "object",
-                "required": ["shape", "spacing", "origin", "direction"],
-            },
-            instances=objects(
-                *("bbox_3d", "bbox_label", "center_world", "diameter_mm"),
-                bbox_3d={
-                    "type": "array",
-                    "minItems": 6,
-                    "maxItems": 6,
-                    "items": {"type": "number"},
-                },
-            ),
-        ),
-    },
-}
+_HINT = "write it with a converter of tools/dataset_converters, or by hand as in docs/data.md"
 
 
 def read_data_list(path: str | os.PathLike) -> dict[str, Any]:
-    """Read a list of scans.
+    """Read a list of scans, in which ``data_list.schema.json`` describes every key.
 
     Args:
         path: The JSON file.
@@ -61,7 +32,7 @@ def read_data_list(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         InputError: The file is missing or invalid; the message names file, entry and key.
     """
-    content = read_validated_json(path, _SCHEMA, _HINT)
+    content = read_validated_json(path, read_schema("data_list"), _HINT)
     for i, entry in enumerate(content["data_list"]):
         for j, instance in enumerate(entry["instances"]):
             box = instance["bbox_3d"]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from .atomic import read_json
 
-__all__ = ["objects", "read_validated_json"]
+__all__ = ["objects", "read_schema", "read_validated_json"]
 
 _NAMES = {"array": "a list", "object": "an object", "string": "a string", "integer": "an integer",
-          "number": "a number", "boolean": "true or false"}  # fmt: skip
+          "number": "a number", "boolean": "true or false", "null": "null"}  # fmt: skip
 _CONTAINERS: dict[type, str] = {list: "a list", dict: "an object"}
 
 
@@ -26,6 +27,12 @@ def objects(*required: str, min_items: int = 0, **properties: dict) -> dict[str,
     """
     items = {"type": "object", "required": list(required), "properties": properties}
     return {"type": "array", "minItems": min_items, "items": items}
+
+
+@cache
+def read_schema(name: str) -> dict[str, Any]:
+    """Read ``{name}.schema.json`` of this package, in which every key has a description."""
+    return read_json(Path(__file__).with_name(f"{name}.schema.json"))
 
 
 def read_validated_json(path: str | os.PathLike, schema: dict[str, Any], hint: str = "") -> Any:

@@ -74,6 +74,9 @@ TABLE = "File_name,Patient_index\n"
 PNG = "raw/Images_png/000001_01_01/001.png"
 
 
+BROKEN_PAIR = {"raw/a_ct.nii": "x", "raw/a_mask.nii": "x"}
+
+
 @pytest.mark.parametrize(
     ("tool", "words", "files", "fragment"),
     [
@@ -101,6 +104,21 @@ PNG = "raw/Images_png/000001_01_01/001.png"
         ("luna16", "raw --out out --train x", {}, "invalid int value"),
         ("luna16", "raw --out out --labeled", {}, "expected at least one argument"),
         ("luna16", "raw --out out --seed x", {}, "is not a seed"),
+        ("masks", "raw raw --out out", {}, "raw does not exist"),
+        ("masks", "raw none --out out", {"raw/a": ""}, "none does not exist; expected a folder of"),
+        ("masks", "raw raw --out out", {"raw/a": ""}, "raw contains no scan; expected DICOM"),
+        (
+            "masks",
+            "raw raw --out out",
+            {"raw/a_ct.nii": "x"},
+            "raw contains no mask; expected",
+        ),
+        ("masks", "raw raw --out out", BROKEN_PAIR, "are those of 1 patients; expected at least 3"),
+        ("masks", "raw raw --out out --split 1 0 0 --patient (", BROKEN_PAIR, "--patient is '('"),
+        ("masks", "raw raw --out out --split nan 0 1", {"raw/a": ""}, "the split is nan 0 1"),
+        ("masks", "raw raw --out out --spacing nan 1", {"raw/a": ""}, "spacing is (nan, 1.0)"),
+        ("masks", "raw raw --out out --min-diameter x", {}, "'x' is not a number of mm from 0"),
+        ("masks", "raw raw --out out --kind boxes", {}, "invalid choice: 'boxes'"),
         ("pool", "raw --out out", {}, "does not exist"),
         ("pool", "raw --out out", {"raw/a": ""}, "contains no scan"),
         ("pool", "raw --out out --spacing 1 1", {}, "expected 3 arguments"),

@@ -1,7 +1,10 @@
+import jsonschema
+import numpy as np
 import pytest
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.coco import read_annotation_file
+from mmdet_lesion.io.json_schema import read_schema
 
 
 def _set(table, row, key, value):
@@ -19,23 +22,67 @@ def _drop(table, row, key):
 
 
 def test_returns_the_tables(tiny_root):
-    content = read_annotation_file(tiny_root / "annotations/train.json", "volume")
+    content = read_annotation_file(tiny_root / "annotations/train.json")
     assert set(content) == {"categories", "images", "annotations", "volumes"}
     assert len(content["images"]) == 4
 
 
-def test_slice_files_need_no_volumes_and_published_boxes(tiny_root, write_annotations):
+def test_missing_keys_are_read_from_the_volumes(tiny_root, tiny_content, write_annotations):
+    full = read_annotation_file(tiny_root / "annotations/train.json")
+    minimal = {
+        "categories": [{"id": 1, "name": "lesion"}],
+        "images": [{k: i[k] for k in ("id", "volume", "slice_index")} for i in full["images"]],
+        "annotations": [
+            {key: one[key] for key in ("id", "image_id", "category_id", "bbox")}
+            for one in full["annotations"]
+        ],
+    }
+    name = write_annotations("minimal.json", lambda content: minimal)
+    found = read_annotation_file(tiny_root / name)
+    assert [one["geometry"] for one in found["volumes"]] == [
+        one["geometry"] for one in full["volumes"]
+    ]
+    for one, expected in zip(found["images"], full["images"]):
+        assert one.items() <= expected.items() and one["spacing"] == expected["spacing"]
+        assert (one["height"], one["width"]) == (expected["height"], expected["width"])
+    for one, expected in zip(found["annotations"], full["annotations"]):
+        assert one["source"] == "recist"
+        assert one["published_slice"] == expected["published_slice"]
+        assert one["published_bbox"] == expected["published_bbox"]
+
+
+def test_published_boxes_are_those_of_the_published_volume(tiny_root, write_annotations):
     def change(content):
+        geometry = dict(content["volumes"][0]["geometry"], spacing=[0.4, 0.4, 2.0])
+        content["volumes"][0]["published_geometry"] = geometry
         del content["annotations"][0]["published_bbox"]
 
-    name = write_annotations("own.json", change)
-    assert len(read_annotation_file(tiny_root / name, "slice")["annotations"]) == 5
-    without = write_annotations("none.json", lambda content: content.pop("volumes") and None)
-    assert read_annotation_file(tiny_root / without, "slice")["volumes"] == []
+    content = read_annotation_file(tiny_root / write_annotations("own.json", change))
+    # Twice as many pixels; the centers of the first pixels coincide.
+    assert content["annotations"][0]["bbox"] == [4.0, 6.0, 10.0, 8.0]
+    np.testing.assert_allclose(content["annotations"][0]["published_bbox"], [8.5, 12.5, 27.5, 27.5])
+
+
+def test_volumes_that_are_needed_must_exist(tiny_root, write_annotations, tmp_path):
+    name = write_annotations("bare.json", lambda content: content.pop("volumes") and None)
     with pytest.raises(
-        InputError, match=r"own\.json: annotations\[0\] has no key 'published_bbox'"
+        InputError, match=r"volume '000001_.*', but .*b2nd does not exist; expected"
     ):
-        read_annotation_file(tiny_root / name, "volume")
+        read_annotation_file(tiny_root / name, tmp_path)
+
+
+def test_every_key_has_a_description():
+    def check(part, where):
+        for key, value in part.get("properties", {}).items():
+            if "properties" not in value or "description" in value:
+                assert value.get("description"), f"{where}.{key}"
+            check(value, f"{where}.{key}")
+            check(value.get("items", {}), f"{where}.{key}")
+
+    for name in ("annotations", "data_list"):
+        schema = read_schema(name)
+        check(schema, name)
+        jsonschema.Draft202012Validator.check_schema(schema)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +95,12 @@ def test_slice_files_need_no_volumes_and_published_boxes(tiny_root, write_annota
         (lambda c: {**c, "images": {}}, r"broken\.json: images is an object; expected a list"),
         (lambda c: {**c, "images": [3]}, r"broken\.json: images\[0\] is 3; expected an object"),
         (_drop("images", 2, "slice_index"), r"images\[2\] has no key 'slice_index'"),
+        (
+            _set("images", 1, "slice_index", 12),
+            r"images\[1\] has the slice_index 12; expected 0 to 11",
+        ),
+        (_set("images", 1, "slice_index", -1), r"images\[1\]\.slice_index: -1 is less than"),
+        (_set("annotations", 1, "lesion_id", 1.5), r"annotations\[1\]\.lesion_id is 1.5; expected"),
         (_drop("volumes", 1, "geometry"), r"volumes\[1\] has no key 'geometry'"),
         (
             _set("annotations", 1, "source", "recits"),
@@ -61,10 +114,10 @@ def test_slice_files_need_no_volumes_and_published_boxes(tiny_root, write_annota
 def test_errors_name_file_and_key(tiny_root, write_annotations, change, message):
     name = write_annotations("broken.json", change)
     with pytest.raises(InputError, match=message) as caught:
-        read_annotation_file(tiny_root / name, "volume")
+        read_annotation_file(tiny_root / name)
     assert "broken.json" in str(caught.value)
 
 
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match=r"none\.json does not exist; .*tools/dataset_converters"):
-        read_annotation_file(tmp_path / "none.json", "slice")
+        read_annotation_file(tmp_path / "none.json")

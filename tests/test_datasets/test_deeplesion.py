@@ -126,17 +126,31 @@ def test_invalid_settings(build, kwargs, message):
         build(**kwargs)
 
 
-def test_slice_samples_with_and_without_published_coordinates(build, write_annotations):
+def test_slice_samples_have_published_coordinates(build, write_annotations):
     info = build(sources="recist")[0]
     assert info["geometry"]["shape"] == [12, 40, 48]
     np.testing.assert_array_equal(info["published_gt"], [[7, 5, 7, 14, 14]])
-    # Own slices to train on have neither a table of volumes nor published coordinates.
+    # Hand-written files may have neither a table of volumes nor published coordinates.
     for name, change in (
         ("bare.json", lambda c: c.pop("volumes") and None),
         ("unpublished.json", lambda c: c["annotations"][0].pop("published_slice") and None),
     ):
-        info = build(write_annotations(name, change), sources="recist")[0]
-        assert "published_gt" not in info and len(info["instances"]) == 1
+        own = build(write_annotations(name, change), sources="recist")[0]
+        assert own["geometry"] == info["geometry"]
+        np.testing.assert_array_equal(own["published_gt"], info["published_gt"])
+
+
+def test_lesion_ids_are_in_the_order_of_the_boxes(build, write_annotations):
+    def change(content):
+        for index, name in ((0, "b"), (3, "b"), (4, 7)):
+            content["annotations"][index]["lesion_id"] = name
+
+    name = write_annotations("ids.json", change)
+    assert [build(name)[i]["lesion_ids"] for i in range(4)] == [["b", None], ["b"], [], [7]]
+    first, second = (build(name, sample="volume")[i] for i in range(2))
+    # Slice by slice.
+    assert first["lesion_ids"] == ["b", "b", None] and second["lesion_ids"] == [7]
+    assert len(first["published_gt"]) == 3
 
 
 def test_volumes_resampled_in_z_are_rejected(build, write_annotations):

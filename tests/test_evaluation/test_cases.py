@@ -216,3 +216,44 @@ def test_luna16(tmp_path):
     (tmp_path / "series.csv").write_text("7\n")
     with pytest.raises(InputError, match=r"gt.csv has no nodule in the 1 scans of .*series.csv"):
         luna16_case(tmp_path / "gt.csv", series=[tmp_path / "series.csv"])
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """Annotation file of a volume with one lesion on three slices and one on another."""
+    geometry = Geometry((9, 64, 64), (1, 1, 2)).to_dict()
+    content = {
+        "categories": [{"id": 1, "name": "lesion"}],
+        "volumes": [
+            {"id": 1, "name": "p", "file_name": "p.b2nd", "geometry": geometry, "patient": "P1"}
+        ],
+        "images": [{"id": z, "volume": "p", "slice_index": z, "spacing": [1, 1, 2]}
+                   for z in range(9)],
+        "annotations": [
+            {"id": z, "image_id": z, "category_id": 1, "bbox": [9, 9, n, n], "lesion_id": name}
+            for z, n, name in ((2, 8, 1), (3, 20, 1), (4, 12, 1), (7, 5, "x"))
+        ],
+    }  # fmt: skip
+    path = tmp_path / "linked.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_lesions_with_several_boxes_on_volumes(linked, tmp_path):
+    case = p3d_case(linked)
+    # The size of a lesion is that of its largest box.
+    assert case.labels("size") == ["10-30 mm", "< 10 mm"]
+    assert case.patients() == ["P1"]
+    write_detections(tmp_path / "d.pkl", {"p": [[(4, [10, 10, 21, 21, 0.5])]]})
+    counts = case.evaluate(tmp_path / "d.pkl").counts
+    assert (counts["lesions"], counts["true_positives"], counts["false_positives"]) == (2, 1, 0)
+
+
+def test_lesions_with_several_boxes_on_slices(linked, tmp_path):
+    case = slice_case(linked)
+    assert case.labels("size") == ["10-30 mm", "< 10 mm"]
+    assert case.patients() == ["P1"] * 9 and list(case.units) == ["p"] * 9
+    found = [{"image_id": z, "bbox": [9, 9, 8, 8], "score": 0.5} for z in (2, 3, 6)]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    counts = case.evaluate(tmp_path / "found.json").counts
+    assert (counts["lesions"], counts["true_positives"], counts["false_positives"]) == (2, 1, 2)

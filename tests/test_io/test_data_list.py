@@ -72,7 +72,7 @@ def test_invalid_list(tmp_path, change, message):
 
 
 def test_missing_list(tmp_path):
-    with pytest.raises(InputError, match="does not exist; write it with tools/"):
+    with pytest.raises(InputError, match="does not exist; write it with a converter of tools/"):
         read_data_list(tmp_path / "none.json")
     with pytest.raises(InputError, match="is not JSON"):
         read_data_list(write(tmp_path, "{"))

@@ -34,12 +34,12 @@ def test_cropped_slices_have_the_original_voxels_in_their_boxes(
     parts, phantom_store, tmp_path, whole
 ):
     name = "harvester_test" if whole else "train"
-    source = read_annotation_file(phantom_store / f"annotations/{name}.json", "volume")
+    source = read_annotation_file(phantom_store / f"annotations/{name}.json")
     handful = parts["handful"].crop_slices(
         phantom_store / f"annotations/{name}.json",
         phantom_store / "volumes", tmp_path, 2, 48, 0, whole,
     )  # fmt: skip
-    cut = read_annotation_file(tmp_path / handful.ann_file, "volume")
+    cut = read_annotation_file(tmp_path / handful.ann_file)
     assert len(cut["volumes"]) == 2
     images = {image["id"]: image for image in cut["images"]}
     sizes = {

@@ -175,7 +175,9 @@ def evaluate(options: argparse.Namespace) -> dict[str, Evaluated]:
     if options.pool:
         files = {f"{len(files)} files pooled": options.detections}
     case = make_case(options)
-    groups = case.patients() if options.bootstrap and options.by == "patient" else None
+    groups = case.units
+    if options.bootstrap and options.by == "patient":
+        groups = case.patients()
     strata = None if options.stratify is None else case.labels(options.stratify)
 
     def bands(result: FROCResult, curve_rates: np.ndarray | tuple = ()) -> object:

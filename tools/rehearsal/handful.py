@@ -178,7 +178,7 @@ def crop_slices(
     Raises:
         InputError: No lesion fits.
     """
-    content = read_annotation_file(ann_file, "volume")
+    content = read_annotation_file(ann_file, volumes)
     images = {image["id"]: image for image in content["images"]}
     table = {volume["name"]: volume for volume in content["volumes"]}
     by_volume: dict[str, list[dict]] = {}

@@ -26,6 +26,7 @@ _META_KEYS = (
     "geometry",
     "published_geometry",
     "published_gt",
+    "lesion_ids",
     "hidden_bboxes",
 )
 

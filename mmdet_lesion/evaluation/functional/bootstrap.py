@@ -208,8 +208,8 @@ def bootstrap_froc(
         The bands.
 
     Raises:
-        ValueError: ``rounds`` is below 1, ``confidence`` is outside (0, 1), or the number of
-            groups is not the number of scans.
+        ValueError: ``rounds`` is below 1, ``confidence`` is outside (0, 1), the number of groups
+            is not the number of scans, or a lesion has boxes in several groups.
     """
     curve_rates = np.asarray(curve_rates, dtype=np.float64)
     samples = _Samples.draw([result], rounds, groups, confidence, seed, curve_rates)
@@ -379,6 +379,8 @@ class _Samples:
         if not 0 < confidence < 1:
             raise ValueError(f"confidence is {confidence}; expected a number between 0 and 1")
         group_of_scan = _group_numbers(groups, results[0].matches.num_scans)
+        for result in results:
+            _check_groups(result, group_of_scan)
         num_groups = int(group_of_scan.max()) + 1
         rng = np.random.default_rng(seed)
         rates = np.concatenate((results[0].fp_rates, curve_rates))
@@ -420,6 +422,17 @@ def _group_numbers(groups: Sequence[Hashable] | None, num_scans: int) -> np.ndar
         raise ValueError(f"there are {len(groups)} groups for {num_scans} scans; expected one each")
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups])
+
+
+def _check_groups(result: FROCResult, group_of_scan: np.ndarray) -> None:
+    """Check that the hits of a lesion are in one group, with which the lesion is drawn."""
+    detections, lesions = result.matches.pairs
+    found = group_of_scan[result.matches.scans[detections]]
+    if (found != group_of_scan[result.matches.lesion_scans[lesions]]).any():
+        raise ValueError(
+            "a lesion has boxes in several of the scans that are resampled; expected groups that "
+            "contain whole lesions, such as volumes or patients"
+        )
 
 
 def _mean_sensitivity(result: FROCResult, points: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .matching import Rows, match_detections, pairs_on_same_place
+from .matching import Rows, link_lesions, match_detections, pairs_on_same_place
 from .result import CurveRule, FROCResult, froc_result
 
 __all__ = ["boxes_froc"]
@@ -25,6 +25,7 @@ def boxes_froc(
     settings: dict[str, Any],
     fp_rates: Sequence[float],
     mean_rates: Sequence[float],
+    lesion_ids: Mapping[Hashable, Sequence[Hashable | None]] | None = None,
 ) -> FROCResult:
     """Compute the FROC of boxes that hit every lesion of the same place with enough overlap.
 
@@ -43,10 +44,14 @@ def boxes_froc(
         settings: Settings of the protocol.
         fp_rates: Operating points, mean false positives per place.
         mean_rates: Operating points whose sensitivities are averaged.
+        lesion_ids: Lesion of each ground-truth box by place; boxes with the same id are one
+            lesion, also in different places, and a box with None is one of its own. Places may be
+            absent.
 
     Raises:
-        ValueError: There is no place, a detection is in a place that the ground truth lacks, or
-            rows have a wrong length or values that are not finite.
+        ValueError: There is no place, a detection is in a place that the ground truth lacks, rows
+            have a wrong length or values that are not finite, or the number of ids of a place is
+            not that of its boxes.
     """
     place, lesion = names
     unknown = [key for key, rows in detections.items() if len(rows) and key not in ground_truth]
@@ -61,15 +66,29 @@ def boxes_froc(
     found = [
         _rows(detections.get(key, ()), sides + 1, f"detections of {key!r}") for key in ground_truth
     ]
-    lesion_places = np.repeat(np.arange(len(lesions)), [len(rows) for rows in lesions])
+    box_places = np.repeat(np.arange(len(lesions)), [len(rows) for rows in lesions])
+    ids: list[Hashable | None] = []
+    for key, rows in zip(ground_truth, lesions):
+        own = (lesion_ids or {}).get(key, [None] * len(rows))
+        if len(own) != len(rows):
+            raise ValueError(
+                f"{place} {key!r} has {len(own)} lesion ids and {len(rows)} {lesion}s; expected "
+                "one id for each"
+            )
+        ids += own
+    lesion_of, lesion_places = link_lesions(ids, box_places)
     places = np.repeat(np.arange(len(found)), [len(rows) for rows in found])
     lesion_boxes = np.concatenate([*lesions, np.empty((0, sides))])
     boxes = np.concatenate([rows for rows in found if len(rows)] or [np.empty((0, sides + 1))])
 
-    box, hit = pairs_on_same_place(places, lesion_places)
+    box, hit = pairs_on_same_place(places, box_places)
     enough = overlap(boxes[box, :sides], lesion_boxes[hit]) >= iou_thr
     matches = match_detections(
-        boxes[:, sides], places, (box[enough], hit[enough]), lesion_places, len(ground_truth)
+        boxes[:, sides],
+        places,
+        (box[enough], lesion_of[hit[enough]]),
+        lesion_places,
+        len(ground_truth),
     )
     return froc_result(
         matches,

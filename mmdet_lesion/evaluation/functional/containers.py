@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,17 +10,24 @@ import numpy as np
 if TYPE_CHECKING:
     from ...structures import Tracklets
 
-__all__ = ["Lesions", "TrackletBoxes", "flatten_lesions", "flatten_tracklets", "number_scans"]
+__all__ = [
+    "Lesions",
+    "TrackletBoxes",
+    "flatten_ids",
+    "flatten_lesions",
+    "flatten_tracklets",
+    "number_scans",
+]
 
 GroundTruth = Mapping[int, Sequence[Sequence[float]]]
 
 
 class Lesions(NamedTuple):
-    """The L lesions of all volumes.
+    """The L ground-truth boxes of all volumes.
 
     Args:
-        scans: Number of each lesion's scan, shape (L,).
-        slices: Slice of each lesion, shape (L,).
+        scans: Number of each box's scan, shape (L,).
+        slices: Slice of each box, shape (L,).
         boxes: Boxes xyxy, shape (L, 4).
     """
 
@@ -89,6 +96,36 @@ def flatten_lesions(ground_truth: Mapping[str, GroundTruth]) -> Lesions:
     return Lesions(
         np.array(scans, dtype=np.int64), np.array(slices, dtype=np.int64), boxes.astype(np.float64)
     )
+
+
+def flatten_ids(
+    ground_truth: Mapping[str, GroundTruth],
+    lesion_ids: Mapping[str, Mapping[int, Sequence[Hashable | None]]],
+) -> list[Hashable | None]:
+    """Collect the lesions of all boxes in the order of :func:`flatten_lesions`.
+
+    Args:
+        ground_truth: Boxes by volume and slice.
+        lesion_ids: Ids of the boxes, unique within a volume, in the same structure.
+
+    Returns:
+        An id of each box that is unique among all volumes, or None.
+
+    Raises:
+        ValueError: The number of ids of a slice is not that of its boxes.
+    """
+    flat: list[Hashable | None] = []
+    for key, by_slice in ground_truth.items():
+        ids_of = lesion_ids.get(key, {})
+        for z, found in by_slice.items() if len(by_slice) else ():
+            ids = ids_of.get(z, [None] * len(found))
+            if len(ids) != len(found):
+                raise ValueError(
+                    f"slice {z!r} of {key!r} has {len(ids)} lesion ids and {len(found)} boxes; "
+                    "expected one id for each box"
+                )
+            flat += [None if name is None else (key, name) for name in ids]
+    return flat
 
 
 def flatten_tracklets(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ __all__ = [
     "Rows",
     "inclusive_iobb",
     "inclusive_iou",
+    "link_lesions",
     "match_detections",
     "pairs_on_same_place",
     "select_lesions",
@@ -123,6 +124,26 @@ def pairs_on_same_place(
     ends = np.cumsum(repeats)
     within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - repeats, repeats)
     return np.repeat(boxes, repeats), order[np.repeat(first[slot], repeats) + within]
+
+
+def link_lesions(
+    ids: Sequence[Hashable | None], places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Number the lesions of ground-truth boxes, of which a lesion may have several.
+
+    Args:
+        ids: Lesion of each box; boxes with None are lesions of their own, shape (L,).
+        places: Integer scan of each box, shape (L,).
+
+    Returns:
+        Number of each box's lesion in the order of the lesions' first boxes, shape (L,), and the
+        scan of each lesion's first box, shape (K,).
+    """
+    numbers: dict[Hashable, int] = {}
+    keys = ((True, index) if name is None else (False, name) for index, name in enumerate(ids))
+    lesions = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+    _, first = np.unique(lesions, return_index=True)
+    return lesions, places[first]
 
 
 def match_detections(

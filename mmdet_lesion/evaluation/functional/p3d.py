@@ -6,13 +6,20 @@ examples at scale", TMI 2020, section "Evaluation", and the authors' evaluation 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .containers import Lesions, TrackletBoxes, flatten_lesions, flatten_tracklets, number_scans
-from .matching import inclusive_iou, match_detections, pairs_on_same_place
+from .containers import (
+    Lesions,
+    TrackletBoxes,
+    flatten_ids,
+    flatten_lesions,
+    flatten_tracklets,
+    number_scans,
+)
+from .matching import inclusive_iou, link_lesions, match_detections, pairs_on_same_place
 from .result import CurveRule, FROCResult, froc_result
 
 if TYPE_CHECKING:
@@ -28,6 +35,7 @@ def p3d_froc(
     detections: Mapping[str, Tracklets],
     ground_truth: Mapping[str, Mapping[int, Sequence[Sequence[float]]]],
     *,
+    lesion_ids: Mapping[str, Mapping[int, Sequence[Hashable | None]]] | None = None,
     iou_thr: float = 0.5,
     fp_rates: Sequence[float] = P3D_FP_RATES,
     mean_rates: Sequence[float] = P3D_MEAN_RATES,
@@ -41,9 +49,12 @@ def p3d_froc(
     hit nor a false positive in the FROC, and a false positive in the AP. Areas count pixels
     inclusively.
 
-    The metrics equal those of the published script, including ties: equal confidences are ranked
-    by ``np.argsort(...)[::-1]`` in the precision of the scores, over the tracklets in the order of
-    ``detections``.
+    As published, each box of the ground truth is a lesion. With ``lesion_ids``, boxes of a volume
+    with the same id are one lesion, which a tracklet hits if it hits any of them.
+
+    Without ``lesion_ids``, the metrics equal those of the published script, including ties: equal
+    confidences are ranked by ``np.argsort(...)[::-1]`` in the precision of the scores, over the
+    tracklets in the order of ``detections``.
 
     Args:
         detections: Tracklets in published coordinates by volume
@@ -51,6 +62,8 @@ def p3d_froc(
             may be absent or empty.
         ground_truth: ``{volume: {z: [[x1, y1, x2, y2, ...], ...]}}``; ``.annot`` at the end of a
             name is ignored. Volumes without a lesion count as scans.
+        lesion_ids: Lesion of each box of ``ground_truth`` in the same structure; None for a box
+            that is a lesion of its own. Volumes may be absent.
         iou_thr: Minimum IoU of a hit.
         fp_rates: Operating points, mean false positives per sub-volume.
         mean_rates: Operating points whose sensitivities are averaged.
@@ -63,15 +76,21 @@ def p3d_froc(
 
     Raises:
         ValueError: There is no volume, there is a volume with and without ``.annot``, a detection
-            is in a volume that the ground truth lacks, or rows have a wrong length or values that
-            are not finite.
+            is in a volume that the ground truth lacks, rows have a wrong length or values that
+            are not finite, or the number of ids of a slice is not that of its boxes.
     """
     names = number_scans(ground_truth)
-    lesions = flatten_lesions(ground_truth)
+    boxes = flatten_lesions(ground_truth)
     tracklets = flatten_tracklets(detections, names)
-    pairs = _hits(tracklets, lesions, iou_thr)
+    ids = flatten_ids(ground_truth, lesion_ids or {})
+    lesion_of, lesion_scans = link_lesions(ids, boxes.scans)
+    tracklet, box = _hits(tracklets, boxes, iou_thr)
     matches = match_detections(
-        tracklets.confidences, tracklets.scans, pairs, lesions.scans, len(names)
+        tracklets.confidences,
+        tracklets.scans,
+        (tracklet, lesion_of[box]),
+        lesion_scans,
+        len(names),
     )
     return froc_result(
         matches,

@@ -22,6 +22,7 @@ def slice_froc(
     detections: Mapping[Hashable, Rows],
     ground_truth: Mapping[Hashable, Rows],
     *,
+    lesion_ids: Mapping[Hashable, Sequence[Hashable | None]] | None = None,
     iou_thr: float = 0.5,
     fp_rates: Sequence[float] = SLICE_FP_RATES,
     mean_rates: Sequence[float] = SLICE_MEAN_RATES,
@@ -33,11 +34,16 @@ def slice_froc(
     interpolated as published: the upper end of a vertical step, and the last sensitivity to the
     right of the curve.
 
+    As published, each box of the ground truth is a lesion. With ``lesion_ids``, boxes with the same
+    id are one lesion, also on different images, and a detection that hits any of them hits it.
+
     Args:
         detections: Rows ``[x1, y1, x2, y2, score]`` in published coordinates by image, each array
             of shape (n, 5). Images may be absent.
         ground_truth: Rows ``[x1, y1, x2, y2, ...]`` by image, each array of shape (m, 4 or more).
             Images without a lesion count too.
+        lesion_ids: Lesion of each row of ``ground_truth`` by image, the same on all images of a
+            lesion; None for a box that is a lesion of its own. Images may be absent.
         iou_thr: Minimum IoU of a hit.
         fp_rates: Operating points, mean false positives per image.
         mean_rates: Operating points whose sensitivities are averaged.
@@ -46,8 +52,9 @@ def slice_froc(
         The result. Sensitivities are 0 without any detection and NaN without any lesion.
 
     Raises:
-        ValueError: There is no image, a detection is in an image that the ground truth lacks, or
-            rows have a wrong length or values that are not finite.
+        ValueError: There is no image, a detection is in an image that the ground truth lacks, rows
+            have a wrong length or values that are not finite, or the number of ids of an image is
+            not that of its boxes.
     """
     return boxes_froc(
         detections,
@@ -60,4 +67,5 @@ def slice_froc(
         settings={"iou_thr": iou_thr},
         fp_rates=fp_rates,
         mean_rates=mean_rates,
+        lesion_ids=lesion_ids,
     )

@@ -35,9 +35,11 @@ class LesionFROCMetric(BaseMetric):
     A data sample of the protocol ``'p3d'`` is a volume. It contains ``pred_instances`` (``bboxes``,
     ``scores``, ``slice_inds`` in pixels and slices of the array of the predictions), ``volume``
     (its name), ``geometry`` of that array and ``published_geometry`` (:meth:`Geometry.to_dict`) and
-    ``published_gt`` (rows ``[z, x1, y1, x2, y2]`` in published coordinates, shape (n, 5)). A data
-    sample of the protocol ``'slice'`` is a slice. It contains ``slice_index``, the published slice,
-    instead of the boxes' ``slice_inds``.
+    ``published_gt`` (rows ``[z, x1, y1, x2, y2]`` in published coordinates, shape (n, 5)).
+    Optional ``lesion_ids`` name the lesion of each row within its volume; rows with the same id are
+    one lesion, and a row with None is one of its own. A data sample of the protocol ``'slice'`` is
+    a slice. It contains ``slice_index``, the published slice, instead of the boxes'
+    ``slice_inds``.
 
     Args:
         protocol: ``'p3d'`` links the boxes on the slices of volumes to tracklets; ``'slice'`` is
@@ -103,7 +105,8 @@ class LesionFROCMetric(BaseMetric):
             geometry, published = (
                 Geometry.from_dict(sample[key]) for key in ("geometry", "published_geometry")
             )
-            result: dict[str, Any] = dict(ground_truth=ground_truth)
+            ids = sample.get("lesion_ids") or [None] * len(ground_truth)
+            result: dict[str, Any] = dict(ground_truth=ground_truth, lesion_ids=list(ids))
             if self.protocol == "p3d":
                 tracklets = self._suppress(
                     self.linker(boxes, scores, to_numpy(instances["slice_inds"]))
@@ -175,17 +178,26 @@ class LesionFROCMetric(BaseMetric):
 
     def _p3d(self, volumes: list[dict]) -> FROCResult:
         ground_truth: dict[str, dict[int, list]] = {}
+        lesion_ids: dict[str, dict[int, list]] = {}
         for volume in volumes:
             slices = ground_truth[volume["volume"]] = {}
-            for z, *box in volume["ground_truth"].tolist():
+            ids = lesion_ids[volume["volume"]] = {}
+            for (z, *box), name in zip(volume["ground_truth"].tolist(), volume["lesion_ids"]):
                 slices.setdefault(int(z), []).append(box)
+                ids.setdefault(int(z), []).append(name)
         detections = {volume["volume"]: volume["tracklets"] for volume in volumes}
-        return p3d_froc(detections, ground_truth, **self.settings)
+        return p3d_froc(detections, ground_truth, lesion_ids=lesion_ids, **self.settings)
 
     def _slice(self, images: list[dict]) -> FROCResult:
         detections = {image["image"]: image["rows"] for image in images}
         ground_truth = {image["image"]: image["ground_truth"][:, 1:] for image in images}
-        return slice_froc(detections, ground_truth, **self.settings)
+        lesion_ids = {
+            image["image"]: [
+                None if name is None else (image["image"][0], name) for name in image["lesion_ids"]
+            ]
+            for image in images
+        }
+        return slice_froc(detections, ground_truth, lesion_ids=lesion_ids, **self.settings)
 
     @staticmethod
     def _log(result: FROCResult) -> None:

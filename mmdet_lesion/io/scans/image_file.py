@@ -28,7 +28,7 @@ from .integrity import (
 )
 from .scan import Scan, to_hu
 
-__all__ = ["read_image_file"]
+__all__ = ["read_image_file", "read_voxels"]
 
 _EXPECTED = "expected DICOM, NIfTI, MetaImage, NRRD or a folder of DeepLesion's PNG slices"
 # Size of a NIfTI-2 header, in both byte orders.
@@ -60,6 +60,24 @@ def read_image_file(path: Path) -> Scan:
     Raises:
         InputError: The file is not an image, has colors or time points, or an invalid geometry.
     """
+    volume, warnings = read_voxels(path)
+    array, found = to_hu(volume.array, str(path))
+    volume = Volume.with_geometry(array, volume.geometry)
+    return Scan(volume, path, "image", warnings=warnings + found)
+
+
+def read_voxels(path: Path) -> tuple[Volume, list[str]]:
+    """Read an image file with the voxels as stored, of any dtype.
+
+    Args:
+        path: A file in a format that SimpleITK supports.
+
+    Returns:
+        The volume, and warnings.
+
+    Raises:
+        InputError: The file is not an image, has colors or time points, or an invalid geometry.
+    """
     _check_start(path)
     warnings = []
     if path.suffix.lower() in (".mhd", ".mha"):
@@ -87,12 +105,12 @@ def read_image_file(path: Path) -> Scan:
         image = sitk.JoinSeries(image)
         warnings.append("the image is a single slice without a thickness; 1 mm is assumed")
     check_geometry(path, image.GetSpacing(), image.GetDirection())
-    array, found = to_hu(sitk.GetArrayFromImage(image) if voxels is None else voxels, str(path))
+    array = sitk.GetArrayFromImage(image) if voxels is None else voxels
     try:
         volume = Volume(array, image.GetSpacing(), image.GetOrigin(), image.GetDirection())
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    return Scan(volume, path, "image", warnings=warnings + found)
+    return volume, warnings
 
 
 def _is_nifti2(path: Path) -> bool:
@@ -102,7 +120,7 @@ def _is_nifti2(path: Path) -> bool:
         return file.read(4) in _NIFTI2
 
 
-def _read_nifti2(path: Path) -> Scan:
+def _read_nifti2(path: Path) -> tuple[Volume, list[str]]:
     """Read a NIfTI-2 file, which SimpleITK does not support."""
     content = path.read_bytes()
     if path.suffix.lower() == ".gz":
@@ -111,14 +129,14 @@ def _read_nifti2(path: Path) -> Scan:
     if image.ndim != 3:
         raise InputError(f"{path} has {image.ndim} dimensions; expected 3")
     warnings = _check_nifti(path, image, content, len(content))
-    array, found = to_hu(np.asanyarray(image.dataobj).T, str(path))
+    array = np.asanyarray(image.dataobj).T
     # World coordinates of NIfTI are RAS.
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     direction = tuple((affine[:3, :3] / spacing).ravel().tolist())
     check_geometry(path, tuple(spacing.tolist()), direction)
     volume = Volume(array, tuple(spacing.tolist()), tuple(affine[:3, 3].tolist()), direction)
-    return Scan(volume, path, "image", warnings=warnings + found)
+    return volume, warnings
 
 
 def _check_start(path: Path) -> None:

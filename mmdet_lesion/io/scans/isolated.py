@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import dataclasses
 import mmap
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,7 +25,9 @@ from ...structures import Volume
 from .find import ScanSource
 from .scan import Scan
 
-__all__ = ["DEFAULT_TIMEOUT", "IsolatedReader"]
+__all__ = ["DEFAULT_TIMEOUT", "IsolatedReader", "shared_reader"]
+
+T = TypeVar("T")
 
 #: Seconds that reading a scan may take by default.
 DEFAULT_TIMEOUT = 600.0
@@ -64,11 +69,28 @@ class IsolatedReader:
         Raises:
             InputError: The scan cannot be read, or the process that read it was aborted or stopped.
         """
+        from .read import read_scan
+
+        return self.call(read_scan, source, series, png_spacing)
+
+    def call(self, function: Callable[..., T], source: Any, *args: Any) -> T:
+        """Call a function that reads a file in the child process.
+
+        Args:
+            function: Function of a module. Its result can be pickled; the ``volume`` of a dataclass
+                is passed through shared memory.
+            source: Its first argument, whose ``path`` is named in messages.
+            *args: Its other arguments.
+
+        Raises:
+            InputError: The function raises an exception, or the process that it ran in was aborted
+                or stopped.
+        """
         if self._worker is None or self._worker.process.poll() is not None:
             self.close()
             self._worker = _Worker.start(self.memory or _memory_limit())
         try:
-            return self._read(self._worker, source, series, png_spacing)
+            return self._call(self._worker, function, source, *args)
         except (EOFError, ConnectionError) as error:
             reason = self._worker.exit_reason()
             self.close()
@@ -83,32 +105,28 @@ class IsolatedReader:
             self.close()
             raise
 
-    def _read(
-        self,
-        worker: _Worker,
-        source: ScanSource,
-        series: str | None,
-        png_spacing: Sequence[float] | None,
-    ) -> Scan:
+    def _call(self, worker: _Worker, function: Callable[..., T], source: Any, *args: Any) -> T:
         descriptor = os.memfd_create("scan")
         try:
             socket.send_fds(worker.socket, [b"\0"], [descriptor])
-            worker.connection.send((source, series, png_spacing))
+            worker.connection.send((function, source, args))
             if not worker.connection.poll(self.timeout):
                 raise InputError(
                     f"{source.path} was not read within {self.timeout:g} s; expected a scan that "
                     "is (--timeout sets the limit)"
                 )
-            fields, content = worker.connection.recv()
-            if fields is None:
-                raise _RefusedError(*content)
-            geometry, dtype = content
+            result, layout, refusal = worker.connection.recv()
+            if refusal is not None:
+                raise _RefusedError(*refusal)
+            if layout is None:
+                return result
+            geometry, dtype = layout
             size = int(np.prod(geometry.shape)) * np.dtype(dtype).itemsize
             voxels = mmap.mmap(descriptor, size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
         finally:
             os.close(descriptor)
         array = np.frombuffer(voxels, dtype).reshape(geometry.shape)
-        return Scan(volume=Volume.with_geometry(array, geometry), **fields)
+        return dataclasses.replace(result, volume=Volume.with_geometry(array, geometry))
 
     def close(self) -> None:
         """End the process."""
@@ -126,6 +144,23 @@ class IsolatedReader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def shared_reader(timeout: float) -> IsolatedReader:
+    """Return a reader that is the same for all calls in this process, which closes it at its end.
+
+    Args:
+        timeout: As for :class:`IsolatedReader`.
+    """
+    # A forked process must not share the connection of its parent.
+    return _reader_of(os.getpid(), timeout)
+
+
+@cache
+def _reader_of(process: int, timeout: float) -> IsolatedReader:
+    reader = IsolatedReader(timeout)
+    atexit.register(reader.close)
+    return reader
 
 
 class _RefusedError(InputError):
@@ -201,32 +236,34 @@ def _serve(descriptor: int, parent: int, memory: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    from .read import read_scan
+    # Imported before the first scan arrives.
+    from . import read  # noqa: F401
 
     channel = socket.socket(fileno=descriptor)
     connection = Connection(os.dup(descriptor))
     while True:
         try:
             _, (memfd, *_), _, _ = socket.recv_fds(channel, 1, 1)
-            source, series, png_spacing = connection.recv()
+            function, source, args = connection.recv()
         except (EOFError, ValueError):
             return
-        answer: tuple[Any, Any]
+        answer: tuple[Any, Any, Any]
         try:
-            scan = read_scan(source, series, png_spacing)
-            array = scan.volume.array
-            _write(memfd, array)
-            names = ("path", "kind", "series_uid", "slice_files", "warnings")
-            fields = {name: getattr(scan, name) for name in names}
-            answer = fields, (scan.volume.geometry, array.dtype.str)
-            del scan, array
+            result = function(source, *args)
+            volume, layout = getattr(result, "volume", None), None
+            if volume is not None:
+                _write(memfd, volume.array)
+                layout = volume.geometry, volume.array.dtype.str
+                result = dataclasses.replace(result, volume=None)
+            answer = result, layout, None
+            del result, volume
         except InputError as error:
-            answer = None, (str(error), vars(error))
+            answer = None, None, (str(error), vars(error))
         except MemoryError:
-            answer = None, (f"{source.path} needs more memory than is available", {})
+            answer = None, None, (f"{source.path} needs more memory than is available", {})
         except Exception as error:
             text = f"{source.path} cannot be read: {type(error).__name__}: {error}"
-            answer = None, (text, {})
+            answer = None, None, (text, {})
         finally:
             os.close(memfd)
         connection.send(answer)

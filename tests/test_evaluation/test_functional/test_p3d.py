@@ -236,3 +236,32 @@ def test_invalid_operating_points_are_rejected(rates):
 
 def test_empty_volumes_may_be_missing_from_the_ground_truth():
     assert p3d_froc({"elsewhere": []}, GOOD).counts["scans"] == 1
+
+
+def test_boxes_of_a_lesion_count_once():
+    box, far = [11, 11, 20, 20], [51, 51, 60, 60]
+    truth = {"a": {3: [box], 4: [box, far], 5: [box]}, "b": {3: [box]}, "c": []}
+    ids = {"a": {3: [1], 4: [1, None], 5: [1]}, "b": {3: [1]}}
+    found = {
+        "a": [[(5, [*box, 0.9])], [(3, [*box, 0.8]), (4, [*box, 0.1])], [(7, [*box, 0.7])]],
+        "b": [[(4, [*box, 0.6])]],
+    }
+    published = p3d_froc(found, truth)
+    assert published.counts["lesions"] == 5
+    assert (published.counts["true_positives"], published.counts["false_positives"]) == (3, 2)
+    result = p3d_froc(found, truth, lesion_ids=ids)
+    # Ids are those of a volume: lesion 1 of "a", the box without an id, lesion 1 of "b".
+    assert result.counts["lesions"] == 3
+    # The second tracklet hits the lesion again.
+    assert (result.counts["true_positives"], result.counts["duplicates"]) == (1, 1)
+    assert result.counts["false_positives"] == 2
+    np.testing.assert_array_equal(result.matches.lesion_hit_by, [0, -1, -1])
+    np.testing.assert_array_equal(result.matches.lesion_scans, [0, 0, 1])
+    assert result.ap == pytest.approx(1 / 3)
+    bands = functional.bootstrap_froc(result, 20)
+    assert np.isfinite(bands.mean_sensitivity.mean)
+
+
+def test_ids_that_do_not_fit_the_boxes_are_rejected():
+    with pytest.raises(ValueError, match="slice 3 of 'a' has 2 lesion ids and 1 boxes"):
+        p3d_froc({}, {"a": {3: [[1, 1, 9, 9]]}}, lesion_ids={"a": {3: [1, 2]}})

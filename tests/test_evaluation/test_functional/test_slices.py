@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.evaluation.functional import slice_froc
+from mmdet_lesion.evaluation.functional import bootstrap_froc, slice_froc
 
 from .. import published
 
@@ -57,3 +57,28 @@ def test_no_detections():
 def test_invalid_input_is_named(detections, truth, message):
     with pytest.raises(ValueError, match=message):
         slice_froc(detections, truth)
+
+
+def test_boxes_of_a_lesion_on_several_images_count_once():
+    box, far = [1, 1, 10, 10], [31, 31, 40, 40]
+    truth = {("a", 0): [box], ("a", 1): [box, far], ("a", 2): [box], ("b", 0): [box]}
+    ids = {
+        ("a", 0): [("a", 1)], ("a", 1): [("a", 1), ("a", 2)], ("a", 2): [("a", 1)],
+        ("b", 0): [None],
+    }  # fmt: skip
+    found = {
+        ("a", 0): [[*far, 0.95]], ("a", 1): [[*box, 0.9]], ("a", 2): [[*box, 0.8]],
+        ("b", 0): [[*box, 0.5]],
+    }  # fmt: skip
+    assert slice_froc(found, truth).counts["lesions"] == 5
+    result = slice_froc(found, truth, lesion_ids=ids)
+    counts = result.counts
+    assert (counts["lesions"], counts["true_positives"], counts["scans"]) == (3, 2, 4)
+    assert (counts["false_positives"], counts["duplicates"]) == (1, 1)
+    np.testing.assert_array_equal(result.curve.sensitivity, np.array([0, 1, 1, 2]) / 3)
+    # The images of a lesion are drawn together.
+    with pytest.raises(ValueError, match="a lesion has boxes in several of the scans"):
+        bootstrap_froc(result, 5)
+    assert bootstrap_froc(result, 5, groups=["a", "a", "a", "b"]).rounds == 5
+    with pytest.raises(ValueError, match=r"image \('a', 0\) has 2 lesion ids and 1 lesions"):
+        slice_froc(found, truth, lesion_ids={("a", 0): [1, 2]})

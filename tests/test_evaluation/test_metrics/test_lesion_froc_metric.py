@@ -171,6 +171,26 @@ def test_slice_protocol_equals_slice_froc_of_published_boxes(tmp_path):
     np.testing.assert_allclose(rows, expected, atol=1e-4)
 
 
+def test_boxes_of_a_lesion_count_once(caplog, monkeypatch):
+    lines = []
+    monkeypatch.setattr("mmengine.logging.MMLogger.info", lambda self, text: lines.append(text))
+    truth = [[8, *LESION], [10, *LESION], [12, *LESION], [12, 90, 90, 99, 99]]
+    volume = data_sample("a", truth, [(5, store_box(), 0.9)])
+    evaluate([volume])
+    volume.set_metainfo(dict(lesion_ids=["x", "x", "x", None]))
+    metrics = evaluate([volume])
+    assert metrics["froc/sensitivity@1"] == 0.5
+    slices = [slice_sample("a", z, [LESION], [(store_box(), 0.9)] * (z == 10)) for z in (8, 10)]
+    slices.append(slice_sample("b", 8, [LESION], []))
+    evaluate(slices, protocol="slice")
+    for sample in slices:
+        # The same id in another volume is another lesion.
+        sample.set_metainfo(dict(lesion_ids=[1]))
+    assert evaluate(slices, protocol="slice")["froc/sensitivity@1"] == 0.5
+    counts = [line.split(", ")[2] for line in lines]
+    assert counts == ["4 lesions", "2 lesions", "3 lesions", "2 lesions"]
+
+
 def test_samples_of_the_other_protocol_are_rejected():
     volume, key_slice = data_sample("a", [[10, *LESION]], []), slice_sample("a", 10, [LESION], [])
     message = "and received a volume of 'a'; expected a dataset with sample='slice'"
