@@ -19,7 +19,7 @@ def ct(shape=(8, 24, 20), spacing=(1.0, 1.0, 2.0), origin=(-10.0, 5.0, 30.0), se
     air, tissue = AIR_TISSUE
     array = np.full(shape, air, dtype=np.int16)
     inside = array[:, 2:-2, 2:-2]
-    inside[:] = np.random.default_rng(seed).normal(tissue, 30, inside.shape).astype(np.int16)
+    inside[:] = np.random.default_rng(seed).normal(tissue, 90, inside.shape).astype(np.int16)
     return Volume(array, spacing, origin)
 
 

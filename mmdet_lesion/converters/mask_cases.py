@@ -167,7 +167,7 @@ def _find_images(found: CaseList) -> tuple[list[_Image], set[Path]]:
         if source.kind == "dicom":
             used.update(source.files)
             parts = path_parts(source.path, found.images, is_file=False)
-            images.append(_Image(source, parts, source.series, _patient_of(source)))
+            images.append(_Image(source, parts, source.series, _patient_id(source)))
             continue
         parts = path_parts(source.path, found.images)
         twin = found.masks / source.path.relative_to(found.images)
@@ -178,7 +178,7 @@ def _find_images(found: CaseList) -> tuple[list[_Image], set[Path]]:
     return images, used
 
 
-def _patient_of(source: ScanSource) -> str:
+def _patient_id(source: ScanSource) -> str:
     """Return the Patient ID of a DICOM series, or '' if no header has one."""
     for path in source.files:
         try:
