@@ -103,12 +103,23 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="spacing in mm of PNG slices that have no DL_info.csv",
     )
     parser.add_argument(
+        "--anonymize",
+        action="store_true",
+        help="write no names of files, UIDs, and elements of the patient and the study",
+    )
+    parser.add_argument(
         "--timeout",
         type=seconds,
         default=600.0,
         help="seconds that reading a scan may take (default: %(default)g)",
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.anonymize and "dicom-sr" in args.export:
+        parser.error(
+            "argument --anonymize: the export dicom-sr names the patient and the slices; expected "
+            "other exports"
+        )
+    return args
 
 
 def detect(args: argparse.Namespace, console: Console) -> list[ScanOutcome]:
@@ -152,6 +163,7 @@ def detect(args: argparse.Namespace, console: Console) -> list[ScanOutcome]:
             exports=args.export,
             series=args.series,
             png_spacing=args.png_spacing,
+            anonymize=args.anonymize,
             timeout=args.timeout,
             progress=show,
         )

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
@@ -99,8 +99,8 @@ class IsolatedReader:
                     f"{source.path} was not read within {self.timeout:g} s; expected a scan that "
                     "is (--timeout sets the limit)"
                 )
-            fields, content = worker.connection.recv()
-            if fields is None:
+            values, content = worker.connection.recv()
+            if values is None:
                 raise _RefusedError(*content)
             geometry, dtype = content
             size = int(np.prod(geometry.shape)) * np.dtype(dtype).itemsize
@@ -108,7 +108,7 @@ class IsolatedReader:
         finally:
             os.close(descriptor)
         array = np.frombuffer(voxels, dtype).reshape(geometry.shape)
-        return Scan(volume=Volume.with_geometry(array, geometry), **fields)
+        return Scan(volume=Volume.with_geometry(array, geometry), **values)
 
     def close(self) -> None:
         """End the process."""
@@ -204,9 +204,9 @@ def _serve(descriptor: int, parent: int, memory: int) -> None:
             # Writing is faster than copying to mapped memory, whose pages are allocated one by one.
             with open(memfd, "wb", closefd=False) as file:
                 file.write(np.ascontiguousarray(array).data.cast("B"))
-            names = ("path", "kind", "series_uid", "slice_files", "warnings")
-            fields = {name: getattr(scan, name) for name in names}
-            answer = fields, (scan.volume.geometry, array.dtype.str)
+            names = [one.name for one in fields(Scan) if one.name != "volume"]
+            values = {name: getattr(scan, name) for name in names}
+            answer = values, (scan.volume.geometry, array.dtype.str)
             del scan, array
         except InputError as error:
             answer = None, (str(error), vars(error))

@@ -48,8 +48,8 @@ class VolumeDetector(Protocol):
 
         Returns:
             ``bboxes`` (N, 6) float64, ``scores`` (N,) float64, ``labels`` (N,) int64 and
-            ``key_slices`` (N,) float64, the slice that shows each lesion best, possibly between
-            two slices; on the CPU.
+            ``key_slices`` (N,) float64, the slice of each lesion's largest section, possibly
+            between two slices; on the CPU.
         """
 
 
@@ -62,7 +62,7 @@ def boxes_of_tracklets(tracklets: Tracklets, score_thr: float) -> InstanceData:
 
     Returns:
         Instances as :meth:`VolumeDetector.predict_volume` returns them. The key slice of a
-        tracklet is that of its highest score, the first of equals.
+        tracklet is that of its largest box; of equals, the one nearest to the tracklet's middle.
     """
     starts = tracklets.offsets[:-1]
     if not len(tracklets):
@@ -73,9 +73,12 @@ def boxes_of_tracklets(tracklets: Tracklets, score_thr: float) -> InstanceData:
         high = np.maximum.reduceat(tracklets.boxes[:, 2:], starts)
         first, last = tracklets.slices[starts], tracklets.slices[tracklets.offsets[1:] - 1]
         boxes = np.column_stack((low, first, high, last + 1))
-        # The first of the best: sorted by tracklet, descending score, slice.
-        best = np.lexsort((tracklets.slices, -tracklets.scores, tracklets.ids))[starts]
-        keys = tracklets.slices[best]
+        areas = np.prod(tracklets.boxes[:, 2:] - tracklets.boxes[:, :2], axis=1)
+        off_center = np.abs(tracklets.slices - ((first + last) / 2)[tracklets.ids])
+        # Sorted by tracklet, descending area, distance to the middle. Areas that differ by
+        # rounding errors are equal.
+        largest = np.lexsort((off_center, -np.round(areas, 3), tracklets.ids))[starts]
+        keys = tracklets.slices[largest]
     kept = scores >= score_thr
     return InstanceData(
         bboxes=torch.from_numpy(boxes[kept].astype(np.float64)),
