@@ -62,7 +62,7 @@ def boxes_of_tracklets(tracklets: Tracklets, score_thr: float) -> InstanceData:
 
     Returns:
         Instances as :meth:`VolumeDetector.predict_volume` returns them. The key slice of a
-        tracklet is that of its largest box; of equals, the one nearest to the tracklet's middle.
+        tracklet is that of its largest box; of boxes within 1 %, the one nearest to the middle.
     """
     starts = tracklets.offsets[:-1]
     if not len(tracklets):
@@ -74,11 +74,10 @@ def boxes_of_tracklets(tracklets: Tracklets, score_thr: float) -> InstanceData:
         first, last = tracklets.slices[starts], tracklets.slices[tracklets.offsets[1:] - 1]
         boxes = np.column_stack((low, first, high, last + 1))
         areas = np.prod(tracklets.boxes[:, 2:] - tracklets.boxes[:, :2], axis=1)
+        smaller = areas < 0.99 * np.maximum.reduceat(areas, starts)[tracklets.ids]
         off_center = np.abs(tracklets.slices - ((first + last) / 2)[tracklets.ids])
-        # Sorted by tracklet, descending area, distance to the middle. Areas that differ by
-        # rounding errors are equal.
-        largest = np.lexsort((off_center, -np.round(areas, 3), tracklets.ids))[starts]
-        keys = tracklets.slices[largest]
+        # Sorted by tracklet, the largest boxes first, by their distance to the middle.
+        keys = tracklets.slices[np.lexsort((off_center, smaller, tracklets.ids))[starts]]
     kept = scores >= score_thr
     return InstanceData(
         bboxes=torch.from_numpy(boxes[kept].astype(np.float64)),
