@@ -14,6 +14,7 @@ from ...io.scans import Scan
 from ...structures import Volume
 from .facts import identity, slice_labels
 from .voxels import (
+    KEY_QUALITY,
     compress_slices,
     exact_blocks,
     hu_statistics,
@@ -122,7 +123,7 @@ def _viewer(
     limit = size_limit(reduced.shape) - _PAGE_SIZE - _LESION_SIZE * len(boxes)
     blocks = exact_blocks(reduced.array, boxes, shown, limit)
     used = sum(len(block["data"]) for block in blocks if block)
-    slices = compress_slices(reduced.array, limit - used)
+    slices = compress_slices(reduced.array, limit - used, shown)
     geometry = reduced.geometry
     # Columns are the steps of x, y and z in mm; voxel centers are at i + 0.5.
     steps = geometry.matrix * geometry.spacing
@@ -142,6 +143,8 @@ def _viewer(
     )
     compression = dict(
         quality=slices.quality,
+        fine=slices.fine if slices.quality < KEY_QUALITY else 0,
+        fine_quality=KEY_QUALITY,
         errors=slices.errors,
         step=round(1 / scale[2]),
         factor=round(1 / scale[0]),

@@ -19,6 +19,7 @@ from ...structures import Volume
 from .windows import expand, squeeze
 
 __all__ = [
+    "KEY_QUALITY",
     "CompressedSlices",
     "compress_slices",
     "exact_blocks",
@@ -39,6 +40,8 @@ _BLOCK_SHARE = 0.15
 #: Margin of exact blocks around boxes, as a fraction of the box and in voxels.
 _MARGIN, _MARGIN_VOXELS = 0.15, 2
 _QUALITIES = (8, 90)
+#: Lowest quality of the first key slices, and one of how many slices may have it.
+KEY_QUALITY, _KEY_SHARE = 80, 16
 #: Slices from which the quality and the errors are estimated.
 _SAMPLE = 10
 _PROJECTION = 320
@@ -51,12 +54,14 @@ class CompressedSlices:
     Args:
         images: An image for each slice, base64.
         quality: WebP's quality, 0 … 100.
+        fine: Number of key slices whose quality is at least 80.
         errors: ``rms`` and ``p99`` (99th percentile) of the absolute error in HU, by tissue
             (``soft tissue``, ``lung``), measured on some slices.
     """
 
     images: list[str]
     quality: int
+    fine: int
     errors: dict[str, dict[str, float]]
 
 
@@ -101,28 +106,40 @@ def _mean(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.rint(averaged).astype(np.int16)
 
 
-def compress_slices(array: np.ndarray, characters: float) -> CompressedSlices:
+def compress_slices(array: np.ndarray, characters: float, keys: list[int]) -> CompressedSlices:
     """Compress slices with the highest quality that fits.
 
     Args:
         array: HU, shape (D, H, W).
         characters: Limit of all images together.
+        keys: Key slices, the most important first; the first of them have a higher quality.
     """
+    fine = sorted(set(keys[: -(-len(array) // _KEY_SHARE)]))
+    rest = characters - sum(map(len, _encode(array[fine], KEY_QUALITY)))
     sample = array[:: -(-len(array) // _SAMPLE)]
     low, high = _QUALITIES
     while low < high:
         quality = (low + high + 1) // 2
-        mean = sum(map(len, _encode_all(sample, quality))) / len(sample)
+        mean = sum(map(len, _encode(sample, quality))) / len(sample)
         # Slices that are not in the sample may be larger.
-        low, high = (quality, high) if 1.01 * mean * len(array) <= characters else (low, quality - 1)
-    images = _encode_all(array, low)
-    while sum(map(len, images)) > characters and low > _QUALITIES[0]:
-        low = max(_QUALITIES[0], low - 4)
-        images = _encode_all(array, low)
-    return CompressedSlices(images, low, _errors(sample, low))
+        fits = 1.01 * mean * (len(array) - len(fine)) <= rest
+        low, high = (quality, high) if fits else (low, quality - 1)
+    images = _encode_all(array, low, fine)
+    while sum(map(len, images)) > characters and (fine or low > _QUALITIES[0]):
+        low, fine = max(_QUALITIES[0], low - 4), []
+        images = _encode_all(array, low, fine)
+    return CompressedSlices(images, low, len(fine), _errors(sample, low))
 
 
-def _encode_all(planes: np.ndarray, quality: int) -> list[str]:
+def _encode_all(array: np.ndarray, quality: int, fine: list[int]) -> list[str]:
+    images = _encode(array, quality)
+    if quality < KEY_QUALITY:
+        for z, image in zip(fine, _encode(array[fine], KEY_QUALITY)):
+            images[z] = image
+    return images
+
+
+def _encode(planes: np.ndarray, quality: int) -> list[str]:
     # Encoding does not hold Python's lock.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(lambda plane: _to_base64(_webp(squeeze(plane), quality)), planes))

@@ -59,7 +59,7 @@ def test_quality_follows_the_size():
     array[:6] //= 8
     sizes, qualities, errors = [], [], []
     for limit in (30_000, 60_000, 120_000):
-        slices = compress_slices(array, limit)
+        slices = compress_slices(array, limit, [])
         sizes.append(sum(map(len, slices.images)))
         qualities.append(slices.quality)
         errors.append(slices.errors["soft tissue"]["rms"])
@@ -70,9 +70,21 @@ def test_quality_follows_the_size():
     assert sizes[-1] > 0.7 * limit
 
 
+def test_first_key_slices_have_a_higher_quality():
+    array = np.random.default_rng(0).normal(0, 100, (40, 64, 64)).astype(np.int16)
+    slices = compress_slices(array, 40_000, [7, 3, 7, 20, 30])
+    sizes = np.array(list(map(len, slices.images)))
+    # One key of 16 slices, of which a slice has two.
+    assert np.flatnonzero(sizes > 1.5 * np.median(sizes)).tolist() == [3, 7]
+    assert (slices.fine, slices.quality < 60) == (2, True)
+    assert sizes.sum() <= 40_000
+    assert compress_slices(array, 1e6, [7]).quality == 90
+    assert compress_slices(array, 2_000, [7]).fine == 0
+
+
 def test_stated_errors_are_those_of_the_images(volume):
     volume.array[:] += np.random.default_rng(0).normal(0, 20, volume.shape).astype(np.int16)
-    slices = compress_slices(volume.array, 15_000)
+    slices = compress_slices(volume.array, 15_000, [])
     hu = np.stack([expand(opened(image)) for image in slices.images])
     soft = (volume.array > -150) & (volume.array < 250)
     rms = np.sqrt(np.mean((hu - volume.array)[soft] ** 2))

@@ -71,7 +71,7 @@ class Plane {
   }
 
   // Zoom so that a point of the screen keeps its place.
-  zoomBy(factor, point = [this.size[0] / 2, this.size[1] / 2]) {
+  zoomBy(factor, point) {
     const before = this.toPlane(point);
     this.zoom = Math.max(1, Math.min(40, this.zoom * factor));
     const after = this.toPlane(point);

@@ -122,7 +122,7 @@
   function zoom(factor) {
     const plane = activePlane();
     if (factor === "fit") plane.fit();
-    else plane.zoomBy(Number(factor));
+    else plane.zoomBy(Number(factor), plane.crosshair(state));
     schedule();
   }
 
