@@ -143,6 +143,7 @@ def _viewer(
     )
     compression = dict(
         quality=slices.quality,
+        smoothing=slices.smoothing,
         fine=slices.fine if slices.quality < KEY_QUALITY else 0,
         fine_quality=KEY_QUALITY,
         errors=slices.errors,

@@ -33,13 +33,16 @@ __all__ = [
 MAX_SLICES = 600
 #: Larger slices are reduced by a whole factor.
 MAX_SIDE = 800
-#: Characters of a report of 300 slices of 512 x 512 pixels, and the fewest of any report.
-_SIZE, _SIZE_VOXELS, _SMALLEST = 5.95e6, 300 * 512 * 512, 1.5e6
+#: Limit of the characters of a report of 300 slices of 512 x 512 pixels, and of smaller ones.
+_SIZE, _SIZE_VOXELS, _SMALL_SIZE = 5.95e6, 300 * 512 * 512, 4e6
 #: Share of the size that exact blocks may have.
 _BLOCK_SHARE = 0.15
 #: Margin of exact blocks around boxes, as a fraction of the box and in voxels.
 _MARGIN, _MARGIN_VOXELS = 0.15, 2
 _QUALITIES = (8, 90)
+#: Standard deviations of Gaussian filters in pixels. Noise that does not fit at the sufficient
+#: quality is smoothed, which keeps more of the edges than a lower quality.
+_SMOOTHINGS, _SUFFICIENT = (0.0, 0.7, 1.0), 40
 #: Lowest quality of the first key slices, and one of how many slices may have it.
 KEY_QUALITY, _KEY_SHARE = 80, 16
 #: Slices from which the quality and the errors are estimated.
@@ -54,20 +57,22 @@ class CompressedSlices:
     Args:
         images: An image for each slice, base64.
         quality: WebP's quality, 0 … 100.
-        fine: Number of key slices whose quality is at least 80.
+        smoothing: Standard deviation in pixels of the Gaussian filter that was applied before.
+        fine: Number of key slices without it and with a quality of at least 80.
         errors: ``rms`` and ``p99`` (99th percentile) of the absolute error in HU, by tissue
             (``soft tissue``, ``lung``), measured on some slices.
     """
 
     images: list[str]
     quality: int
+    smoothing: float
     fine: int
     errors: dict[str, dict[str, float]]
 
 
 def size_limit(shape: tuple[int, ...]) -> int:
     """Return the number of characters that the report of a volume of this shape may have."""
-    return int(max(_SMALLEST, _SIZE * math.prod(shape) / _SIZE_VOXELS))
+    return int(max(_SMALL_SIZE, _SIZE * math.prod(shape) / _SIZE_VOXELS))
 
 
 def reduce_volume(volume: Volume) -> tuple[Volume, np.ndarray, np.ndarray]:
@@ -117,32 +122,48 @@ def compress_slices(array: np.ndarray, characters: float, keys: list[int]) -> Co
     fine = sorted(set(keys[: -(-len(array) // _KEY_SHARE)]))
     rest = characters - sum(map(len, _encode(array[fine], KEY_QUALITY)))
     sample = array[:: -(-len(array) // _SAMPLE)]
+    # Slices that are not in the sample may be larger.
+    wanted = rest / max(1, len(array) - len(fine)) * len(sample) / 1.01
+    for smoothing in _SMOOTHINGS:
+        quality = _best_quality(sample, wanted, smoothing)
+        if quality >= _SUFFICIENT:
+            break
+    images = _encode_all(array, quality, smoothing, fine)
+    while sum(map(len, images)) > characters and (fine or quality > _QUALITIES[0]):
+        quality, fine = max(_QUALITIES[0], quality - 4), []
+        images = _encode_all(array, quality, smoothing, fine)
+    errors = _errors(sample, quality, smoothing)
+    return CompressedSlices(images, quality, smoothing, len(fine), errors)
+
+
+def _best_quality(sample: np.ndarray, characters: float, smoothing: float) -> int:
     low, high = _QUALITIES
     while low < high:
         quality = (low + high + 1) // 2
-        mean = sum(map(len, _encode(sample, quality))) / len(sample)
-        # Slices that are not in the sample may be larger.
-        fits = 1.01 * mean * (len(array) - len(fine)) <= rest
+        fits = sum(map(len, _encode(sample, quality, smoothing))) <= characters
         low, high = (quality, high) if fits else (low, quality - 1)
-    images = _encode_all(array, low, fine)
-    while sum(map(len, images)) > characters and (fine or low > _QUALITIES[0]):
-        low, fine = max(_QUALITIES[0], low - 4), []
-        images = _encode_all(array, low, fine)
-    return CompressedSlices(images, low, len(fine), _errors(sample, low))
+    return low
 
 
-def _encode_all(array: np.ndarray, quality: int, fine: list[int]) -> list[str]:
-    images = _encode(array, quality)
+def _encode_all(array: np.ndarray, quality: int, smoothing: float, fine: list[int]) -> list[str]:
+    images = _encode(array, quality, smoothing)
     if quality < KEY_QUALITY:
         for z, image in zip(fine, _encode(array[fine], KEY_QUALITY)):
             images[z] = image
     return images
 
 
-def _encode(planes: np.ndarray, quality: int) -> list[str]:
+def _encode(planes: np.ndarray, quality: int, smoothing: float = 0.0) -> list[str]:
     # Encoding does not hold Python's lock.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda plane: _to_base64(_webp(squeeze(plane), quality)), planes))
+        gray = (_gray(plane, smoothing) for plane in planes)
+        return list(pool.map(lambda plane: _to_base64(_webp(plane, quality)), gray))
+
+
+def _gray(plane: np.ndarray, smoothing: float) -> np.ndarray:
+    if smoothing:
+        plane = cv2.GaussianBlur(plane.astype(np.float32), (0, 0), smoothing)
+    return squeeze(plane)
 
 
 def _webp(gray: np.ndarray, quality: int) -> bytes:
@@ -155,12 +176,14 @@ def _to_base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _errors(planes: np.ndarray, quality: int) -> dict[str, dict[str, float]]:
+def _errors(
+    planes: np.ndarray, quality: int, smoothing: float
+) -> dict[str, dict[str, float]]:
     """Measure the HU errors of slices within the range of soft tissue and of lung."""
     tissues = {"soft tissue": (-150, 250), "lung": (-950, -600)}
     found: dict[str, list[np.ndarray]] = {name: [] for name in tissues}
     for plane in planes:
-        with Image.open(io.BytesIO(_webp(squeeze(plane), quality))) as image:
+        with Image.open(io.BytesIO(_webp(_gray(plane, smoothing), quality))) as image:
             error = np.abs(expand(np.asarray(image.convert("L"))) - plane)
         for name, (low, high) in tissues.items():
             found[name].append(error[(plane > low) & (plane < high)])

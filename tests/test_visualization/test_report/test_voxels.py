@@ -9,6 +9,7 @@ from PIL import Image
 from mmdet_lesion.structures import Volume
 from mmdet_lesion.visualization.report import voxels
 from mmdet_lesion.visualization.report.voxels import (
+    KEY_QUALITY,
     compress_slices,
     exact_blocks,
     hu_statistics,
@@ -58,7 +59,7 @@ def test_quality_follows_the_size():
     array = np.random.default_rng(0).normal(0, 100, (12, 128, 128)).astype(np.int16)
     array[:6] //= 8
     sizes, qualities, errors = [], [], []
-    for limit in (30_000, 60_000, 120_000):
+    for limit in (60_000, 90_000, 120_000):
         slices = compress_slices(array, limit, [])
         sizes.append(sum(map(len, slices.images)))
         qualities.append(slices.quality)
@@ -70,13 +71,28 @@ def test_quality_follows_the_size():
     assert sizes[-1] > 0.7 * limit
 
 
+def test_noise_that_does_not_fit_is_smoothed():
+    rng = np.random.default_rng(0)
+    disk = np.hypot(*(np.mgrid[:128, :128] - 64)) < 40
+    noise = rng.normal(0, 150, (6, 128, 128))
+    array = (np.where(disk, 50, -100) + noise).astype(np.int16)
+    slices = compress_slices(array, 16_000, [])
+    assert slices.smoothing > 0
+    assert sum(map(len, slices.images)) <= 16_000
+    hu = expand(opened(slices.images[0]))
+    inside, outside = hu[disk], hu[~disk]
+    assert inside.std() < 75
+    assert inside.mean() - outside.mean() == pytest.approx(150, abs=20)
+    assert compress_slices(array, 200_000, []).smoothing == 0
+
+
 def test_first_key_slices_have_a_higher_quality():
     array = np.random.default_rng(0).normal(0, 100, (40, 64, 64)).astype(np.int16)
     slices = compress_slices(array, 40_000, [7, 3, 7, 20, 30])
     sizes = np.array(list(map(len, slices.images)))
     # One key of 16 slices, of which a slice has two.
     assert np.flatnonzero(sizes > 1.5 * np.median(sizes)).tolist() == [3, 7]
-    assert (slices.fine, slices.quality < 60) == (2, True)
+    assert (slices.fine, slices.quality < KEY_QUALITY) == (2, True)
     assert sizes.sum() <= 40_000
     assert compress_slices(array, 1e6, [7]).quality == 90
     assert compress_slices(array, 2_000, [7]).fine == 0
