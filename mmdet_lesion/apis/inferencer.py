@@ -195,8 +195,8 @@ class LesionInferencer:
         check_exports(exports)
         if anonymize and "dicom-sr" in exports:
             raise InputError(
-                "anonymize is set with the export dicom-sr, which names the patient and the slices; "
-                "expected other exports"
+                "anonymize is set with the export dicom-sr, which names the patient and the "
+                "slices; expected other exports"
             )
         settings = dict(
             score_thr=score_thr, series=series, png_spacing=png_spacing, anonymize=anonymize
@@ -238,9 +238,7 @@ class LesionInferencer:
                 if folder is not None:
                     text = traceback.format_exc()
                     with atomic_write(folder / "error.txt") as temporary:
-                        temporary.write_text(
-                            anonymize_text(text, source, alias) if alias else text
-                        )
+                        temporary.write_text(anonymize_text(text, source, alias) if alias else text)
             report("done", 1.0)
             outcomes.append(outcome)
         return outcomes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,7 +178,10 @@ def read_identity(path: Path) -> dict[str, str]:
     texts = {}
     for keyword in _IDENTITY_TAGS:
         try:
-            value = data.get(keyword)
+            with warnings.catch_warnings():
+                # Odd texts are shown as they are.
+                warnings.simplefilter("ignore")
+                value = data.get(keyword)
             parts = value if isinstance(value, MultiValue) else [value]
             text = ", ".join(str(part) for part in parts if part is not None)
         except Exception:

@@ -23,7 +23,7 @@ def identity(header: Mapping[str, str]) -> list[tuple[str, str]]:
         Titles and texts; empty without a header.
     """
     name = header.get("PatientName", "").replace("^", " ").replace("=", " ").split()
-    rows = {
+    rows: dict[str, list[str | None]] = {
         "Patient": [
             " ".join(name),
             _after("ID ", header.get("PatientID")),

@@ -80,13 +80,17 @@ def write_report(path: str | os.PathLike, scan: Scan, content: dict[str, Any]) -
         )
         for lesion, box in zip(lesions, boxes)
     ]
-    page = _environment().get_template("report.html").render(
-        **dict(content, lesions=cards),
-        data=data,
-        views=projections(volume, boxes),
-        compression=compression,
-        identity=identity(scan.header),
-        name=Path(content["scan"]["path"]).name,
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            **dict(content, lesions=cards),
+            data=data,
+            views=projections(volume, boxes),
+            compression=compression,
+            identity=identity(scan.header),
+            name=Path(content["scan"]["path"]).name,
+        )
     )
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")

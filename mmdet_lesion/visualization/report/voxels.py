@@ -176,9 +176,7 @@ def _to_base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-def _errors(
-    planes: np.ndarray, quality: int, smoothing: float
-) -> dict[str, dict[str, float]]:
+def _errors(planes: np.ndarray, quality: int, smoothing: float) -> dict[str, dict[str, float]]:
     """Measure the HU errors of slices within the range of soft tissue and of lung."""
     tissues = {"soft tissue": (-150, 250), "lung": (-950, -600)}
     found: dict[str, list[np.ndarray]] = {name: [] for name in tissues}

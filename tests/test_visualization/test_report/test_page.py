@@ -78,7 +78,7 @@ def test_report_requires_no_network(report):
     text = report.read_text(encoding="utf-8")
     # Only the SVG namespace, which is not requested.
     assert text.count("http://") + text.count("https://") == 1
-    assert 'content="default-src \'none\'' in text
+    assert "content=\"default-src 'none'" in text
     assert "scan &amp; co" in text and "&lt;i&gt;Doe Jane" in text
     assert text.count("</script>") == 2
     assert len(text) < 5e5
