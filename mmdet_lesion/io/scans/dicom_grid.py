@@ -53,7 +53,7 @@ class SliceStack:
     @property
     def instances(self) -> tuple[int | None, ...]:
         """Instance number of each slice of the grid, or None if it is interpolated or has none."""
-        return tuple((header.instance or None) if header else None for header in self._own_headers())
+        return tuple((header and header.instance) or None for header in self._own_headers())
 
     def _own_headers(self) -> list[SliceHeader | None]:
         """Return the header of each slice of the grid, or None for interpolated slices."""

@@ -49,18 +49,15 @@ def write_report(path: str | os.PathLike, scan: Scan, content: dict[str, Any]) -
     labels = slice_labels(scan, symmetry.axes[0])
     keys = [numbers[lesion["key_slice"]] for lesion in lesions]
     viewer, compression = _viewer(volume, boxes, keys, numbers)
+    for shown, lesion, box, key in zip(viewer["lesions"], lesions, boxes, keys):
+        shown.update(
+            id=lesion["id"],
+            score=lesion["score"],
+            window=choose_window(volume.array[key], box[[0, 1, 3, 4]]),
+        )
     data = dict(
         viewer,
         labels=[labels[z] for z in viewer["names"]],
-        lesions=[
-            dict(
-                id=lesion["id"],
-                score=lesion["score"],
-                window=choose_window(volume.array[key], box[[0, 1, 3, 4]]),
-                **shown,
-            )
-            for lesion, box, key, shown in zip(lesions, boxes, keys, viewer["lesions"])
-        ],
         windows=WINDOWS,
         window=choose_window(volume.array[volume.shape[0] // 2]),
         threshold=content["model"]["score_thr"],
@@ -70,7 +67,24 @@ def write_report(path: str | os.PathLike, scan: Scan, content: dict[str, Any]) -
             lesions=lesions,
         ),
     )
-    cards = [
+    template = _environment().get_template("report.html")
+    page = template.render(
+        **dict(content, lesions=_cards(volume, lesions, boxes, labels)),
+        data=data,
+        views=projections(volume, boxes),
+        compression=compression,
+        identity=identity(scan.header),
+        name=Path(content["scan"]["path"]).name,
+    )
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+
+
+def _cards(
+    volume: Volume, lesions: list[dict[str, Any]], boxes: np.ndarray, labels: list[str]
+) -> list[dict[str, Any]]:
+    """Return the lesions with what only the list of the page shows."""
+    return [
         dict(
             lesion,
             place=_place(lesion["center_world"]),
@@ -80,20 +94,6 @@ def write_report(path: str | os.PathLike, scan: Scan, content: dict[str, Any]) -
         )
         for lesion, box in zip(lesions, boxes)
     ]
-    page = (
-        _environment()
-        .get_template("report.html")
-        .render(
-            **dict(content, lesions=cards),
-            data=data,
-            views=projections(volume, boxes),
-            compression=compression,
-            identity=identity(scan.header),
-            name=Path(content["scan"]["path"]).name,
-        )
-    )
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _environment() -> Environment:

@@ -208,6 +208,9 @@ def test_keyboard_shortcuts(page):
     for _ in range(3):
         page.keyboard.press("+")
     assert page.text_content("#count") == "2 of 3 lesions"
+    # Keys act on the lesion that the focus chooses.
+    page.focus(".lesion[data-id='2']")
+    assert current(page) == "2"
     page.keyboard.press("v")
     assert page.get_attribute(".stages", "data-main") == "coronal"
 
@@ -348,6 +351,7 @@ def test_hover_and_click_link_list_and_images(page):
     page.mouse.click(x + 10, y + 10)
     assert current(page) == "3"
     page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(200)
     overview = page.query_selector(".overview figure:first-child .mark[data-id='2'] .edge")
     page.mouse.click(*middle(overview.bounding_box()))
     assert current(page) == "2"

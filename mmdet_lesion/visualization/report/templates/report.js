@@ -219,6 +219,15 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
+  // A notch of a wheel is one slice; touchpads send many small movements.
+  let turned = 0;
+  function turnWheel(plane, event) {
+    turned += event.deltaY * (event.deltaMode ? 40 : 1);
+    if (Math.abs(turned) < 60) return;
+    step(plane, -Math.sign(turned));
+    turned = 0;
+  }
+
   // Mouse, pen and touch on the planes.
   function pointFrom(plane, event) {
     const { left, top } = plane.canvas.getBoundingClientRect();
@@ -307,7 +316,7 @@
         if (event.ctrlKey) {
           plane.zoomBy(event.deltaY < 0 ? 1.25 : 0.8, pointFrom(plane, event));
           schedule();
-        } else step(plane, -Math.sign(event.deltaY));
+        } else turnWheel(plane, event);
       },
       { passive: false }
     );
@@ -369,8 +378,7 @@
     });
     node.addEventListener("pointerenter", () => hover(id));
     node.addEventListener("pointerleave", () => hover(null));
-    node.addEventListener("focusin", () => hover(id));
-    node.addEventListener("focusout", () => hover(null));
+    node.addEventListener("focusin", () => id !== state.lesion && chooseLesion(id, false));
   });
 
   // Controls.
