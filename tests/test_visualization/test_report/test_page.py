@@ -114,13 +114,18 @@ def page(browser, report):
     assert problems == []
 
 
+def settle(page):
+    """Wait until the page is drawn: once per frame, after all events before."""
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def shown_slice(page):
-    page.wait_for_timeout(100)
+    settle(page)
     return int(page.get_attribute(".stage[data-plane='axial'] canvas", "data-slice"))
 
 
 def plane_index(page, plane):
-    page.wait_for_timeout(100)
+    settle(page)
     return int(page.get_attribute(f".stage[data-plane='{plane}'] canvas", "data-index"))
 
 
@@ -180,7 +185,7 @@ def test_threshold_filters_lesions(page):
     page.fill("#threshold", "1")
     assert visible(page, ".lesion") == []
     assert page.is_visible("#none")
-    page.wait_for_timeout(100)
+    settle(page)
     assert shown_boxes(page) == {}
 
 
@@ -243,7 +248,7 @@ def gray_at(page, plane, x, y):
 
 def test_planes_show_voxels_in_the_hu_window(page):
     page.keyboard.press("2")
-    page.wait_for_timeout(100)
+    settle(page)
     for plane in ("axial", "coronal", "sagittal"):
         box = shown_boxes(page, plane)["1"]
         x, y = middle(box)
@@ -251,7 +256,7 @@ def test_planes_show_voxels_in_the_hu_window(page):
         assert abs(gray_at(page, plane, x, y) - 178) <= 2
         assert gray_at(page, plane, x - box["width"], y) < 20
     page.keyboard.press("1")
-    page.wait_for_timeout(100)
+    settle(page)
     box = shown_boxes(page)["1"]
     assert abs(gray_at(page, "axial", box["x"] - box["width"], middle(box)[1]) - 85) < 12
 
@@ -260,7 +265,7 @@ def test_free_hu_window(page):
     page.fill("#center", "100")
     page.fill("#width", "50")
     page.press("#width", "Enter")
-    page.wait_for_timeout(100)
+    settle(page)
     x, y = middle(shown_boxes(page)["1"])
     # 120 HU in 75 … 125.
     assert abs(gray_at(page, "axial", x, y) - 230) <= 2
@@ -285,23 +290,23 @@ def test_zoom_and_pan(page):
     page.keyboard.down("Control")
     page.mouse.wheel(0, -100)
     page.keyboard.up("Control")
-    page.wait_for_timeout(100)
+    settle(page)
     after = shown_boxes(page)["1"]
     assert after["width"] == pytest.approx(1.25 * before["width"], rel=0.01)
     # The point below the pointer keeps its place.
     np.testing.assert_allclose(middle(after), (x, y), atol=1)
     page.keyboard.press("z")
     page.keyboard.press("p")
-    page.wait_for_timeout(100)
+    settle(page)
     x, y = middle(shown_boxes(page)["1"])
     page.mouse.move(x, y)
     page.mouse.down()
     page.mouse.move(x + 30, y - 20)
     page.mouse.up()
-    page.wait_for_timeout(100)
+    settle(page)
     np.testing.assert_allclose(middle(shown_boxes(page)["1"]), (x + 30, y - 20), atol=1)
     page.keyboard.press("f")
-    page.wait_for_timeout(100)
+    settle(page)
     assert shown_boxes(page)["1"]["width"] == pytest.approx(before["width"], rel=0.01)
 
 
@@ -312,16 +317,16 @@ def test_ruler_measures_millimeters(page):
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"], box["y"] + box["height"])
     page.mouse.up()
-    page.wait_for_timeout(100)
+    settle(page)
     length = float(page.text_content(".length").removesuffix(" mm"))
     assert length == pytest.approx(np.hypot(30, 30), abs=0.6)
     # A ruler belongs to its slice.
     page.keyboard.press("ArrowUp")
-    page.wait_for_timeout(100)
+    settle(page)
     assert page.query_selector(".length") is None
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Escape")
-    page.wait_for_timeout(100)
+    settle(page)
     assert page.query_selector(".length") is None
 
 
@@ -338,7 +343,7 @@ def test_pointer_shows_hu_and_whether_they_are_exact(page):
 def test_hover_and_click_link_list_and_images(page):
     page.click(".lesion[data-id='2'] h3")
     page.click(".lesion[data-id='1'] h3")
-    page.wait_for_timeout(100)
+    settle(page)
     # From the list to every picture.
     page.hover(".lesion[data-id='3'] h3")
     marks = page.query_selector_all(".mark.hover")
@@ -351,7 +356,7 @@ def test_hover_and_click_link_list_and_images(page):
     page.mouse.click(x + 10, y + 10)
     assert current(page) == "3"
     page.evaluate("scrollTo(0, 0)")
-    page.wait_for_timeout(200)
+    settle(page)
     overview = page.query_selector(".overview figure:first-child .mark[data-id='2'] .edge")
     page.mouse.click(*middle(overview.bounding_box()))
     assert current(page) == "2"
@@ -413,7 +418,7 @@ def test_crops_enlarge_small_and_never_shrink_large_lesions(browser, tmp_path):
         )
         for crop in page.query_selector_all(".crop"):
             crop.scroll_into_view_if_needed()
-            page.wait_for_timeout(50)
+            settle(page)
             factor = float(crop.query_selector("figcaption").text_content().split("× ")[1])
             side = crop.query_selector("canvas").bounding_box()["width"]
             # The field is at least 60 mm, or the lesion and 30 mm.
@@ -465,7 +470,7 @@ def apart(one, other):
 @pytest.mark.parametrize("width", [1900, 1500, 1100, 700, 420])
 def test_elements_do_not_overlap_or_overflow(page, width):
     page.set_viewport_size(dict(width=width, height=900))
-    page.wait_for_timeout(100)
+    settle(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     selectors = ("h1", ".facts", ".warnings", ".notice", ".overview", ".toolbar", ".viewer",
                  ".lesion", "footer", ".lesion[data-id='1'] .title", ".lesion[data-id='1'] .about",
@@ -514,7 +519,7 @@ def test_text_is_legible(page, scheme):
 def test_screenshot(page, scheme):
     image_module = pytest.importorskip("PIL.Image")
     page.emulate_media(color_scheme=scheme)
-    page.wait_for_timeout(150)
+    settle(page)
     png = page.screenshot()
     picture = np.asarray(image_module.open(io.BytesIO(png)).convert("RGB")).astype(int)
     page_color = np.median(picture[:, :8].reshape(-1, 3), axis=0)
