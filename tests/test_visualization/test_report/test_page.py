@@ -560,4 +560,6 @@ def test_real_scan_opens_within_a_second(browser, tmp_path, lesion_data):
     page.goto(path.as_uri())
     page.wait_for_selector("body[data-loaded]")
     assert page.evaluate("window.opened") < 1000
+    (timing,) = page.evaluate("performance.getEntriesByType('navigation').map(e => e.toJSON())")
+    assert timing["loadEventEnd"] < 1000
     page.close()

@@ -486,14 +486,19 @@
     setThreshold(data.threshold);
     restoreDecisions();
     if (lesions.length) chooseLesion(lesions[0].id, false);
-    const stale = () => {
+    let last = 0;
+    const stale = (z) => {
+      // The shown slice at once, the others some at a time.
+      const now = performance.now();
+      if (z !== state.position[2] && now - last < 300) return;
+      last = now;
       planes.forEach((plane) => (plane.stale = true));
       schedule();
       crops.drawPending();
     };
     const exact = lesions.filter((one) => one.block).map((one) => volume.addBlock(one.block));
     await Promise.all([volume.load(stale), ...exact]);
-    stale();
+    stale(state.position[2]);
     crops.redraw();
     crops.drawAll(CROP.early);
     document.body.dataset.loaded = "true";

@@ -46,20 +46,26 @@ class SliceVolume {
     this.loaded += 1;
   }
 
-  // Decode all slices; ``changed`` is called after each.
+  // Decode all slices; ``changed`` is called with each. All but the first one wait until the page
+  // is loaded, which images would delay.
   async load(changed) {
     const waiting = new Set(this.slices.keys());
-    const worker = async () => {
-      while (waiting.size) {
-        let next = null;
-        for (const z of waiting) {
-          if (next === null || Math.abs(z - this.focus) < Math.abs(next - this.focus)) next = z;
-        }
-        waiting.delete(next);
-        await this.loadSlice(next);
-        changed();
+    const loadNext = async () => {
+      let next = null;
+      for (const z of waiting) {
+        if (next === null || Math.abs(z - this.focus) < Math.abs(next - this.focus)) next = z;
       }
+      waiting.delete(next);
+      await this.loadSlice(next);
+      changed(next);
     };
+    const worker = async () => {
+      while (waiting.size) await loadNext();
+    };
+    await loadNext();
+    if (document.readyState !== "complete") {
+      await new Promise((done) => window.addEventListener("load", done));
+    }
     await Promise.all([worker(), worker(), worker(), worker()]);
   }
 
