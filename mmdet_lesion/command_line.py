@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import functools
 import os
 import sys
@@ -13,11 +12,10 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, is_disk_full
 from .processes import exit_on_sigterm
 
 __all__ = [
-    "DISK_FULL",
     "FAILED",
     "INTERRUPTED",
     "TOOLS",
@@ -25,12 +23,13 @@ __all__ = [
     "tool_main",
     "check_config_name",
     "config_file",
+    "count",
     "describe",
     "fraction",
     "positive",
+    "positive_number",
     "print_error",
     "printable",
-    "seconds",
     "random_seed",
 ]
 
@@ -39,8 +38,6 @@ _MIM = Path(__file__).parent / ".mim"
 TOOLS = (_MIM / "tools").resolve()
 #: Exit statuses besides 0: something failed, the input is wrong, stopped by Ctrl-C.
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
-#: Error numbers of a write that does not fit.
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Main = Callable[[Sequence[str] | None], int | None]
 
@@ -91,7 +88,7 @@ def describe(error: BaseException) -> tuple[str, int]:
     Returns:
         The sentence and the exit status.
     """
-    if isinstance(error, OSError) and error.errno in DISK_FULL:
+    if isinstance(error, OSError) and is_disk_full(error):
         return f"{error.filename or 'the output folder'}: no space left on the disk", FAILED
     if isinstance(error, InputError):
         return str(error), WRONG_INPUT
@@ -155,6 +152,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def count(text: str) -> int:
+    """Parse an integer of 0 or more."""
+    if not text.isdecimal() or not text.isascii() or int(text[:20]) >= 10**9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
 def random_seed(text: str) -> int:
     """Parse a random seed, an integer from 0 to 2**32 - 1."""
     if not text.isdecimal() or not text.isascii() or int(text) >= 2**32:
@@ -173,14 +177,14 @@ def fraction(text: str) -> float:
     return value
 
 
-def seconds(text: str) -> float:
-    """Parse a positive number of seconds."""
+def positive_number(text: str) -> float:
+    """Parse a positive number, such as a length or a time."""
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return value
 
 

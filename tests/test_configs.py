@@ -100,6 +100,28 @@ def test_score_threshold_above_one_equals_supervised_training(phantom_store, tmp
             assert torch.equal(value, states[1][key][name]), (key, name)
 
 
+@pytest.mark.parametrize("name", ["mean_teacher_phantom", "mean_teacher_ignore_phantom"])
+def test_mean_teachers_can_continue_a_supervised_training(phantom_store, tmp_path, name):
+    """The demo trains the iterations before mining begins only once."""
+
+    def train(folder, config, start=None):
+        cfg = short(ROOT / "configs" / "phantom" / f"{config}.py", phantom_store, folder)
+        cfg.train_cfg.update(max_iters=4, val_interval=4)
+        cfg.default_hooks.checkpoint.update(interval=2, save_optimizer=True)
+        if config == name:
+            cfg.custom_hooks[0].update(begin_mining_iter=2, score_thr=0.0)
+        cfg.resume, cfg.load_from = start is not None, start
+        Runner.from_cfg(cfg).train()
+        saved = torch.load(folder / "iter_4.pth", weights_only=True)
+        return {**saved["state_dict"], **saved["ema_state_dict"]}
+
+    supervised = train(tmp_path / "supervised", "faster_rcnn_phantom")
+    start = str(tmp_path / "supervised" / "iter_2.pth")
+    whole, continued = train(tmp_path / "whole", name), train(tmp_path / "part", name, start)
+    assert all(torch.equal(continued[key], value) for key, value in whole.items())
+    assert not all(torch.equal(supervised[key], value) for key, value in whole.items())
+
+
 def merged(name):
     return Config.fromfile(ROOT / "configs" / "uld" / f"{name}.py")
 

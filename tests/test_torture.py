@@ -110,6 +110,39 @@ def test_phantoms(tmp_path):
     assert all(not path.name.startswith(".") for path in tmp_path.iterdir())
 
 
+def test_training_processes_end_with_torchrun(phantom_store, tmp_path):
+    config = ROOT / "configs/phantom/faster_rcnn_phantom.py"
+    data = [f"{s}_dataloader.dataset.data_root={phantom_store}/" for s in ("train", "val", "test")]
+    words = ["--work-dir", tmp_path, "--cfg-options", *data, "default_hooks.logger.interval=1"]
+    process = subprocess.Popen(
+        [ROOT / "tools/dist_train.sh", config, "2", *words],
+        env=ENV,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    output = []
+    for line in process.stdout:
+        output.append(line)
+        if "Iter(train)" in line:
+            break
+    assert process.poll() is None, "".join(output)[-2000:]
+    workers = [Path("/proc", pid) for pid in children(process.pid)]
+    assert len(workers) == 2
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 20
+    while any(worker.exists() for worker in workers) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(worker.exists() for worker in workers)
+
+
+def children(pid):
+    """Return the process IDs of the children of a process that run Python."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [child for child in found if b"train.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
 @pytest.mark.slow
 def test_detection(tmp_path):
     config, checkpoint = ROOT / "configs/phantom/faster_rcnn_phantom.py", tmp_path / "model.pth"

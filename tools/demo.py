@@ -20,6 +20,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+from mmengine import Config
 from rich.console import Console
 from rich.table import Table
 
@@ -87,9 +88,19 @@ def make_data(out: Path, seed: int) -> list[str]:
     return ["--cfg-options", *loaders, f"randomness.seed={seed}"]
 
 
-def train(out: Path, run: str, config: str, options: list[str]) -> None:
-    """Train a config with two processes and split its checkpoint into student and teacher."""
-    call("tools/dist_train.sh", PHANTOM / f"{config}.py", 2, "--work-dir", out / run, *options)
+def train(out: Path, run: str, config: str, options: list[str], start: Path | None = None) -> None:
+    """Train a config with two processes and split its checkpoint into student and teacher.
+
+    Args:
+        out: Folder of the seed.
+        run: Name of the training run.
+        config: Name of the config.
+        options: Result of :func:`make_data`.
+        start: Checkpoint to continue; None trains from the beginning.
+    """
+    resume = ["--resume", start] if start else []
+    call("tools/dist_train.sh", PHANTOM / f"{config}.py", 2, "--work-dir", out / run,
+         *resume, *options)  # fmt: skip
     call(sys.executable, "tools/model_converters/split_teacher.py",
          (out / run / "last_checkpoint").read_text(), "--out", out / run)  # fmt: skip
 
@@ -99,8 +110,13 @@ def run_seed(out: Path, seed: int, ignore: bool = False) -> dict:
     options = make_data(out, seed)
     runs = {**RUNS, **IGNORE_RUN} if ignore else RUNS
     rows = {**ROWS, **IGNORE_ROW} if ignore else ROWS
+    begin = (
+        Config.fromfile(PHANTOM / f"{RUNS['mean_teacher']}.py").custom_hooks[0].begin_mining_iter
+    )
     for run, config in runs.items():
-        train(out, run, config, options)
+        # Until the teacher mines, its training equals the supervised one, which it continues.
+        start = out / f"supervised/iter_{begin}.pth" if run.startswith("mean_teacher") else None
+        train(out, run, config, [*options, f"default_hooks.checkpoint.interval={begin}"], start)
     results, curves = {}, {}
     truth = read_ground_truth(out / "raw" / "harvester" / "Revised-Test1071.pkl")
     for row, (run, model) in rows.items():

@@ -21,8 +21,8 @@ from mmdet_lesion.command_line import (
     config_file,
     fraction,
     positive,
+    positive_number,
     printable,
-    seconds,
     tool_main,
 )
 
@@ -109,7 +109,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--timeout",
-        type=seconds,
+        type=positive_number,
         default=600.0,
         help="seconds that reading a scan may take (default: %(default)g)",
     )

@@ -15,6 +15,7 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     checkpoint_check=dict(type="CheckpointCheckHook"),
+    finite_outputs=dict(type="FiniteOutputsHook"),
     visualization=dict(type="LesionVisualizationHook"),
 )
 

@@ -16,9 +16,9 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from ..command_line import DISK_FULL, check_config_name
+from ..command_line import check_config_name
 from ..engine import cpu_settings
-from ..errors import InputError
+from ..errors import InputError, is_disk_full
 from ..models.checkpoint import check_weights, read_weights
 
 __all__ = ["Detector", "build_model", "build_module", "load_detector", "read_config"]
@@ -120,7 +120,7 @@ def read_config(
         try:
             cfg = Config.fromfile(config)
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in DISK_FULL:
+            if is_disk_full(error):
                 # MMEngine copies configs to a temporary folder.
                 raise
             # A config is a program, which may raise any exception.

@@ -16,7 +16,7 @@ from typing import Any
 
 from mmengine import Config
 
-from ..errors import InputError
+from ..errors import InputError, is_disk_full
 from ..io import SUFFIX, atomic_write, save_volume
 from ..io.scans import IsolatedReader, Scan, ScanSource, find_scans, read_scan, unique_names
 from ..structures import Volume
@@ -187,6 +187,7 @@ class LesionInferencer:
 
         Raises:
             InputError: An argument is invalid.
+            OSError: The disk is full, so that the other scans would fail, too.
         """
         if not 0 <= score_thr <= 1:
             raise InputError(f"score_thr is {score_thr}; expected 0 to 1")
@@ -231,6 +232,8 @@ class LesionInferencer:
             except InputError as error:
                 outcome.error = str(error)
             except (MemoryError, OSError) as error:
+                if is_disk_full(error):
+                    raise
                 outcome.error = f"{source.path}: {str(error) or 'out of memory'}"
             except Exception as error:
                 # A bug, or torch is out of memory; the other scans are processed nevertheless.

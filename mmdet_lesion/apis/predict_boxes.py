@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,11 @@ from mmcv.transforms import Compose
 from mmengine.structures import InstanceData
 
 from ..errors import InputError
+from ..models.finite_outputs import FiniteOutputs
 from ..structures import Geometry
 from .detector import Detector
 
 __all__ = ["predict_boxes"]
-
-# Modules of one-stage and two-stage detectors that compute scores and boxes.
-_HEADS = ("bbox_head", "rpn_head", "roi_head.bbox_head")
 
 
 def predict_boxes(
@@ -54,8 +51,9 @@ def predict_boxes(
         return pipeline(_sample(path, geometry) | dict(slice_range=(start, stop)))
 
     try:
-        with _finite_outputs(detector):
-            return detector.model.predict_volume(
+        # NaN and infinity would be "no lesion" otherwise.
+        with FiniteOutputs(detector.model) as outputs:
+            instances = detector.model.predict_volume(
                 read,
                 geometry.shape[0],
                 score_thr=score_thr,
@@ -67,39 +65,12 @@ def predict_boxes(
         raise InputError(
             "the GPU is out of memory; expected a smaller batch_size or device='cpu'"
         ) from error
-
-
-@contextmanager
-def _finite_outputs(detector: Detector) -> Iterator[None]:
-    """Raise if a head returns NaN or infinity, which would be "no lesion" otherwise."""
-    bad: list[str] = []
-
-    def check(name: str, outputs: Any) -> None:
-        if torch.is_tensor(outputs):
-            if not outputs.isfinite().all():
-                bad.append(name)
-        elif isinstance(outputs, (list, tuple)):
-            for output in outputs:
-                check(name, output)
-
-    def watch(name: str) -> Callable[..., None]:
-        return lambda module, inputs, outputs: check(name, outputs)
-
-    handles = [
-        module.register_forward_hook(watch(name))
-        for name, module in detector.model.named_modules()
-        if name in _HEADS
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-    if bad:
+    if outputs.bad is not None:
         raise InputError(
-            f"{detector.checkpoint}: {bad[0]} returns NaN or infinity for this scan; expected a "
-            "checkpoint whose outputs are finite"
+            f"{detector.checkpoint}: {outputs.bad} returns NaN or infinity for this scan; expected "
+            "a checkpoint whose outputs are finite"
         )
+    return instances
 
 
 def _pipeline(detector: Detector) -> Compose:

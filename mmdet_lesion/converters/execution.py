@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import SimpleITK as sitk  # noqa: N813
 
+from ..errors import is_disk_full
 from ..processes import end_with_parent
 
 __all__ = ["Record", "Task", "run_tasks"]
@@ -48,12 +49,18 @@ class Task(Protocol):
 
 
 def _guarded(task: Task) -> tuple[Task, Record | None, str]:
-    """Run a task, and return any exception as text so that the other tasks continue."""
+    """Run a task, and return an exception as text so that the other tasks continue.
+
+    Raises:
+        OSError: The disk is full, so that the other tasks would fail, too.
+    """
     # The cores are shared by the processes.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:
         return task, task.convert(), ""
     except Exception as error:
+        if is_disk_full(error):
+            raise
         return task, None, f"{type(error).__name__}: {error}"
 
 
@@ -68,6 +75,9 @@ def run_tasks(
 
     Yields:
         Every task with its record, or with None and the error (``''`` if there is none).
+
+    Raises:
+        OSError: The disk is full.
     """
     if workers <= 1 or len(tasks) <= 1:
         yield from map(_guarded, tasks)

@@ -56,6 +56,8 @@ def run_mmdet_tool(name: str) -> None:
     if not script.is_file():
         sys.exit(f"error: {script} is missing: install mmdet as a wheel (pip install mmdet==3.3.0)")
     launcher = _option(sys.argv[1:], "--launcher", "none")
+    # A log file that cannot grow must not hide the reason that the training gives.
+    logging.raiseExceptions = False
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent(os.getppid())
     try:

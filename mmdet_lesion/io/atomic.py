@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, is_disk_full
 
-__all__ = ["atomic_write", "write_json", "read_json", "leftover_of"]
+__all__ = ["atomic_write", "leftover_of", "name_full_disk", "read_json", "write_json"]
 
+# Bytes that do not fit on a disk on which a write has failed.
+_PROBE = 1 << 20
 _LEFTOVER = re.compile(r"\.part-(?P<name>.+)-[^-]+")
 
 
@@ -36,20 +38,55 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
     Yields:
         The temporary path with the suffix of ``path``. The file does not exist yet.
+
+    Raises:
+        OSError: The disk is full; ``filename`` is ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(8)
     temporary = path.with_name(f".part-{path.name}-{token}{path.suffix}")
     try:
-        yield temporary
-        # Otherwise a power failure could leave a renamed file without its data.
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with name_full_disk(path, temporary):
+            yield temporary
+            # Otherwise a power failure could leave a renamed file without its data.
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def name_full_disk(path: Path, temporary: Path) -> Iterator[None]:
+    """Raise an OSError that names ``path`` if writing ``temporary`` fails because a disk is full.
+
+    The exceptions of native writers, such as SimpleITK and torch, do not give the reason.
+
+    Args:
+        path: The file to name.
+        temporary: The file that is written.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        full = error if is_disk_full(error) else _full_disk(temporary)
+        if not isinstance(full, OSError):
+            raise
+        raise OSError(full.errno, full.strerror, str(path)) from error
+
+
+def _full_disk(path: Path) -> OSError | None:
+    """Return the error of appending to a file whose writer failed, if the disk is full."""
+    try:
+        with open(path, "ab") as file:
+            file.write(bytes(_PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error if is_disk_full(error) else None
+    return None
 
 
 def write_json(path: str | os.PathLike, obj: Any, indent: int | None = None) -> None:

@@ -17,10 +17,12 @@ import numpy as np
 
 from ..errors import InputError
 from ..structures.volume import Volume
+from .atomic import name_full_disk
 
 __all__ = [
     "MetaImageError",
     "check_metaimage",
+    "is_beside",
     "metaimage_data_file",
     "read_metaimage",
     "write_metaimage",
@@ -74,6 +76,11 @@ def metaimage_data_file(path: str | os.PathLike) -> Path | None:
     return None if name.upper() in ("", "LOCAL") else Path(path).parent / name
 
 
+def is_beside(name: str) -> bool:
+    """Return whether a data file that a header names is in its folder or below it."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
 def check_metaimage(path: str | os.PathLike) -> None:
     """Check the header of a MetaImage and the completeness of its data.
 
@@ -98,6 +105,9 @@ def check_metaimage(path: str | os.PathLike) -> None:
     data_file = fields.get("ElementDataFile", "")
     if not data_file or data_file.split()[0] == "LIST" or "%" in data_file:
         raise wrong("ElementDataFile", "LOCAL or the name of one data file")
+    # A header must not make other files of the user part of a scan.
+    if not is_beside(data_file) or data_file == path.name:
+        raise wrong("ElementDataFile", "a data file in the folder of the header")
     if fields.get("NDims") not in ("2", "3", "4"):
         raise wrong("NDims", "3")
     axes = int(fields["NDims"])
@@ -129,7 +139,8 @@ def check_metaimage(path: str | os.PathLike) -> None:
     if found < size:
         reason = f"the data in {source.name} have {found} bytes; expected {size}"
         raise MetaImageError(path, None, reason, "short data")
-    if compressed and found > size:
+    # A header of the data file, of unknown size if HeaderSize is -1, comes first.
+    if found > size and (compressed or "HeaderSize" not in fields):
         reason = f"the data in {source.name} have {found} bytes; expected {size}"
         raise MetaImageError(path, None, reason, "broken data")
 
@@ -145,6 +156,8 @@ def _read_header(path: Path) -> tuple[dict[str, str], dict[str, int], int]:
         key, equals, value = (part.strip() for part in line.decode("latin-1").partition("="))
         if not equals:
             break
+        if key in fields:
+            raise MetaImageError(path, number, f"{key} for a second time; expected it once")
         fields[key], lines[key] = value, number
         end += len(line)
         # ElementDataFile is always the last key; voxels may follow.
@@ -201,6 +214,7 @@ def write_metaimage(path: str | os.PathLike, volume: Volume) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".part-{path.name}-", dir=path.parent) as folder:
         temporary = Path(folder, path.name)
-        sitk.WriteImage(volume.to_sitk(), str(temporary))
+        with name_full_disk(path, temporary.with_suffix(".raw")):
+            sitk.WriteImage(volume.to_sitk(), str(temporary))
         for suffix in (".raw", path.suffix):
             os.replace(temporary.with_suffix(suffix), path.with_suffix(suffix))

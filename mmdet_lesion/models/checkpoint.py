@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 
-__all__ = ["check_weights", "get_weights", "read_checkpoint", "read_weights"]
+__all__ = ["check_archive", "check_weights", "get_weights", "read_checkpoint", "read_weights"]
 
 
 def read_checkpoint(path: str | os.PathLike) -> Any:
@@ -23,16 +24,40 @@ def read_checkpoint(path: str | os.PathLike) -> Any:
         Its content, on the CPU.
 
     Raises:
-        InputError: The file does not exist, or is not a checkpoint.
+        InputError: The file does not exist, is damaged or is not a checkpoint.
     """
     if not os.path.isfile(path):
         raise InputError(f"{path} does not exist; expected a checkpoint")
+    check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch.load raises many kinds of exceptions for damaged files.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} cannot be loaded ({reason}); expected a checkpoint") from error
+
+
+def check_archive(path: str | os.PathLike) -> None:
+    """Verify the checksums of a checkpoint, which ``torch.load`` ignores.
+
+    Checkpoints in the format of PyTorch before 1.6 have none.
+
+    Raises:
+        InputError: A checksum is wrong.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:
+        # zipfile raises many kinds of exceptions for damaged files.
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{path} is damaged ({reason}); expected an intact checkpoint") from None
+    if damaged is not None:
+        raise InputError(
+            f"{path} is damaged (the checksum of {damaged} is wrong); expected an intact checkpoint"
+        )
 
 
 def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:

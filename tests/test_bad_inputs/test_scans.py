@@ -72,6 +72,12 @@ METAIMAGE = [
     ("ElementDataFile = LOCAL", "ElementDataFile = a%03d.raw 1 4 1", "expected LOCAL or the name"),
     ("ElementDataFile = LOCAL", "ElementDataFile = ", "ElementDataFile"),
     ("CompressedData = False", "CompressedData = True", "compressed data"),
+    ("DimSize = 6 5 4", "DimSize = 6 5 3", "have 240 bytes; expected 180"),
+    ("DimSize = 6 5 4", "DimSize = 6 5 4\nDimSize = 5 6 4", "DimSize for a second time"),
+    ("ElementType = MET_SHORT", "ElementType = MET_UCHAR", "expected 120"),
+    ("ElementDataFile = LOCAL", "ElementDataFile = /etc/passwd", "in the folder of the header"),
+    ("ElementDataFile = LOCAL", "ElementDataFile = ../a.raw", "in the folder of the header"),
+    ("ElementDataFile = LOCAL", "ElementDataFile = scan.mha", "in the folder of the header"),
 ]  # fmt: skip
 
 
@@ -98,7 +104,7 @@ def test_damaged_compressed_metaimages(tmp_path, keep, flip, fragment):
 
 NRRD = [
     ("sizes: 6 5 4", "sizes: 6 5 5", "expected 300"),
-    ("sizes: 6 5 4", "sizes: 6 5", "cannot be read"),
+    ("sizes: 6 5 4", "sizes: 6 5", "240 bytes of voxels; expected 60"),
     ("sizes: 6 5 4", "sizes: 6 5 x", "invalid header"),
     ("sizes: 6 5 4", "sizes: 600000 500000 4", "voxels; expected at most 4200000000"),
     ("sizes: 6 5 4", "sizes: 6000 5000 4", "bytes of voxels; expected"),
@@ -112,6 +118,11 @@ NRRD = [
     ("space directions: (1.5,0,0) (0,1.5,0) (0,0,2)",
      "space directions: (1.5,0,0) (0.9,1.5,0) (0,0,2)", "right angles"),
     ("NRRD0004", "NRRD9999", "cannot be read"),
+    ("sizes: 6 5 4", "sizes: 6 5 3", "240 bytes of voxels; expected 180"),
+    ("(0,0,2)", "none", "expected three vectors"),
+    ("encoding: raw", "encoding: raw\ndata file: /etc/passwd", "in the folder of the header"),
+    ("encoding: raw", "encoding: raw\ndata file: a/../../b.raw", "in the folder of the header"),
+    ("type: short", "type: unsigned short", "all voxels have the value 32767"),
 ]  # fmt: skip
 
 
@@ -157,6 +168,13 @@ NIFTI = [
     (70, "h", (1792,), "expected one, HU"),
     (70, "h", (9999,), "cannot be read"),
     (344, "4s", (b"abc\0",), "cannot be read"),
+    (40, "h", (2,), "bytes of voxels; expected"),
+    (42, "h", (5,), "240 bytes of voxels; expected 200"),
+    (46, "h", (3,), "240 bytes of voxels; expected 180"),
+    (70, "h", (2,), "240 bytes of voxels; expected 120"),
+    (80, "f", (3.0,), "expected the same"),
+    (112, "f", (1e20,), "expected a rescaling to Hounsfield units"),
+    (116, "f", (-1e9,), "expected a rescaling to Hounsfield units"),
 ]
 
 
@@ -169,6 +187,17 @@ def test_nifti_headers(tmp_path, name, offset, kind, values, fragment):
     struct.pack_into(f"<{kind}", data, offset, *values)
     path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
     refuse(path, fragment)
+
+
+def test_unknown_positions_are_warned_about(tmp_path):
+    path = image(tmp_path, "scan.nii")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<2h", data, 252, 0, 0)
+    path.write_bytes(data)
+    assert "qform_code and sform_code are 0" in read_scan(*find_scans([path])).warnings[0]
+    path = image(tmp_path, "scan.nrrd")
+    replace(path, "space origin: (-20,10,300)\n", "")
+    assert "no space origin" in read_scan(*find_scans([path])).warnings[0]
 
 
 @pytest.mark.parametrize("damage", [lambda d: d[:-5], lambda d: d[:-60], lambda d: d[:100]])
@@ -206,6 +235,7 @@ DICOM = [
     (dict(PixelSpacing=[-1, 1]), "expected 0.05 to 50 mm"),
     (dict(PixelSpacing=[0.0045, 0.0045]), "expected 0.05 to 50 mm"),
     (dict(RescaleSlope=0), "RescaleSlope is 0"),
+    (dict(RescaleSlope=-1), "RescaleSlope is -1"),
     (dict(RescaleSlope="1e30"), "RescaleSlope is 1e30"),
     (dict(RescaleIntercept="1e30"), "RescaleIntercept is 1e30"),
     (dict(Modality="MR"), "expected CT"),

@@ -1,4 +1,5 @@
 import re
+import zipfile
 
 import pytest
 import torch
@@ -59,3 +60,25 @@ def test_files_without_weights_are_rejected(tmp_path):
         torch.save(content, tmp_path / "a.pth")
         with pytest.raises(InputError, match="a.pth contains no state_dict of tensors"):
             read_weights(tmp_path / "a.pth")
+
+
+def test_damaged_checkpoints_are_refused(model, tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save(dict(state_dict=model.state_dict()), path)
+    content = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        end = archive.start_dir
+    outcomes = set()
+    for at in range(0, end, 7):
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << at % 8
+        path.write_bytes(damaged)
+        try:
+            weights = read_weights(path)
+            # The bit was not part of the weights.
+            assert all(torch.equal(weights[k], v) for k, v in model.state_dict().items())
+            outcomes.add("equal")
+        except InputError as error:
+            assert str(path) in str(error)
+            outcomes.add("refused")
+    assert outcomes == {"equal", "refused"}

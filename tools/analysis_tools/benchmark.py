@@ -17,11 +17,14 @@ Examples:
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from benchmarks import boxes3d, froc, gpu, inference, memory3d, mixing, store
 
+from mmdet_lesion.command_line import tool_main
 
-def parse_args(args: list[str] | None = None) -> argparse.Namespace:
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -29,12 +32,13 @@ def parse_args(args: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     for subject in (store, froc, boxes3d, memory3d, mixing, inference, gpu):
         subject.add_to(commands)
-    return parser.parse_args(args)
+    return parser.parse_args(argv)
 
 
-def main(args: list[str] | None = None) -> int:
+@tool_main()
+def main(argv: Sequence[str] | None = None) -> int:
     """Run a benchmark."""
-    options = parse_args(args)
+    options = parse_args(argv)
     return options.run(options)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from mmdet_lesion.command_line import random_seed, seconds, tool_main
+from mmdet_lesion.command_line import positive_number, random_seed, tool_main
 from mmdet_lesion.converters import PoolConversion
 from mmdet_lesion.converters.command_line import CONTINUE, add_store_options, conversion_status
 
@@ -33,7 +33,7 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--timeout",
-        type=seconds,
+        type=positive_number,
         default=600.0,
         help="seconds that reading a scan may take (default: %(default)g)",
     )

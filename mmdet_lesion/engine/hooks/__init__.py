@@ -2,7 +2,14 @@
 
 from .checkpoint_check_hook import CheckpointCheckHook
 from .exact_resume_hook import ExactResumeHook
+from .finite_outputs_hook import FiniteOutputsHook
 from .mean_teacher_mining_hook import MeanTeacherMiningHook
 from .teacher_ema_hook import TeacherEMAHook
 
-__all__ = ["CheckpointCheckHook", "ExactResumeHook", "MeanTeacherMiningHook", "TeacherEMAHook"]
+__all__ = [
+    "CheckpointCheckHook",
+    "ExactResumeHook",
+    "FiniteOutputsHook",
+    "MeanTeacherMiningHook",
+    "TeacherEMAHook",
+]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 from mmdet.registry import HOOKS
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner, find_latest_checkpoint
 
 from ...errors import InputError
-from ...models.checkpoint import check_weights, get_weights
+from ...models.checkpoint import check_archive, check_weights, get_weights
 
 
 @HOOKS.register_module()
@@ -20,12 +22,15 @@ class CheckpointCheckHook(Hook):
     with ``load_from``, a single weight that fits is enough.
 
     Raises:
-        InputError: The checkpoint does not belong to the run, or its weights are not finite.
+        InputError: The checkpoint does not belong to the run, is damaged, or its weights are not
+            finite.
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check the checkpoint."""
         source = runner._load_from or find_latest_checkpoint(runner.work_dir)
+        if source is not None and os.path.isfile(source):
+            check_archive(source)
         weights = get_weights(checkpoint, source)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         training = isinstance(runner._train_loop, BaseLoop)

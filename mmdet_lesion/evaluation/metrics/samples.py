@@ -24,11 +24,13 @@ def to_numpy(values: Any) -> np.ndarray:
 
 
 def warn_without_detections(result: FROCResult) -> None:
-    """Log a warning if there is no detection, since a diverged model gives none either."""
+    """Log a warning if there is no detection.
+
+    Scores that are not finite give none either, which ``FiniteOutputsHook`` reports.
+    """
     if not result.counts["detections"]:
         MMLogger.get_current_instance().warning(
-            "there is no detection: no score reaches score_thr of test_cfg, or the scores are not "
-            "finite because the training diverged"
+            "there is no detection: no score reaches score_thr of test_cfg"
         )
 
 

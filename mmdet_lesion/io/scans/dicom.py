@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,9 @@ from .integrity import check_geometry, check_spacing
 from .scan import Scan, to_hu
 
 __all__ = ["read_dicom"]
+
+# More threads than this wait for the disk.
+_THREADS = 4
 
 
 def read_dicom(path: Path, files: Sequence[Path] = (), series: str | None = None) -> Scan:
@@ -52,6 +58,12 @@ def read_dicom(path: Path, files: Sequence[Path] = (), series: str | None = None
     if any(header.slope is None for header in chosen):
         warnings.append("slices have no rescale slope and intercept; their values are used as HU")
     stack = SliceStack.of(chosen)
+    rescalings = {(header.slope, header.intercept) for header in chosen}
+    if len(rescalings) > 1:
+        warnings.append(
+            f"slices have {len(rescalings)} different rescale slopes and intercepts; the values of "
+            "each are converted by its own"
+        )
     array = _read_pixels(stack)
     check_spacing(path, stack.spacing)
     volume = Volume(array, stack.spacing, stack.origin, stack.direction)
@@ -155,15 +167,16 @@ def _one_stack(headers: list[SliceHeader]) -> tuple[list[SliceHeader], list[str]
 
 
 def _read_pixels(stack: SliceStack) -> np.ndarray:
-    """Read the int16 HU of the regular grid; two decoded slices are in memory at a time."""
+    """Read the int16 HU of the regular grid; a few decoded slices are in memory at a time."""
     rows, columns = stack.headers[0].rows, stack.headers[0].columns
     array = np.empty((len(stack.files), rows, columns), dtype=np.int16)
-    below = above = _decode(stack.headers[0])
+    planes = _decode_ahead(stack.headers)
+    below = above = next(planes)
     at = 0
     for z, (lower, weight) in enumerate(zip(stack.lower, stack.weight, strict=True)):
         while at < lower + (weight > 0):
             at += 1
-            below, above = above, _decode(stack.headers[at])
+            below, above = above, next(planes)
         # ``above`` is slice ``at``, ``below`` the one before it.
         plane = above if lower == at else below
         if weight > 0:
@@ -171,6 +184,18 @@ def _read_pixels(stack: SliceStack) -> np.ndarray:
         else:
             array[z] = plane
     return array
+
+
+def _decode_ahead(headers: Sequence[SliceHeader]) -> Iterator[np.ndarray]:
+    """Decode slices in order, some of them ahead; GDCM runs without Python's lock."""
+    threads = min(_THREADS, os.cpu_count() or 1)
+    waiting = iter(headers)
+    with ThreadPoolExecutor(threads) as pool:
+        running = deque(pool.submit(_decode, header) for header in islice(waiting, 2 * threads))
+        while running:
+            plane = running.popleft().result()
+            running.extend(pool.submit(_decode, header) for header in islice(waiting, 1))
+            yield plane
 
 
 def _decode(header: SliceHeader) -> np.ndarray:

@@ -14,6 +14,7 @@ from pydicom.multival import MultiValue
 
 from ...errors import InputError
 from ...structures.triples import triple
+from .integrity import MAX_INTERCEPT, MAX_SLOPE
 
 __all__ = ["SliceHeader", "read_header", "read_identity"]
 
@@ -32,8 +33,6 @@ _MAX_TEXT = 200
 
 # Bytes above which an element is not read with the header.
 _DEFER = 4096
-# Larger values do not give Hounsfield units.
-_MAX_SLOPE, _MAX_INTERCEPT = 1000.0, 1e5
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class SliceHeader:
         samples: Samples per pixel.
         frames: Number of frames in the file.
         slope: Rescale slope, or None.
+        intercept: Rescale intercept, or None.
         tilt: Gantry tilt of the header in degrees.
         transfer_syntax: Name of the pixel encoding.
     """
@@ -75,6 +75,7 @@ class SliceHeader:
     samples: int
     frames: int
     slope: float | None
+    intercept: float | None
     tilt: float
     transfer_syntax: str
 
@@ -139,7 +140,6 @@ def read_header(path: Path) -> SliceHeader | None:
         spacing = _floats(data.get("PixelSpacing"))
         # In DICOM, the distance between rows comes first.
         y, x = spacing if len(spacing) == 2 else (1.0, 1.0)
-        slope = data.get("RescaleSlope")
         return SliceHeader(
             path=path,
             series_uid=str(data.get("SeriesInstanceUID", "")),
@@ -155,7 +155,8 @@ def read_header(path: Path) -> SliceHeader | None:
             columns=int(data.Columns),
             samples=int(data.get("SamplesPerPixel") or 1),
             frames=frames,
-            slope=None if slope is None else float(slope),
+            slope=_number(data.get("RescaleSlope")),
+            intercept=_number(data.get("RescaleIntercept")),
             tilt=float(data.get("GantryDetectorTilt") or 0),
             transfer_syntax=str(data.file_meta.TransferSyntaxUID.name),
         )
@@ -200,6 +201,10 @@ def _floats(values) -> tuple[float, ...]:
     return numbers
 
 
+def _number(value: object) -> float | None:
+    return None if value is None or value == "" else float(str(value))
+
+
 def _check_pixels(path: Path, data: pydicom.Dataset) -> None:
     """Check that uncompressed pixels have the size that the header gives."""
     if "PixelData" not in data:
@@ -223,9 +228,9 @@ def _check_pixels(path: Path, data: pydicom.Dataset) -> None:
 def _check_rescale(data: pydicom.Dataset) -> None:
     for tag in ("RescaleSlope", "RescaleIntercept"):
         text = data.get(tag)
-        if text is None or text == "":
+        value = _number(text)
+        if value is None:
             continue
-        value = float(text)
-        limit = _MAX_SLOPE if tag == "RescaleSlope" else _MAX_INTERCEPT
-        if not abs(value) <= limit or (tag == "RescaleSlope" and value == 0):
+        limit = MAX_SLOPE if tag == "RescaleSlope" else MAX_INTERCEPT
+        if not abs(value) <= limit or (tag == "RescaleSlope" and value <= 0):
             raise ValueError(f"{tag} is {text}; expected a value that gives Hounsfield units")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel
@@ -17,7 +18,14 @@ from nibabel.spatialimages import HeaderDataError
 from ...errors import InputError
 from ...structures import Volume
 from ..metaimage import check_metaimage
-from .integrity import check_geometry, check_nrrd, check_size
+from .integrity import (
+    MAX_INTERCEPT,
+    MAX_SLOPE,
+    check_geometry,
+    check_nrrd,
+    check_size,
+    check_spacing,
+)
 from .scan import Scan, to_hu
 
 __all__ = ["read_image_file"]
@@ -53,10 +61,11 @@ def read_image_file(path: Path) -> Scan:
         InputError: The file is not an image, has colors or time points, or an invalid geometry.
     """
     _check_start(path)
+    warnings = []
     if path.suffix.lower() in (".mhd", ".mha"):
         check_metaimage(path)
     elif path.suffix.lower() in (".nrrd", ".nhdr"):
-        check_nrrd(path)
+        warnings += check_nrrd(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -64,14 +73,16 @@ def read_image_file(path: Path) -> Scan:
             return _read_nifti2(path)
         reader.ReadImageInformation()
         _check_kind(path, reader)
-        voxels = _nifti_voxels(path, reader)
+        voxels = None
+        if sitk.ImageFileReader.GetImageIOFromFileName(str(path)) == "NiftiImageIO":
+            voxels, found = _read_nifti(path, reader)
+            warnings += found
         # If nibabel reads the voxels, one voxel is enough for the geometry.
         image = reader.Execute() if voxels is None else _geometry(reader)
     except InputError:
         raise
     except _READ_ERRORS as error:
         raise InputError(f"{path} cannot be read: {_reason(error)}; {_EXPECTED}") from None
-    warnings = []
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
         warnings.append("the image is a single slice without a thickness; 1 mm is assumed")
@@ -99,15 +110,15 @@ def _read_nifti2(path: Path) -> Scan:
     image = nibabel.Nifti2Image.from_bytes(content)
     if image.ndim != 3:
         raise InputError(f"{path} has {image.ndim} dimensions; expected 3")
-    _check_nifti(path, image, content)
-    array, warnings = to_hu(np.asanyarray(image.dataobj).T, str(path))
+    warnings = _check_nifti(path, image, content, len(content))
+    array, found = to_hu(np.asanyarray(image.dataobj).T, str(path))
     # World coordinates of NIfTI are RAS.
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     direction = tuple((affine[:3, :3] / spacing).ravel().tolist())
     check_geometry(path, tuple(spacing.tolist()), direction)
     volume = Volume(array, tuple(spacing.tolist()), tuple(affine[:3, 3].tolist()), direction)
-    return Scan(volume, path, "image", warnings=warnings)
+    return Scan(volume, path, "image", warnings=warnings + found)
 
 
 def _check_start(path: Path) -> None:
@@ -140,43 +151,84 @@ def _check_kind(path: Path, reader: sitk.ImageFileReader) -> None:
         raise InputError(f"{path} has {len(size)} dimensions; expected 3")
 
 
-def _nifti_voxels(path: Path, reader: sitk.ImageFileReader) -> np.ndarray | None:
+def _read_nifti(path: Path, reader: sitk.ImageFileReader) -> tuple[np.ndarray, list[str]]:
     """Read the voxels (D, H, W) of a NIfTI, where ITK silently reads NaN and missing data as 0."""
-    if sitk.ImageFileReader.GetImageIOFromFileName(str(path)) != "NiftiImageIO":
-        return None
     size = [*reader.GetSize()[:3], 1][:3]
     if path.name.lower().endswith(".gz"):
         # Reading the stream to its end verifies its checksum.
         content = gzip.decompress(path.read_bytes())
         kind = nibabel.Nifti2Image if content[:4] in _NIFTI2 else nibabel.Nifti1Image
         image: FileBasedImage = kind.from_bytes(content)
+        length = len(content)
     else:
         with open(path, "rb") as file:
             content = file.read(_MAX_HEADER)
         image = nibabel.load(path)
+        data = path.with_suffix(".img") if path.suffix.lower() in (".hdr", ".img") else path
+        length = data.stat().st_size
     if not isinstance(image, DataobjImage):
         raise ImageFileError("nibabel does not support its voxels")
-    _check_nifti(path, image, content)
-    return np.asanyarray(image.dataobj).T.reshape(size[::-1])
+    warnings = _check_nifti(path, image, content, length)
+    return np.asanyarray(image.dataobj).T.reshape(size[::-1]), warnings
 
 
-def _check_nifti(path: Path, image: DataobjImage, content: bytes) -> None:
-    """Reject a spacing that ITK replaces by 1 mm, and voxels that overlap the header."""
+def _check_nifti(path: Path, image: DataobjImage, content: bytes, length: int) -> list[str]:
+    """Check what ITK ignores or replaces: spacing, orientation, rescaling and amount of data.
+
+    Args:
+        path: The file.
+        image: The image as nibabel reads it.
+        content: The file, or its header.
+        length: Length in bytes of the file that contains the voxels.
+
+    Returns:
+        Warnings.
+    """
     if not isinstance(image.header, nibabel.Nifti1Header):
-        return
+        return []
     # The header of the image has been corrected by nibabel.
     layout = image.header.structarr.dtype
     if path.name.lower().endswith(".img"):
         content = path.with_suffix(".hdr").read_bytes()
-    pixdim = np.frombuffer(content, layout, count=1)["pixdim"][0]
-    spacing = pixdim[1 : 1 + min(int(image.ndim), 3)].tolist()
+    header = np.frombuffer(content, layout, count=1)[0]
+    spacing = header["pixdim"][1 : 1 + min(int(image.ndim), 3)].tolist()
     if not all(math.isfinite(value) and value != 0 for value in spacing):
         raise InputError(f"{path} has the pixdim {spacing}; expected positive numbers (mm)")
+    check_spacing(path, tuple(map(abs, spacing)))
     size, offset = layout.itemsize, getattr(image.dataobj, "offset", math.inf)
     if isinstance(image, nibabel.Nifti1Image) and offset < size:
         raise InputError(
             f"{path} has the vox_offset {offset}; expected at least {size}, the size of the header"
         )
+    itemsize = image.header.get_data_dtype().itemsize
+    expected = math.prod(image.shape) * itemsize
+    # Less than a row may be padding; more means that the header gives a wrong size or type.
+    if length - offset - expected >= image.shape[0] * itemsize:
+        raise InputError(f"{path} has {length - offset} bytes of voxels; expected {expected}")
+    slope, intercept = (float(header[name]) for name in ("scl_slope", "scl_inter"))
+    if abs(slope) > MAX_SLOPE or abs(intercept) > MAX_INTERCEPT:
+        raise InputError(
+            f"{path} has scl_slope {slope:g} and scl_inter {intercept:g}; expected a rescaling to "
+            "Hounsfield units"
+        )
+    if header["sform_code"] > 0:
+        axes = [header[f"srow_{axis}"][:3] for axis in "xyz"]
+        found = np.linalg.norm(axes, axis=0)[: len(spacing)].tolist()
+        if not np.allclose(found, np.abs(spacing), rtol=0.01):
+            raise InputError(
+                f"{path} has the spacing {_listed(spacing)} in pixdim and {_listed(found)} in "
+                "srow_x, srow_y and srow_z; expected the same"
+            )
+    elif header["qform_code"] <= 0:
+        return [
+            "the header has no orientation (qform_code and sform_code are 0); left and right may "
+            "be swapped, and positions in mm are relative to the first voxel"
+        ]
+    return []
+
+
+def _listed(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
 
 
 def _geometry(reader: sitk.ImageFileReader) -> sitk.Image:

@@ -11,11 +11,21 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
+from ..metaimage import is_beside
 
-__all__ = ["check_geometry", "check_nrrd", "check_size", "check_spacing"]
+__all__ = [
+    "MAX_INTERCEPT",
+    "MAX_SLOPE",
+    "check_geometry",
+    "check_nrrd",
+    "check_size",
+    "check_spacing",
+]
 
 #: Smallest and largest spacing in mm that a CT may have.
 SPACING_RANGE = (0.05, 50.0)
+#: Largest magnitudes of a rescale slope and intercept that give Hounsfield units.
+MAX_SLOPE, MAX_INTERCEPT = 1000.0, 1e5
 #: Largest number of voxels of a scan, such as 4,000 slices of 1024 x 1024.
 MAX_VOXELS = 4_200_000_000
 # Largest deviation of direction vectors from unit length and right angles.
@@ -79,14 +89,18 @@ def check_geometry(path: Path, spacing: tuple[float, ...], direction: tuple[floa
         )
 
 
-def check_nrrd(path: Path) -> None:
+def check_nrrd(path: Path) -> list[str]:
     """Check that a NRRD has a spacing and all of its voxels, and their checksum if it has one.
 
     Args:
         path: The ``.nrrd`` or ``.nhdr`` file.
 
+    Returns:
+        Warnings.
+
     Raises:
-        InputError: The header is incomplete, or the data are damaged.
+        InputError: The header is incomplete, or the data are damaged, do not have the size that
+            the header gives, or are in another folder.
     """
     with open(path, "rb") as file:
         content = file.read(_MAX_HEADER)
@@ -102,6 +116,10 @@ def check_nrrd(path: Path) -> None:
         raise InputError(
             f"{path} has no spacing; expected 'spacings' or 'space directions' in its header"
         )
+    if "none" in fields.get("space directions", "").lower():
+        raise InputError(
+            f"{path} has 'space directions: {fields['space directions']}'; expected three vectors"
+        )
     try:
         sizes = [int(part) for part in fields["sizes"].split()]
         size = math.prod(sizes)
@@ -115,17 +133,26 @@ def check_nrrd(path: Path) -> None:
     name = fields.get("data file", fields.get("datafile"))
     if name is None and not blank:
         raise InputError(f"{path} has no voxels after its header; expected {size} bytes")
+    if name is not None and not is_beside(name):
+        raise InputError(
+            f"{path}: the data file is {name}; expected a file in the folder of the header"
+        )
     source, offset = (path, start) if name is None else (path.parent / name, 0)
     if not source.is_file():
         raise InputError(f"{path}: the data file {name} does not exist; expected it in its folder")
     if encoding == "raw":
         found = source.stat().st_size - offset
-        if found < size:
+        # With a skip, something other than voxels comes first.
+        skips = any(fields.get(f"{unit} skip", "0") != "0" for unit in ("byte", "line"))
+        if found < size or (found > size and not skips):
             raise InputError(f"{path} has {found} bytes of voxels; expected {size}")
     elif encoding in ("gzip", "gz"):
         found = _gzip_size(path, source, offset)
         if found != size:
             raise InputError(f"{path} has {found} bytes of voxels; expected {size}")
+    if "space origin" not in fields:
+        return ["the header has no space origin; positions in mm are relative to the first voxel"]
+    return []
 
 
 def _gzip_size(path: Path, source: Path, offset: int) -> int:

@@ -178,6 +178,20 @@ def _memory_limit() -> int:
         return 0
 
 
+def _write(memfd: int, array: np.ndarray) -> None:
+    """Write an array to a file in memory.
+
+    Raises:
+        MemoryError: It does not fit into the memory.
+    """
+    try:
+        # Writing is faster than copying to mapped memory, whose pages are allocated one by one.
+        with open(memfd, "wb", closefd=False) as file:
+            file.write(np.ascontiguousarray(array).data.cast("B"))
+    except OSError as error:
+        raise MemoryError(str(error)) from error
+
+
 def _serve(descriptor: int, parent: int, memory: int) -> None:
     """Read scans for the parent process until it closes the connection."""
     end_with_parent(parent)
@@ -201,9 +215,7 @@ def _serve(descriptor: int, parent: int, memory: int) -> None:
         try:
             scan = read_scan(source, series, png_spacing)
             array = scan.volume.array
-            # Writing is faster than copying to mapped memory, whose pages are allocated one by one.
-            with open(memfd, "wb", closefd=False) as file:
-                file.write(np.ascontiguousarray(array).data.cast("B"))
+            _write(memfd, array)
             names = [one.name for one in fields(Scan) if one.name != "volume"]
             values = {name: getattr(scan, name) for name in names}
             answer = values, (scan.volume.geometry, array.dtype.str)

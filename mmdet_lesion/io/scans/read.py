@@ -51,5 +51,5 @@ def read_scan(
         raise InputError(
             f"{source.path} cannot be read: {str(error) or 'out of memory'}"
         ) from error
-    scan.warnings += check_values(scan.volume.array)
+    scan.warnings += check_values(scan.volume.array, source.path)
     return scan

@@ -62,25 +62,38 @@ def to_hu(array: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]:
         return array, []
     result = np.empty(array.shape, dtype=np.int16)
     # Slabs of slices, since intermediate copies are up to four times as large.
-    bad = 0
+    bad = clipped = 0
     for start in range(0, len(array), _SLAB):
         piece = array[start : start + _SLAB]
         if np.issubdtype(array.dtype, np.floating):
             finite = np.isfinite(piece)
             bad += piece.size - int(finite.sum())
             piece = np.rint(np.where(finite, piece, AIR))
-        result[start : start + _SLAB] = np.clip(piece, _LIMITS.min, _LIMITS.max)
+        inside = np.clip(piece, _LIMITS.min, _LIMITS.max)
+        clipped += int(np.count_nonzero(inside != piece))
+        result[start : start + _SLAB] = inside
     if bad == array.size:
         raise InputError(f"{name}: no voxel is a finite number; expected HU")
-    share = f"{100 * bad / array.size:.2g} %"
-    return result, [f"{bad} voxels ({share}) are NaN or infinite and became air"] if bad else []
+    warnings = [
+        f"{number} voxels ({100 * number / array.size:.2g} %) {problem}"
+        for number, problem in (
+            (bad, "are NaN or infinite and became air"),
+            (clipped, f"are not within {_LIMITS.min} to {_LIMITS.max} and became a limit"),
+        )
+        if number
+    ]
+    return result, warnings
 
 
-def check_values(hu: np.ndarray) -> list[str]:
-    """Return warnings about values that are probably not HU."""
+def check_values(hu: np.ndarray, path: Path) -> list[str]:
+    """Return warnings about values that are probably not HU.
+
+    Raises:
+        InputError: All voxels have the same value.
+    """
     low, high = int(hu.min()), int(hu.max())
     if low == high:
-        return [f"all voxels have the value {low}"]
+        raise InputError(f"{path}: all voxels have the value {low}; expected a CT")
     if low > _DARKEST_EXPECTED:
         return [
             f"the values are {low} to {high}, without air (-1000); they may not be HU, or lack "

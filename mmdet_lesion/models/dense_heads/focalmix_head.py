@@ -208,18 +208,27 @@ class FocalMixHead(BaseModule):
             targets: Targets of the N patches.
             labeled: Whether each patch is labeled, shape (N,), bool.
 
+        The losses are divided by the number of positives of the labeled patches; that of the
+        unlabeled ones by the number of their targets above 0.5 if it is larger, so that the weight
+        of a guessed positive does not exceed that of a positive.
+
         Returns:
             ``loss_cls`` and ``loss_bbox`` of the labeled patches and, if there are unlabeled
             patches, their ``loss_cls_unlabeled``.
         """
         logits = self.flatten(cls_scores).squeeze(-1)
         patch, anchor = targets.positives.unbind(dim=1)
-        num_pos = reduce_mean(logits.new_tensor(float(len(anchor)))).clamp(min=1).item()
+        guessed = (targets.scores[~labeled] > 0.5).sum()
+        counts = torch.stack([guessed.new_tensor(len(anchor)), guessed]).float()
+        num_pos, num_guessed = reduce_mean(counts).clamp(min=1).tolist()
         losses = {}
-        for name, half in (("loss_cls", labeled), ("loss_cls_unlabeled", ~labeled)):
+        for name, half, divisor in (
+            ("loss_cls", labeled, num_pos),
+            ("loss_cls_unlabeled", ~labeled, max(num_pos, num_guessed)),
+        ):
             if half.any() or name == "loss_cls":
                 losses[name] = self.loss_cls(
-                    logits[half], targets.scores[half], targets.used[half].float(), num_pos
+                    logits[half], targets.scores[half], targets.used[half].float(), divisor
                 )
         offsets = self.flatten(bbox_preds)[patch, anchor]
         offset_targets = self.bbox_coder.encode(anchors[anchor], targets.bboxes)

@@ -35,6 +35,17 @@ def test_weights_that_are_not_finite_are_rejected(tmp_path):
         toy_runner(tmp_path, [], load_from=str(tmp_path / "diverged.pth")).train()
 
 
+def test_damaged_checkpoints_are_rejected(tmp_path):
+    weights = torch.full((4,), 0.5)
+    path = tmp_path / "damaged.pth"
+    torch.save({"state_dict": {"norm.weight": weights}, "meta": {}}, path)
+    content = path.read_bytes()
+    # torch.load accepts other values.
+    path.write_bytes(content.replace(weights.numpy().tobytes(), (2 * weights).numpy().tobytes()))
+    with pytest.raises(InputError, match="damaged.pth is damaged .the checksum of .*data/0 is"):
+        toy_runner(tmp_path, [], load_from=str(path)).train()
+
+
 def test_first_start_with_resume_finds_no_checkpoint(tmp_path):
     toy_runner(tmp_path, [TEACHER], iters=2, resume=True).train()
     assert (tmp_path / "iter_2.pth").is_file()

@@ -66,7 +66,9 @@ def test_slope_and_intercept_of_every_slice(tmp_path, hu):
     write_series(tmp_path, hu, change=halve)
     expected = hu.copy()
     expected[2] -= hu[2] % 2
-    np.testing.assert_array_equal(read(tmp_path).volume.array, expected)
+    scan = read(tmp_path)
+    np.testing.assert_array_equal(scan.volume.array, expected)
+    assert "2 different rescale slopes and intercepts" in scan.warnings[0]
 
 
 def test_missing_rescale_elements_give_a_warning(tmp_path, hu):

@@ -66,7 +66,10 @@ def test_fractions_are_rounded_and_nonfinite_values_become_air(tmp_path, hu):
     expected[0, 0, :3] = -1024
     expected[1, 1, 1] = 32767
     np.testing.assert_array_equal(scan.volume.array, expected)
-    assert scan.warnings == ["3 voxels (1.4 %) are NaN or infinite and became air"]
+    assert scan.warnings == [
+        "3 voxels (1.4 %) are NaN or infinite and became air",
+        "1 voxels (0.48 %) are not within -32768 to 32767 and became a limit",
+    ]
 
 
 @pytest.mark.parametrize("suffix", ["nii", "nii.gz", "nrrd", "mha"])
@@ -156,8 +159,14 @@ def test_missing_path_is_rejected(tmp_path):
 def test_values_other_than_hu_give_a_warning(tmp_path):
     gray = np.arange(210, dtype=np.uint8).reshape(5, 6, 7)
     assert "0 to 209, without air" in read(write(tmp_path / "a.mha", gray)).warnings[0]
-    flat = read(write(tmp_path / "b.mha", np.zeros((3, 4, 5), np.int16)))
-    assert flat.warnings == ["all voxels have the value 0"]
+    wide = np.arange(60, dtype=np.int32).reshape(3, 4, 5) * 1000 - 1024
+    found = read(write(tmp_path / "b.mha", wide)).warnings
+    assert found == ["26 voxels (43 %) are not within -32768 to 32767 and became a limit"]
+
+
+def test_constant_images_are_rejected(tmp_path):
+    with pytest.raises(InputError, match="b.mha: all voxels have the value 0; expected a CT"):
+        read(write(tmp_path / "b.mha", np.zeros((3, 4, 5), np.int16)))
 
 
 def test_real_ct(lesion_data):

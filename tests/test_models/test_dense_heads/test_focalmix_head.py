@@ -101,20 +101,22 @@ def test_batch_without_labeled_patches_has_no_positives():
     assert targets.bboxes.shape == (0, 6)
 
 
-def test_loss():
+# Two anchors are positive, and with guesses above 0.5 all eight of the unlabeled patch.
+@pytest.mark.parametrize(("guess", "divisor"), [(0.3, 2.0), (0.6, 8.0)])
+def test_loss(guess, divisor):
     head, x = build(), feats(3)
     anchors = head.get_anchors((8, 8, 8))
     targets = head.get_targets(
         anchors, [truth([1, 0, 0, 5, 4, 4]), truth([0, 0, 0, 4, 4, 4]), None]
     )
-    targets.scores[2] = 0.3
+    targets.scores[2] = guess
     labeled = torch.tensor([True, True, False])
     losses = head.loss(x, anchors, targets, labeled)
     logits, offsets = (head.flatten(maps) for maps in head(x))
     each = soft_focal_loss(logits.squeeze(-1), targets.scores) * targets.used
     # Two positive anchors in all.
     torch.testing.assert_close(losses["loss_cls"], each[:2].sum() / 2)
-    torch.testing.assert_close(losses["loss_cls_unlabeled"], each[2].sum() / 2)
+    torch.testing.assert_close(losses["loss_cls_unlabeled"], each[2].sum() / divisor)
     wanted = torch.tensor([[0.25, 0, 0, 0, 0, 0], [0.0] * 6])
     difference = (offsets[[0, 1], [0, 0]] - wanted).abs()
     smooth = torch.where(difference < 1, difference**2 / 2, difference - 0.5)

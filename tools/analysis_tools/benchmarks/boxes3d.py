@@ -8,6 +8,7 @@ import statistics
 import torch
 from rich.console import Console
 
+from mmdet_lesion.command_line import fraction, positive
 from mmdet_lesion.structures import box_iou3d, nms3d
 
 from .common import seconds, table_of
@@ -66,7 +67,7 @@ def run_nms3d(options: argparse.Namespace) -> int:
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
     nms = commands.add_parser("nms3d", help="3D non-maximum suppression against a loop")
-    nms.add_argument("--boxes", type=int, default=10000, help="(default: 10000)")
-    nms.add_argument("--iou", type=float, nargs="+", default=[0.1, 0.5], help="thresholds")
-    nms.add_argument("--repeats", type=int, default=7, help="runs (default: 7)")
+    nms.add_argument("--boxes", type=positive, default=10000, help="(default: 10000)")
+    nms.add_argument("--iou", type=fraction, nargs="+", default=[0.1, 0.5], help="thresholds")
+    nms.add_argument("--repeats", type=positive, default=7, help="runs (default: 7)")
     nms.set_defaults(run=run_nms3d)

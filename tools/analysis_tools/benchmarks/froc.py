@@ -8,6 +8,7 @@ import statistics
 import numpy as np
 from rich.console import Console
 
+from mmdet_lesion.command_line import positive
 from mmdet_lesion.evaluation.functional import (
     Bootstrap,
     FROCResult,
@@ -277,13 +278,13 @@ def run_luna16(options: argparse.Namespace) -> int:
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the commands to the command line."""
     p3d = commands.add_parser("p3d", help="P3D FROC of many tracklets against a loop")
-    p3d.add_argument("--volumes", type=int, default=1071, help="sub-volumes (default: 1071)")
-    p3d.add_argument("--tracklets", type=int, default=114000, help="(default: 114000)")
-    p3d.add_argument("--repeats", type=int, default=7, help="runs (default: 7)")
+    p3d.add_argument("--volumes", type=positive, default=1071, help="sub-volumes (default: 1071)")
+    p3d.add_argument("--tracklets", type=positive, default=114000, help="(default: 114000)")
+    p3d.add_argument("--repeats", type=positive, default=7, help="runs (default: 7)")
     p3d.set_defaults(run=run_p3d)
     luna16 = commands.add_parser("luna16", help="LUNA16's FROC with bootstrap against a loop")
-    luna16.add_argument("--scans", type=int, default=888, help="(default: 888)")
-    luna16.add_argument("--detections", type=int, default=35000, help="(default: 35000)")
-    luna16.add_argument("--rounds", type=int, default=1000, help="bootstrap (default: 1000)")
-    luna16.add_argument("--repeats", type=int, default=5, help="runs (default: 5)")
+    luna16.add_argument("--scans", type=positive, default=888, help="(default: 888)")
+    luna16.add_argument("--detections", type=positive, default=35000, help="(default: 35000)")
+    luna16.add_argument("--rounds", type=positive, default=1000, help="bootstrap (default: 1000)")
+    luna16.add_argument("--repeats", type=positive, default=5, help="runs (default: 5)")
     luna16.set_defaults(run=run_luna16)

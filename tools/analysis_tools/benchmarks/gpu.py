@@ -9,7 +9,6 @@ import json
 import logging
 import platform
 import statistics
-import sys
 import tempfile
 import time
 import traceback
@@ -24,7 +23,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-import mmdet_lesion  # noqa: F401
+from mmdet_lesion import InputError
+from mmdet_lesion.apis.detector import read_config
+from mmdet_lesion.command_line import config_file, count, positive
+from mmdet_lesion.io import read_json
 
 from .agreement import compare_with_cpu, estimate_norm_statistics, first_samples, seed_all
 from .common import ROOT
@@ -344,17 +346,13 @@ def markdown(result: dict[str, Any]) -> str:
 def run_gpu(options: argparse.Namespace) -> int:
     """Measure configs; returns 1 if a measurement fails."""
     if options.device == "cuda" and not torch.cuda.is_available():
-        print(
-            "error: torch finds no GPU; use --device cpu to check that the command runs",
-            file=sys.stderr,
-        )
-        return 2
+        raise InputError("torch finds no GPU; expected one, or --device cpu to try the command")
     register_all_modules(init_default_scope=True)
     options.out.mkdir(parents=True, exist_ok=True)
     file = options.out / "gpu.json"
     result: dict[str, Any] = dict(rows={})
     if file.is_file():
-        result = json.loads(file.read_text())
+        result = read_json(file)
     result["device"] = describe_device(options.device)
     failed = False
     with tempfile.TemporaryDirectory() as temporary:
@@ -362,7 +360,7 @@ def run_gpu(options: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for path in options.config:
             name = f"{path.parent.name}/{path.stem}"
-            cfg = Config.fromfile(path)
+            cfg = read_config(path, keys=["model", "train_dataloader"])
             for dropped in drop_pretrained(cfg.model):
                 print(f"{name}: pretrained weights are not loaded: {dropped}", flush=True)
             calls = {
@@ -398,24 +396,24 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         "Rows of other configs in existing files are kept, so configs can be measured one by one. "
         "The options that override a config (batch size, workers, sizes) are for CPUs and tests.",
     )
-    gpu.add_argument("--config", type=Path, nargs="+", default=MAIN_ROWS)
+    gpu.add_argument("--config", type=config_file, nargs="+", default=MAIN_ROWS)
     gpu.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     gpu.add_argument("--precision", choices=PRECISIONS, nargs="+", default=list(PRECISIONS))
     gpu.add_argument("--out", type=Path, default=Path("build/benchmark_gpu"))
     gpu.add_argument(
         "--data", type=Path, help="folder to keep the phantoms in (default: a temporary one)"
     )
-    gpu.add_argument("--warmup", type=int, default=5, help="warm-up steps (default: 5)")
-    gpu.add_argument("--steps", type=int, default=20, help="measured steps (default: 20)")
-    gpu.add_argument("--size", type=int, default=FULL_SIZE, help="rows and columns of slices")
-    gpu.add_argument("--patch", type=int, default=FULL_PATCH, help="edge length of patches")
+    gpu.add_argument("--warmup", type=count, default=5, help="warm-up steps (default: 5)")
+    gpu.add_argument("--steps", type=positive, default=20, help="measured steps (default: 20)")
+    gpu.add_argument("--size", type=positive, default=FULL_SIZE, help="rows and columns of slices")
+    gpu.add_argument("--patch", type=positive, default=FULL_PATCH, help="edge length of patches")
     gpu.add_argument(
         "--agreement-patch",
-        type=int,
+        type=positive,
         default=96,
         help="edge length for the comparison with the CPU",
     )
     gpu.add_argument("--no-agreement", dest="agreement", action="store_false")
-    gpu.add_argument("--batch-size", type=int, help="overrides the batch size of the config")
-    gpu.add_argument("--workers", type=int, help="overrides the number of data-loading processes")
+    gpu.add_argument("--batch-size", type=positive, help="overrides the batch size of the config")
+    gpu.add_argument("--workers", type=count, help="overrides the number of data-loading processes")
     gpu.set_defaults(run=run_gpu)

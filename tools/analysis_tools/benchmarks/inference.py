@@ -16,14 +16,15 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from mmdet.models.detectors import FasterRCNN
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
-from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from rich.console import Console
 from torch import nn
 
+from mmdet_lesion import InputError
+from mmdet_lesion.apis.detector import build_module, read_config
+from mmdet_lesion.command_line import config_file, positive
 from mmdet_lesion.structures import Volume
 from mmdet_lesion.structures.hu_window import apply_hu_window
 
@@ -36,12 +37,17 @@ def untrained_detector(config: Path, volume: torch.Tensor) -> nn.Module:
     Args:
         config: Config of the detector.
         volume: ``(D, H, W)`` normalized slices to estimate the batch norm statistics from.
+
+    Raises:
+        InputError: The config is not that of a slice detector.
     """
-    cfg = Config.fromfile(config).model
+    cfg = read_config(config, keys=["model"]).model
+    if cfg.get("type") != "SliceFasterRCNN":
+        raise InputError(f"{config} has a {cfg.get('type')} as model; expected a SliceFasterRCNN")
     cfg.backbone.init_cfg = None
     init_default_scope("mmdet")
     torch.manual_seed(0)
-    model = MODELS.build(cfg)
+    model = build_module(cfg, f"{config}: model")
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(module.weight)
@@ -208,14 +214,18 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     inference = commands.add_parser(
         "inference", help="shared slice features against separate slice stacks, on a CPU"
     )
-    inference.add_argument("--config", type=Path, default=NINE_SLICES, help="a slice detector's")
-    inference.add_argument("--size", type=int, default=512, help="rows and columns (default: 512)")
-    inference.add_argument("--depth", type=int, default=16, help="slices (default: 16)")
-    inference.add_argument("--repeats", type=int, default=3, help="turns (default: 3)")
-    inference.add_argument("--threads", type=int, default=torch.get_num_threads())
+    inference.add_argument(
+        "--config", type=config_file, default=NINE_SLICES, help="a slice detector's"
+    )
+    inference.add_argument("--size", type=positive, default=512, help="(default: 512)")
+    inference.add_argument("--depth", type=positive, default=16, help="slices (default: 16)")
+    inference.add_argument("--repeats", type=positive, default=3, help="turns (default: 3)")
+    inference.add_argument("--threads", type=positive, default=torch.get_num_threads())
     inference.set_defaults(run=run_inference)
     memory = commands.add_parser("memory", help="peak memory of tools/detect.py, without a GPU")
-    memory.add_argument("--config", type=Path, default=NINE_SLICES, help="a slice detector's")
-    memory.add_argument("--size", type=int, default=512, help="rows and columns (default: 512)")
-    memory.add_argument("--depth", type=int, default=1500, help="slices (default: 1500)")
+    memory.add_argument(
+        "--config", type=config_file, default=NINE_SLICES, help="a slice detector's"
+    )
+    memory.add_argument("--size", type=positive, default=512, help="(default: 512)")
+    memory.add_argument("--depth", type=positive, default=1500, help="slices (default: 1500)")
     memory.set_defaults(run=run_memory)

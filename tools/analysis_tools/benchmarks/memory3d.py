@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
-from mmengine.config import Config
 from mmengine.structures import InstanceData
 from rich.console import Console
+
+from mmdet_lesion import InputError
+from mmdet_lesion.apis.detector import build_module, read_config
+from mmdet_lesion.command_line import config_file, positive
 
 from .common import ROOT, table_of
 
@@ -55,11 +57,16 @@ def step_peak(config: Path, patch: int, batch: int, amp: bool, with_cp: bool, de
         amp: Use mixed precision: float16 on a GPU, bfloat16 on a CPU.
         with_cp: Use gradient checkpointing in the backbone.
         device: ``'cpu'`` or ``'cuda'``.
+
+    Raises:
+        InputError: The config is not one of FocalMix, or the patch does not fit its strides.
     """
     register_all_modules(init_default_scope=True)
-    cfg = Config.fromfile(config).model
+    cfg = read_config(config, keys=["model"]).model
+    if cfg.get("type") != "FocalMix":
+        raise InputError(f"{config} has a {cfg.get('type')} as model; expected a FocalMix")
     cfg.backbone.with_cp = with_cp
-    model = MODELS.build(cfg).to(device).train()
+    model = build_module(cfg, f"{config}: model").to(device).train()
     samples = []
     for _ in range(batch):
         box = torch.tensor([[patch / 2 - 4.0] * 3 + [patch / 2 + 4.0] * 3])
@@ -83,6 +90,8 @@ def step_peak(config: Path, patch: int, batch: int, amp: bool, with_cp: bool, de
 def run_memory3d(options: argparse.Namespace) -> int:
     """Measure the peak memory of a training step on a GPU, or estimate it from small patches."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if options.probe[0] == options.probe[1]:
+        raise InputError(f"--probe has {options.probe[0]} twice; expected two edge lengths")
     how = torch.cuda.get_device_name() if device == "cuda" else "estimated from CPU steps"
     title = f"one training step on patches of {options.patch} voxels, {how}"
     table = table_of(title, "settings", *(f"batch {batch}, GiB" for batch in options.batch_size))
@@ -108,14 +117,14 @@ def run_memory3d(options: argparse.Namespace) -> int:
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
     memory = commands.add_parser("memory3d", help="peak memory of a training step of FocalMix")
-    memory.add_argument("--config", type=Path, default=FOCALMIX, help="config to measure")
+    memory.add_argument("--config", type=config_file, default=FOCALMIX, help="config to measure")
     memory.add_argument(
-        "--patch", type=int, default=160, help="edge length in voxels (default: 160)"
+        "--patch", type=positive, default=160, help="edge length in voxels (default: 160)"
     )
-    memory.add_argument("--batch-size", type=int, nargs="+", default=[1, 2, 4], help="patches")
+    memory.add_argument("--batch-size", type=positive, nargs="+", default=[1, 2, 4], help="patches")
     memory.add_argument(
         "--probe",
-        type=int,
+        type=positive,
         nargs=2,
         default=[64, 96],
         help="edge lengths to measure without a GPU (default: 64 96)",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from rich.console import Console
 
+from mmdet_lesion.command_line import positive
 from mmdet_lesion.models import A3DConv
 
 from .common import seconds, table_of
@@ -74,7 +75,7 @@ def run_mixing(options: argparse.Namespace) -> int:
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command to the command line."""
     mixing = commands.add_parser("mixing", help="A3D's slice mixing against einsum")
-    mixing.add_argument("--channels", type=int, default=256, help="(default: 256)")
-    mixing.add_argument("--size", type=int, default=64, help="rows and columns (default: 64)")
-    mixing.add_argument("--repeats", type=int, default=9, help="turns (default: 9)")
+    mixing.add_argument("--channels", type=positive, default=256, help="(default: 256)")
+    mixing.add_argument("--size", type=positive, default=64, help="rows and columns (default: 64)")
+    mixing.add_argument("--repeats", type=positive, default=9, help="turns (default: 9)")
     mixing.set_defaults(run=run_mixing)

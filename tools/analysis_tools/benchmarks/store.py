@@ -15,6 +15,8 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from rich.console import Console
 
+from mmdet_lesion import InputError
+from mmdet_lesion.command_line import positive, positive_number
 from mmdet_lesion.converters.scan import CHUNK
 from mmdet_lesion.datasets.transforms.load_patch import read_padded
 from mmdet_lesion.io import load_volume, open_volume, read_metaimage, save_volume, write_metaimage
@@ -141,9 +143,14 @@ def measure_crop(shape: tuple[int, int, int], size: int, repeats: int, folder: P
         the store and from an uncompressed MetaImage.
 
     Raises:
+        InputError: The patch is larger than the scan.
         RuntimeError: The voxels differ.
     """
     depth, height, width = shape
+    if size > min(shape):
+        raise InputError(
+            f"the patch of {size} voxels does not fit into {depth} x {height} x {width}"
+        )
     hu = ct_like(depth, max(height, width))[:, :height, :width]
     volume = Volume(np.ascontiguousarray(hu))
     save_volume(folder / "scan.b2nd", volume, CHUNK)
@@ -188,23 +195,27 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     window = commands.add_parser(
         "window", help="a stack of nine slices from the store and from PNGs"
     )
-    window.add_argument("--size", type=int, default=512, help="rows and columns (default: 512)")
-    window.add_argument("--depth", type=int, default=40, help="slices (default: 40)")
+    window.add_argument("--size", type=positive, default=512, help="(default: 512)")
+    window.add_argument("--depth", type=positive, default=40, help="slices (default: 40)")
     window.add_argument(
         "--thickness",
-        type=float,
+        type=positive_number,
         nargs="+",
         default=[1.0, 2.5, 5.0],
         help="distances between published slices in mm (default: 1 2.5 5)",
     )
-    window.add_argument("--repeats", type=int, default=30, help="windows (default: 30)")
+    window.add_argument("--repeats", type=positive, default=30, help="windows (default: 30)")
     window.set_defaults(run=run_window)
     crop = commands.add_parser("crop", help="a patch from the store against the whole scan")
     crop.add_argument(
-        "--shape", type=int, nargs=3, default=[300, 400, 400], help="D H W (default: 300 400 400)"
+        "--shape",
+        type=positive,
+        nargs=3,
+        default=[300, 400, 400],
+        help="D H W (default: 300 400 400)",
     )
     crop.add_argument(
-        "--size", type=int, default=160, help="edge length of the patch (default: 160)"
+        "--size", type=positive, default=160, help="edge length of the patch (default: 160)"
     )
-    crop.add_argument("--repeats", type=int, default=15, help="crops (default: 15)")
+    crop.add_argument("--repeats", type=positive, default=15, help="crops (default: 15)")
     crop.set_defaults(run=run_crop)
