@@ -97,8 +97,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="spacing in mm that the detector was trained at, instead of the one that its config "
         "names; 0 keeps the spacing of the scan",
     )
+    parser.add_argument(
+        "--anonymize",
+        action="store_true",
+        help="write no names of files, UIDs, and elements of the patient and the study",
+    )
     add_reading_options(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.anonymize and "dicom-sr" in args.export:
+        parser.error(
+            "argument --anonymize: the export dicom-sr names the patient and the slices; expected "
+            "other exports"
+        )
+    return args
 
 
 def detect(args: argparse.Namespace) -> list[ScanOutcome]:
@@ -143,6 +154,7 @@ def detect(args: argparse.Namespace) -> list[ScanOutcome]:
             exports=args.export,
             series=args.series,
             png_spacing=args.png_spacing,
+            anonymize=args.anonymize,
             timeout=args.timeout,
             progress=show,
             finished=report,

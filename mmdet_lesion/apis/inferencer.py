@@ -31,8 +31,9 @@ from ..io.scans import (
 from ..structures import Volume
 from ..version import __version__
 from ..visualization.report import write_report
+from .anonymize import anonymize_scan, anonymize_text
 from .detector import load_detector
-from .exports import check_exports, read_result, write_exports
+from .exports import EXPORTS, check_exports, read_result, write_exports
 from .lesions import AXES, Lesion, ScanResult, locate_lesions
 from .predict_boxes import predict_boxes
 
@@ -113,6 +114,7 @@ class LesionInferencer:
         exports: Sequence[str] = ("json", "csv"),
         series: str | None = None,
         png_spacing: Sequence[float] | None = None,
+        anonymize: bool = False,
     ) -> dict[str, list[Any]]:
         """Detect lesions in scans; one that fails does not stop the others.
 
@@ -129,6 +131,8 @@ class LesionInferencer:
             exports: Some of ``json``, ``csv``, ``slicer``, ``dicom-sr``, ``nifti``.
             series: Series Instance UID of the series to read from folders with several series.
             png_spacing: Spacing ``(x, y, z)`` in mm of PNG slices that have no ``DL_info.csv``.
+            anonymize: Whether to write no names of files, UIDs, and elements of the patient and the
+                study. Subfolders are then named ``scan-001``, ``scan-002`` …
 
         Returns:
             ``{"predictions": […], "visualization": […]}``. For each scan, ``predictions`` contains
@@ -146,6 +150,7 @@ class LesionInferencer:
             exports=exports,
             series=series,
             png_spacing=png_spacing,
+            anonymize=anonymize,
         )
         predictions, reports = [], []
         for outcome in outcomes:
@@ -167,6 +172,7 @@ class LesionInferencer:
         exports: Sequence[str] = ("json", "csv"),
         series: str | None = None,
         png_spacing: Sequence[float] | None = None,
+        anonymize: bool = False,
         timeout: float | None = None,
         progress: Callable[[int, str, int, int], None] | None = None,
         finished: Callable[[ScanOutcome], None] | None = None,
@@ -181,6 +187,7 @@ class LesionInferencer:
             exports: As for a call.
             series: As for a call.
             png_spacing: As for a call.
+            anonymize: As for a call.
             timeout: Seconds that reading a scan may take. With a timeout, scans are read in a child
                 process (:class:`~mmdet_lesion.io.scans.IsolatedReader`), so that a scan that
                 aborts it does not stop the others; without, in this process.
@@ -200,8 +207,15 @@ class LesionInferencer:
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1")
         check_exports(exports)
-        settings = dict(score_thr=score_thr, series=series, png_spacing=png_spacing)
-        folders = _folders(sources, out_dir)
+        if anonymize and "dicom-sr" in exports:
+            raise InputError(
+                "anonymize is set with the export dicom-sr, which names the patient and the "
+                "slices; expected other exports"
+            )
+        settings = dict(
+            score_thr=score_thr, series=series, png_spacing=png_spacing, anonymize=anonymize
+        )
+        folders = _folders(sources, out_dir, anonymize)
         with nullcontext() if timeout is None else IsolatedReader(timeout) as reader:
             read = read_scan if reader is None else reader.read
             return self._detect_all(
@@ -228,8 +242,9 @@ class LesionInferencer:
                     progress(number, stage, done, total)
 
             outcome = ScanOutcome(source, folder=folder)
+            alias = _alias(number) if settings["anonymize"] else None
             try:
-                self._detect_or_reuse(outcome, read, settings, batch_size, exports, report)
+                self._detect_or_reuse(outcome, read, settings, batch_size, exports, report, alias)
             except InputError as error:
                 outcome.error = str(error)
             except (MemoryError, OSError) as error:
@@ -240,8 +255,9 @@ class LesionInferencer:
                 # A bug, or torch is out of memory; the other scans are processed nevertheless.
                 outcome.error = f"{source.path}: {type(error).__name__}: {error}"
                 if folder is not None:
+                    text = traceback.format_exc()
                     with atomic_write(folder / "error.txt") as temporary:
-                        temporary.write_text(traceback.format_exc())
+                        temporary.write_text(anonymize_text(text, source, alias) if alias else text)
             outcomes.append(outcome)
             if finished is not None:
                 finished(outcome)
@@ -321,8 +337,9 @@ class LesionInferencer:
         batch_size: int | None,
         exports: Sequence[str],
         report: Progress,
+        alias: str | None = None,
     ) -> None:
-        """Detect lesions in one scan, or reuse its result."""
+        """Detect lesions in one scan, or reuse its result; an alias anonymizes it."""
         fingerprint = self._fingerprint(outcome.source, settings)
         outcome.result = read_result(outcome.folder, fingerprint, exports)
         if outcome.result is not None:
@@ -330,6 +347,8 @@ class LesionInferencer:
             return
         report("reading", 0, 0)
         scan = read(outcome.source, settings["series"], settings["png_spacing"])
+        if alias is not None:
+            scan = anonymize_scan(scan, outcome.source, alias)
         lesions, warnings = self.detect(scan, settings["score_thr"], batch_size, report)
         result = ScanResult(
             scan=_scan_info(scan),
@@ -350,11 +369,18 @@ class LesionInferencer:
         if outcome.folder is not None:
             report("writing", 0, 0)
             outcome.folder.mkdir(parents=True, exist_ok=True)
+            if alias is not None:
+                # Files of an earlier run may name the patient.
+                for export in EXPORTS.values():
+                    (outcome.folder / export.file).unlink(missing_ok=True)
             others = [kind for kind in exports if kind != "json"]
             with collected_warnings() as library_warnings:
                 result.warnings += write_exports(outcome.folder, scan, result, others)
-            result.warnings += library_warnings
-            write_report(outcome.folder / "report.html", scan.volume, result.to_dict())
+            result.warnings += [
+                anonymize_text(text, outcome.source, alias) if alias else text
+                for text in library_warnings
+            ]
+            write_report(outcome.folder / "report.html", scan, result.to_dict())
             # Last, since it contains all warnings and marks the result as complete.
             write_exports(outcome.folder, scan, result, ["json"])
             (outcome.folder / "error.txt").unlink(missing_ok=True)
@@ -394,10 +420,18 @@ def _scan_info(scan: Scan) -> dict[str, Any]:
     )
 
 
-def _folders(sources: Sequence[ScanSource], out_dir: str | os.PathLike | None) -> list[Path | None]:
+def _alias(number: int) -> str:
+    return f"scan-{number + 1:03d}"
+
+
+def _folders(
+    sources: Sequence[ScanSource], out_dir: str | os.PathLike | None, anonymize: bool
+) -> list[Path | None]:
     """Return the folder of each scan: ``out_dir`` for a single scan, otherwise subfolders."""
     if out_dir is None:
         return [None] * len(sources)
     if len(sources) == 1:
         return [Path(out_dir)]
+    if anonymize:
+        return [Path(out_dir) / _alias(number) for number in range(len(sources))]
     return [Path(out_dir) / name for name in unique_names([source.name for source in sources])]

@@ -197,6 +197,18 @@ def test_invalid_values_name_their_flag(tool, model, capsys, words, expected):
     assert expected in capsys.readouterr().err
 
 
+def test_anonymize_removes_names(tool, model, scan, tmp_path, capsys):
+    words = (scan, *model, "--out", tmp_path / "out", "--anonymize")
+    assert run(tool, capsys, *words)[0] == 0
+    content = (tmp_path / "out" / "lesions.json").read_text()
+    assert json.loads(content)["scan"]["path"] == "scan-001"
+    assert "scan.nii" not in content + (tmp_path / "out" / "report.html").read_text("utf-8")
+    with pytest.raises(SystemExit) as stopped:
+        tool.main([str(word) for word in (*words, "--export", "json,dicom-sr")])
+    assert stopped.value.code == 2
+    assert "argument --anonymize: the export dicom-sr names the patient" in capsys.readouterr().err
+
+
 def test_missing_scan(tool, model, tmp_path, capsys):
     status, _, err = run(tool, capsys, tmp_path / "no.nii", *model, "--out", tmp_path / "out")
     assert status == 2

@@ -15,7 +15,7 @@ import SimpleITK as sitk  # noqa: N813
 from ...errors import InputError
 from ...structures import Volume
 from .dicom_grid import SliceStack
-from .dicom_header import SliceHeader, read_header
+from .dicom_header import SliceHeader, read_header, read_identity
 from .dicom_series import is_dicom
 from .folder import list_files_below
 from .integrity import check_geometry, check_spacing
@@ -80,6 +80,8 @@ def read_dicom(path: Path, files: Sequence[Path] = (), series: str | None = None
         "dicom",
         series_uid=chosen[0].series_uid,
         slice_files=stack.files,
+        instances=stack.instances,
+        header=read_identity(chosen[0].path),
         warnings=warnings + stack.warnings,
     )
 

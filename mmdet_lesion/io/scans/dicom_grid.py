@@ -48,10 +48,19 @@ class SliceStack:
     @property
     def files(self) -> tuple[Path | None, ...]:
         """File of each slice of the grid, or None for interpolated slices."""
-        return tuple(
-            None if weight else self.headers[lower].path
+        return tuple(header.path if header else None for header in self._own_headers())
+
+    @property
+    def instances(self) -> tuple[int | None, ...]:
+        """Instance number of each slice of the grid, or None if it is interpolated or has none."""
+        return tuple((header and header.instance) or None for header in self._own_headers())
+
+    def _own_headers(self) -> list[SliceHeader | None]:
+        """Return the header of each slice of the grid, or None for interpolated slices."""
+        return [
+            None if weight else self.headers[lower]
             for lower, weight in zip(self.lower.tolist(), self.weight.tolist(), strict=True)
-        )
+        ]
 
     @classmethod
     def of(cls, headers: list[SliceHeader]) -> SliceStack:

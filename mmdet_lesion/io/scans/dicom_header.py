@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.dataelem import RawDataElement
+from pydicom.multival import MultiValue
 
 from ...errors import InputError
 from ...structures.triples import triple
 from .integrity import MAX_INTERCEPT, MAX_SLOPE
 
-__all__ = ["SliceHeader", "read_header"]
+__all__ = ["SliceHeader", "read_header", "read_identity"]
 
 _TAGS = [
     "SeriesInstanceUID", "SeriesDescription", "Modality", "InstanceNumber", "AcquisitionNumber",
@@ -22,6 +24,12 @@ _TAGS = [
     "Columns", "SamplesPerPixel", "NumberOfFrames", "RescaleSlope", "RescaleIntercept",
     "GantryDetectorTilt", "BitsAllocated", "PixelData",
 ]  # fmt: skip
+_IDENTITY_TAGS = [
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "StudyDate",
+    "StudyTime", "StudyDescription", "AccessionNumber", "SeriesNumber", "SeriesDescription",
+    "BodyPartExamined", "SliceThickness", "ConvolutionKernel", "ContrastBolusAgent",
+]  # fmt: skip
+_MAX_TEXT = 200
 
 # Bytes above which an element is not read with the header.
 _DEFER = 4096
@@ -160,6 +168,34 @@ def read_header(path: Path) -> SliceHeader | None:
         # Damaged files raise many kinds of exceptions in pydicom.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path} is not a valid DICOM slice: {reason}") from None
+
+
+def read_identity(path: Path) -> dict[str, str]:
+    """Read the elements that identify the patient, the study and the series.
+
+    Args:
+        path: A DICOM file whose header was read before.
+
+    Returns:
+        Printable texts by keyword, without missing, empty and unreadable elements.
+    """
+    data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_IDENTITY_TAGS)
+    texts = {}
+    for keyword in _IDENTITY_TAGS:
+        try:
+            with warnings.catch_warnings():
+                # Odd texts are shown as they are.
+                warnings.simplefilter("ignore")
+                value = data.get(keyword)
+            parts = value if isinstance(value, MultiValue) else [value]
+            text = ", ".join(str(part) for part in parts if part is not None)
+        except Exception:
+            # Damaged elements raise many kinds of exceptions; the scan is readable without them.
+            continue
+        text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        if text:
+            texts[keyword] = text[:_MAX_TEXT]
+    return texts
 
 
 def _floats(values) -> tuple[float, ...]:

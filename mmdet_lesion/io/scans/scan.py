@@ -37,6 +37,9 @@ class Scan:
         kind: ``'dicom'``, ``'image'`` or ``'png'``.
         series_uid: DICOM Series Instance UID.
         slice_files: File of each slice, or None for interpolated slices; empty for a single file.
+        instances: DICOM's InstanceNumber of each slice, or None if it is interpolated or has none;
+            empty for other formats.
+        header: DICOM elements of the patient, the study and the series, by keyword.
         warnings: Irregularities that were corrected or ignored, one sentence each.
     """
 
@@ -45,6 +48,8 @@ class Scan:
     kind: str
     series_uid: str | None = None
     slice_files: tuple[Path | None, ...] = ()
+    instances: tuple[int | None, ...] = ()
+    header: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 

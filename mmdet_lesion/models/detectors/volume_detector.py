@@ -48,8 +48,8 @@ class VolumeDetector(Protocol):
 
         Returns:
             ``bboxes`` (N, 6) float64, ``scores`` (N,) float64, ``labels`` (N,) int64 and
-            ``key_slices`` (N,) float64, the slice that shows each lesion best, possibly between
-            two slices; on the CPU.
+            ``key_slices`` (N,) float64, the slice of each lesion's largest section, possibly
+            between two slices; on the CPU.
         """
 
 
@@ -62,12 +62,17 @@ def boxes_of_tracklets(tracklets: Tracklets, score_thr: float) -> InstanceData:
 
     Returns:
         Instances as :meth:`VolumeDetector.predict_volume` returns them. The key slice of a
-        tracklet is that of its highest score, the first of equals.
+        tracklet is that of its largest box; of boxes within 1 %, the one nearest to the middle.
     """
     boxes, scores = tracklets.enclosing_boxes(), tracklets.confidence()
-    # The first of the best: sorted by tracklet, descending score, slice.
-    best = np.lexsort((tracklets.slices, -tracklets.scores, tracklets.ids))[tracklets.offsets[:-1]]
-    keys = tracklets.slices[best]
+    keys = np.empty(0)
+    if len(tracklets):
+        starts, first, last = tracklets.offsets[:-1], boxes[:, 2], boxes[:, 5] - 1
+        areas = np.prod(tracklets.boxes[:, 2:] - tracklets.boxes[:, :2], axis=1)
+        smaller = areas < 0.99 * np.maximum.reduceat(areas, starts)[tracklets.ids]
+        off_center = np.abs(tracklets.slices - ((first + last) / 2)[tracklets.ids])
+        # Sorted by tracklet, the largest boxes first, by their distance to the middle.
+        keys = tracklets.slices[np.lexsort((off_center, smaller, tracklets.ids))[starts]]
     kept = scores >= score_thr
     return InstanceData(
         bboxes=torch.from_numpy(boxes[kept]),

@@ -10,55 +10,93 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ...io.atomic import atomic_write
+from ...io.scans import Scan
 from ...structures import Volume
-from .pictures import lesion_pictures, projections, viewer_slices
-from .windows import KNOTS, WINDOWS
+from .facts import identity, slice_labels
+from .voxels import (
+    KEY_QUALITY,
+    compress_slices,
+    exact_blocks,
+    hu_statistics,
+    projections,
+    reduce_volume,
+    size_limit,
+)
+from .windows import KNOTS, WINDOWS, choose_window
 
 __all__ = ["write_report"]
 
 _TEMPLATES = Path(__file__).with_name("templates")
+#: Characters of the page without any voxels, and of each lesion.
+_PAGE_SIZE, _LESION_SIZE = 120_000, 3_000
 
 
-def write_report(path: str | os.PathLike, volume: Volume, content: dict[str, Any]) -> None:
+def write_report(path: str | os.PathLike, scan: Scan, content: dict[str, Any]) -> None:
     """Write the report of a scan.
 
     Args:
         path: HTML file to write.
-        volume: The scan in HU.
+        scan: The scan.
         content: Content of ``lesions.json``.
     """
-    symmetry = volume.geometry.symmetry_to_patient()
-    permuted = volume.permute(symmetry)
+    symmetry = scan.volume.geometry.symmetry_to_patient()
+    volume = scan.volume.permute(symmetry)
     lesions = content["lesions"]
     boxes = np.array([lesion["box_voxels"] for lesion in lesions], dtype=np.float64)
-    boxes = symmetry.apply_boxes(boxes.reshape(-1, 6), volume.shape)
+    boxes = symmetry.apply_boxes(boxes.reshape(-1, 6), scan.volume.shape)
     # source_index is its own inverse, since it is the identity or a flip.
-    numbers = [symmetry.source_index(0, z, volume.shape) for z in range(permuted.shape[0])]
+    numbers = [symmetry.source_index(0, z, scan.volume.shape) for z in range(volume.shape[0])]
+    labels = slice_labels(scan, symmetry.axes[0])
     keys = [numbers[lesion["key_slice"]] for lesion in lesions]
-    for lesion, box, key in zip(lesions, boxes, keys):
-        lesion.update(
-            pictures=lesion_pictures(permuted, box, key),
-            place=_place(lesion["center_world"]),
-            diameter=max(lesion["size_mm"]),
+    viewer, compression = _viewer(volume, boxes, keys, numbers)
+    for shown, lesion, box, key in zip(viewer["lesions"], lesions, boxes, keys):
+        shown.update(
+            id=lesion["id"],
+            score=lesion["score"],
+            window=choose_window(volume.array[key], box[[0, 1, 3, 4]]),
         )
-    viewer = viewer_slices(permuted, set(keys))
-    shape = np.tile(permuted.shape[::-1], 2)
     data = dict(
-        viewer=dict(
-            viewer,
-            # Index in the file and world z in mm of each slice.
-            names=[numbers[z] for z in viewer["numbers"]],
-            places=[round(z, 1) for z in _levels(permuted)[viewer["numbers"]].tolist()],
-        ),
-        lesions=[
-            dict(id=lesion["id"], score=lesion["score"], window=lesion["pictures"]["window"],
-                 key=key, box=np.round(box / shape, 5).tolist(), range=[box[2], box[5]])
-            for lesion, box, key in zip(lesions, boxes, keys)
-        ],
+        viewer,
+        labels=[labels[z] for z in viewer["names"]],
         windows=WINDOWS,
-        knots=KNOTS,
+        window=choose_window(volume.array[volume.shape[0] // 2]),
         threshold=content["model"]["score_thr"],
-    )  # fmt: skip
+        review=dict(
+            fingerprint=content["fingerprint"],
+            scan={key: content["scan"][key] for key in ("path", "series_uid")},
+            lesions=lesions,
+        ),
+    )
+    template = _environment().get_template("report.html")
+    page = template.render(
+        **dict(content, lesions=_cards(volume, lesions, boxes, labels)),
+        data=data,
+        views=projections(volume, boxes),
+        compression=compression,
+        identity=identity(scan.header),
+        name=Path(content["scan"]["path"]).name,
+    )
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+
+
+def _cards(
+    volume: Volume, lesions: list[dict[str, Any]], boxes: np.ndarray, labels: list[str]
+) -> list[dict[str, Any]]:
+    """Return the lesions with what only the list of the page shows."""
+    return [
+        dict(
+            lesion,
+            place=_place(lesion["center_world"]),
+            sides=((box[3:] - box[:3]) * volume.spacing).tolist(),
+            hu=hu_statistics(volume.array, box),
+            key_label=labels[lesion["key_slice"]],
+        )
+        for lesion, box in zip(lesions, boxes)
+    ]
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -66,26 +104,58 @@ def write_report(path: str | os.PathLike, volume: Volume, content: dict[str, Any
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # The keyboard shortcuts 1, 2 and 3 follow the order of the HU windows.
+    # The keyboard shortcuts 1, 2 … follow the order of the HU windows.
     environment.policies["json.dumps_kwargs"] = dict(sort_keys=False)
-    page = environment.get_template("report.html").render(
-        **content,
-        data=data,
-        views=projections(permuted, boxes),
-        numbers=numbers,
-        name=Path(content["scan"]["path"]).name,
+    return environment
+
+
+def _viewer(
+    volume: Volume, boxes: np.ndarray, keys: list[int], numbers: list[int]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the voxels that the page shows, and how they are compressed.
+
+    Args:
+        volume: Volume with the axes of the patient.
+        boxes: Boxes in its voxels, shape (N, 6).
+        keys: Key slice of each box.
+        numbers: Index of each slice in the scan.
+    """
+    reduced, scale, shift = reduce_volume(volume)
+    boxes = (boxes.reshape(-1, 2, 3) * scale + shift).reshape(-1, 6)
+    depth = reduced.shape[0]
+    shown = [min(round(key * scale[2]), depth - 1) for key in keys]
+    limit = size_limit(reduced.shape) - _PAGE_SIZE - _LESION_SIZE * len(boxes)
+    blocks = exact_blocks(reduced.array, boxes, shown, limit)
+    used = sum(len(block["data"]) for block in blocks if block)
+    slices = compress_slices(reduced.array, limit - used, shown)
+    geometry = reduced.geometry
+    # Columns are the steps of x, y and z in mm; voxel centers are at i + 0.5.
+    steps = geometry.matrix * geometry.spacing
+    viewer = dict(
+        slices=slices.images,
+        names=numbers[:: round(1 / scale[2])],
+        size=reduced.shape[::-1],
+        spacing=reduced.spacing,
+        # Lesions are shown with at least one pixel per voxel of the scan.
+        finest=min(volume.spacing[:2]),
+        world=[*steps.ravel().tolist(), *(geometry.origin - steps @ (0.5, 0.5, 0.5)).tolist()],
+        knots=KNOTS,
+        lesions=[
+            dict(box=np.round(box, 3).tolist(), key=key, block=block)
+            for box, key, block in zip(boxes, shown, blocks)
+        ],
     )
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
-
-
-def _levels(volume: Volume) -> np.ndarray:
-    """Return the world z of the slice centers in mm, shape (D,)."""
-    depth, rows, columns = volume.shape
-    points = np.zeros((depth, 3))
-    points[:] = (columns / 2, rows / 2, 0.5)
-    points[:, 2] += np.arange(depth)
-    return volume.geometry.points_to_world(points)[:, 2]
+    compression = dict(
+        quality=slices.quality,
+        smoothing=slices.smoothing,
+        fine=slices.fine if slices.quality < KEY_QUALITY else 0,
+        fine_quality=KEY_QUALITY,
+        errors=slices.errors,
+        step=round(1 / scale[2]),
+        factor=round(1 / scale[0]),
+        exact=sum(block is not None for block in blocks),
+    )
+    return viewer, compression
 
 
 def _place(center: list[float]) -> list[tuple[str, str]]:

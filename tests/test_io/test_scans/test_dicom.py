@@ -8,7 +8,7 @@ import pytest
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from mmdet_lesion import InputError
-from mmdet_lesion.io.scans import ScanSource, find_scans, read_scan
+from mmdet_lesion.io.scans import IsolatedReader, ScanSource, find_scans, read_scan
 
 from ...dicom_files import write_series
 
@@ -272,6 +272,41 @@ def test_truncated_slice_is_named(tmp_path, hu):
     # A file truncated before its pixel data counts as a missing slice.
     files[3].write_bytes(data[:400])
     assert read(tmp_path).warnings[0].startswith("1 slices are missing, the first after 997.dcm")
+
+
+def test_elements_of_patient_and_study_and_instance_numbers(tmp_path, hu):
+    def change(z, data):
+        data.InstanceNumber = 0 if z == 5 else 50 - z
+
+    write_series(
+        tmp_path, hu, positions=[0, 1, 2, 4, 5, 6], change=change, PatientName="Müller^Jörg",
+        SpecificCharacterSet="ISO_IR 100", PatientID="4711", StudyDescription="CT\r\n chest ",
+        ConvolutionKernel=["B", "31f"], AccessionNumber="", PatientSex=None,
+    )  # fmt: skip
+    (source,) = find_scans(tmp_path)
+    with IsolatedReader(60) as reader:
+        isolated = reader.read(source)
+    for scan in (read_scan(source), isolated):
+        assert scan.instances == (50, 49, 48, None, 47, 46, None)
+        assert scan.slice_files[3] is None and scan.slice_files[6] is not None
+        assert scan.header == dict(
+            PatientName="Müller^Jörg", PatientID="4711", StudyDescription="CT chest",
+            SeriesNumber="1", SliceThickness="2", ConvolutionKernel="B, 31f",
+        )  # fmt: skip
+
+
+def test_damaged_elements_of_the_patient_are_left_out(tmp_path, hu):
+    text = "a\tb" * 3000
+    for file in write_series(tmp_path, hu, StudyDescription=text, PatientAge="045Y"):
+        content = file.read_bytes()
+        assert b"AS\x04\x00045Y" in content
+        # A number of 8 bytes.
+        file.write_bytes(content.replace(b"AS\x04\x00045Y", b"FD\x04\x00045Y"))
+    header = read(tmp_path).header
+    assert header["PatientID"] == "phantom"
+    assert "PatientAge" not in header
+    assert len(header["StudyDescription"]) == 200
+    assert all(text.isprintable() for text in header.values())
 
 
 def test_real_dicom_equals_real_nrrd(lesion_data):

@@ -1,19 +1,22 @@
-import base64
-
-import cv2
 import numpy as np
 import pytest
 
 from mmdet_lesion.visualization.report.windows import (
-    WINDOWS,
+    KNOTS,
+    body_mask,
     choose_window,
-    encode_gray,
+    expand,
     squeeze,
 )
 
+BOX = np.array([16.0, 16, 24, 24])
 
-def decoded(text):
-    return cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_UNCHANGED)
+
+def plane(around, inside):
+    """A body that fills the slice, with a lesion in its middle."""
+    hu = np.full((40, 40), around)
+    hu[16:24, 16:24] = inside
+    return hu
 
 
 @pytest.mark.parametrize(
@@ -21,31 +24,46 @@ def decoded(text):
     [(-800, 30, "lung"), (40, 60, "soft tissue"), (40, 700, "bone"), (-800, 700, "bone")],
 )
 def test_hu_window_depends_on_the_tissue(around, inside, expected):
-    surroundings = np.full((20, 20), around)
-    surroundings[6:14, 6:14] = inside
-    assert choose_window(surroundings, surroundings[6:14, 6:14]) == expected
+    assert choose_window(plane(around, inside), BOX) == expected
 
 
 def test_partial_lung_selects_the_lung_window():
-    surroundings = np.full((20, 20), 50)
-    surroundings[:, :8] = -850
-    assert choose_window(surroundings, surroundings[8:12, 8:12]) == "lung"
+    hu = plane(50, 60)
+    hu[:, :18] = -850
+    assert choose_window(hu, BOX) == "lung"
 
 
-def test_squeezed_hu_have_finest_steps_in_soft_tissue():
+def test_air_outside_the_body_does_not_select_the_lung_window():
+    rng = np.random.default_rng(0)
+    hu = rng.normal(-1000, 20, (80, 80))
+    rows, columns = np.mgrid[:80, :80]
+    thigh = np.hypot(rows - 40, columns - 40) < 14
+    hu[thigh] = rng.normal(50, 20, thigh.sum())
+    # A tumor below the skin: more than half of its surroundings are air.
+    box = np.array([24.0, 32, 36, 48])
+    assert (hu[24:56, 18:42] < -500).mean() > 0.4
+    assert choose_window(hu, box) == "soft tissue"
+    assert choose_window(hu) == "soft tissue"
+    hu[thigh] = rng.normal(-850, 60, thigh.sum())
+    assert choose_window(hu, box) == "lung"
+
+
+def test_body_without_the_air_around_it():
+    hu = np.full((60, 60), -1000)
+    hu[10:50, 10:50] = 40
+    hu[20:40, 20:40] = -1000
+    mask = body_mask(hu)
+    assert not mask[:8].any() and not mask[:, 52:].any()
+    # Air inside, as in the bowel, belongs to the body.
+    assert mask[12:48, 12:48].all()
+    assert body_mask(np.full((30, 30), -860)).all()
+
+
+def test_slices_keep_hu_in_steps_of_their_knots():
     gray = squeeze(np.array([-2000, -1024, -200, 300, 1800, 3000]))
     assert gray.tolist() == [0, 0, 60, 190, 255, 255]
-    steps = np.diff(squeeze(np.arange(-150, 260, 10)).astype(int))
-    assert steps.min() >= 2
-
-
-def test_picture_preserves_gray_values():
-    hu = np.linspace(-160, 240, 64)[None].repeat(48, 0)
-    picture = decoded(encode_gray(hu, (64, 48), WINDOWS["soft tissue"]))
-    assert picture.shape == (48, 64)
-    expected = np.linspace(0, 255, 64)
-    assert np.abs(picture[20].astype(float) - expected).max() < 8
-
-
-def test_pictures_have_square_pixels():
-    assert decoded(encode_gray(np.zeros((10, 40), np.int16), (80, 50), None)).shape == (50, 80)
+    hu = np.arange(-1024, 1801)
+    error = np.abs(expand(squeeze(hu)) - hu)
+    steps = np.diff(KNOTS[0]) / np.diff(KNOTS[1])
+    for (low, high), step in zip(zip(KNOTS[0], KNOTS[0][1:]), steps):
+        assert error[(hu >= low) & (hu <= high)].max() <= step / 2 + 1e-9
