@@ -28,7 +28,8 @@ def inferencer(family, blob_checkpoint):
 def two_blobs():
     """HU ``(24, 30, 36)`` of tissue with a blob of 900 HU and a darker, thinner one."""
     hu = np.full((24, 30, 36), 40, dtype=np.int16)
-    hu[:, 0] = -1000
+    # More different values than a label map has.
+    hu[:, 0] = -1000 + np.arange(24 * 36).reshape(24, 36) % 300
     hu[4:10, 8:14, 20:28] = 900
     hu[15:17, 18:22, 5:11] = 600
     return hu

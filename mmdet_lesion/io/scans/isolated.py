@@ -22,7 +22,7 @@ import numpy as np
 from ...errors import InputError
 from ...processes import end_with_parent
 from ...structures import Volume
-from .find import ScanSource
+from .source import ScanSource
 from .scan import Scan
 
 __all__ = ["DEFAULT_TIMEOUT", "IsolatedReader", "shared_reader"]

@@ -36,7 +36,8 @@ DIRECTION = (C, S, 0, S, -C, 0, 0, 0, -1)
 @pytest.fixture(scope="module")
 def hu():
     array = np.full((24, 30, 36), 40, dtype=np.int16)
-    array[:, 0] = -1000
+    # More different values than a label map has.
+    array[:, 0] = -1000 + np.arange(24 * 36).reshape(24, 36) % 300
     array[4:10, 8:14, 20:28] = 900
     array[15:17, 18:22, 5:11] = 600
     return array
@@ -233,7 +234,7 @@ def test_structured_report_has_the_boxes_of_the_other_exports(detector, hu, tmp_
 def test_no_structured_report_without_lesions(detector, tmp_path):
     pytest.importorskip("highdicom")
     hu = np.full((4, 12, 12), -900, dtype=np.int16)
-    hu[0] = -1000
+    hu[0] = -1000 + np.arange(144).reshape(12, 12) % 90
     write_series(tmp_path / "dicom", hu)
     outcome = detector(tmp_path / "dicom", out_dir=tmp_path / "out", exports=KINDS)
     assert outcome["predictions"][0]["warnings"] == [
