@@ -22,8 +22,8 @@ import numpy as np
 from ...errors import InputError
 from ...processes import end_with_parent
 from ...structures import Volume
-from .source import ScanSource
 from .scan import Scan
+from .source import ScanSource
 
 __all__ = ["DEFAULT_TIMEOUT", "IsolatedReader", "shared_reader"]
 
