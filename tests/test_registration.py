@@ -32,7 +32,8 @@ def registered():
             for decorator in getattr(node, "decorator_list", ()):
                 match ast.unparse(decorator).split("."):
                     case [registry, call] if call.startswith("register_module("):
-                        found.append((registry, node.name))
+                        names = {word.arg: word.value.value for word in decorator.keywords}
+                        found.append((registry, names.get("name", node.name)))
     assert len(found) > 40
     return found
 
