@@ -121,9 +121,9 @@ def detect(args: argparse.Namespace) -> list[ScanOutcome]:
     from mmdet_lesion.progress import Progress
 
     check_exports(args.export)
-    for path in map(Path, args.scans):
-        if not path.exists():
-            raise InputError(f"{path} does not exist; expected a scan or a list of scans")
+    # One of several paths, such as a broken link, fails alone.
+    if not any(Path(path).exists() for path in args.scans):
+        raise InputError(f"{args.scans[0]} does not exist; expected a scan or a list of scans")
     found = discover_scans(args.scans, args.series)
     sources = found.scans
     for line in skipped_lines(found.skipped):

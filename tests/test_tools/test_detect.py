@@ -215,6 +215,14 @@ def test_missing_scan(tool, model, tmp_path, capsys):
     assert "no.nii does not exist; expected a scan or a list of scans" in err
 
 
+def test_one_missing_scan_of_several_fails_alone(tool, model, scan, tmp_path, capsys):
+    words = (scan, tmp_path / "no.nii", *model, "--out", tmp_path / "out")
+    status, out, _ = run(tool, capsys, *words)
+    assert status == 1
+    assert "no.nii does not exist; expected a scan" in out
+    assert (tmp_path / "out" / "scan" / "lesions.json").is_file()
+
+
 def test_no_arguments(tool, capsys):
     with pytest.raises(SystemExit) as stopped:
         tool.main([])
