@@ -136,6 +136,7 @@ def visible(page, selector):
 
 
 def current(page):
+    settle(page)
     return page.get_attribute(".lesion.current", "data-id")
 
 
@@ -210,6 +211,7 @@ def test_keyboard_shortcuts(page):
     page.keyboard.press("End")
     assert shown_slice(page) == 29
     page.keyboard.press("3")
+    settle(page)
     assert page.get_attribute("[data-window='bone']", "aria-pressed") == "true"
     for _ in range(3):
         page.keyboard.press("+")
@@ -218,6 +220,7 @@ def test_keyboard_shortcuts(page):
     page.focus(".lesion[data-id='2']")
     assert current(page) == "2"
     page.keyboard.press("v")
+    settle(page)
     assert page.get_attribute(".stages", "data-main") == "coronal"
 
 
@@ -347,12 +350,14 @@ def test_hover_and_click_link_list_and_images(page):
     settle(page)
     # From the list to every picture.
     page.hover(".lesion[data-id='3'] h3")
+    settle(page)
     marks = page.query_selector_all(".mark.hover")
     assert {mark.get_attribute("data-id") for mark in marks} == {"3"}
     assert len(marks) >= 4
     # From the pictures to the list.
     x, y = middle(shown_boxes(page)["3"])
     page.mouse.move(x + 10, y + 10)
+    settle(page)
     assert page.get_attribute(".lesion.hover", "data-id") == "3"
     page.mouse.click(x + 10, y + 10)
     assert current(page) == "3"
