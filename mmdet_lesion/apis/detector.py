@@ -41,6 +41,7 @@ class Detector:
             spacing of the scan.
         keep_thick: Whether not to interpolate slices that are farther apart than ``spacing``.
         nms: Config of the suppression of overlapping lesions, or None to keep all.
+        skip_air: Whether to search for lesions in the body only.
     """
 
     model: nn.Module
@@ -51,6 +52,7 @@ class Detector:
     spacing: tuple[float, float, float]
     keep_thick: bool = False
     nms: dict[str, Any] | None = None
+    skip_air: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -75,7 +77,8 @@ def load_detector(
             ``inference = dict(spacing=(x, y, z))`` of the config. 0 stands for the spacing of the
             scan. If ``inference`` also contains ``keep_thick=True``, slices that are farther apart
             than z are not interpolated. ``inference.nms`` replaces :data:`DEFAULT_NMS`; None
-            keeps overlapping lesions.
+            keeps overlapping lesions. ``inference.skip_air=False`` searches for lesions also in
+            air and tables outside of the body, which takes longer.
 
     Raises:
         InputError: Config, checkpoint, device or spacing is invalid.
@@ -108,7 +111,8 @@ def load_detector(
     path = Path(checkpoint)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     keep_thick = bool(inference.get("keep_thick", False))
-    return Detector(model, cfg, name, str(path), digest, values, keep_thick, nms)
+    skip_air = bool(inference.get("skip_air", True))
+    return Detector(model, cfg, name, str(path), digest, values, keep_thick, nms, skip_air)
 
 
 def read_config(

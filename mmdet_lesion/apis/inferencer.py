@@ -28,7 +28,7 @@ from ..io.scans import (
     read_scan,
     unique_names,
 )
-from ..structures import Volume
+from ..structures import Volume, find_body
 from ..version import __version__
 from ..visualization.report import write_report
 from .anonymize import anonymize_scan, anonymize_text
@@ -88,6 +88,7 @@ class LesionInferencer:
             scan. If ``inference`` also contains ``keep_thick=True``, slices that are farther apart
             than z are not interpolated. Lesions that overlap one of a higher score are dropped by
             ``inference.nms`` (:data:`~mmdet_lesion.apis.detector.DEFAULT_NMS`); None keeps them.
+            ``inference.skip_air=False`` searches also outside of the body.
 
     Raises:
         InputError: Config, checkpoint, device or spacing is invalid.
@@ -294,6 +295,7 @@ class LesionInferencer:
         permuted = Volume(permuted.array, spacing)
         resampled = permuted.resample(wanted)
         geometry = resampled.geometry
+        body = find_body(resampled.array, wanted) if self.detector.skip_air else None
         # The test pipeline of the config reads parts of stored volumes.
         with tempfile.TemporaryDirectory(prefix="mmdet_lesion_") as folder:
             path = Path(folder) / f"scan{SUFFIX}"
@@ -306,6 +308,7 @@ class LesionInferencer:
                 score_thr,
                 batch_size,
                 lambda done, total: report("detecting", done, total),
+                body,
             )
         nms = self.detector.nms
         lesions = locate_lesions(

@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 
 from ..errors import InputError
 from ..models.finite_outputs import FiniteOutputs
-from ..structures import Geometry
+from ..structures import Body, Geometry
 from .detector import Detector
 
 __all__ = ["predict_boxes"]
@@ -26,6 +26,7 @@ def predict_boxes(
     score_thr: float,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    body: Body | None = None,
 ) -> InstanceData:
     """Detect lesions in a stored volume.
 
@@ -36,6 +37,7 @@ def predict_boxes(
         score_thr: Minimum score of a lesion.
         batch_size: Slice stacks or patches per forward pass; the default is that of the config.
         progress: Called with the number of processed slices and the number of all slices.
+        body: Where to search for lesions; by default everywhere.
 
     Returns:
         ``bboxes`` (N, 6), ``scores`` (N,), ``labels`` (N,) and ``key_slices`` (N,), as
@@ -60,6 +62,7 @@ def predict_boxes(
                 batch_size=batch_size,
                 linker=(detector.cfg.get("test_evaluator") or {}).get("linker"),
                 progress=progress,
+                body=body,
             )
     except torch.cuda.OutOfMemoryError as error:
         raise InputError(

@@ -10,8 +10,12 @@ from torch import nn
 
 __all__ = ["FiniteOutputs"]
 
-# Modules of one-stage and two-stage detectors that compute scores and boxes.
-_HEADS = ("bbox_head", "rpn_head", "roi_head.bbox_head")
+# Modules of one-stage and two-stage detectors that compute scores and boxes. The layers of heads
+# that are called without their head come last.
+_HEADS = (
+    *("bbox_head", "rpn_head", "roi_head.bbox_head"),
+    *("bbox_head.objectness", "bbox_head.offsets", "rpn_head.rpn_cls", "rpn_head.rpn_reg"),
+)
 
 
 class FiniteOutputs:

@@ -6,6 +6,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "body": ["Body", "find_body"],
         "boxes": ["batched_nms3d", "box_containment3d", "box_iou3d", "box_volume3d", "nms3d"],
         "geometry": ["Geometry", "published_to_voxels", "resampled_shape", "voxels_to_published"],
         "symmetry": ["CUBE_SYMMETRIES", "CubeSymmetry"],

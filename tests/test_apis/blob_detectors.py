@@ -44,9 +44,10 @@ class BlobVolumes(FocalMix):
     def __init__(self, data_preprocessor=None):
         BaseModel.__init__(self, data_preprocessor)
         self.weight = nn.Parameter(torch.zeros(2))
+        self.stride = 1
         self.batch_sizes = []
 
-    def predict_patches(self, volume, size, batch_size=None, progress=None):
+    def predict_patches(self, volume, size, batch_size=None, progress=None, **kwargs):
         self.batch_sizes.append(batch_size)
         return instances_of(volume)
 
@@ -61,7 +62,7 @@ class BlobSlices(SliceFasterRCNN):
         self.backbone = SimpleNamespace(num_slices=9)
         self.batch_sizes = []
 
-    def predict_slices(self, volume, data_sample, rescale=True, batch_size=None, progress=None):
+    def predict_slices(self, volume, data_sample, rescale=True, batch_size=None, **kwargs):
         self.batch_sizes.append(batch_size)
         found = []
         for z in data_sample.slice_inds:

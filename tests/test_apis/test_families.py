@@ -159,7 +159,8 @@ def test_predict_volume_of_patches_equals_the_test_loop(root, tmp_path):
         (tested,) = model.test_step(pseudo_collate([make_sample(volume)]))
     expected = tested.pred_instances
     read = reader(40, volume, make_sample)
-    for batch_size in (None, 3):
+    # On a CPU the batch size decides on the size of the merged patches.
+    for batch_size in (None, model.test_cfg["patch_batch_size"]):
         done = []
 
         def report(*numbers, done=done):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.utils import reduce_mean
@@ -235,6 +236,28 @@ class FocalMixHead(BaseModule):
         losses["loss_bbox"] = self.loss_bbox(offsets, offset_targets, avg_factor=num_pos)
         return losses
 
+    def predict(
+        self, x: Sequence[Tensor], batch_cores: Sequence[Sequence[slice]], cfg: dict
+    ) -> list[InstanceData]:
+        """Predict the same boxes as :meth:`predict_by_feat` from the feature maps of the levels.
+
+        Box offsets are computed only where scores are high.
+
+        Args:
+            x: Feature maps of the levels, each (N, in_channels, D, H, W).
+            batch_cores: As for :meth:`predict_by_feat`.
+            cfg: As for :meth:`predict_by_feat`.
+        """
+        cls_scores = self.forward_cls(x)
+
+        def offsets_of(index: int) -> Callable[[int, Tensor], Tensor]:
+            return lambda level, where: self.offsets_at(x[level][index], where)
+
+        return [
+            self._predict_single([level[index] for level in cls_scores], offsets_of(index), *rest)
+            for index, rest in enumerate(zip(batch_cores, [cfg] * len(batch_cores)))
+        ]
+
     def predict_by_feat(
         self,
         cls_scores: Sequence[Tensor],
@@ -255,38 +278,82 @@ class FocalMixHead(BaseModule):
             ``bboxes`` (n, 6) in voxels of the patch, ``scores`` (n,) in descending order, and
             ``labels`` (n,), int64 zeros, of each patch.
         """
+
+        def offsets_of(index: int) -> Callable[[int, Tensor], Tensor]:
+            return lambda level, where: bbox_preds[level][index].flatten(1)[:, where].t()
+
         return [
-            self._predict_by_feat_single(
-                [level[index] for level in cls_scores],
-                [level[index] for level in bbox_preds],
-                core,
-                cfg,
-            )
-            for index, core in enumerate(batch_cores)
+            self._predict_single([level[index] for level in cls_scores], offsets_of(index), *rest)
+            for index, rest in enumerate(zip(batch_cores, [cfg] * len(batch_cores)))
         ]
 
-    def _predict_by_feat_single(
+    def _predict_single(
         self,
         cls_scores: Sequence[Tensor],
-        bbox_preds: Sequence[Tensor],
+        offsets_at: Callable[[int, Tensor], Tensor],
         core: Sequence[slice],
         cfg: dict,
     ) -> InstanceData:
-        logits, offsets, anchors = [], [], []
-        for level, (logit, offset) in enumerate(zip(cls_scores, bbox_preds)):
+        """Decode the best boxes of a patch.
+
+        Args:
+            cls_scores: Classification logits of each level, (1, D, H, W).
+            offsets_at: Returns the box offsets (n, 6) of a level at n flat locations.
+            core: Slices (z, y, x) whose anchors are used.
+            cfg: As for :meth:`predict_by_feat`.
+        """
+        logits, locations = [], []
+        for level, logit in enumerate(cls_scores):
             stride = self.anchor_generator.strides[level]
             part = tuple(slice(axis.start // stride, axis.stop // stride) for axis in core)
-            size = logit.shape[1:]
-            priors = self.anchor_generator.level_priors(size, level, logit.device)
+            flat = torch.arange(logit.numel(), device=logit.device).view(logit.shape[1:])
             logits.append(logit[0][part].flatten())
-            offsets.append(offset[(slice(None), *part)].flatten(1).t())
-            anchors.append(priors.view(*size, 6)[part].flatten(0, 2))
+            locations.append(flat[part].flatten())
         scores = torch.cat(logits).float().sigmoid()
-        scores, index = scores.topk(min(cfg["nms_pre"], len(scores)))
-        index = index[scores >= cfg["score_thr"]]
-        bboxes = self.bbox_coder.decode(
-            torch.cat(anchors)[index], torch.cat(offsets)[index].float()
-        )
+        scores, best = scores.topk(min(cfg["nms_pre"], len(scores)))
+        best = best[scores >= cfg["score_thr"]]
+        first = 0
+        bboxes = scores.new_empty(len(best), 6)
+        for level, (logit, where) in enumerate(zip(cls_scores, locations)):
+            mine = (best >= first) & (best < first + len(where))
+            where = where[best[mine] - first]
+            first += len(locations[level])
+            priors = self.anchor_generator.level_priors(logit.shape[1:], level, logit.device)
+            offsets = offsets_at(level, where).float()
+            bboxes[mine] = self.bbox_coder.decode(priors[where], offsets)
         return InstanceData(
-            bboxes=bboxes, scores=scores[: len(index)], labels=torch.zeros_like(index)
+            bboxes=bboxes, scores=scores[: len(best)], labels=torch.zeros_like(best)
         )
+
+    def offsets_at(self, x: Tensor, where: Tensor) -> Tensor:
+        """Predict the box offsets at some locations of a level.
+
+        Args:
+            x: Feature map (in_channels, D, H, W).
+            where: Flat indices of n locations, int64.
+
+        Returns:
+            Box offsets (n, 6).
+        """
+        size = x.shape[1:]
+        radius = len(self.bbox_tower) + 1
+        local = not any(layer.with_norm for layer in self.bbox_tower)
+        if not local or len(where) * (2 * radius - 1) ** 3 > x[0].numel():
+            return self.forward_bbox([x[None]])[0][0].flatten(1)[:, where].t()
+        plane = size[1] * size[2]
+        centers = (where // plane, where % plane // size[2], where % size[2])
+        y = None
+        for layer in (None, *self.bbox_tower):
+            reach = torch.arange(-radius, radius + 1, device=x.device)
+            axes = [center[:, None] + reach for center in centers]
+            if layer is None:
+                z, row, column = [axis.clamp(0, n - 1) for axis, n in zip(axes, size)]
+                y = x[:, z[:, :, None, None], row[:, None, :, None], column[:, None, None, :]]
+                y = y.transpose(0, 1)
+            else:
+                y = layer.activate(F.conv3d(y, layer.conv.weight, layer.conv.bias))
+            # Beyond the map there are zeros, as each convolution pads its input with them.
+            z, row, column = [((axis >= 0) & (axis < n)).to(y) for axis, n in zip(axes, size)]
+            y = y * torch.einsum("nz,ny,nx->nzyx", z, row, column)[:, None]
+            radius -= 1
+        return self.offsets(y)[:, :, 1, 1, 1]

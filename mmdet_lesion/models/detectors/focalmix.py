@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS, TASK_UTILS, TRANSFORMS
 from mmdet.structures import SampleList
@@ -13,7 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...errors import InputError
-from ...structures import CubeSymmetry
+from ...structures import Body, CubeSymmetry
 from ..semi_supervised import (
     GuessedTargets,
     binary_entropy,
@@ -21,7 +23,7 @@ from ..semi_supervised import (
     guess_targets,
     sharpen,
 )
-from .sliding_patches import sliding_patches
+from .sliding_patches import PatchPlace, merged_patch_size, sliding_patches
 from .volume_detector import Progress, VolumeReader
 
 _GUESS_MODES = ("batch", "eval", "ema")
@@ -269,6 +271,8 @@ class FocalMix(BaseDetector):
     ) -> SampleList:
         """Predict boxes in whole volumes.
 
+        On a CPU the patches of a forward pass are merged into a larger one, with less overlap.
+
         Args:
             batch_inputs: Volumes (N, 1, D, H, W), padded behind the last voxels; edges divisible
                 by the largest stride.
@@ -286,7 +290,7 @@ class FocalMix(BaseDetector):
             # Remove the padding to the size of other volumes of the batch.
             padded = [-(-edge // self.stride) * self.stride for edge in size]
             volume = volume[:, : padded[0], : padded[1], : padded[2]]
-            results.append(self.predict_patches(volume, size))
+            results.append(self.predict_patches(volume, size, merge=volume.is_cpu))
         return self.add_pred_to_datasample(batch_data_samples, results)
 
     def predict_volume(
@@ -298,10 +302,12 @@ class FocalMix(BaseDetector):
         batch_size: int | None = None,
         linker: dict | None = None,
         progress: Progress | None = None,
+        body: Body | None = None,
     ) -> InstanceData:
         """Detect lesions in the overlapping patches of a volume, which is read as a whole.
 
-        Arguments and result are those of :meth:`VolumeDetector.predict_volume`.
+        Patches are merged as in :meth:`predict`. Arguments and result are those of
+        :meth:`VolumeDetector.predict_volume`.
         """
         data = self.data_preprocessor(pseudo_collate([read(0, depth)]), False)
         (volume,), (sample,) = data["inputs"], data["data_samples"]
@@ -311,8 +317,15 @@ class FocalMix(BaseDetector):
             if progress is not None:
                 progress(round(share * depth), depth)
 
+        inside = None
+        if body is not None:
+            cells = torch.from_numpy(body.cells(self.stride, volume.shape[-2:]))
+            lacking = -len(cells) % self.stride
+            inside = F.pad(cells, (0, 0, 0, 0, 0, lacking)).unflatten(0, (-1, self.stride)).any(1)
         with torch.inference_mode():
-            instances = self.predict_patches(volume, size, batch_size, report).cpu()
+            instances = self.predict_patches(
+                volume, size, batch_size, report, inside=inside, merge=volume.is_cpu
+            ).cpu()
         instances = instances[instances.scores >= score_thr]
         bboxes = instances.bboxes.double()
         # Slice k fills the half-open interval [k, k + 1).
@@ -330,42 +343,85 @@ class FocalMix(BaseDetector):
         size: Sequence[int],
         batch_size: int | None = None,
         progress: Callable[[float], None] | None = None,
+        inside: Tensor | None = None,
+        merge: bool = False,
     ) -> InstanceData:
         """Predict boxes in the overlapping patches of a volume and merge them.
 
         Args:
-            volume: Volume (1, D, H, W), edges divisible by the largest stride.
+            volume: Volume (1, D, H, W), edges divisible by the largest stride s.
             size: Size (D, H, W) without padding; boxes with a center beyond it are dropped.
             batch_size: Replaces ``test_cfg.patch_batch_size``.
             progress: Called with the fraction of the patches that are done.
+            inside: Cells to search for lesions, shape (D / s, H / s, W / s), bool; by default all.
+                The volume is cropped to a cuboid around them, and patches without any are skipped.
+            merge: Whether to compute one patch with at most the voxels of ``batch_size`` patches
+                at a time, if that saves overlap.
 
         Returns:
             ``bboxes`` (n, 6), ``scores`` (n,) in descending order, and ``labels`` (n,).
         """
         cfg = self.test_cfg
-        places = sliding_patches(
-            volume.shape[1:], cfg["patch_size"], cfg["patch_overlap"], self.stride
-        )
         batch_size = batch_size or cfg["patch_batch_size"]
-        results = []
+        cuboid = _cuboid(inside, self.stride, volume.shape[1:])
+        part = volume[(slice(None), *cuboid)]
+        shape, patch_size, overlap = part.shape[1:], cfg["patch_size"], cfg["patch_overlap"]
+        if merge:
+            voxels = batch_size * math.prod(patch_size)
+            patch_size = merged_patch_size(shape, patch_size, overlap, self.stride, voxels)
+            batch_size = max(1, voxels // math.prod(map(min, patch_size, shape)))
+        places = sliding_patches(shape, patch_size, overlap, self.stride)
+        if inside is not None:
+            chosen = inside[tuple(_divided(axis, self.stride) for axis in cuboid)]
+            places = [place for place in places if chosen[_core_of(place, self.stride)].any()]
+        results = [_no_instances(volume)]
         for first in range(0, len(places), batch_size):
             chunk = places[first : first + batch_size]
-            patches = torch.stack([volume[(slice(None), *patch.place)] for patch in chunk])
+            patches = torch.stack([part[(slice(None), *patch.place)] for patch in chunk])
             cores = [patch.core for patch in chunk]
-            found = self.bbox_head.predict_by_feat(*self._forward(patches), cores, cfg)
+            found = self.bbox_head.predict(self.extract_feat(patches), cores, cfg)
             for patch, instances in zip(chunk, found):
                 # Slices are in the order (z, y, x), boxes (x, y, z).
-                offset = [axis.start for axis in patch.place[::-1]] * 2
-                instances.bboxes = instances.bboxes + instances.bboxes.new_tensor(offset)
+                starts = [axis.start + own.start for axis, own in zip(patch.place, cuboid)]
+                instances.bboxes = instances.bboxes + instances.bboxes.new_tensor(starts[::-1] * 2)
                 results.append(instances)
             if progress is not None:
-                progress(len(results) / len(places))
+                progress((first + len(chunk)) / len(places))
         instances = InstanceData.cat(results)
         instances = instances[_centers_within(instances.bboxes, size)]
         _, order = instances.scores.topk(min(cfg["nms_pre"], len(instances)))
         instances = instances[order]
         kept = self.nms(instances.bboxes, instances.scores)
         return instances[kept[: cfg["max_per_img"]]]
+
+
+def _cuboid(inside: Tensor | None, stride: int, size: Sequence[int]) -> tuple[slice, slice, slice]:
+    """Return the smallest slices (z, y, x) of a volume that hold all cells, or all of it."""
+    if inside is None or not inside.any():
+        return tuple(slice(0, edge) for edge in size)
+    cells = inside.nonzero()
+    low, high = cells.amin(0).tolist(), cells.amax(0).tolist()
+    return tuple(slice(a * stride, (b + 1) * stride) for a, b in zip(low, high))
+
+
+def _divided(axis: slice, stride: int) -> slice:
+    return slice(axis.start // stride, axis.stop // stride)
+
+
+def _core_of(patch: PatchPlace, stride: int) -> tuple[slice, slice, slice]:
+    """Return the cells of the volume whose anchors a patch uses."""
+    return tuple(
+        slice((place.start + core.start) // stride, (place.start + core.stop) // stride)
+        for place, core in zip(patch.place, patch.core)
+    )
+
+
+def _no_instances(like: Tensor) -> InstanceData:
+    return InstanceData(
+        bboxes=like.new_zeros(0, 6),
+        scores=like.new_zeros(0),
+        labels=like.new_zeros(0, dtype=torch.long),
+    )
 
 
 def _centers_within(boxes: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,9 +1,13 @@
 """Feature maps of neighboring slice stacks with shared computation."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
+
+from .frame import Frame
 
 __all__ = ["SharedImages"]
 
@@ -24,9 +28,17 @@ class SharedImages:
             network with the same interface.
         neck: A :class:`TopDownPathway`, or a neck with the same interface.
         volume: Normalized volume (D, H, W).
+        frames: The part of the slices to compute for each center slice; by default all of them.
+            Images are computed in the smallest frame that holds those of all their stacks.
     """
 
-    def __init__(self, backbone: nn.Module, neck: nn.Module, volume: Tensor) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        volume: Tensor,
+        frames: Mapping[int, Frame] | None = None,
+    ) -> None:
         self.backbone = backbone
         self.neck = neck
         self.laterals = neck.fused_laterals()
@@ -34,16 +46,23 @@ class SharedImages:
         self.width = backbone.num_slices // backbone.num_groups
         groups = torch.arange(backbone.num_groups) - backbone.num_groups // 2
         self.offsets = (groups * self.width).tolist()
+        self.frame = Frame.of(volume)
+        self._frames: dict[int, Frame] = {}
+        for z, frame in (frames or {}).items():
+            for position in {self._position(z + offset) for offset in self.offsets}:
+                known = self._frames.get(position, frame)
+                self._frames[position] = known.enclose(frame)
         # By position: maps of strides 4 and 8, and the input of the fusion.
         self._images: dict[int, tuple[Tensor, ...]] = {}
         # By position: the map of stride 16 of an image as a neighbor.
         self._neighbors: dict[int, tuple[Tensor, ...]] = {}
 
-    def __call__(self, slice_inds: list[int]) -> Tensor:
+    def __call__(self, slice_inds: list[int], frame: Frame | None = None) -> Tensor:
         """Compute the feature maps of slice stacks.
 
         Args:
             slice_inds: Indices of n center slices; most efficient in ascending order.
+            frame: Part of the slices, within ``frames`` of each center slice; by default all.
 
         Returns:
             Feature maps of the neck (n, C, h, w).
@@ -55,14 +74,15 @@ class SharedImages:
         self._fill(self._images, everything, self._compute_images)
         beside = sum(groups[:center] + groups[center + 1 :], [])
         self._fill(self._neighbors, beside, self._compute_neighbors)
+        frame = frame or self.frame
         rows = [
-            torch.cat([self._gather(self._images, group, level) for group in groups], 1)
+            torch.cat([self._gather(self._images, group, frame, level) for group in groups], 1)
             for level in range(3)
         ]
         fused = self.backbone.forward_block3(self.backbone.fusion.conv(rows.pop()))
-        maps = [self._gather(self._neighbors, group) for group in groups[:center]]
+        maps = [self._gather(self._neighbors, group, frame) for group in groups[:center]]
         maps.append(fused)
-        maps += [self._gather(self._neighbors, group) for group in groups[center + 1 :]]
+        maps += [self._gather(self._neighbors, group, frame) for group in groups[center + 1 :]]
         return self.neck.merge([*rows, torch.cat(maps, 1)], self.laterals)
 
     def _position(self, center: int) -> int:
@@ -76,34 +96,43 @@ class SharedImages:
             for position in [p for p in kept if not low <= p <= high]:
                 del kept[position]
 
-    @staticmethod
     def _fill(
+        self,
         kept: dict[int, tuple[Tensor, ...]],
         positions: list[int],
-        compute: Callable[[list[int]], tuple[Tensor, ...]],
+        compute: Callable[[list[int], Frame], tuple[Tensor, ...]],
     ) -> None:
-        missing = sorted(set(positions) - kept.keys())
-        if missing:
-            for position, *maps in zip(missing, *(m.split(1) for m in compute(missing))):
+        missing: dict[Frame, list[int]] = {}
+        for position in sorted(set(positions) - kept.keys()):
+            missing.setdefault(self._frames.get(position, self.frame), []).append(position)
+        for frame, batch in missing.items():
+            for position, *maps in zip(batch, *(m.split(1) for m in compute(batch, frame))):
                 # A view would keep the maps of the whole batch in memory.
-                kept[position] = tuple(m.clone() if len(missing) > 1 else m for m in maps)
+                kept[position] = tuple(m.clone() if len(batch) > 1 else m for m in maps)
 
-    def _compute_images(self, positions: list[int]) -> tuple[Tensor, ...]:
+    def _compute_images(self, positions: list[int], frame: Frame) -> tuple[Tensor, ...]:
         centers = torch.tensor(positions, device=self.volume.device)
         offsets = torch.arange(self.width, device=self.volume.device) - self.width // 2
-        images = self.volume[(centers[:, None] + offsets).clamp(0, len(self.volume) - 1)]
+        slices = (centers[:, None] + offsets).clamp(0, len(self.volume) - 1)
+        images = frame.crop(self.volume)[slices]
         if images.is_cpu:
             # Convolutions and pooling on CPUs are fastest with channels-last memory.
             images = images.contiguous(memory_format=torch.channels_last)
         return self.backbone.forward_images(images)
 
-    def _compute_neighbors(self, positions: list[int]) -> tuple[Tensor, ...]:
-        return (self.backbone.forward_block3(self._gather(self._images, positions, 2)),)
+    def _compute_neighbors(self, positions: list[int], frame: Frame) -> tuple[Tensor, ...]:
+        return (self.backbone.forward_block3(self._gather(self._images, positions, frame, 2)),)
 
-    @staticmethod
     def _gather(
-        kept: dict[int, tuple[Tensor, ...]], positions: list[int], level: int = 0
+        self,
+        kept: dict[int, tuple[Tensor, ...]],
+        positions: list[int],
+        frame: Frame,
+        level: int = 0,
     ) -> Tensor:
-        """Concatenate the maps of positions; a single one is not copied."""
-        maps = [kept[position][level] for position in positions]
+        """Concatenate the maps of positions in a frame; a single one is not copied."""
+        maps = [
+            frame.crop(kept[position][level], self._frames.get(position, self.frame))
+            for position in positions
+        ]
         return maps[0] if len(maps) == 1 else torch.cat(maps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 from mmdet.models.detectors import FasterRCNN
 from mmdet.registry import MODELS, TASK_UTILS
@@ -14,11 +15,14 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...errors import InputError
+from ...structures import Body
+from ..layers.winograd_conv import TILE, WinogradConv
 from ..roi_heads import SparseRoIExtractor
+from .frame import Frame
 from .proposals import predict_proposals
 from .shared_images import SharedImages
 from .thickness_aware import ThicknessAware
-from .volume_detector import Progress, VolumeReader, boxes_of_tracklets
+from .volume_detector import Progress, VolumeReader, boxes_of_tracklets, read_ahead
 
 #: Metainfo of a volume that is not copied to the data sample of each slice.
 VOLUME_KEYS = ("slice_inds", "published_gt", "geometry", "published_geometry")
@@ -28,6 +32,8 @@ CPU_PIXELS = 512 * 512
 HEAD_CHUNKS = 4
 #: Slices of a volume that are in memory as floats at a time.
 READ_SLICES = 64
+#: Edge in pixels of the cells of slices that are computed or skipped.
+CELL = 16
 #: Boxes on slices are linked if their score reaches this share of the threshold of a lesion.
 LINK_SCORE_RATIO = 0.5
 
@@ -68,21 +74,30 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
         batch_size: int | None = None,
         linker: dict | None = None,
         progress: Progress | None = None,
+        body: Body | None = None,
     ) -> InstanceData:
         """Detect lesions on the slices of a volume and link them along z.
 
-        The volume is read in chunks of slices. Arguments and result are those of
-        :meth:`VolumeDetector.predict_volume`.
+        The volume is read in chunks of slices, each while the one before is computed. Arguments and
+        result are those of :meth:`VolumeDetector.predict_volume`.
         """
         margin = self.backbone.num_slices // 2
         chunks = []
-        for start in range(0, depth, READ_SLICES):
+        starts = range(0, depth, READ_SLICES)
+        ranges = [(start - margin, min(start + READ_SLICES, depth) + margin) for start in starts]
+        for start, packed in zip(starts, read_ahead(read, ranges)):
             stop = min(start + READ_SLICES, depth)
-            packed = read(start - margin, stop + margin)
             packed["data_samples"].set_metainfo(
                 dict(slice_inds=list(range(margin, margin + stop - start)))
             )
             data = self.data_preprocessor(pseudo_collate([packed]), False)
+            inside = None
+            if body is not None:
+                _set_scale_factor(data["data_samples"][0])
+                scale = data["data_samples"][0].scale_factor
+                cells = body.cells(CELL, data["inputs"][0].shape[-2:], scale)
+                at = np.arange(start - margin, stop + margin).clip(0, depth - 1)
+                inside = torch.from_numpy(cells[at])
             report = None
             if progress is not None:
                 report = partial(_report, progress, start, depth)
@@ -92,6 +107,7 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
                     data["data_samples"][0],
                     batch_size=batch_size,
                     progress=report,
+                    inside=inside,
                 ).cpu()
             instances.slice_inds = instances.slice_inds + (start - margin)
             chunks.append(instances[instances.scores >= LINK_SCORE_RATIO * score_thr])
@@ -136,6 +152,7 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
         rescale: bool = True,
         batch_size: int | None = None,
         progress: Callable[[int], None] | None = None,
+        inside: Tensor | None = None,
     ) -> InstanceData:
         """Predict boxes on some slices of a volume.
 
@@ -145,6 +162,9 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
             rescale: As for :meth:`predict`.
             batch_size: Replaces ``chunk_size``.
             progress: Called with the number of slices that are done.
+            inside: Cells of 16 x 16 pixels to search for lesions, shape
+                (D, ceil(H / 16), ceil(W / 16)), bool; by default all. Slices without any are
+                skipped, the others are cropped to a rectangle around them.
 
         Returns:
             ``bboxes``, ``scores``, ``labels`` and ``slice_inds`` as :meth:`predict` returns them.
@@ -153,26 +173,42 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
         slice_inds = torch.as_tensor(data_sample.slice_inds, dtype=torch.long, device=volume.device)
         if len(slice_inds) == 0:
             return _empty_instances(volume)
-        metainfo = {k: v for k, v in data_sample.metainfo.items() if k not in VOLUME_KEYS}
-        results: list[InstanceData] = []
-        shares_images = getattr(self.backbone, "num_groups", 1) > 1
-        shared = SharedImages(self.backbone, self.neck, volume) if shares_images else None
+        total = len(slice_inds)
+        if any(edge % CELL for edge in volume.shape[1:]):
+            # Feature maps of parts would not be parts of the feature maps.
+            inside = None
+        if inside is not None:
+            slice_inds = slice_inds[inside[slice_inds.cpu()].flatten(1).any(1).to(volume.device)]
+        done = total - len(slice_inds)
+        results = [_empty_instances(volume)]
         chunk_size = self.chunk_size if batch_size is None else batch_size
         at_once = chunk_size
-        done = 0
         if volume.is_cpu:
             at_once = min(chunk_size, max(1, CPU_PIXELS // volume[0].numel()))
-        for chunk in slice_inds.split(min(chunk_size, HEAD_CHUNKS * at_once)):
+        chunks = slice_inds.split(min(chunk_size, HEAD_CHUNKS * at_once)) if total > done else ()
+        frames = [self._frame(volume, inside, chunk) for chunk in chunks]
+        shared = None
+        if getattr(self.backbone, "num_groups", 1) > 1:
+            by_slice = {z: frame for chunk, frame in zip(chunks, frames) for z in chunk.tolist()}
+            shared = SharedImages(self.backbone, self.neck, volume, by_slice)
+        rpn_conv = self.rpn_head.rpn_conv
+        conv = WinogradConv(rpn_conv) if WinogradConv.accepts(rpn_conv) else None
+        for chunk, frame in zip(chunks, frames):
+            metainfo = _metainfo(data_sample, frame)
             samples = [DetDataSample(metainfo=metainfo) for _ in chunk]
             maps, proposals = [], []
             for part, part_samples in zip(chunk.split(at_once), _split(samples, at_once)):
                 if shared is None:
                     with self._thickness_of(volume, part_samples):
-                        (x,) = self.extract_feat(self.slice_stacks(volume, part))
+                        stacks = self.slice_stacks(frame.crop(volume), part)
+                        (x,) = self.extract_feat(stacks)
                 else:
-                    x = shared(part.tolist())
+                    x = shared(part.tolist(), frame)
                 maps.append(x)
-                proposals += predict_proposals(self.rpn_head, (x,), part_samples)
+                tiles = None
+                if inside is not None and CELL * x.shape[-1] == TILE * (frame.right - frame.left):
+                    tiles = frame.crop(inside[part.cpu()], Frame.of(volume))
+                proposals += predict_proposals(self.rpn_head, (x,), part_samples, conv, tiles)
                 done += len(part)
                 if progress is not None:
                     progress(done)
@@ -181,10 +217,21 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
                 # mmcv's RoIAlign ignores the memory format and reads the map as contiguous.
                 x = x.contiguous()
             found = self.roi_head.predict((x,), proposals, samples, rescale=rescale)
+            offset = torch.tensor([frame.left, frame.top] * 2, device=volume.device)
+            if rescale:
+                offset = offset / offset.new_tensor(data_sample.scale_factor * 2)
             for index, instances in zip(chunk, found):
+                instances.bboxes = instances.bboxes + offset
                 instances.slice_inds = index.repeat(len(instances))
                 results.append(instances)
         return InstanceData.cat(results)
+
+    def _frame(self, volume: Tensor, inside: Tensor | None, slice_inds: Tensor) -> Frame:
+        """Return the part of some slices that holds all cells to compute."""
+        if inside is None:
+            return Frame.of(volume)
+        divisor = max(CELL, self.data_preprocessor.pad_size_divisor)
+        return Frame.around(inside[slice_inds.cpu()].any(0), CELL, divisor, volume)
 
     def slice_stacks(self, volume: Tensor, slice_inds: Tensor) -> Tensor:
         """Gather the slice stacks around slices.
@@ -199,6 +246,14 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
         num_slices = self.backbone.num_slices
         offsets = torch.arange(num_slices, device=volume.device) - num_slices // 2
         return volume[(slice_inds[:, None] + offsets).clamp(0, len(volume) - 1)]
+
+
+def _metainfo(data_sample: DetDataSample, frame: Frame) -> dict:
+    """Return the metainfo of a slice that is cropped to a frame."""
+    metainfo = {k: v for k, v in data_sample.metainfo.items() if k not in VOLUME_KEYS}
+    height, width = metainfo["img_shape"][:2]
+    size = (min(frame.bottom, height) - frame.top, min(frame.right, width) - frame.left)
+    return dict(metainfo, img_shape=size)
 
 
 def _report(progress: Progress, start: int, depth: int, done: int) -> None:

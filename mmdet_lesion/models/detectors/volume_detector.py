@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from mmengine.structures import InstanceData
 
-from ...structures import Tracklets
+from ...structures import Body, Tracklets
 
-__all__ = ["VolumeDetector", "boxes_of_tracklets"]
+__all__ = ["VolumeDetector", "boxes_of_tracklets", "read_ahead"]
 
 #: Returns the packed sample of the slices ``start`` to ``stop`` (excluded) of a volume.
 VolumeReader = Callable[[int, int], dict[str, Any]]
@@ -31,6 +32,7 @@ class VolumeDetector(Protocol):
         batch_size: int | None = None,
         linker: dict | None = None,
         progress: Progress | None = None,
+        body: Body | None = None,
     ) -> InstanceData:
         """Detect lesions in a volume.
 
@@ -45,12 +47,29 @@ class VolumeDetector(Protocol):
             linker: Config of the linker that connects the boxes of neighboring slices, by default
                 ``SliceLinker``; 3D detectors do not use it.
             progress: Called with the number of slices that are done, and of all slices.
+            body: Where to search for lesions; by default everywhere.
 
         Returns:
             ``bboxes`` (N, 6) float64, ``scores`` (N,) float64, ``labels`` (N,) int64 and
             ``key_slices`` (N,) float64, the slice of each lesion's largest section, possibly
             between two slices; on the CPU.
         """
+
+
+def read_ahead(read: VolumeReader, ranges: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+    """Yield the parts of a volume; each is read while the one before it is used.
+
+    Args:
+        read: As for :meth:`VolumeDetector.predict_volume`.
+        ranges: Arguments ``start`` and ``stop`` of its calls.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(read, *ranges[0])
+        for following in (*ranges[1:], None):
+            part = ahead.result()
+            if following is not None:
+                ahead = pool.submit(read, *following)
+            yield part
 
 
 def boxes_of_tracklets(tracklets: Tracklets, score_thr: float) -> InstanceData:

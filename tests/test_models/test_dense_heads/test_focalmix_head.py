@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
+from torch import nn
 
 import mmdet_lesion.models  # noqa: F401
 from mmdet_lesion.models.losses import soft_focal_loss
@@ -159,3 +160,40 @@ def test_predict_by_feat_returns_the_best_boxes_of_the_core():
     instances = predict(right, score_thr=0.99)
     assert instances.bboxes.shape == (0, 6)
     assert instances.scores.shape == (0,)
+
+
+@pytest.mark.parametrize("stacked_convs", [0, 1, 2])
+@pytest.mark.parametrize("norm", [None, dict(type="GN", num_groups=2)])
+@torch.no_grad()
+def test_boxes_of_candidates_equal_those_of_the_whole_maps(monkeypatch, stacked_convs, norm):
+    head = build((4, 8), (4, 8), stacked_convs=stacked_convs, norm_cfg=norm)
+    head.init_weights()
+    for parameter in head.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    x = [torch.randn(2, 3, *size)
+         for size in ((12, 10, 14), (6, 5, 7))]  # fmt: skip
+    cores = [(slice(0, 48), slice(0, 40), slice(0, 56)), (slice(8, 32), slice(8, 40), slice(0, 24))]
+    cfg = dict(nms_pre=40, score_thr=0.0)
+    expected = head.predict_by_feat(*head(x), cores, cfg)
+    dense = []
+    forward = head.forward_bbox
+    monkeypatch.setattr(head, "forward_bbox", lambda maps: dense.append(maps) or forward(maps))
+    found = head.predict(x, cores, cfg)
+    for one, other in zip(found, expected, strict=True):
+        assert len(one) == 40
+        torch.testing.assert_close(one.scores, other.scores)
+        torch.testing.assert_close(one.bboxes, other.bboxes, rtol=1e-4, atol=1e-4)
+    # Group norm depends on the whole map.
+    assert dense or norm is None or not stacked_convs
+
+
+@torch.no_grad()
+def test_few_offsets_are_computed_locally(monkeypatch):
+    head = build()
+    x = torch.randn(3, 12, 10, 14)
+    # Corners and edges of the map, where the convolutions pad it.
+    where = torch.tensor([0, 13, 140, 12 * 140 - 1, 5 * 140 + 4 * 14 + 6])
+    expected = head.forward_bbox([x[None]])[0][0].flatten(1)[:, where].t()
+    monkeypatch.setattr(head, "forward_bbox", None)
+    torch.testing.assert_close(head.offsets_at(x, where), expected, rtol=1e-4, atol=1e-5)
+    assert head.offsets_at(x, where[:0]).shape == (0, 6)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmdet_lesion.models import SliceDenseNet, TopDownPathway
+from mmdet_lesion.models.detectors.frame import Frame
 from mmdet_lesion.models.detectors.shared_images import SharedImages
 
 
@@ -85,3 +86,41 @@ def test_unneeded_maps_are_dropped(network):
         shared([z])
         assert len(shared._images) <= num_slices - 2
     assert min(shared._images) == 39 - (num_slices - 3) // 2
+
+
+@torch.no_grad()
+def test_one_frame_equals_cropped_slices(network):
+    volume = torch.randn(12, 96, 128)
+    frame = Frame(32, 64, 96, 128)
+    shared = SharedImages(*network, volume, dict.fromkeys(range(12), frame))
+    for slice_inds in ([0, 1], [2, 3, 4], [11]):
+        expected = maps_of_stacks(network, volume[:, 32:, 64:], slice_inds)
+        torch.testing.assert_close(shared(slice_inds, frame), expected)
+
+
+@torch.no_grad()
+def test_frames_that_change_along_the_volume(network):
+    volume = torch.randn(12, 192, 32)
+    upper, lower = Frame(0, 0, 160, 32), Frame(32, 0, 192, 32)
+    frames = {z: upper if z < 6 else lower for z in range(12)}
+    shared = SharedImages(*network, volume, frames)
+    for z, frame in frames.items():
+        found = shared([z], frame)
+        assert found.shape[2:] == (40, 8)
+        # Far from the edges, the maps are those of whole slices.
+        expected = maps_of_stacks(network, volume, [z])[:, :, 23:25]
+        start = 23 - frame.top // 4
+        torch.testing.assert_close(found[:, :, start : start + 2], expected)
+
+
+def test_frames():
+    volume = torch.zeros(3, 80, 96)
+    cells = torch.zeros(5, 6, dtype=torch.bool)
+    cells[1, 3] = cells[4, 4] = True
+    frame = Frame.around(cells, 16, 32, volume)
+    # The last rows are no multiple of 32.
+    assert frame == Frame(0, 32, 80, 96)
+    assert Frame.around(cells[:3], 16, 16, volume) == Frame(16, 48, 32, 64)
+    assert frame.crop(volume).shape == (3, 80, 64)
+    assert frame.crop(torch.zeros(7, 20, 24), Frame.of(volume)).shape == (7, 20, 16)
+    assert Frame(16, 48, 32, 64).enclose(Frame(0, 64, 16, 96)) == Frame(0, 48, 32, 96)

@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 from mmdet_lesion import InputError
 from mmdet_lesion.models.detectors import slice_faster_rcnn
 from mmdet_lesion.models.layers import SliceFusion
+from mmdet_lesion.models.layers.winograd_conv import WinogradConv
 
 BASE = Path(__file__).parents[3] / "configs/_base_/models/faster_rcnn_densenet121_9slice.py"
 
@@ -155,6 +156,72 @@ def test_rois_of_several_slices_are_classified_together(monkeypatch, extractor):
     alone = predict_slices(model, image(depth=6), range(6))
     torch.testing.assert_close(together.bboxes, alone.bboxes)
     torch.testing.assert_close(together.scores, alone.scores)
+
+
+def predict_inside(model, volume, inside, rescale=True, **metainfo):
+    metainfo = dict(slice_inds=range(len(volume)), **metainfo)
+    with torch.no_grad():
+        return model.predict_slices(
+            volume, sample(tuple(volume.shape[1:]), **metainfo), rescale, inside=inside
+        )
+
+
+@pytest.mark.parametrize("fusion", ["grouped", "early"])
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_boxes_inside_equal_those_of_cropped_slices(fusion, scale):
+    model = build(fusion=fusion)
+    volume = image(6, (96, 128)) / 100
+    inside = torch.zeros(6, 6, 8, dtype=torch.bool)
+    inside[1:5, 3, 3:6] = True
+    found = predict_inside(model, volume, inside, scale_factor=(scale, scale))
+    cropped = volume[:, 32:64, 32:96]
+    expected = predict_inside(model, cropped, None, scale_factor=(scale, scale))
+    used = (expected.slice_inds > 0) & (expected.slice_inds < 5)
+    assert len(found) == used.sum() > 10
+    assert found.slice_inds.unique().tolist() == [1, 2, 3, 4]
+    torch.testing.assert_close(found.scores, expected.scores[used])
+    offset = torch.tensor([32.0, 32.0] * 2) / scale
+    torch.testing.assert_close(found.bboxes, expected.bboxes[used] + offset)
+
+
+def test_nothing_inside():
+    model = build()
+    reported = []
+    with torch.no_grad():
+        found = model.predict_slices(
+            image(4, (32, 32)),
+            sample((32, 32), slice_inds=range(4)),
+            inside=torch.zeros(4, 2, 2, dtype=torch.bool),
+            progress=reported.append,
+        )
+    assert found.bboxes.shape == (0, 4)
+    assert found.slice_inds.dtype == torch.long
+
+
+def test_anchors_outside_give_no_proposals(monkeypatch):
+    model = build()
+    monkeypatch.setattr(WinogradConv, "accepts", staticmethod(lambda conv: True))
+    seen = []
+    predict = model.roi_head.predict
+
+    def spy(x, proposals, samples, **kwargs):
+        seen.extend(proposals)
+        return predict(x, proposals, samples, **kwargs)
+
+    monkeypatch.setattr(model.roi_head, "predict", spy)
+    volume = image(3, (96, 96)) / 100
+    everywhere = torch.ones(3, 6, 6, dtype=torch.bool)
+    torch.testing.assert_close(
+        predict_inside(model, volume, everywhere).bboxes, predict_inside(model, volume, None).bboxes
+    )
+    seen.clear()
+    # A diagonal, whose frame is the whole slice.
+    inside = torch.eye(6, dtype=torch.bool).expand(3, 6, 6)
+    predict_inside(model, volume, inside)
+    centers = torch.cat([(p.bboxes[:, :2] + p.bboxes[:, 2:]) / 2 for p in seen])
+    assert len(centers) > 30
+    # Box offsets move the centers of anchors by a few pixels.
+    assert ((centers // 16).diff(dim=1).abs() <= 1).all()
 
 
 def test_batch_of_volumes():

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from mmdet_lesion import InputError
-from mmdet_lesion.models.detectors.sliding_patches import PatchPlace, sliding_patches
+from mmdet_lesion.models.detectors.sliding_patches import (
+    PatchPlace,
+    merged_patch_size,
+    sliding_patches,
+)
 
 
 def test_places_and_cores_along_one_axis():
@@ -59,3 +63,34 @@ def test_cores_tile_the_volume(size, overlap):
 def test_invalid_arguments(arguments, message):
     with pytest.raises(InputError, match=message):
         sliding_patches(*arguments, 8)
+
+
+def computed(size, patch_size, overlap, stride=16):
+    """Return the number of patches and of computed voxels."""
+    places = sliding_patches(size, patch_size, overlap, stride)
+    return len(places), sum(
+        np.prod([axis.stop - axis.start for axis in patch.place]) for patch in places
+    )
+
+
+def test_merged_patches_save_computation():
+    size, patch, overlap = (288, 400, 400), (160,) * 3, (64,) * 3
+    voxels = 2 * 160**3
+    merged = merged_patch_size(size, patch, overlap, 16, voxels)
+    assert np.prod(merged) <= voxels
+    assert min(merged) >= 160
+    before, after = computed(size, patch, overlap), computed(size, merged, overlap)
+    assert before == (48, 48 * 160**3)
+    assert after[1] < before[1] / 2
+
+
+@pytest.mark.parametrize("size", [(16, 16, 16), (160, 160, 160), (48, 512, 512), (640, 96, 208)])
+def test_merged_patches_are_no_smaller_than_the_config(size):
+    patch, overlap = (96, 96, 96), (32, 32, 32)
+    merged = merged_patch_size(size, patch, overlap, 16, 4 * 96**3)
+    assert all(edge >= 96 and edge % 16 == 0 for edge in merged)
+    assert computed(size, merged, overlap)[1] <= computed(size, patch, overlap)[1]
+
+
+def test_patches_are_not_merged_without_memory():
+    assert merged_patch_size((300 // 4 * 4,) * 3, (96,) * 3, (32,) * 3, 4, 96**3 - 1) == (96,) * 3

@@ -1,6 +1,9 @@
-import numpy as np
+import threading
 
-from mmdet_lesion.models.detectors.volume_detector import boxes_of_tracklets
+import numpy as np
+import pytest
+
+from mmdet_lesion.models.detectors.volume_detector import boxes_of_tracklets, read_ahead
 from mmdet_lesion.structures import Tracklets
 
 
@@ -27,3 +30,29 @@ def test_middle_of_equal_sections_is_the_key_slice_of_each_tracklet():
     rows += [(z, 4 - (z == 3), 0.8, 1) for z in range(3, 8)]
     found = boxes_of_tracklets(tracklets(rows), 0)
     assert found.key_slices.tolist() == [12, 5]
+
+
+def test_the_next_part_is_read_while_one_is_used():
+    reading = threading.Event()
+
+    def read(start, stop):
+        if start == 2:
+            reading.set()
+        return dict(range=(start, stop))
+
+    parts = read_ahead(read, [(0, 2), (2, 4)])
+    assert next(parts) == dict(range=(0, 2))
+    assert reading.wait(timeout=60)
+    assert list(parts) == [dict(range=(2, 4))]
+
+
+def test_errors_of_reading_are_raised_at_their_part():
+    def read(start, stop):
+        if start == 2:
+            raise OSError("cannot read")
+        return start
+
+    parts = read_ahead(read, [(0, 2), (2, 4), (4, 6)])
+    assert next(parts) == 0
+    with pytest.raises(OSError, match="cannot read"):
+        next(parts)
