@@ -6,7 +6,7 @@ default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50),
     param_scheduler=dict(type="ParamSchedulerHook"),
     checkpoint=dict(
-        type="CheckpointHook",
+        type="LatestBestCheckpointHook",
         by_epoch=False,
         interval=4000,
         max_keep_ckpts=2,

@@ -3,6 +3,7 @@
 from .checkpoint_check_hook import CheckpointCheckHook
 from .exact_resume_hook import ExactResumeHook
 from .finite_outputs_hook import FiniteOutputsHook
+from .latest_best_checkpoint_hook import LatestBestCheckpointHook
 from .mean_teacher_mining_hook import MeanTeacherMiningHook
 from .teacher_ema_hook import TeacherEMAHook
 
@@ -10,6 +11,7 @@ __all__ = [
     "CheckpointCheckHook",
     "ExactResumeHook",
     "FiniteOutputsHook",
+    "LatestBestCheckpointHook",
     "MeanTeacherMiningHook",
     "TeacherEMAHook",
 ]

@@ -3,8 +3,14 @@ import json
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
+from mmdet.registry import MODELS
+from mmdet.utils import register_all_modules
 from mmengine import Config
+
+from mmdet_lesion.apis.lesions import Lesion
+from mmdet_lesion.structures import Volume
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +295,33 @@ def test_unequal_predictions_are_not_matched(benchmark, tmp_path):
     assert result["score"] == pytest.approx(0.01, rel=1e-3)
     assert result["box"] == 0.125
     assert agreement.compare_predictions([ours[:0]], [theirs[:0]])["matched"] is None
+
+
+@pytest.mark.parametrize("row", [0, 1], ids=["slices", "volumes"])
+def test_detection_with_and_without_shortcuts(benchmark, narrow_rows, tmp_path, capsys, row):
+    config = next(p for p in narrow_rows if p.stem.startswith(("mean_teacher", "focalmix")[row]))
+    torch.manual_seed(0)
+    register_all_modules(init_default_scope=True)
+    model = MODELS.build(Config.fromfile(config).model)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "model.pth")
+    scan = importlib.import_module("benchmarks.common").ct_like(12, 96)
+    sitk.WriteImage(Volume(scan, (2.0, 2.0, 4.0)).to_sitk(), str(tmp_path / "scan.mha"))
+    words = ["scan", str(tmp_path / "scan.mha"), "--config", str(config), "--checkpoint"]
+    words += [str(tmp_path / "model.pth"), "--score-thr", "0", "--threads", "1"]
+    assert benchmark.main(words) == 0
+    table = capsys.readouterr().out
+    assert "body only" in table
+    assert ("RPN" in table) == (row == 0)
+
+
+def test_agreement_of_lesions(benchmark):
+    scan = importlib.import_module("benchmarks.scan")
+
+    def lesion(box, score):
+        return Lesion(1, "lesion", score, box, (), (), (), (0, 1), 0)
+
+    expected = [lesion((0, 0, 0, 10, 10, 10), 0.8), lesion((20, 20, 20, 30, 30, 30), 0.5)]
+    found = [lesion((20, 20, 20, 30, 30, 30.5), 0.47), lesion((0, 0, 0, 10, 10, 13), 0.8)]
+    same, difference = scan.agreement(found, expected)
+    assert (same, round(difference, 6)) == (1, 0.03)
+    assert scan.agreement([], expected) == (0, 0.0)

@@ -1,0 +1,145 @@
+"""Benchmark of detection in a scan: what each way of saving computation gains."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from mmdet_lesion.apis import LesionInferencer
+from mmdet_lesion.apis.lesions import Lesion
+from mmdet_lesion.command_line import config_file, fraction, positive
+from mmdet_lesion.errors import InputError
+from mmdet_lesion.io.scans import find_scans, read_scan
+from mmdet_lesion.models import FocalMix, FocalMixHead
+from mmdet_lesion.models.layers.winograd_conv import WinogradConv
+from mmdet_lesion.structures import box_iou3d
+
+from .common import table_of
+
+
+def without_body(inferencer: LesionInferencer) -> Any:
+    """Search air and tables, too."""
+    return patch.object(inferencer.detector, "skip_air", False)
+
+
+def without_tiles(inferencer: LesionInferencer) -> Any:
+    """Compute the 3x3 convolution of the RPN directly, on whole maps."""
+    return patch.object(WinogradConv, "accepts", staticmethod(lambda conv: False))
+
+
+def without_merging(inferencer: LesionInferencer) -> Any:
+    """Compute patches of the size in the config."""
+    predict = FocalMix.predict_patches
+
+    def separate(self: FocalMix, *args: Any, **kwargs: Any) -> Any:
+        return predict(self, *args, **{**kwargs, "merge": False})
+
+    return patch.object(FocalMix, "predict_patches", separate)
+
+
+def without_candidates(inferencer: LesionInferencer) -> Any:
+    """Compute the box offsets of all anchors."""
+
+    def dense(self: FocalMixHead, x: Any, *args: Any) -> Any:
+        return self.predict_by_feat(*self(x), *args)
+
+    return patch.object(FocalMixHead, "predict", dense)
+
+
+_SLICES = {
+    "body only": without_body,
+    "RPN convolution in tiles of the body": without_tiles,
+}
+_VOLUMES = {
+    "body only": without_body,
+    "merged patches": without_merging,
+    "boxes of candidates only": without_candidates,
+}
+
+
+@contextmanager
+def disabled(
+    switches: list[Callable[[LesionInferencer], Any]], inferencer: LesionInferencer
+) -> Iterator[None]:
+    """Disable some ways of saving computation."""
+    with ExitStack() as stack:
+        for switch in switches:
+            stack.enter_context(switch(inferencer))
+        yield
+
+
+def agreement(found: list[Lesion], expected: list[Lesion]) -> tuple[int, float]:
+    """Count the expected lesions that were found, and return the largest difference of scores.
+
+    Two boxes agree if their IoU is at least 0.9.
+    """
+    if not found or not expected:
+        return 0, 0.0
+    mine, theirs = (
+        torch.tensor(np.array([lesion.box_voxels for lesion in lesions]))
+        for lesions in (found, expected)
+    )
+    iou, twin = box_iou3d(theirs, mine).max(1)
+    pairs = [(k, int(j)) for k, (j, same) in enumerate(zip(twin, iou >= 0.9)) if same]
+    differences = [abs(expected[k].score - found[j].score) for k, j in pairs]
+    return len(pairs), max(differences, default=0.0)
+
+
+def run_scan(options: argparse.Namespace) -> int:
+    """Detect lesions in a scan, with one more way of saving computation in each row."""
+    torch.set_num_threads(options.threads)
+    inferencer = LesionInferencer(options.config, options.checkpoint, device="cpu")
+    sources = find_scans(options.scan)
+    if len(sources) != 1:
+        raise InputError(f"{options.scan} contains {len(sources)} scans; expected one")
+    start = time.perf_counter()
+    scan = read_scan(sources[0])
+    reading = time.perf_counter() - start
+    switches = _VOLUMES if isinstance(inferencer.detector.model, FocalMix) else _SLICES
+    rows = [("whole slices or patches of the config", list(switches.values()))]
+    rows += [
+        (f"+ {name}", list(switches.values())[number:])
+        for number, name in enumerate(switches, start=1)
+    ]
+    times: list[list[float]] = [[] for _ in rows]
+    results: list[list[Lesion]] = [[] for _ in rows]
+    for _ in range(options.repeats):
+        for row, (_, off) in enumerate(rows):
+            with disabled(off, inferencer):
+                start = time.perf_counter()
+                results[row], _ = inferencer.detect(scan, options.score_thr)
+                times[row].append(time.perf_counter() - start)
+    shape = " x ".join(map(str, scan.volume.shape))
+    table = table_of(
+        f"{options.scan.name}, {shape}, {options.config.name}, {options.threads} threads, median "
+        f"of {options.repeats}; read in {reading:.1f} s",
+        *("inference", "seconds", "relative", "lesions", "the same", "score differs by"),
+    )
+    for (name, _), seconds, lesions in zip(rows, times, results):
+        same, difference = agreement(lesions, results[0])
+        ratio = np.median(seconds) / np.median(times[0])
+        numbers = (f"{np.median(seconds):.0f}", f"{ratio:.2f}", str(len(lesions)))
+        table.add_row(name, *numbers, str(same), f"{difference:.4f}")
+    Console().print(table)
+    return 0
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the command line."""
+    scan = commands.add_parser("scan", help="detection in a scan, with and without its shortcuts")
+    scan.add_argument("scan", type=Path)
+    scan.add_argument("--config", type=config_file, required=True)
+    scan.add_argument("--checkpoint", type=Path, required=True)
+    scan.add_argument("--score-thr", type=fraction, default=0.3, help="(default: 0.3)")
+    scan.add_argument("--repeats", type=positive, default=1, help="turns (default: 1)")
+    scan.add_argument("--threads", type=positive, default=torch.get_num_threads())
+    scan.set_defaults(run=run_scan)
