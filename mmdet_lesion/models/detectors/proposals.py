@@ -9,7 +9,7 @@ from mmdet.models.dense_heads import RPNHead
 from mmdet.structures import SampleList
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..layers.winograd_conv import TILE, WinogradConv
 
@@ -72,10 +72,11 @@ def _outputs_of_tiles(
     if tiles is None:
         tiles = x.new_ones(len(x), -(-height // TILE), -(-width // TILE), dtype=torch.bool)
     hidden = conv(x, tiles).relu_().permute(0, 3, 1, 2)
-    outputs = []
-    for layer, outside in ((rpn_head.rpn_cls, -torch.inf), (rpn_head.rpn_reg, 0.0)):
+
+    def maps_of(layer: nn.Module, outside: float) -> list[Tensor]:
         values = x.new_full((*tiles.shape, layer.out_channels, TILE, TILE), outside)
         values[tiles] = layer(hidden)
         level = values.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
-        outputs.append([level[..., :height, :width]])
-    return tuple(outputs)
+        return [level[..., :height, :width]]
+
+    return maps_of(rpn_head.rpn_cls, -torch.inf), maps_of(rpn_head.rpn_reg, 0.0)

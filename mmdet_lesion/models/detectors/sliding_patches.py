@@ -99,7 +99,8 @@ def merged_patch_size(
     ]
     fitting = [found for found in candidates if math.prod(found[1]) <= voxels]
     # An edge of a patch may exceed the volume, but is not below that of the config.
-    return tuple(map(max, min(fitting)[1], patch_size)) if fitting else tuple(patch_size)
+    depth, height, width = map(max, min(fitting)[1], patch_size) if fitting else patch_size
+    return depth, height, width
 
 
 def _spans(size: int, patch_size: int, overlap: int, stride: int) -> list[tuple[slice, slice]]:

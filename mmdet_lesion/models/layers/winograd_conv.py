@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -93,7 +95,7 @@ class WinogradConv:
         return out.permute(2, 0, 1, 3)
 
 
-def _kron(matrix: list[list[float]], like: Tensor) -> Tensor:
+def _kron(matrix: Sequence[Sequence[float]], like: Tensor) -> Tensor:
     """Return the transform of both axes of a tile."""
     axis = like.new_tensor(matrix)
     return torch.kron(axis, axis)
