@@ -1,4 +1,4 @@
-"""Processes that end with their parent and clean up when they are terminated."""
+"""Processes: their end with their parent, their termination, and their memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import time
 from types import FrameType
 from typing import NoReturn
 
-__all__ = ["end_with_parent", "exit_on_sigterm"]
+__all__ = ["end_with_parent", "exit_on_sigterm", "keep_freed_memory"]
 
 _PR_SET_PDEATHSIG = 1
+# Parameters of glibc's mallopt: free memory at the end of the heap beyond which it is returned to
+# the system, and size from which blocks have pages of their own.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def end_with_parent(parent: int) -> None:
@@ -54,3 +57,23 @@ def _exit(number: int, frame: FrameType | None) -> NoReturn:
     # A second signal must not interrupt the cleanup.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(128 + number)
+
+
+def keep_freed_memory(keep: bool = True) -> None:
+    """Reuse freed memory for large tensors on a CPU instead of returning it to the system.
+
+    glibc takes new pages from the system for each block above 32 MiB. The kernel clears them, which
+    takes up to half of the time of a layer of a network for volumes. Other allocators, and limits
+    in the environment (``MALLOC_MMAP_THRESHOLD_``, ``GLIBC_TUNABLES``), are left alone.
+
+    Args:
+        keep: Whether to keep the memory; False restores glibc's limits.
+    """
+    environment = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+    if not sys.platform.startswith("linux") or any(name in os.environ for name in environment):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    # musl has no mallopt.
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, (2**30 if keep else 2**25))
+        mallopt(_M_TRIM_THRESHOLD, (2**31 - 1 if keep else 2**26))

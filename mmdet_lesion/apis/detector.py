@@ -20,6 +20,7 @@ from ..engine import cpu_settings
 from ..engine.config_checks import build_module, load_config
 from ..errors import InputError
 from ..models.checkpoint import check_weights, read_weights
+from ..processes import keep_freed_memory
 
 __all__ = ["DEFAULT_NMS", "Detector", "build_model", "build_module", "load_detector", "read_config"]
 
@@ -155,6 +156,7 @@ def build_model(cfg: Config, checkpoint: str | os.PathLike, device: str = "auto"
     weights = read_weights(checkpoint)
     init_default_scope(cfg.get("default_scope", "mmdet"))
     if torch_device.type == "cpu":
+        keep_freed_memory()
         cfg.merge_from_dict(cpu_settings(cfg))
     if isinstance(cfg.model.get("backbone"), dict):
         cfg.model.backbone.init_cfg = None

@@ -21,9 +21,18 @@ from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.scans import find_scans, read_scan
 from mmdet_lesion.models import FocalMix, FocalMixHead
 from mmdet_lesion.models.layers.winograd_conv import WinogradConv
+from mmdet_lesion.processes import keep_freed_memory
 from mmdet_lesion.structures import box_iou3d
 
 from .common import table_of
+
+
+@contextmanager
+def without_memory(inferencer: LesionInferencer) -> Iterator[None]:
+    """Return freed memory to the system."""
+    keep_freed_memory(False)
+    yield
+    keep_freed_memory()
 
 
 def without_body(inferencer: LesionInferencer) -> Any:
@@ -56,10 +65,12 @@ def without_candidates(inferencer: LesionInferencer) -> Any:
 
 
 _SLICES = {
+    "freed memory kept": without_memory,
     "body only": without_body,
     "RPN convolution in tiles of the body": without_tiles,
 }
 _VOLUMES = {
+    "freed memory kept": without_memory,
     "body only": without_body,
     "merged patches": without_merging,
     "boxes of candidates only": without_candidates,
@@ -118,6 +129,7 @@ def run_scan(options: argparse.Namespace) -> int:
                 start = time.perf_counter()
                 results[row], _ = inferencer.detect(scan, options.score_thr)
                 times[row].append(time.perf_counter() - start)
+            Console(stderr=True).print(f"{rows[row][0]}: {times[row][-1]:.1f} s")
     shape = " x ".join(map(str, scan.volume.shape))
     table = table_of(
         f"{options.scan.name}, {shape}, {options.config.name}, {options.threads} threads, median "
