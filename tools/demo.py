@@ -24,10 +24,8 @@ from mmengine import Config
 from rich.console import Console
 from rich.table import Table
 
-from mmdet_lesion.apis import detected_overlays, mined_overlays
 from mmdet_lesion.evaluation.functional import compare_trainings, p3d_froc
 from mmdet_lesion.io import read_detections, read_ground_truth, write_json
-from mmdet_lesion.visualization import plot_froc, save_montage
 
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM = ROOT / "configs" / "phantom"
@@ -129,6 +127,10 @@ def run_seed(out: Path, seed: int, ignore: bool = False) -> dict:
     for row, (run, _) in rows.items():
         if run.startswith("mean_teacher"):
             results[row].update(mining_figures(out / run))
+    # Importing detectors and plots takes seconds, which --help does not need.
+    from mmdet_lesion.apis import detected_overlays, mined_overlays
+    from mmdet_lesion.visualization import plot_froc, save_montage
+
     plot_froc(curves, out / "froc.png")
     config = str(out / "mean_teacher" / "mean_teacher_phantom.py")
     teacher = str(out / "mean_teacher" / "teacher.pth")

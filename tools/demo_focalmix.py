@@ -15,10 +15,8 @@ from pathlib import Path
 import numpy as np
 from demo import PHANTOM, call, figures_of, late_entries, main
 
-from mmdet_lesion.apis import mixup_overlays, volume_overlays
 from mmdet_lesion.evaluation.functional import luna16_froc
 from mmdet_lesion.io import read_json, read_luna16_detections, read_luna16_findings
-from mmdet_lesion.visualization import plot_froc, save_montage
 
 LABELED, UNLABELED, TEST = 6, 40, 40
 #: Options of the phantoms: small patients with solid nodules of 4 to 9 voxels at 2 mm.
@@ -56,6 +54,10 @@ def run_seed(out: Path, seed: int) -> dict:
         curves[row] = evaluate(raw, data, Path(f"{prefix}.submission.csv"))
         results[row] = figures_of(curves[row])
     results["FocalMix"].update(guess_figures(out / ROWS["FocalMix"]))
+    # Importing detectors and plots takes seconds, which --help does not need.
+    from mmdet_lesion.apis import mixup_overlays, volume_overlays
+    from mmdet_lesion.visualization import plot_froc, save_montage
+
     plot_froc(curves, out / "froc.png")
     config = str(out / ROWS["FocalMix"] / f"{ROWS['FocalMix']}.py")
     pictures = mixup_overlays(config, seed=seed)

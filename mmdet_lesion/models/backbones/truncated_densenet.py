@@ -166,11 +166,33 @@ class DenseBlock(nn.Module):
 
     def forward(self, x: Tensor, *context: Tensor) -> Tensor:
         """Append the outputs of the layers to the channels of ``x``."""
+        layers: list[DenseLayer] = list(self.children())
+        if not torch.is_grad_enabled() and all(layer.is_affine(x) for layer in layers):
+            return self._infer(x, *context)
         maps = [x]
         for layer in self.children():
             run = self._checkpoint if self._recomputes else DenseLayer.__call__
             maps.append(run(layer, maps, *context))
         return torch.cat(maps, 1)
+
+    def _infer(self, x: Tensor, *context: Tensor) -> Tensor:
+        """Write the outputs of the layers into one map, without concatenation."""
+        layers: list[DenseLayer] = list(self.children())
+        start = x.shape[1]
+        total = start + sum(layer.conv2.out_channels for layer in layers)
+        channels_last = x.is_contiguous(memory_format=torch.channels_last)
+        out = torch.empty(
+            (len(x), total, *x.shape[2:]),
+            dtype=x.dtype,
+            device=x.device,
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+        )
+        out[:, :start] = x
+        for layer in layers:
+            stop = start + layer.conv2.out_channels
+            out[:, start:stop] = layer.infer(out[:, :start], *context)
+            start = stop
+        return out
 
     @property
     def _recomputes(self) -> bool:
@@ -213,7 +235,30 @@ class DenseLayer(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], *context: Tensor) -> Tensor:
         """Compute the new channels from the maps of all preceding layers."""
-        x = self.conv1(F.relu(self.norm1(torch.cat(maps, 1)), inplace=True), *context)
+        return self._convolve(self.norm1(torch.cat(maps, 1)), *context)
+
+    def infer(self, x: Tensor, *context: Tensor) -> Tensor:
+        """Compute the new channels from the first channels of a larger map, if ``is_affine``."""
+        norm = self.norm1
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        shift = norm.bias - norm.running_mean * scale
+        # On a CPU, torch's batch norm is slow on maps that are not contiguous.
+        x = torch.addcmul(shift[:, None, None], x, scale[:, None, None])
+        return self._convolve(x, *context)
+
+    def is_affine(self, x: Tensor) -> bool:
+        """Return whether the first norm is a batch norm with fixed statistics, in x's precision."""
+        norm = self.norm1
+        return (
+            isinstance(norm, _BatchNorm)
+            and not norm.training
+            and norm.running_mean is not None
+            and norm.weight is not None
+            and norm.weight.dtype == x.dtype
+        )
+
+    def _convolve(self, x: Tensor, *context: Tensor) -> Tensor:
+        x = self.conv1(F.relu(x, inplace=True), *context)
         return self.conv2(F.relu(self.norm2(x), inplace=True), *context)
 
 

@@ -28,20 +28,24 @@ class Frame:
         return cls(0, 0, *volume.shape[-2:])
 
     @classmethod
-    def around(cls, cells: Tensor, edge: int, divisor: int, volume: Tensor) -> Frame:
-        """Return the smallest frame that holds all chosen cells.
+    def around(
+        cls, cells: Tensor, edge: int, divisor: int, volume: Tensor, margin: int = 0
+    ) -> Frame:
+        """Return the smallest frame that holds all chosen cells and a margin around them.
 
         Args:
             cells: Whether a cell is chosen, shape (h, w), bool; at least one.
             edge: Edge of a cell in pixels.
             divisor: The edges of the frame are multiples of it, except at the end of the slices.
             volume: Slices (..., H, W).
+            margin: Width of the margin in pixels.
         """
         ends = []
         for axis, size in enumerate(volume.shape[-2:]):
             at = cells.any(1 - axis).nonzero().flatten()
-            low, high = int(at[0]) * edge, (int(at[-1]) + 1) * edge
-            ends.append((low // divisor * divisor, min(-(-high // divisor) * divisor, size)))
+            low = max(int(at[0]) * edge - margin, 0) // divisor * divisor
+            high = -(-((int(at[-1]) + 1) * edge + margin) // divisor) * divisor
+            ends.append((low, min(high, size)))
         (top, bottom), (left, right) = ends
         return cls(top, left, bottom, right)
 

@@ -34,6 +34,9 @@ HEAD_CHUNKS = 4
 READ_SLICES = 64
 #: Edge in pixels of the cells of slices that are computed or skipped.
 CELL = 16
+#: Pixels around these cells that are computed, so that the edge of the crop, which convolutions pad
+#: with zeros, hardly changes the scores.
+FRAME_MARGIN = 48
 #: Boxes on slices are linked if their score reaches this share of the threshold of a lesion.
 LINK_SCORE_RATIO = 0.5
 
@@ -231,7 +234,8 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
         if inside is None:
             return Frame.of(volume)
         divisor = max(CELL, self.data_preprocessor.pad_size_divisor)
-        return Frame.around(inside[slice_inds.cpu()].any(0), CELL, divisor, volume)
+        cells = inside[slice_inds.cpu()].any(0)
+        return Frame.around(cells, CELL, divisor, volume, FRAME_MARGIN)
 
     def slice_stacks(self, volume: Tensor, slice_inds: Tensor) -> Tensor:
         """Gather the slice stacks around slices.

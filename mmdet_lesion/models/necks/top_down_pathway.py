@@ -88,7 +88,11 @@ class TopDownPathway(BaseModule):
         """
         merged = None
         for (weight, bias), row in zip(reversed(laterals), reversed(rows)):
-            x = F.conv2d(row, weight, bias)
+            if row.is_cpu and row.shape[1] > row.shape[2:].numel():
+                # For many channels and few pixels, oneDNN's convolution is slow.
+                x = F.linear(row.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+            else:
+                x = F.conv2d(row, weight, bias)
             if merged is not None:
                 x = x + F.interpolate(merged, size=x.shape[-2:], mode="nearest")
             merged = x

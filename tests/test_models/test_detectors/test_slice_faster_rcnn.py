@@ -168,7 +168,8 @@ def predict_inside(model, volume, inside, rescale=True, **metainfo):
 
 @pytest.mark.parametrize("fusion", ["grouped", "early"])
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_boxes_inside_equal_those_of_cropped_slices(fusion, scale):
+def test_boxes_inside_equal_those_of_cropped_slices(monkeypatch, fusion, scale):
+    monkeypatch.setattr(slice_faster_rcnn, "FRAME_MARGIN", 0)
     model = build(fusion=fusion)
     volume = image(6, (96, 128)) / 100
     inside = torch.zeros(6, 6, 8, dtype=torch.bool)
@@ -182,6 +183,20 @@ def test_boxes_inside_equal_those_of_cropped_slices(fusion, scale):
     torch.testing.assert_close(found.scores, expected.scores[used])
     offset = torch.tensor([32.0, 32.0] * 2) / scale
     torch.testing.assert_close(found.bboxes, expected.bboxes[used] + offset)
+
+
+def test_margin_around_the_cells(monkeypatch):
+    model = build()
+    inside = torch.zeros(3, 8, 16, dtype=torch.bool)
+    inside[:, 4, 6] = True
+    shapes = set()
+    images = model.backbone.forward_images
+    monkeypatch.setattr(
+        model.backbone, "forward_images", lambda x: shapes.add(x.shape[2:]) or images(x)
+    )
+    predict_inside(model, image(3, (128, 256)), inside)
+    # 16 pixels, twice 48 pixels, and up to the next multiples of 32.
+    assert shapes == {(128, 128)}
 
 
 def test_nothing_inside():
