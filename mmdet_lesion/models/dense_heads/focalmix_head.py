@@ -237,7 +237,11 @@ class FocalMixHead(BaseModule):
         return losses
 
     def predict(
-        self, x: Sequence[Tensor], batch_cores: Sequence[Sequence[slice]], cfg: dict
+        self,
+        x: Sequence[Tensor],
+        batch_cores: Sequence[Sequence[slice]],
+        cfg: dict,
+        batch_inside: Sequence[Tensor] | None = None,
     ) -> list[InstanceData]:
         """Predict the same boxes as :meth:`predict_by_feat` from the feature maps of the levels.
 
@@ -247,16 +251,21 @@ class FocalMixHead(BaseModule):
             x: Feature maps of the levels, each (N, in_channels, D, H, W).
             batch_cores: As for :meth:`predict_by_feat`.
             cfg: As for :meth:`predict_by_feat`.
+            batch_inside: Locations of the coarsest level whose anchors, and those of finer levels
+                there, are used, shape (D, H, W), bool, for each patch; by default all.
         """
         cls_scores = self.forward_cls(x)
+        results = []
+        for index, core in enumerate(batch_cores):
+            scores = [level[index] for level in cls_scores]
+            if batch_inside is not None:
+                scores = [_masked(level, batch_inside[index]) for level in scores]
 
-        def offsets_of(index: int) -> Callable[[int, Tensor], Tensor]:
-            return lambda level, where: self.offsets_at(x[level][index], where)
+            def offsets_at(level: int, where: Tensor, index: int = index) -> Tensor:
+                return self.offsets_at(x[level][index], where)
 
-        return [
-            self._predict_single([level[index] for level in cls_scores], offsets_of(index), *rest)
-            for index, rest in enumerate(zip(batch_cores, [cfg] * len(batch_cores)))
-        ]
+            results.append(self._predict_single(scores, offsets_at, core, cfg))
+        return results
 
     def predict_by_feat(
         self,
@@ -278,14 +287,15 @@ class FocalMixHead(BaseModule):
             ``bboxes`` (n, 6) in voxels of the patch, ``scores`` (n,) in descending order, and
             ``labels`` (n,), int64 zeros, of each patch.
         """
+        results = []
+        for index, core in enumerate(batch_cores):
 
-        def offsets_of(index: int) -> Callable[[int, Tensor], Tensor]:
-            return lambda level, where: bbox_preds[level][index].flatten(1)[:, where].t()
+            def offsets_at(level: int, where: Tensor, index: int = index) -> Tensor:
+                return bbox_preds[level][index].flatten(1)[:, where].t()
 
-        return [
-            self._predict_single([level[index] for level in cls_scores], offsets_of(index), *rest)
-            for index, rest in enumerate(zip(batch_cores, [cfg] * len(batch_cores)))
-        ]
+            scores = [level[index] for level in cls_scores]
+            results.append(self._predict_single(scores, offsets_at, core, cfg))
+        return results
 
     def _predict_single(
         self,
@@ -311,7 +321,8 @@ class FocalMixHead(BaseModule):
             locations.append(flat[part].flatten())
         scores = torch.cat(logits).float().sigmoid()
         scores, best = scores.topk(min(cfg["nms_pre"], len(scores)))
-        best = best[scores >= cfg["score_thr"]]
+        # Masked anchors have a score of 0.
+        best = best[(scores >= cfg["score_thr"]) & (scores > 0)]
         first = 0
         bboxes = scores.new_empty(len(best), 6)
         for level, (logit, where) in enumerate(zip(cls_scores, locations)):
@@ -357,3 +368,10 @@ class FocalMixHead(BaseModule):
             y = y * torch.einsum("nz,ny,nx->nzyx", z, row, column)[:, None]
             radius -= 1
         return self.offsets(y)[:, :, 1, 1, 1]
+
+
+def _masked(logits: Tensor, inside: Tensor) -> Tensor:
+    """Set the logits (1, D, H, W) of a level to -inf outside of cells of the coarsest level."""
+    for axis in range(3):
+        inside = inside.repeat_interleave(logits.shape[axis + 1] // inside.shape[axis], axis)
+    return logits.masked_fill(~inside, -torch.inf)

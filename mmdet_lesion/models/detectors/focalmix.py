@@ -26,6 +26,9 @@ from ..semi_supervised import (
 from .sliding_patches import PatchPlace, merged_patch_size, sliding_patches
 from .volume_detector import Progress, VolumeReader
 
+#: Cells of the largest stride around those to search that are computed, so that the edges of the
+#: cuboid, which convolutions pad with zeros, hardly change the scores.
+CUBOID_MARGIN = 2
 _GUESS_MODES = ("batch", "eval", "ema")
 _TEST_KEYS = (
     "patch_size",
@@ -354,7 +357,8 @@ class FocalMix(BaseDetector):
             batch_size: Replaces ``test_cfg.patch_batch_size``.
             progress: Called with the fraction of the patches that are done.
             inside: Cells to search for lesions, shape (D / s, H / s, W / s), bool; by default all.
-                The volume is cropped to a cuboid around them, and patches without any are skipped.
+                The volume is cropped to a cuboid around them, patches without any are skipped, and
+                anchors in other cells are not used.
             merge: Whether to compute one patch with at most the voxels of ``batch_size`` patches
                 at a time, if that saves overlap.
 
@@ -372,14 +376,18 @@ class FocalMix(BaseDetector):
             batch_size = max(1, voxels // math.prod(map(min, patch_size, shape)))
         places = sliding_patches(shape, patch_size, overlap, self.stride)
         if inside is not None:
-            chosen = inside[tuple(_divided(axis, self.stride) for axis in cuboid)]
+            chosen = inside[_cells_of(cuboid, self.stride)]
             places = [place for place in places if chosen[_core_of(place, self.stride)].any()]
         results = [_no_instances(volume)]
         for first in range(0, len(places), batch_size):
             chunk = places[first : first + batch_size]
             patches = torch.stack([part[(slice(None), *patch.place)] for patch in chunk])
             cores = [patch.core for patch in chunk]
-            found = self.bbox_head.predict(self.extract_feat(patches), cores, cfg)
+            masks = None
+            if inside is not None:
+                cells = [chosen[_cells_of(patch.place, self.stride)] for patch in chunk]
+                masks = [mask.to(volume.device) for mask in cells]
+            found = self.bbox_head.predict(self.extract_feat(patches), cores, cfg, masks)
             for patch, instances in zip(chunk, found):
                 # Slices are in the order (z, y, x), boxes (x, y, z).
                 starts = [axis.start + own.start for axis, own in zip(patch.place, cuboid)]
@@ -396,24 +404,29 @@ class FocalMix(BaseDetector):
 
 
 def _cuboid(inside: Tensor | None, stride: int, size: Sequence[int]) -> tuple[slice, slice, slice]:
-    """Return the smallest slices (z, y, x) of a volume that hold all cells, or all of it."""
+    """Return slices (z, y, x) of a volume that hold all cells and a margin, or all of it."""
     if inside is None or not inside.any():
         return tuple(slice(0, edge) for edge in size)
     cells = inside.nonzero()
     low, high = cells.amin(0).tolist(), cells.amax(0).tolist()
-    return tuple(slice(a * stride, (b + 1) * stride) for a, b in zip(low, high))
-
-
-def _divided(axis: slice, stride: int) -> slice:
-    return slice(axis.start // stride, axis.stop // stride)
-
-
-def _core_of(patch: PatchPlace, stride: int) -> tuple[slice, slice, slice]:
-    """Return the cells of the volume whose anchors a patch uses."""
     return tuple(
-        slice((place.start + core.start) // stride, (place.start + core.stop) // stride)
-        for place, core in zip(patch.place, patch.core)
+        slice(max(a - CUBOID_MARGIN, 0) * stride, min((b + 1 + CUBOID_MARGIN) * stride, edge))
+        for a, b, edge in zip(low, high, size)
     )
+
+
+def _cells_of(place: Sequence[slice], stride: int) -> tuple[slice, ...]:
+    """Convert slices of voxels to those of cells."""
+    return tuple(slice(axis.start // stride, axis.stop // stride) for axis in place)
+
+
+def _core_of(patch: PatchPlace, stride: int) -> tuple[slice, ...]:
+    """Return the cells of the volume whose anchors a patch uses."""
+    core = [
+        slice(place.start + core.start, place.start + core.stop)
+        for place, core in zip(patch.place, patch.core)
+    ]
+    return _cells_of(core, stride)
 
 
 def _no_instances(like: Tensor) -> InstanceData:

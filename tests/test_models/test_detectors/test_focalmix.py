@@ -13,6 +13,7 @@ from torch import distributed, nn
 import mmdet_lesion.models  # noqa: F401
 from mmdet_lesion import InputError
 from mmdet_lesion.engine import AnyDeviceDistributedDataParallel
+from mmdet_lesion.models.detectors import focalmix
 from mmdet_lesion.structures import CUBE_SYMMETRIES, box_iou3d, nms3d
 
 BASE = Path(__file__).parents[3] / "configs/_base_/models/focalmix_resnet3d_fpn3d.py"
@@ -324,6 +325,33 @@ def test_overlapping_patches_equal_a_single_patch():
     # Without overlap the borders of the patches affect the result.
     apart = predict(model, volume, patch_size=20, patch_overlap=0)
     assert len(apart) != len(whole) or not torch.allclose(apart.scores, whole.scores)
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_boxes_inside_the_body(monkeypatch, merge):
+    monkeypatch.setattr(focalmix, "CUBOID_MARGIN", 0)
+    model = build()
+    stride = model.stride
+    torch.manual_seed(0)
+    volume = torch.rand(1, 64, 64, 96)
+    inside = torch.zeros(64 // stride, 64 // stride, 96 // stride, dtype=torch.bool)
+    inside[1, 1:3, 2] = inside[2, 1, 3] = True
+    settings = dict(patch_size=32, patch_overlap=16, patch_batch_size=2, nms_pre=5000)
+    model.test_cfg = model._check_test_cfg({**model.test_cfg, **settings, "score_thr": 0.0})
+    # The whole cuboid is one patch.
+    cuboid = volume[:, stride : 3 * stride, stride : 3 * stride, 2 * stride : 4 * stride]
+    patches = []
+    extract = model.extract_feat
+    model.extract_feat = lambda x: patches.append(tuple(x.shape)) or extract(x)
+    with torch.no_grad():
+        found = model.predict_patches(volume, volume.shape[1:], inside=inside, merge=merge)
+        expected = model.predict_patches(cuboid, cuboid.shape[1:])
+    assert patches[0] == patches[1] == (1, *cuboid.shape)
+    assert len(found) > 5 < len(expected)
+    # The anchors are not far from their boxes.
+    anchors = ((found.bboxes[:, :3] + found.bboxes[:, 3:]) / 2 / stride).flip(1)
+    distance = torch.cdist(anchors, inside.nonzero() + 0.5, p=torch.inf).amin(1)
+    assert distance.max() < 1
 
 
 def test_volumes_of_a_batch_are_independent():

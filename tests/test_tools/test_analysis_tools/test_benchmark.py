@@ -298,7 +298,10 @@ def test_unequal_predictions_are_not_matched(benchmark, tmp_path):
 
 
 @pytest.mark.parametrize("row", [0, 1], ids=["slices", "volumes"])
-def test_detection_with_and_without_shortcuts(benchmark, narrow_rows, tmp_path, capsys, row):
+def test_detection_with_and_without_shortcuts(
+    benchmark, narrow_rows, tmp_path, capsys, monkeypatch, row
+):
+    monkeypatch.setenv("COLUMNS", "200")
     config = next(p for p in narrow_rows if p.stem.startswith(("mean_teacher", "focalmix")[row]))
     torch.manual_seed(0)
     register_all_modules(init_default_scope=True)
