@@ -15,6 +15,7 @@ from typing import TypeVar
 import cv2
 
 from ..errors import InputError
+from ..processes import end_with_parent
 from ..progress import track
 
 __all__ = ["SETTINGS_FILE", "new_folder", "render_all"]
@@ -101,13 +102,18 @@ def _move(building: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _start_worker(parent: int) -> None:
+    end_with_parent(parent)
+    cv2.setNumThreads(0)
+
+
 def _run(render, plans, workers: int) -> Iterator:
     if workers == 1:
         yield from map(render, plans)
         return
     # Forking avoids importing the package again in each process.
     context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (0,)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (os.getpid(),)) as pool:
         try:
             yield from pool.map(render, plans)
         except BaseException:

@@ -1,3 +1,8 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 
@@ -19,6 +24,26 @@ def test_deeplesion_summary(tool, tmp_path, capsys):
     assert tool.main(["deeplesion", str(tmp_path / "raw"), *ARGS.split()]) == 2
     assert "expected --overwrite" in capsys.readouterr().err
     assert tool.main(["deeplesion", str(tmp_path / "raw"), *ARGS.split(), "--overwrite"]) == 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
+def test_workers_end_with_the_killed_tool(root, tmp_path):
+    words = ["tools/make_phantoms.py", "deeplesion", str(tmp_path / "raw"), "--volumes", "60"]
+    words += ["--size", "64", "--slices", "6", "8", "--workers", "2"]
+    process = subprocess.Popen([sys.executable, *words], cwd=root, stderr=subprocess.DEVNULL)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    workers = []
+    while len(workers) < 2 and process.poll() is None:
+        time.sleep(0.05)
+        workers = children.read_text().split()
+    process.kill()
+    process.wait()
+    assert len(workers) == 2
+    for _ in range(200):
+        if not any(Path(f"/proc/{worker}").exists() for worker in workers):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"the workers {workers} outlived the tool")
 
 
 def test_invalid_arguments_print_one_line(tool, tmp_path, capsys):
