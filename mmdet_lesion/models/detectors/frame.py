@@ -58,6 +58,16 @@ class Frame:
             max(self.right, other.right),
         )
 
+    def grow(self, border: int, volume: Tensor) -> Frame:
+        """Return the frame with ``border`` more pixels on each side, within slices (..., H, W)."""
+        height, width = volume.shape[-2:]
+        return Frame(
+            max(self.top - border, 0),
+            max(self.left - border, 0),
+            min(self.bottom + border, height),
+            min(self.right + border, width),
+        )
+
     def crop(self, maps: Tensor, within: Frame | None = None) -> Tensor:
         """Cut this frame out of slices or feature maps.
 

@@ -30,6 +30,8 @@ class SharedImages:
         volume: Normalized volume (D, H, W).
         frames: The part of the slices to compute for each center slice; by default all of them.
             Images are computed in the smallest frame that holds those of all their stacks.
+        border: Pixels around these frames that are computed in all layers before the fusion only,
+            so that their zero padding lies farther outside.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class SharedImages:
         neck: nn.Module,
         volume: Tensor,
         frames: Mapping[int, Frame] | None = None,
+        border: int = 0,
     ) -> None:
         self.backbone = backbone
         self.neck = neck
@@ -47,15 +50,15 @@ class SharedImages:
         groups = torch.arange(backbone.num_groups) - backbone.num_groups // 2
         self.offsets = (groups * self.width).tolist()
         self.frame = Frame.of(volume)
-        self._frames: dict[int, Frame] = {}
+        inner: dict[int, Frame] = {}
         for z, frame in (frames or {}).items():
             for position in {self._position(z + offset) for offset in self.offsets}:
-                known = self._frames.get(position, frame)
-                self._frames[position] = known.enclose(frame)
-        # By position: maps of strides 4 and 8, and the input of the fusion.
-        self._images: dict[int, tuple[Tensor, ...]] = {}
-        # By position: the map of stride 16 of an image as a neighbor.
-        self._neighbors: dict[int, tuple[Tensor, ...]] = {}
+                inner[position] = inner.get(position, frame).enclose(frame)
+        outer = {position: frame.grow(border, volume) for position, frame in inner.items()}
+        # Maps of strides 4 and 8 of an image, and the input of the fusion.
+        self._images = _Maps(outer, self.frame)
+        # The map of stride 16 of an image as a neighbor.
+        self._neighbors = _Maps(inner, self.frame)
 
     def __call__(self, slice_inds: list[int], frame: Frame | None = None) -> Tensor:
         """Compute the feature maps of slice stacks.
@@ -70,45 +73,26 @@ class SharedImages:
         groups = [[self._position(z + offset) for z in slice_inds] for offset in self.offsets]
         center = len(groups) // 2
         everything = sum(groups, [])
-        self._forget(min(everything), max(everything))
-        self._fill(self._images, everything, self._compute_images)
+        for kept in (self._images, self._neighbors):
+            kept.forget(min(everything), max(everything))
+        self._images.fill(everything, self._compute_images)
         beside = sum(groups[:center] + groups[center + 1 :], [])
-        self._fill(self._neighbors, beside, self._compute_neighbors)
+        self._neighbors.fill(beside, self._compute_neighbors)
         frame = frame or self.frame
-        rows = [
-            torch.cat([self._gather(self._images, group, frame, level) for group in groups], 1)
-            for level in range(3)
+        levels = [
+            [self._images.gather(group, frame, level) for group in groups] for level in range(3)
         ]
-        fused = self.backbone.forward_block3(self.backbone.fusion.conv(rows.pop()))
-        maps = [self._gather(self._neighbors, group, frame) for group in groups[:center]]
-        maps.append(fused)
-        maps += [self._gather(self._neighbors, group, frame) for group in groups[center + 1 :]]
-        return self.neck.merge([*rows, torch.cat(maps, 1)], self.laterals)
+        fused = self.backbone.forward_block3(self.backbone.fusion.conv(torch.cat(levels.pop(), 1)))
+        coarse = [
+            fused if group is groups[center] else self._neighbors.gather(group, frame)
+            for group in groups
+        ]
+        return self.neck.merge([*levels, coarse], self.laterals)
 
     def _position(self, center: int) -> int:
         """Clamp the position of an image, since all images beyond an end are equal."""
         half = self.width // 2
         return min(max(center, -half), len(self.volume) - 1 + half)
-
-    def _forget(self, low: int, high: int) -> None:
-        """Drop cached maps at positions outside of ``low`` to ``high``."""
-        for kept in (self._images, self._neighbors):
-            for position in [p for p in kept if not low <= p <= high]:
-                del kept[position]
-
-    def _fill(
-        self,
-        kept: dict[int, tuple[Tensor, ...]],
-        positions: list[int],
-        compute: Callable[[list[int], Frame], tuple[Tensor, ...]],
-    ) -> None:
-        missing: dict[Frame, list[int]] = {}
-        for position in sorted(set(positions) - kept.keys()):
-            missing.setdefault(self._frames.get(position, self.frame), []).append(position)
-        for frame, batch in missing.items():
-            for position, *maps in zip(batch, *(m.split(1) for m in compute(batch, frame))):
-                # A view would keep the maps of the whole batch in memory.
-                kept[position] = tuple(m.clone() if len(batch) > 1 else m for m in maps)
 
     def _compute_images(self, positions: list[int], frame: Frame) -> tuple[Tensor, ...]:
         centers = torch.tensor(positions, device=self.volume.device)
@@ -121,18 +105,45 @@ class SharedImages:
         return self.backbone.forward_images(images)
 
     def _compute_neighbors(self, positions: list[int], frame: Frame) -> tuple[Tensor, ...]:
-        return (self.backbone.forward_block3(self._gather(self._images, positions, frame, 2)),)
+        return (self.backbone.forward_block3(self._images.gather(positions, frame, 2)),)
 
-    def _gather(
+
+class _Maps:
+    """Feature maps of images by their position, each in its own frame.
+
+    Args:
+        frames: Frames by position.
+        whole: The frame of other positions.
+    """
+
+    def __init__(self, frames: Mapping[int, Frame], whole: Frame) -> None:
+        self.frames = frames
+        self.whole = whole
+        self.kept: dict[int, tuple[Tensor, ...]] = {}
+
+    def forget(self, low: int, high: int) -> None:
+        """Drop maps at positions outside of ``low`` to ``high``."""
+        for position in [p for p in self.kept if not low <= p <= high]:
+            del self.kept[position]
+
+    def fill(
         self,
-        kept: dict[int, tuple[Tensor, ...]],
         positions: list[int],
-        frame: Frame,
-        level: int = 0,
-    ) -> Tensor:
+        compute: Callable[[list[int], Frame], tuple[Tensor, ...]],
+    ) -> None:
+        """Compute the maps that are missing, for each frame at once."""
+        missing: dict[Frame, list[int]] = {}
+        for position in sorted(set(positions) - self.kept.keys()):
+            missing.setdefault(self.frames.get(position, self.whole), []).append(position)
+        for frame, batch in missing.items():
+            for position, *maps in zip(batch, *(m.split(1) for m in compute(batch, frame))):
+                # A view would keep the maps of the whole batch in memory.
+                self.kept[position] = tuple(m.clone() if len(batch) > 1 else m for m in maps)
+
+    def gather(self, positions: list[int], frame: Frame, level: int = 0) -> Tensor:
         """Concatenate the maps of positions in a frame; a single one is not copied."""
         maps = [
-            frame.crop(kept[position][level], self._frames.get(position, self.frame))
+            frame.crop(self.kept[position][level], self.frames.get(position, self.whole))
             for position in positions
         ]
         return maps[0] if len(maps) == 1 else torch.cat(maps)

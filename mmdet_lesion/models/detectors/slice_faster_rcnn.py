@@ -37,6 +37,10 @@ CELL = 16
 #: Pixels around these cells that are computed, so that the edge of the crop, which convolutions pad
 #: with zeros, hardly changes the scores.
 FRAME_MARGIN = 48
+#: The same for detectors that compute the first layers of images in a larger crop.
+SHARED_FRAME_MARGIN = 32
+#: Pixels by which that crop is larger.
+SHARED_BORDER = 64
 #: Boxes on slices are linked if their score reaches this share of the threshold of a lesion.
 LINK_SCORE_RATIO = 0.5
 
@@ -189,11 +193,13 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
         if volume.is_cpu:
             at_once = min(chunk_size, max(1, CPU_PIXELS // volume[0].numel()))
         chunks = slice_inds.split(min(chunk_size, HEAD_CHUNKS * at_once)) if total > done else ()
-        frames = [self._frame(volume, inside, chunk) for chunk in chunks]
+        shares = getattr(self.backbone, "num_groups", 1) > 1
+        margin = SHARED_FRAME_MARGIN if shares else FRAME_MARGIN
+        frames = [self._frame(volume, inside, chunk, margin) for chunk in chunks]
         shared = None
-        if getattr(self.backbone, "num_groups", 1) > 1:
+        if shares:
             by_slice = {z: frame for chunk, frame in zip(chunks, frames) for z in chunk.tolist()}
-            shared = SharedImages(self.backbone, self.neck, volume, by_slice)
+            shared = SharedImages(self.backbone, self.neck, volume, by_slice, SHARED_BORDER)
         rpn_conv = self.rpn_head.rpn_conv
         conv = WinogradConv(rpn_conv) if WinogradConv.accepts(rpn_conv) else None
         for chunk, frame in zip(chunks, frames):
@@ -229,13 +235,15 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
                 results.append(instances)
         return InstanceData.cat(results)
 
-    def _frame(self, volume: Tensor, inside: Tensor | None, slice_inds: Tensor) -> Frame:
+    def _frame(
+        self, volume: Tensor, inside: Tensor | None, slice_inds: Tensor, margin: int
+    ) -> Frame:
         """Return the part of some slices that holds all cells to compute."""
         if inside is None:
             return Frame.of(volume)
         divisor = max(CELL, self.data_preprocessor.pad_size_divisor)
         cells = inside[slice_inds.cpu()].any(0)
-        return Frame.around(cells, CELL, divisor, volume, FRAME_MARGIN)
+        return Frame.around(cells, CELL, divisor, volume, margin)
 
     def slice_stacks(self, volume: Tensor, slice_inds: Tensor) -> Tensor:
         """Gather the slice stacks around slices.

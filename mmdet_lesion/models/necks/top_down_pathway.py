@@ -1,6 +1,6 @@
 """Top-down pathway that merges feature maps into the finest one."""
 
-from typing import Sequence, Union
+from typing import Optional, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -65,9 +65,9 @@ class TopDownPathway(BaseModule):
                 f"TopDownPathway: {len(inputs)} feature maps of {len(inputs[0])} images; expected "
                 f"{len(self.laterals)} feature maps of a multiple of {self.num_groups} images"
             )
-        rows = [x.reshape(-1, self.num_groups * x.shape[1], *x.shape[-2:]) for x in inputs]
+        levels = [[x.reshape(-1, self.num_groups * x.shape[1], *x.shape[-2:])] for x in inputs]
         # mmcv's RoIAlign ignores the memory format and reads the map as contiguous.
-        return (self.merge(rows, self.fused_laterals()).contiguous(),)
+        return (self.merge(levels, self.fused_laterals()).contiguous(),)
 
     def fused_laterals(self) -> list[tuple[Tensor, Tensor]]:
         """Compute weights (out_channels, num_groups * C_i, 1, 1) and biases of the fused laterals.
@@ -76,23 +76,26 @@ class TopDownPathway(BaseModule):
         """
         return [self._fused(lateral) for lateral in self.laterals]
 
-    def merge(self, rows: Sequence[Tensor], laterals: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Merge feature maps that hold the images of a slice stack in the channel dimension.
+    def merge(
+        self, levels: Sequence[Sequence[Tensor]], laterals: Sequence[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """Merge the feature maps of slice stacks.
 
         Args:
-            rows: Feature maps (N, num_groups * C_i, h_i, w_i) from fine to coarse.
+            levels: Levels from fine to coarse; each has the feature maps (N, C_k, h_i, w_i) of one
+                or more images of the stacks, num_groups * C_i channels altogether.
             laterals: The result of :meth:`fused_laterals`.
 
         Returns:
             Feature map (N, out_channels, h_0, w_0).
         """
         merged = None
-        for (weight, bias), row in zip(reversed(laterals), reversed(rows)):
-            if row.is_cpu and row.shape[1] > row.shape[2:].numel():
-                # For many channels and few pixels, oneDNN's convolution is slow.
-                x = F.linear(row.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-            else:
-                x = F.conv2d(row, weight, bias)
+        for (weight, bias), maps in zip(reversed(laterals), reversed(levels)):
+            plain = all(x.is_cpu and x.dtype == weight.dtype for x in maps)
+            if plain and not torch.is_grad_enabled():
+                merged = _add_laterals(merged, maps, weight.flatten(1), bias)
+                continue
+            x = F.conv2d(torch.cat(tuple(maps), 1), weight, bias)
             if merged is not None:
                 x = x + F.interpolate(merged, size=x.shape[-2:], mode="nearest")
             merged = x
@@ -106,3 +109,20 @@ class TopDownPathway(BaseModule):
         weight = torch.einsum("ogm,mc->ogc", fusion, lateral.weight.flatten(1))
         bias = torch.einsum("ogm,m->o", fusion, lateral.bias)
         return weight.flatten(1)[..., None, None], bias
+
+
+def _add_laterals(
+    coarse: Optional[Tensor], maps: Sequence[Tensor], weight: Tensor, bias: Tensor
+) -> Tensor:
+    """Add the laterals of the images to the upsampled coarse map, without concatenated maps."""
+    n, _, height, width = maps[0].shape
+    if coarse is None:
+        x = bias.repeat(n, height, width, 1)
+    else:
+        coarse = coarse + bias[:, None, None]
+        x = F.interpolate(coarse, size=(height, width), mode="nearest")
+        x = x.permute(0, 2, 3, 1).contiguous()
+    pixels = x.flatten(0, 2)
+    for image, part in zip(maps, weight.split([image.shape[1] for image in maps], 1)):
+        pixels.addmm_(image.permute(0, 2, 3, 1).flatten(0, 2), part.t())
+    return x.permute(0, 3, 1, 2)

@@ -84,8 +84,8 @@ def test_unneeded_maps_are_dropped(network):
     shared = SharedImages(*network, torch.randn(40, 32, 32))
     for z in range(40):
         shared([z])
-        assert len(shared._images) <= num_slices - 2
-    assert min(shared._images) == 39 - (num_slices - 3) // 2
+        assert len(shared._images.kept) <= num_slices - 2
+    assert min(shared._images.kept) == 39 - (num_slices - 3) // 2
 
 
 @torch.no_grad()
@@ -113,6 +113,26 @@ def test_frames_that_change_along_the_volume(network):
         torch.testing.assert_close(found[:, :, start : start + 2], expected)
 
 
+@torch.no_grad()
+def test_border_is_computed_before_the_fusion_only(network):
+    backbone, neck = network
+    volume = torch.randn(40, 96, 128)
+    frame = Frame(32, 64, 64, 96)
+    shared = SharedImages(*network, volume, {20: frame}, border=128)
+    images = [volume[None, z - 1 : z + 2] for z in (20 + offset for offset in shared.offsets)]
+    # With so large a border, the first maps are those of whole slices.
+    fine, middle, coarse = (
+        [frame.crop(level, Frame.of(volume)) for level in levels]
+        for levels in zip(*map(backbone.forward_images, images))
+    )
+    deep = [backbone.forward_block3(level) for level in coarse]
+    deep[len(deep) // 2] = backbone.forward_block3(backbone.fusion.conv(torch.cat(coarse, 1)))
+    expected = neck.merge([fine, middle, deep], neck.fused_laterals())
+    torch.testing.assert_close(shared([20], frame), expected)
+    without = SharedImages(*network, volume, {20: frame})([20], frame)
+    assert not torch.allclose(without, expected, rtol=1e-2)
+
+
 def test_frames():
     volume = torch.zeros(3, 80, 96)
     cells = torch.zeros(5, 6, dtype=torch.bool)
@@ -122,5 +142,6 @@ def test_frames():
     assert frame == Frame(0, 32, 80, 96)
     assert Frame.around(cells[:3], 16, 16, volume) == Frame(16, 48, 32, 64)
     assert frame.crop(volume).shape == (3, 80, 64)
+    assert Frame(32, 48, 64, 64).grow(32, volume) == Frame(0, 16, 80, 96)
     assert frame.crop(torch.zeros(7, 20, 24), Frame.of(volume)).shape == (7, 20, 16)
     assert Frame(16, 48, 32, 64).enclose(Frame(0, 64, 16, 96)) == Frame(0, 48, 32, 96)

@@ -169,7 +169,8 @@ def predict_inside(model, volume, inside, rescale=True, **metainfo):
 @pytest.mark.parametrize("fusion", ["grouped", "early"])
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 def test_boxes_inside_equal_those_of_cropped_slices(monkeypatch, fusion, scale):
-    monkeypatch.setattr(slice_faster_rcnn, "FRAME_MARGIN", 0)
+    for name in ("FRAME_MARGIN", "SHARED_FRAME_MARGIN", "SHARED_BORDER"):
+        monkeypatch.setattr(slice_faster_rcnn, name, 0)
     model = build(fusion=fusion)
     volume = image(6, (96, 128)) / 100
     inside = torch.zeros(6, 6, 8, dtype=torch.bool)
@@ -185,18 +186,26 @@ def test_boxes_inside_equal_those_of_cropped_slices(monkeypatch, fusion, scale):
     torch.testing.assert_close(found.bboxes, expected.bboxes[used] + offset)
 
 
-def test_margin_around_the_cells(monkeypatch):
-    model = build()
-    inside = torch.zeros(3, 8, 16, dtype=torch.bool)
-    inside[:, 4, 6] = True
-    shapes = set()
-    images = model.backbone.forward_images
-    monkeypatch.setattr(
-        model.backbone, "forward_images", lambda x: shapes.add(x.shape[2:]) or images(x)
-    )
-    predict_inside(model, image(3, (128, 256)), inside)
-    # 16 pixels, twice 48 pixels, and up to the next multiples of 32.
-    assert shapes == {(128, 128)}
+@pytest.mark.parametrize(
+    "fusion, edges",
+    [
+        # 16 pixels, twice the margin, and up to the next multiples of 32.
+        ("early", {"stem": 128, "block 3": 128}),
+        # 64 pixels more on each side before the fusion.
+        ("grouped", {"stem": 224, "block 3": 96}),
+    ],
+)
+def test_margin_around_the_cells(monkeypatch, fusion, edges):
+    model = build(fusion=fusion)
+    inside = torch.zeros(3, 32, 32, dtype=torch.bool)
+    inside[:, 12, 14] = True
+    seen = {"stem": set(), "block 3": set()}
+    stem, block3 = model.backbone.conv0, model.backbone.denseblock3
+    stem.register_forward_pre_hook(lambda _, x: seen["stem"].add(tuple(x[0].shape[2:])))
+    block3.register_forward_pre_hook(lambda _, x: seen["block 3"].add(tuple(x[0].shape[2:])))
+    predict_inside(model, image(3, (512, 512)), inside)
+    assert seen["stem"] == {(edges["stem"], edges["stem"])}
+    assert seen["block 3"] == {(edges["block 3"] // 16, edges["block 3"] // 16)}
 
 
 def test_nothing_inside():

@@ -41,10 +41,37 @@ def test_fused_weights_do_not_change_value_and_gradient(num_groups):
     torch.testing.assert_close(gradients, wanted)
 
 
-def test_odd_sizes():
+@pytest.mark.parametrize("grad", [True, False])
+def test_odd_sizes(grad):
     neck = TopDownPathway(IN_CHANNELS, out_channels=4, num_groups=1).double()
     inputs = maps(1, sizes=((13, 11), (6, 5), (3, 2)))
-    torch.testing.assert_close(neck(inputs)[0], plain(neck, inputs))
+    with torch.set_grad_enabled(grad):
+        torch.testing.assert_close(neck(inputs)[0], plain(neck, inputs))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_inference_on_separate_maps(memory_format):
+    neck = TopDownPathway(IN_CHANNELS, out_channels=5, num_groups=3).double()
+    for parameter in neck.parameters():
+        torch.nn.init.normal_(parameter)
+    inputs = maps(6)
+    (expected,) = neck(inputs)
+    levels = [
+        [level[k::3].contiguous(memory_format=memory_format) for k in range(3)] for level in inputs
+    ]
+    with torch.no_grad():
+        merged = neck.merge(levels, neck.fused_laterals())
+    torch.testing.assert_close(merged, expected.detach())
+
+
+def test_inference_in_mixed_precision():
+    neck = TopDownPathway(IN_CHANNELS, out_channels=4, num_groups=1)
+    inputs = [level.bfloat16() for level in maps(1)]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        (out,) = neck(inputs)
+    torch.testing.assert_close(
+        out.double(), plain(neck.double(), [x.double() for x in inputs]), rtol=0.05, atol=0.05
+    )
 
 
 def test_initialized_neck_returns_the_map_of_the_center_image():
