@@ -200,8 +200,9 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
         if shares:
             by_slice = {z: frame for chunk, frame in zip(chunks, frames) for z in chunk.tolist()}
             shared = SharedImages(self.backbone, self.neck, volume, by_slice, SHARED_BORDER)
-        rpn_conv = self.rpn_head.rpn_conv
-        conv = WinogradConv(rpn_conv) if WinogradConv.accepts(rpn_conv) else None
+        conv = None
+        if self.rpn_head.use_sigmoid_cls and WinogradConv.accepts(self.rpn_head.rpn_conv):
+            conv = WinogradConv(self.rpn_head.rpn_conv)
         for chunk, frame in zip(chunks, frames):
             metainfo = _metainfo(data_sample, frame)
             samples = [DetDataSample(metainfo=metainfo) for _ in chunk]

@@ -8,6 +8,7 @@ from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
 
 from mmdet_lesion.models.detectors.proposals import CANDIDATES, predict_proposals
+from mmdet_lesion.models.layers.winograd_conv import TILE, WinogradConv
 
 
 def build(strides=(4,), **test_cfg):
@@ -85,3 +86,26 @@ def test_unsupported_settings_use_all_candidates(monkeypatch, strides, cfg):
     seen = candidates(head, monkeypatch)
     assert_same(*run(head, strides))
     assert seen == [head.test_cfg.nms_pre] * 2
+
+
+@pytest.mark.parametrize("nms_pre", [600, 30, -1])
+@pytest.mark.parametrize("share", [1.0, 0.3, 0.0], ids=["all tiles", "some tiles", "no tile"])
+def test_proposals_in_tiles(nms_pre, share):
+    head = build(nms_pre=nms_pre)
+    generator = torch.Generator().manual_seed(1)
+    # The last tiles exceed the map.
+    x = torch.randn(3, 4, 14, 17, generator=generator)
+    tiles = torch.rand(3, 4, 5, generator=generator) < share
+    samples = [DetDataSample(metainfo=dict(img_shape=(56, 68))) for _ in range(3)]
+    outside = ~tiles.repeat_interleave(TILE, 1).repeat_interleave(TILE, 2)[:, :14, :17]
+    with torch.no_grad():
+        scores, offsets = head([x])
+        scores[0].masked_fill_(outside[:, None], -torch.inf)
+        metas = [s.metainfo for s in samples]
+        expected = head.predict_by_feat(scores, offsets, batch_img_metas=metas)
+        found = predict_proposals(head, [x], samples, WinogradConv(head.rpn_conv), tiles)
+    for one, other in zip(found, expected, strict=True):
+        other = other[other.scores > 0]
+        assert len(other) == 10 * (share > 0)
+        torch.testing.assert_close(one.bboxes, other.bboxes, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(one.scores, other.scores)

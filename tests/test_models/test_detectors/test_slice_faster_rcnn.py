@@ -182,16 +182,16 @@ def test_boxes_inside_equal_those_of_cropped_slices(monkeypatch, fusion, scale):
     assert len(found) == used.sum() > 10
     assert found.slice_inds.unique().tolist() == [1, 2, 3, 4]
     torch.testing.assert_close(found.scores, expected.scores[used])
-    offset = torch.tensor([32.0, 32.0] * 2) / scale
+    offset = torch.tensor([32.0] * 4) / scale
     torch.testing.assert_close(found.bboxes, expected.bboxes[used] + offset)
 
 
 @pytest.mark.parametrize(
     "fusion, edges",
     [
-        # 16 pixels, twice the margin, and up to the next multiples of 32.
+        # 16 pixels and twice a margin of 48, up to the next multiples of 32.
         ("early", {"stem": 128, "block 3": 128}),
-        # 64 pixels more on each side before the fusion.
+        # Twice a margin of 32, and 64 more on each side before the fusion.
         ("grouped", {"stem": 224, "block 3": 96}),
     ],
 )
