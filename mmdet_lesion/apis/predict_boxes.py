@@ -16,7 +16,7 @@ from ..models.finite_outputs import FiniteOutputs
 from ..structures import Body, Geometry
 from .detector import Detector
 
-__all__ = ["predict_boxes"]
+__all__ = ["predict_boxes", "volume_pipeline", "volume_sample"]
 
 
 def predict_boxes(
@@ -47,10 +47,10 @@ def predict_boxes(
     Raises:
         InputError: The GPU is out of memory, or the outputs of the network are not finite.
     """
-    pipeline = _pipeline(detector)
+    pipeline = volume_pipeline(detector)
 
     def read(start: int, stop: int) -> dict[str, Any]:
-        return pipeline(_sample(path, geometry) | dict(slice_range=(start, stop)))
+        return pipeline(volume_sample(path, geometry) | dict(slice_range=(start, stop)))
 
     try:
         # NaN and infinity would be "no lesion" otherwise.
@@ -76,18 +76,36 @@ def predict_boxes(
     return instances
 
 
-def _pipeline(detector: Detector) -> Compose:
-    """Build the config's test pipeline for a volume that is stored at the detector's spacing."""
+def volume_pipeline(
+    detector: Detector, slice_spacing: float = 0.0, keep_thick: bool = False
+) -> Compose:
+    """Build the config's test pipeline for whole stored volumes.
+
+    Args:
+        detector: The detector.
+        slice_spacing: Distance in mm to which slices are interpolated; 0 for the stored slices.
+        keep_thick: Whether to keep stored slices that are farther apart.
+    """
     loader, *rest = detector.cfg.test_dataloader.dataset.pipeline
     if loader["type"] in ("LoadSliceStack", "LoadVolumeSlices"):
-        # Configs may load single key slices or interpolate; here, all stored slices are loaded.
+        # Configs may load single key slices or interpolate to another distance.
         hu_window = {key: loader[key] for key in ("hu_window",) if key in loader}
-        loader = dict(type="LoadVolumeSlices", slice_spacing=0, **hu_window)
+        loader = dict(
+            type="LoadVolumeSlices", slice_spacing=slice_spacing, keep_thick=keep_thick, **hu_window
+        )
     return Compose([loader, *rest])
 
 
-def _sample(path: Path, geometry: Geometry) -> dict[str, Any]:
-    """Return the sample of a volume without annotations, as from a test dataset."""
+def volume_sample(
+    path: Path, geometry: Geometry, published: Geometry | None = None
+) -> dict[str, Any]:
+    """Return the sample of a volume without annotations, as from a test dataset.
+
+    Args:
+        path: File of the stored volume.
+        geometry: Its geometry.
+        published: Geometry of the published volume, by default that of the stored one.
+    """
     _, height, width = geometry.shape
     return dict(
         img_id=0,
@@ -98,6 +116,7 @@ def _sample(path: Path, geometry: Geometry) -> dict[str, Any]:
         width=width,
         spacing=geometry.spacing,
         geometry=geometry.to_dict(),
+        published_geometry=(published or geometry).to_dict(),
         instances=[],
         excluded=[],
         labeled=False,

@@ -295,12 +295,46 @@ class CocoBuilder:
             "images": [],
             "annotations": [],
         }
-        self._volume_ids: dict[str, int] = {}
-        self._image_ids: dict[tuple[str, int], int] = {}
+        self._volume_ids: dict[str, Any] = {}
+        self._image_ids: dict[tuple[str, int], Any] = {}
+        self._category: Any = 1
+        self._next = dict.fromkeys(("volumes", "images", "annotations"), 1)
+
+    @classmethod
+    def from_content(cls, content: dict[str, Any], info: Mapping[str, Any]) -> CocoBuilder:
+        """Continue a file.
+
+        Args:
+            content: Tables of :func:`read_annotation_file`, which are changed.
+            info: Entries of ``info``, among them the ``description``.
+        """
+        builder = cls(info["description"])
+        builder._content["info"].update(info)
+        builder._content.update(content)
+        builder._volume_ids = {volume["name"]: volume["id"] for volume in content["volumes"]}
+        builder._image_ids = {
+            (image["volume"], image["slice_index"]): image["id"] for image in content["images"]
+        }
+        builder._category = content["categories"][0]["id"]
+        builder._next = {
+            table: 1
+            + max((one["id"] for one in content[table] if type(one["id"]) is int), default=0)
+            for table in ("volumes", "images", "annotations")
+        }
+        return builder
+
+    def _new_id(self, table: str) -> int:
+        number = self._next[table]
+        self._next[table] += 1
+        return number
+
+    def has_image(self, entry: StoredEntry, z: int) -> bool:
+        """Return whether a published slice is in the file."""
+        return (entry.name, z) in self._image_ids
 
     def _volume(self, entry: StoredEntry) -> int:
         if entry.name not in self._volume_ids:
-            self._volume_ids[entry.name] = len(self._volume_ids) + 1
+            self._volume_ids[entry.name] = self._new_id("volumes")
             self._content["volumes"].append(
                 {
                     "id": self._volume_ids[entry.name],
@@ -318,7 +352,7 @@ class CocoBuilder:
         """Return the id of a published slice, which is added if it does not exist."""
         key = (entry.name, z)
         if key not in self._image_ids:
-            self._image_ids[key] = len(self._image_ids) + 1
+            self._image_ids[key] = self._new_id("images")
             _, height, width = entry.geometry.shape
             self._content["images"].append(
                 {
@@ -343,7 +377,8 @@ class CocoBuilder:
         lesion_type: int = -1,
         recist: tuple[float, ...] = (),
         mask: dict | None = None,
-        lesion_id: int | None = None,
+        lesion_id: int | str | None = None,
+        score: float | None = None,
     ) -> None:
         """Add an annotation.
 
@@ -356,12 +391,13 @@ class CocoBuilder:
             recist: Published end points of the diameters, 8 numbers, or empty.
             mask: Segmentation mask as COCO's RLE in store pixels.
             lesion_id: Lesion within the volume, which several annotations may have.
+            score: Score of the detector that found it.
         """
         x1, y1, x2, y2 = entry.boxes_to_store([box])[0].tolist()
         annotation = {
-            "id": len(self._content["annotations"]) + 1,
+            "id": self._new_id("annotations"),
             "image_id": self.image(entry, z),
-            "category_id": 1,
+            "category_id": self._category,
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "area": (x2 - x1) * (y2 - y1),
             "iscrowd": 0,
@@ -379,6 +415,8 @@ class CocoBuilder:
             annotation["segmentation"] = mask
         if lesion_id is not None:
             annotation["lesion_id"] = lesion_id
+        if score is not None:
+            annotation["score"] = score
         self._content["annotations"].append(annotation)
 
     @property

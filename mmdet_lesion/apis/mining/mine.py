@@ -1,0 +1,338 @@
+"""Mining of a whole data set: detection, selection, and the files that are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine import Config
+
+from ...errors import InputError
+from ...evaluation.functional.mining import (
+    MiningCurve,
+    hidden_lesions,
+    mining_curve,
+    select_unannotated,
+)
+from ...evaluation.lesion_groups import in_order, longer_sides, size_labels
+from ...io.annotated_volumes import AnnotatedVolumes, LesionRows
+from ...io.atomic import write_json
+from ...io.coco import LESION_SOURCES, StoredEntry
+from ...io.harvester import read_ground_truth, write_detections
+from ...models.task_modules import SliceLinker
+from ...progress import track
+from ...structures.tracklets import Tracklets
+from ..detector import load_detector, read_config
+from .predict import VolumePredictor
+
+__all__ = ["MiningSettings", "MiningTask", "mine_data_set"]
+
+#: Volumes of DeepLesion's training set with complete labels, beside the training annotations.
+COMPLETE_FILE = "harvester_train.json"
+
+
+@dataclass(frozen=True)
+class MiningSettings:
+    """What is mined.
+
+    Args:
+        hard_negatives: Whether to mine detections that hit no lesion of completely labeled volumes,
+            instead of lesions without an annotation.
+        score_thr: Minimum score of a tracklet, the largest score of its boxes.
+        iou_thr: Largest IoU of a tracklet with an annotation, on any slice, or with another mined
+            tracklet; None for 0.3, and 0.1 for hard negatives, which must not touch a lesion.
+        all_slices: Whether all slices of a mined tracklet become images of the annotation file,
+            or only the one with its highest score.
+    """
+
+    hard_negatives: bool = False
+    score_thr: float = 0.9
+    iou_thr: float | None = None
+    all_slices: bool = False
+
+    @property
+    def source(self) -> str:
+        """Source of the new annotations."""
+        return "hard_negative" if self.hard_negatives else "mined"
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Names of the annotation file and of the file in Lesion Harvester's format."""
+        if self.hard_negatives:
+            return "hard_negatives.json", "HardNegatives.pkl"
+        return "mined.json", "MinedLesions.pkl"
+
+    @property
+    def max_iou(self) -> float:
+        """Value of ``iou_thr``."""
+        if self.iou_thr is not None:
+            return self.iou_thr
+        return 0.1 if self.hard_negatives else 0.3
+
+
+class MiningTask:
+    """A data set and the files that describe it.
+
+    Args:
+        config: Config file of the detector, or a config.
+        settings: What is mined.
+        ann_file: Annotation file of the volumes; by default that of the training data, and for
+            hard negatives ``harvester_train.json`` beside it.
+        add_to: Annotation file to which the boxes are added; by default that of the training data
+            for hard negatives, and ``ann_file`` otherwise.
+        truth: Complete labels of some volumes (annotation file, or Lesion Harvester's pickle); by
+            default ``harvester_train.json`` beside the training annotations if it exists.
+
+    Raises:
+        InputError: The config has no training data set, or a file is missing or invalid.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | Config,
+        settings: MiningSettings,
+        ann_file: str | Path | None = None,
+        add_to: str | Path | None = None,
+        truth: str | Path | None = None,
+    ) -> None:
+        self.settings = settings
+        dataset = _training_dataset(config)
+        root = Path(dataset.get("data_root") or "")
+        train_file = root / dataset["ann_file"]
+        complete = train_file.parent / COMPLETE_FILE
+        prefix = (dataset.get("data_prefix") or {}).get("volume", "volumes/")
+        self.volumes = root / prefix
+        default = complete if settings.hard_negatives else train_file
+        self.ann_file = Path(ann_file) if ann_file else default
+        base = Path(add_to) if add_to else train_file if settings.hard_negatives else self.ann_file
+        self.mined = AnnotatedVolumes(self.ann_file, self.volumes)
+        same = base == self.ann_file
+        self.base = self.mined if same else AnnotatedVolumes(base, self.volumes)
+        sources = dataset.get("sources") or LESION_SOURCES
+        #: Sources of the boxes that count as annotated; all where labels must be complete.
+        self.sources = LESION_SOURCES if settings.hard_negatives else _as_tuple(sources)
+        self.truth: dict[str, LesionRows] | None = None
+        if not settings.hard_negatives:
+            if truth is None and complete.is_file() and complete != self.ann_file:
+                truth = complete
+            self.truth = None if truth is None else _read_truth(Path(truth), self.volumes)
+
+    @property
+    def entries(self) -> list[StoredEntry]:
+        """The volumes to mine."""
+        return [self.mined.entries[name] for name in self.mined.names]
+
+    def select(self, name: str, tracklets: Tracklets, score_thr: float) -> Tracklets:
+        """Select the mined tracklets of a volume, in descending order of score."""
+        rows = self.mined.lesions(name).of(self.sources).rows
+        kept = select_unannotated(tracklets, rows, self.settings.max_iou, score_thr)
+        lists = tracklets.to_harvester()
+        return Tracklets.from_harvester([lists[i] for i in kept.tolist()])
+
+    def curve(self, found: dict[str, Tracklets]) -> MiningCurve | None:
+        """Compute precision and recall on the volumes with complete labels, None without any."""
+        known = [name for name in found if self.truth is not None and name in self.truth]
+        if not known:
+            return None
+        assert self.truth is not None
+        hidden, ids = {}, {}
+        for name in known:
+            truth, annotated = self.truth[name], self.mined.lesions(name).of(self.sources)
+            kept = hidden_lesions(truth.rows, truth.ids, annotated.rows)
+            hidden[name] = truth.rows[kept]
+            ids[name] = [one for one, is_kept in zip(truth.ids, kept) if is_kept]
+        return mining_curve({name: found[name] for name in known}, hidden, ids)
+
+
+def mine_data_set(
+    task: MiningTask,
+    config: str | Path | Config,
+    checkpoint: str | Path,
+    out: Path,
+    *,
+    device: str = "auto",
+    rank: int = 0,
+    world_size: int = 1,
+    wait: Callable[[], None] | None = None,
+    progress: bool = True,
+) -> dict[str, Any] | None:
+    """Mine a data set.
+
+    Detections are kept in ``out/detections``, so that a stopped run goes on, and another threshold
+    needs no detector. Several processes share the volumes.
+
+    Args:
+        task: The data set.
+        config: Config file of the detector, or a config.
+        checkpoint: Checkpoint of the detector.
+        out: Folder to write to.
+        device: Device of the detector.
+        rank: Number of this process.
+        world_size: Number of all processes.
+        wait: Waits until all processes have called it.
+        progress: Whether to show the progress.
+
+    Returns:
+        The summary that is written to ``summary.json``; None in processes other than the first.
+
+    Raises:
+        InputError: Config, checkpoint or data are invalid.
+    """
+    predictor = VolumePredictor(
+        load_detector(config, checkpoint, device), task.volumes, out / "detections"
+    )
+    entries = task.entries
+    todo = [entry for entry in entries[rank::world_size] if predictor.known(entry) is None]
+    done = len(entries[rank::world_size]) - len(todo)
+    items = map(predictor.predict, todo)
+    total = done + len(todo)
+    for _ in track(
+        items, total, "detect", "volumes", initial=done, disable=not progress or rank > 0
+    ):
+        pass
+    if wait is not None:
+        wait()
+    if rank:
+        return None
+    detections = {}
+    for entry in entries:
+        found = predictor.known(entry)
+        if found is None:
+            raise InputError(
+                f"{predictor.path(entry)} is missing or of another detector; expected every "
+                "process to write to the same folder: run the command again"
+            )
+        detections[entry.name] = found
+    detector = dict(
+        config=str(config), checkpoint=str(checkpoint), sha256=predictor.detector.sha256
+    )
+    return _write_results(task, detections, detector, out)
+
+
+def _write_results(
+    task: MiningTask, detections: dict[str, Tracklets], model: dict[str, str], out: Path
+) -> dict[str, Any]:
+    settings = task.settings
+    mined = {
+        name: task.select(name, found, settings.score_thr) for name, found in detections.items()
+    }
+    mined = {name: found for name, found in mined.items() if len(found)}
+    entries = {entry.name: entry for entry in task.entries}
+    ann_name, pickle_name = settings.names
+    info = dict(
+        description=f"{task.base.path}, and {settings.source} boxes",
+        model=model,
+        settings={**asdict(settings), "iou_thr": settings.max_iou},
+    )
+    prefix = f"{settings.source}_{model['sha256'][:8]}_"
+    content = task.base.with_tracklets(
+        mined, entries, settings.source, prefix, info, settings.all_slices
+    )
+    write_json(out / ann_name, content)
+    write_detections(out / pickle_name, mined)
+    summary = {
+        **info,
+        "volumes": len(detections),
+        "volumes_with_mined": len(mined),
+        "mined": sum(map(len, mined.values())),
+        "boxes": sum(len(found.boxes) for found in mined.values()),
+        "annotations_added": len(content["annotations"]) - len(task.base.content["annotations"]),
+        "images_added": len(content["images"]) - len(task.base.content["images"]),
+        "by_score": _by_score(mined),
+        "by_size": _by_size(mined, entries),
+    }
+    if not settings.hard_negatives:
+        everything = {name: task.select(name, found, 0.0) for name, found in detections.items()}
+        curve = task.curve(everything)
+        if curve is not None:
+            summary["complete_labels"] = _points(curve, settings.score_thr)
+            _plot(curve, settings.score_thr, out / "mining_curve.png")
+    write_json(out / "summary.json", summary, indent=2)
+    return summary
+
+
+def _by_score(mined: dict[str, Tracklets]) -> dict[str, int]:
+    scores = np.concatenate([np.empty(0), *(found.confidence() for found in mined.values())])
+    thresholds = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
+    return {f"{t:g}": int((scores >= t).sum()) for t in thresholds}
+
+
+def _by_size(mined: dict[str, Tracklets], entries: dict[str, StoredEntry]) -> dict[str, int]:
+    """Count the mined lesions by the longer side of their largest box."""
+    sizes = []
+    for name, found in mined.items():
+        spacing = entries[name].published.spacing[:2]
+        sides = np.array(longer_sides(found.boxes.tolist(), [spacing] * len(found.boxes)))
+        sizes += np.maximum.reduceat(sides, found.offsets[:-1]).tolist()
+    labels = size_labels(sizes)
+    return {label: labels.count(label) for label in in_order(labels)}
+
+
+def _points(curve: MiningCurve, score_thr: float) -> dict[str, Any]:
+    """Return precision and recall at some thresholds."""
+    thresholds = sorted({0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, score_thr})
+    rows = []
+    for threshold in thresholds:
+        count, precision, recall = curve.at(threshold)
+        rows.append(
+            {
+                "score_thr": threshold,
+                "mined": count,
+                "precision": None if np.isnan(precision) else precision,
+                "recall": None if np.isnan(recall) else recall,
+            }
+        )
+    return {"hidden_lesions": curve.hidden, "points": rows}
+
+
+def _plot(curve: MiningCurve, score_thr: float, path: Path) -> None:
+    from ...visualization.mining_plot import plot_mining_curve
+
+    plot_mining_curve(curve, path, score_thr)
+
+
+def _training_dataset(config: str | Path | Config) -> dict[str, Any]:
+    cfg = read_config(config, ("model", "train_dataloader", "test_dataloader"))
+    dataset = cfg.train_dataloader.get("dataset") or {}
+    while "dataset" in dataset:
+        dataset = dataset["dataset"]
+    if "ann_file" not in dataset:
+        raise InputError(
+            f"{cfg.filename or 'the config'} has no train_dataloader.dataset.ann_file; expected "
+            "the config of a detector that trains on an annotation file"
+        )
+    return dataset
+
+
+def _as_tuple(sources: str | Sequence[str]) -> tuple[str, ...]:
+    return (sources,) if isinstance(sources, str) else tuple(sources)
+
+
+def _read_truth(path: Path, volumes: Path) -> dict[str, LesionRows]:
+    """Read complete labels by volume; boxes without ids are linked to lesions."""
+    if path.suffix == ".json":
+        content = AnnotatedVolumes(path, volumes)
+        found = {name: content.lesions(name) for name in content.names}
+    else:
+        found = {}
+        for name, slices in read_ground_truth(path).items():
+            rows = [[z, *box] for z, boxes in slices.items() for box in boxes.tolist()]
+            array = np.array(rows, dtype=np.float64).reshape(-1, 5)
+            found[name] = LesionRows(array, [None] * len(array), ["full"] * len(array))
+    return {name: _linked(lesions) for name, lesions in found.items()}
+
+
+def _linked(lesions: LesionRows) -> LesionRows:
+    """Link boxes without ids on neighboring slices, so that a lesion counts once."""
+    if not len(lesions.rows) or any(one is not None for one in lesions.ids):
+        return lesions
+    boxes = lesions.rows[:, 1:] + [0, 0, 1, 1]
+    order = np.arange(len(boxes), dtype=np.float64)
+    # The linker keeps its inputs unchanged but sorts them, so the scores tell them apart.
+    linked = SliceLinker()(boxes, order, lesions.rows[:, 0].astype(np.int64))
+    ids = np.empty(len(boxes), dtype=np.int64)
+    ids[linked.scores.astype(np.int64)] = linked.ids
+    return LesionRows(lesions.rows, ids.tolist(), lesions.sources)

@@ -1,0 +1,187 @@
+"""Mine lesions without an annotation from a data set, or hard negatives, by a trained detector.
+
+Lesions are written as annotations with the source 'mined', hard negatives with 'hard_negative':
+detections in completely labeled volumes that hit no lesion. A stopped run goes on where it
+stopped, and another --score-thr uses the detections of the run before.
+
+Examples::
+
+    python tools/mine_lesions.py configs/uld/mean_teacher_deeplesion.py CHECKPOINT --out mined
+    python tools/mine_lesions.py configs/uld/mean_teacher_deeplesion.py CHECKPOINT \
+        --hard-negatives --add-to mined/mined.json --out hard_negatives
+    python tools/dist_run.py 4 tools/mine_lesions.py CONFIG CHECKPOINT --out mined \
+        --launcher pytorch
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmdet_lesion.command_line import (
+    TOOLS,
+    check_file,
+    config_file,
+    fraction,
+    output_console,
+    positive,
+    tool_main,
+)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", type=config_file, help="config of the detector and its data")
+    parser.add_argument("checkpoint", help="checkpoint of the detector")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument(
+        "--ann-file",
+        help="annotation file of the volumes (default: that of the training data; with "
+        "--hard-negatives harvester_train.json beside it)",
+    )
+    parser.add_argument(
+        "--hard-negatives",
+        action="store_true",
+        help="mine detections that hit no lesion; the labels of --ann-file must be complete",
+    )
+    parser.add_argument(
+        "--add-to",
+        metavar="FILE",
+        help="annotation file to which the boxes are added (default: --ann-file; with "
+        "--hard-negatives that of the training data)",
+    )
+    parser.add_argument(
+        "--score-thr",
+        type=fraction,
+        default=0.9,
+        help="minimum score of a mined lesion (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--iou-thr",
+        type=fraction,
+        help="largest IoU of a mined lesion with an annotation, or with another mined lesion, on "
+        "any slice (default: 0.3; with --hard-negatives 0.1)",
+    )
+    parser.add_argument(
+        "--all-slices",
+        action="store_true",
+        help="add every slice of a mined lesion to the images, not only its best one",
+    )
+    parser.add_argument(
+        "--truth",
+        metavar="FILE",
+        help="complete labels of some volumes, an annotation file or Lesion Harvester's pickle, "
+        "for precision and recall (default: harvester_train.json beside the training annotations)",
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="device: auto, or one such as cpu or cuda:0 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers", type=positive, default=1, help="number of processes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=["none", "pytorch", "slurm"],
+        default="none",
+        help="launcher that has started several processes; each uses the GPU of its local rank",
+    )
+    options = parser.parse_args(argv)
+    if options.workers > 1 and options.launcher != "none":
+        parser.error("argument --workers: not allowed with --launcher; expected one of them")
+    return options
+
+
+@tool_main("run the command again to go on")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Mine a data set."""
+    options = parse_args(argv)
+    check_file(options.checkpoint, "a checkpoint")
+    for path in (options.ann_file, options.add_to, options.truth):
+        if path is not None:
+            check_file(path, "an annotation file")
+    if options.workers > 1:
+        arguments = list(sys.argv[1:] if argv is None else argv)
+        script = [TOOLS / "mine_lesions.py", *arguments, "--workers", "1", "--launcher", "pytorch"]
+        command = [sys.executable, TOOLS / "dist_run.py", options.workers, *script]
+        return subprocess.call([str(word) for word in command])
+    return mine(options)
+
+
+def mine(options: argparse.Namespace) -> int:
+    """Mine as one of several processes, or alone."""
+    import torch
+    from torch import distributed
+
+    from mmdet_lesion.apis.mining import MiningSettings, MiningTask, mine_data_set
+    from mmdet_lesion.engine.launch import start_gloo
+
+    rank, world_size, device = 0, 1, options.device
+    if options.launcher != "none":
+        # The processes only wait for each other, for which gloo suffices on GPUs, too.
+        start_gloo(options.launcher)
+        rank, world_size = distributed.get_rank(), distributed.get_world_size()
+        if device == "auto" and torch.cuda.is_available():
+            device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
+        elif device in ("auto", "cpu"):
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world_size))
+    settings = MiningSettings(
+        options.hard_negatives, options.score_thr, options.iou_thr, options.all_slices
+    )
+    task = MiningTask(options.config, settings, options.ann_file, options.add_to, options.truth)
+    summary = mine_data_set(
+        task,
+        options.config,
+        options.checkpoint,
+        options.out,
+        device=device,
+        rank=rank,
+        world_size=world_size,
+        wait=distributed.barrier if world_size > 1 else None,
+    )
+    if world_size > 1:
+        distributed.destroy_process_group()
+    if summary is not None:
+        report(summary, settings.names, options.out)
+    return 0
+
+
+def report(summary: dict, names: tuple[str, str], out: Path) -> None:
+    """Print the summary."""
+    from rich.table import Table
+
+    console = output_console()
+    what = "hard negatives" if summary["settings"]["hard_negatives"] else "lesions"
+    print(
+        f"{summary['mined']} {what} with a score of {summary['settings']['score_thr']:g} or more "
+        f"in {summary['volumes_with_mined']} of {summary['volumes']} volumes; "
+        f"{summary['annotations_added']} boxes and {summary['images_added']} slices added"
+    )
+    tables = {"score at least": summary["by_score"], "longer side": summary["by_size"]}
+    for label, counts in tables.items():
+        if counts:
+            table = Table("", *counts)
+            table.add_row(label, *map(str, counts.values()))
+            console.print(table)
+    known = summary.get("complete_labels")
+    if known:
+        table = Table("score at least", "mined", "precision (%)", "recall (%)")
+        for row in known["points"]:
+            shares = (row["precision"], row["recall"])
+            cells = ["–" if share is None else f"{100 * share:.1f}" for share in shares]
+            table.add_row(f"{row['score_thr']:g}", str(row["mined"]), *cells)
+        print(f"on the volumes with complete labels, {known['hidden_lesions']} hidden lesions:")
+        console.print(table)
+    print(f"annotations: {out / names[0]}; Lesion Harvester's format: {out / names[1]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
