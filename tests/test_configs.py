@@ -36,6 +36,8 @@ def short(path, phantom_store, work_dir):
         loader.num_workers = 0
         loader.persistent_workers = False
         loader.dataset.data_root = f"{phantom_store}/"
+    # Phantoms have no such file.
+    cfg.train_dataloader.dataset.pop("hidden_ann_file", None)
     cfg.train_dataloader.batch_size = 2
     cfg.train_cfg.max_iters = 2
     cfg.train_cfg.val_interval = 2

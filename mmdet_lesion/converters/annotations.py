@@ -12,10 +12,10 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from ..io import CocoBuilder, GroundTruth, Problem, StoredEntry
-from ..structures import Geometry
+from ..structures import Geometry, Tracklets
 from .annotation_rows import Annotation, check_box
 
-__all__ = ["VolumeIndex", "key_slice_file", "whole_volume_file"]
+__all__ = ["VolumeIndex", "add_tracklets", "key_slice_file", "whole_volume_file"]
 
 # A ground-truth box and an annotation with this IoU are the same lesion.
 _SAME_LESION = 0.5
@@ -191,3 +191,53 @@ def whole_volume_file(
                     where = f"{name}, slice {z}: {text}"
                     problems.append(Problem(file, None, where, action, kind))
     return builder, problems
+
+
+def add_tracklets(
+    builder: CocoBuilder,
+    file: str,
+    found: Mapping[str, Tracklets],
+    source: str,
+    index: VolumeIndex,
+) -> list[Problem]:
+    """Add the tracklets of a file in Lesion Harvester's format.
+
+    Boxes are added on slices that are images already and on the best slice of each tracklet.
+
+    Args:
+        builder: The annotation file.
+        file: Name of the pickle, for reports and the ``lesion_id``.
+        found: Tracklets by volume.
+        source: Source of the annotations.
+        index: The converted volumes.
+
+    Returns:
+        The problems of missing volumes, slices and boxes outside of their volume.
+    """
+    problems = []
+    for name in sorted(found):
+        entry = index.by_name(name)
+        if entry is None:
+            text = f"{name} is not among the converted volumes"
+            problems.append(Problem(file, None, text, "volume skipped", "missing volume"))
+            continue
+        depth, height, width = entry.published.shape
+        kept = []
+        for number, boxes in enumerate(found[name].to_harvester()):
+            if not all(0 <= z < depth for z, _ in boxes):
+                text = f"{name}, tracklet {number} has a slice beyond 0 to {depth - 1}"
+                problems.append(Problem(file, None, text, "tracklet skipped", "bad slice"))
+                continue
+            valid = []
+            for z, (*row, score) in boxes:
+                box, text = check_box(tuple(row), width, height)
+                if box is None:
+                    text = f"{name}, tracklet {number}, slice {z}: {text}"
+                    problems.append(Problem(file, None, text, "box skipped", "bad box"))
+                else:
+                    valid.append((z, [*box, score]))
+            if valid:
+                kept.append(valid)
+        prefix = f"{file.partition('.')[0]}_"
+        builder.annotate_tracklets(entry, Tracklets.from_harvester(kept), source, prefix)
+    return problems

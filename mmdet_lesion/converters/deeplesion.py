@@ -23,13 +23,14 @@ from ..io import (
     CocoBuilder,
     GroundTruth,
     Problem,
+    read_detections,
     read_dl_info,
     read_ground_truth,
     write_json,
 )
 from ..io.png_slices import list_slices
 from .annotation_rows import Annotation, select_annotations
-from .annotations import VolumeIndex, key_slice_file, whole_volume_file
+from .annotations import VolumeIndex, add_tracklets, key_slice_file, whole_volume_file
 from .base import StoreConversion
 from .execution import Record
 from .series import IMAGES, SeriesTask
@@ -46,6 +47,12 @@ _HARVESTER = {
 # Validation and test volumes; the other 744 stay in the training set.
 _HELD_OUT = ("Revised-Train100", "Revised-Test1071")
 _FULL_TRAIN = "Full-Train"
+# Files of mined lesions and of false detections, and the source of their annotations.
+_MINED = {
+    "MinedLesions": "mined",
+    "HardNegatives": "hard_negative",
+    "MinedHardNegatives": "hard_negative",
+}
 _VOLUME_NAME = re.compile(r"(?P<series>\d+_\d+_\d+)_(?P<first>\d+)-(?P<last>\d+)")
 
 
@@ -58,7 +65,9 @@ class DeepLesionConversion(StoreConversion):
         out: Folder to write to.
         harvester: Folder of Lesion Harvester's ``Revised-*.pkl``, by default ``harvester/`` in the
             raw folder if it exists. Annotations on its validation and test volumes are excluded
-            from ``train.json``.
+            from ``train.json``. ``MinedLesions.pkl``, ``HardNegatives.pkl`` and
+            ``MinedHardNegatives.pkl`` in it are added to the training annotations in
+            ``train_mined.json``.
         spacing: Spacing of the store ``(x, y)`` in mm; 0 keeps the published one. Slices stay as
             published; loading transforms interpolate between them.
         strict: Whether to stop at the first problem.
@@ -86,15 +95,20 @@ class DeepLesionConversion(StoreConversion):
     ) -> None:
         super().__init__(raw, out, spacing, strict)
         self.masks = masks
-        self._ground_truths = self._read_ground_truths(harvester)
+        folder = self.raw / "harvester" if harvester is None else Path(harvester)
+        self._ground_truths = self._read_ground_truths(folder, harvester is not None)
+        self._mined = {
+            name: read_detections(folder / f"{name}.pkl")
+            for name in _MINED
+            if (folder / f"{name}.pkl").is_file()
+        }
         self._held_out = self._held_out_slices()
         self._read_tables()
 
-    def _read_ground_truths(self, harvester: str | os.PathLike | None) -> dict[str, GroundTruth]:
-        folder = self.raw / "harvester" if harvester is None else Path(harvester)
+    def _read_ground_truths(self, folder: Path, required: bool) -> dict[str, GroundTruth]:
         names = (*_HARVESTER, _FULL_TRAIN)
         found = [name for name in names if (folder / f"{name}.pkl").is_file()]
-        if harvester is not None and not found:
+        if required and not found:
             raise FileNotFoundError(
                 f"{folder} contains no ground truth; expected one of "
                 f"{', '.join(f'{name}.pkl' for name in names)}"
@@ -211,6 +225,8 @@ class DeepLesionConversion(StoreConversion):
                 index,
                 self._ground_truths[_FULL_TRAIN],
             )
+        if self._mined:
+            builders["train_mined"] = self._mined_file(splits["train"], index)
         for source, name in _HARVESTER.items():
             if source in self._ground_truths:
                 description = f"DeepLesion, Lesion Harvester, {source}"
@@ -234,6 +250,32 @@ class DeepLesionConversion(StoreConversion):
             series=len(records),
             annotations_left_out_of_train=dict(excluded),
         )
+
+    def _mined_file(self, rows: list[Annotation], index: VolumeIndex) -> CocoBuilder:
+        """Build the training annotations with mined lesions and hard negatives."""
+        description = f"DeepLesion, official train, and {', '.join(self._mined)}"
+        builder, _ = key_slice_file(description, rows, index)
+        for name, found in self._mined.items():
+            kept = {}
+            for volume, tracklets in found.items():
+                source = self._held_out_by(volume)
+                if source is None:
+                    kept[volume] = tracklets
+                    continue
+                text = f"{volume} overlaps a volume of {source}.pkl"
+                problem = Problem(f"{name}.pkl", None, text, "volume skipped", "held-out volume")
+                self.report.add([problem])
+            self.report.add(add_tracklets(builder, f"{name}.pkl", kept, _MINED[name], index))
+        return builder
+
+    def _held_out_by(self, volume: str) -> str | None:
+        """Return the file of a validation or test volume that shares slices with a volume."""
+        match = _VOLUME_NAME.fullmatch(volume)
+        if match is None:
+            return None
+        low, high = int(match["first"]), int(match["last"])
+        ranges = self._held_out.get(match["series"], ())
+        return next((source for a, b, source in ranges if a <= high and low <= b), None)
 
     def _without_held_out(self, annotations: list[Annotation]) -> tuple[list[Annotation], Counter]:
         """Exclude training annotations on slices of validation and test volumes."""

@@ -7,11 +7,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
+from mmdet.structures.bbox import bbox_overlaps
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.coco import LESION_SOURCES, read_annotation_file
+
+#: A box and an annotation with this IoU are the same lesion.
+SAME_LESION_IOU = 0.5
 
 _SAMPLES = ("slice", "volume")
 _FILTERS = ("filter_empty_gt",)
@@ -28,11 +33,12 @@ class DeepLesionDataset(BaseDetDataset):
     (zero-based index of the published slice within the volume), ``height``, ``width``, ``spacing``
     (x, y, z of the stored volume in mm) and ``instances``. If the file has lesions of a source
     that is not in ``sources``, it also has ``hidden_bboxes``, their boxes as an ``(n, 4)`` float32
-    array, with which mining is evaluated. For evaluation, it has ``geometry`` of the stored
-    volume, ``published_geometry`` (both as :meth:`mmdet_lesion.structures.Geometry.to_dict`; equal
-    unless the file has both), ``published_gt``, an ``(n, 5)`` float64 array of rows ``[z, x1, y1,
-    x2, y2]`` in published coordinates, and ``lesion_ids``, the lesion of each row in its volume, or
-    None.
+    array, with which mining is evaluated. With ``hidden_ann_file``, samples of the volumes of that
+    file have ``hidden_bboxes`` instead: its boxes that overlap no instance. For evaluation, a
+    sample has ``geometry`` of the stored volume, ``published_geometry`` (both as
+    :meth:`mmdet_lesion.structures.Geometry.to_dict`; equal unless the file has both),
+    ``published_gt``, an ``(n, 5)`` float64 array of rows ``[z, x1, y1, x2, y2]`` in published
+    coordinates, and ``lesion_ids``, the lesion of each row in its volume, or None.
 
     A volume sample has the same keys except ``slice_index`` and ``hidden_bboxes``; each of its
     instances has a ``slice_index``.
@@ -43,6 +49,8 @@ class DeepLesionDataset(BaseDetDataset):
         sample: ``'slice'`` (one sample per entry of ``images``) or ``'volume'``.
         sources: Sources of the boxes that are used as ground truth, among ``'recist'``, ``'full'``
             and ``'mined'``; by default all of them.
+        hidden_ann_file: Annotation file with complete labels of some volumes, relative to
+            ``data_root``, from which hidden lesions are taken; they are never trained on.
         masks: Whether instances have a ``mask`` (COCO's RLE), for Mask R-CNN.
         filter_cfg: ``dict(filter_empty_gt=True)`` drops training samples without ground truth.
         **kwargs: As for :class:`mmdet.datasets.BaseDetDataset`.
@@ -61,6 +69,7 @@ class DeepLesionDataset(BaseDetDataset):
         data_prefix: dict | None = None,
         sample: str = "slice",
         sources: str | Sequence[str] | None = None,
+        hidden_ann_file: str | None = None,
         masks: bool = False,
         filter_cfg: dict | None = None,
         **kwargs,
@@ -83,6 +92,7 @@ class DeepLesionDataset(BaseDetDataset):
                 )
         self.sample = sample
         self.sources = sources
+        self.hidden_ann_file = hidden_ann_file
         self.masks = masks
         super().__init__(
             ann_file,
@@ -104,6 +114,7 @@ class DeepLesionDataset(BaseDetDataset):
         }
         for name, pair in self._geometries.items():
             self._check_slices(name, **pair)
+        self._complete = self._read_complete()
         annotations = defaultdict(list)
         for annotation in content["annotations"]:
             if annotation["category_id"] in self._labels:
@@ -144,6 +155,40 @@ class DeepLesionDataset(BaseDetDataset):
                 f"{len(self.data_list)} samples; expected at least one"
             )
         return kept
+
+    def _read_complete(self) -> dict[tuple[str, int], list[list[float]]] | None:
+        """Read the boxes of ``hidden_ann_file`` by volume and slice."""
+        if self.hidden_ann_file is None:
+            return None
+        path = self.hidden_ann_file
+        if self.data_root and not osp.isabs(path):
+            path = osp.join(self.data_root, path)
+        if not osp.isfile(path):
+            raise InputError(
+                f"{path} does not exist; expected the complete labels that the converter writes if "
+                "it finds Revised-Train744.pkl, or hidden_ann_file=None to train without them"
+            )
+        content = read_annotation_file(path, self.data_prefix["volume"])
+        places = {
+            image["id"]: (image["volume"], image["slice_index"]) for image in content["images"]
+        }
+        boxes: dict[tuple[str, int], list[list[float]]] = {place: [] for place in places.values()}
+        for annotation in content["annotations"]:
+            if annotation["source"] in LESION_SOURCES:
+                x, y, width, height = annotation["bbox"]
+                boxes[places[annotation["image_id"]]].append([x, y, x + width, y + height])
+        return boxes
+
+    def _hidden(self, image: dict, shown: list[dict], hidden: list[dict] | None) -> dict:
+        """Return the ``hidden_bboxes`` of a slice, nothing if its lesions are not all known."""
+        if self._complete is None:
+            boxes = None if hidden is None else [self._instance(one)["bbox"] for one in hidden]
+        else:
+            boxes = self._complete.get((image["volume"], image["slice_index"]))
+            boxes = boxes and _unannotated(boxes, [self._instance(one)["bbox"] for one in shown])
+        if boxes is None:
+            return {}
+        return dict(hidden_bboxes=np.array(boxes, dtype=np.float32).reshape(-1, 4))
 
     def _read_labels(self, categories: list[dict]) -> dict[int, int]:
         classes = self.metainfo["classes"]
@@ -197,10 +242,7 @@ class DeepLesionDataset(BaseDetDataset):
     ) -> dict:
         lesions = [a for a in annotations.get(image["id"], ()) if a["source"] in LESION_SOURCES]
         shown = [a for a in lesions if a["source"] in self.sources]
-        truth = {}
-        if knows_hidden:
-            hidden = [self._instance(a)["bbox"] for a in lesions if a["source"] not in self.sources]
-            truth["hidden_bboxes"] = np.array(hidden, dtype=np.float32).reshape(-1, 4)
+        hidden = [a for a in lesions if a["source"] not in self.sources]
         return dict(
             img_id=image["id"],
             img_path=osp.join(self.data_prefix["volume"], image["file_name"]),
@@ -212,7 +254,7 @@ class DeepLesionDataset(BaseDetDataset):
             instances=[self._instance(annotation) for annotation in shown],
             **self._geometries[image["volume"]],
             **_published(shown),
-            **truth,
+            **self._hidden(image, shown, hidden if knows_hidden else None),
         )
 
     def _volume_info(
@@ -246,3 +288,11 @@ def _published(annotations: list[dict]) -> dict:
         published_gt=np.array(rows, dtype=np.float64).reshape(-1, 5),
         lesion_ids=[one.get("lesion_id") for one in annotations],
     )
+
+
+def _unannotated(boxes: list[list[float]], shown: list[list[float]]) -> list[list[float]]:
+    """Return the boxes xyxy that have an IoU below 0.5 with all shown ones."""
+    if not shown:
+        return boxes
+    overlaps = bbox_overlaps(torch.tensor(boxes), torch.tensor(shown)).max(dim=1).values
+    return [box for box, overlap in zip(boxes, overlaps.tolist()) if overlap < SAME_LESION_IOU]

@@ -97,12 +97,9 @@ class AnnotatedVolumes:
             found: Tracklets in published coordinates by volume.
             entries: These volumes, some of which the file may lack.
             source: Source of the new annotations.
-            prefix: Start of their ``lesion_id``, which ends with the number of the tracklet in its
-                volume.
+            prefix: Start of their ``lesion_id``, as for :meth:`CocoBuilder.annotate_tracklets`.
             info: Entries of ``info`` of the file.
-            all_slices: Whether every slice of a tracklet becomes an image. By default, boxes are
-                added on the slices that are images already and on the slice with the highest score
-                of each tracklet.
+            all_slices: As for :meth:`CocoBuilder.annotate_tracklets`.
 
         Returns:
             Content of the new file. Existing entries are unchanged.
@@ -110,15 +107,5 @@ class AnnotatedVolumes:
         builder = CocoBuilder.from_content(copy.deepcopy(self.content), info)
         for name, tracklets in found.items():
             entry = self.entries.get(name, entries[name])
-            lists = tracklets.to_harvester()
-            for boxes in lists:
-                z, _ = max(boxes, key=lambda box: box[1][4])
-                builder.image(entry, z)
-            for number, boxes in enumerate(lists, start=1):
-                for z, (*box, score) in boxes:
-                    if all_slices or builder.has_image(entry, z):
-                        lesion_id = f"{prefix}{number}"
-                        builder.annotate(
-                            entry, z, tuple(box), source, lesion_id=lesion_id, score=score
-                        )
+            builder.annotate_tracklets(entry, tracklets, source, prefix, all_slices)
         return builder.to_dict()

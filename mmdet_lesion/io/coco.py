@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import InputError
 from ..structures import Geometry, published_to_voxels, voxels_to_published
+from ..structures.tracklets import Tracklets
 from .json_schema import objects, read_schema, read_validated_json
 
 __all__ = [
@@ -328,10 +329,6 @@ class CocoBuilder:
         self._next[table] += 1
         return number
 
-    def has_image(self, entry: StoredEntry, z: int) -> bool:
-        """Return whether a published slice is in the file."""
-        return (entry.name, z) in self._image_ids
-
     def _volume(self, entry: StoredEntry) -> int:
         if entry.name not in self._volume_ids:
             self._volume_ids[entry.name] = self._new_id("volumes")
@@ -418,6 +415,35 @@ class CocoBuilder:
         if score is not None:
             annotation["score"] = score
         self._content["annotations"].append(annotation)
+
+    def annotate_tracklets(
+        self,
+        entry: StoredEntry,
+        tracklets: Tracklets,
+        source: str,
+        prefix: str,
+        all_slices: bool = False,
+    ) -> None:
+        """Add the boxes of tracklets of a volume.
+
+        Args:
+            entry: The volume.
+            tracklets: Tracklets in published coordinates.
+            source: As for :meth:`annotate`.
+            prefix: Start of their ``lesion_id``, which ends with the number of the tracklet.
+            all_slices: Whether every slice of a tracklet becomes an image. By default, boxes are
+                added on slices that are images already and on the slice with the highest score of
+                each tracklet.
+        """
+        lists = tracklets.to_harvester()
+        for boxes in lists:
+            z, _ = max(boxes, key=lambda box: box[1][4])
+            self.image(entry, z)
+        for number, boxes in enumerate(lists, start=1):
+            for z, (*box, score) in boxes:
+                if all_slices or (entry.name, z) in self._image_ids:
+                    lesion_id = f"{prefix}{number}"
+                    self.annotate(entry, z, tuple(box), source, lesion_id=lesion_id, score=score)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -11,7 +11,8 @@ from pycocotools import mask as coco_mask
 from mmdet_lesion.converters import DeepLesionConversion, StrictError
 from mmdet_lesion.converters.series import SeriesTask
 from mmdet_lesion.errors import InputError
-from mmdet_lesion.io import load_volume
+from mmdet_lesion.io import load_volume, write_detections
+from mmdet_lesion.structures import Tracklets
 
 from .raw import kill_at, row, tree, write_raw
 
@@ -317,6 +318,46 @@ def test_published_slices_are_converted(lesion_data, tmp_path):
     kinds = Counter(problem.kind for problem in result.report.problems)
     assert kinds["missing series"] + kinds["missing PNG"] == 4889 - 2 - 1
     assert kinds["missing volume"] == 1071 + 100 + 744
+
+
+def test_mined_lesions_and_hard_negatives_are_added_to_the_training_set(tmp_path):
+    raw = write_raw(tmp_path / "raw", FOLDERS, ROWS, TRUTHS)
+    box, other = [5.0, 6.0, 12.0, 15.0], [14.0, 14.0, 20.0, 21.0]
+
+    def tracklets(*scores):
+        return Tracklets.from_harvester([[(k, [*box, score]) for k, score in enumerate(scores)]])
+
+    outside = Tracklets.from_harvester([[(9, [*box, 0.9])], [(2, [*other, 0.8])]])
+    folder = raw / "harvester"
+    mined = {
+        # Slice 1 is a key slice, slice 2 has the highest score.
+        f"{A}_001-005": tracklets(0.7, 0.8, 0.95, 0.9),
+        f"{B}_001-005": tracklets(0.9),
+        "000099_01_01_001-005": tracklets(0.9),
+    }
+    write_detections(folder / "MinedLesions.pkl", mined)
+    write_detections(folder / "HardNegatives.pkl", {f"{F}_001-005": outside})
+    result = DeepLesionConversion(raw, tmp_path / "out").run(progress=False)
+    content = annotations(tmp_path / "out", "train_mined")
+    images = {one["id"]: (one["volume"], one["slice_index"]) for one in content["images"]}
+    found = [
+        (*images[one["image_id"]], one["source"], one.get("score"), one["published_bbox"])
+        for one in content["annotations"]
+    ]
+    recist = [one for one in found if one[2] == "recist"]
+    assert len(recist) == len(annotations(tmp_path / "out", "train")["annotations"]) == 4
+    assert [one for one in found if one[2] != "recist"] == [
+        (f"{A}_001-005", 1, "mined", 0.8, box),
+        (f"{A}_001-005", 2, "mined", 0.95, box),
+        (f"{A}_001-005", 3, "mined", 0.9, box),
+        (f"{F}_001-005", 2, "hard_negative", 0.8, other),
+    ]
+    problems = [(one.file, one.kind) for one in result.report.problems]
+    assert sorted(problems) == [
+        ("HardNegatives.pkl", "bad slice"),
+        ("MinedLesions.pkl", "held-out volume"),
+        ("MinedLesions.pkl", "missing volume"),
+    ]
 
 
 def test_spacing_of_0_keeps_the_published_one(raw, tmp_path):

@@ -42,6 +42,30 @@ def test_all_sources_and_hard_negatives(build):
     assert "hidden_bboxes" not in info
 
 
+def test_hidden_lesions_of_another_file(build, write_annotations):
+    def change(content):
+        del content["images"][3]
+        content["annotations"] = [
+            # The annotated lesion, drawn a bit differently, and a hidden one.
+            {**content["annotations"][0], "bbox": [4.0, 6.0, 11.0, 9.0], "source": "full"},
+            {**content["annotations"][1], "bbox": [6.0, 10.0, 10.0, 12.0]},
+            content["annotations"][2],
+            content["annotations"][3],
+        ]
+
+    complete = write_annotations("complete.json", change)
+    dataset = build(sources="recist", hidden_ann_file=complete)
+    found = [info.get("hidden_bboxes") for info in map(dataset.get_data_info, range(4))]
+    np.testing.assert_array_equal(found[0], [[6.0, 10.0, 16.0, 22.0]])
+    np.testing.assert_array_equal(found[1], [[2.0, 3.0, 7.0, 9.0]])
+    # A slice without any lesion, and a volume whose lesions are not all known.
+    assert found[2].shape == (0, 4)
+    assert found[3] is None
+    assert [len(dataset.get_data_info(i)["instances"]) for i in range(4)] == [1, 0, 0, 1]
+    with pytest.raises(InputError, match="other.json does not exist; .* or hidden_ann_file=None"):
+        build(hidden_ann_file="annotations/other.json")
+
+
 def test_a_single_source_may_be_a_string(build):
     assert [i["source"] for i in build(sources="full")[0]["instances"]] == ["full"]
 

@@ -206,7 +206,8 @@ def _point_at(dataset: ConfigDict, handful: Handful, ann_file: str) -> None:
         ann_file=ann_file,
         data_prefix=dict(volume="volumes/"),
     )
-    dataset.pop("indices", None)
+    for key in ("indices", "hidden_ann_file"):
+        dataset.pop(key, None)
 
 
 def _shorten(cfg: Config, scale: Scale, batch_size: int, changes: list[str]) -> None:
