@@ -23,6 +23,7 @@ COMMANDS = {
     "phantoms": ("make_phantoms.py", "write phantom CTs in a published layout"),
     "browse": ("analysis_tools/browse_lesions.py", "draw mined or detected lesions"),
     "select": ("analysis_tools/select_unlabeled.py", "select unlabeled scans to train on"),
+    "mine": ("mine_lesions.py", "mine lesions without an annotation, or hard negatives"),
     "sweep": ("sweep.py", "train and test a config for each value of its settings"),
     "rehearse": ("rehearse.py", "check within minutes whether a config can train"),
     "split-teacher": ("model_converters/split_teacher.py", "split a mean-teacher checkpoint"),

@@ -33,6 +33,13 @@ from mmdet_lesion.command_line import (
 )
 
 
+def setting(text: str) -> str:
+    """Check a word of ``--cfg-options``."""
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r} has no '='; expected KEY=VALUE")
+    return text
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
@@ -94,6 +101,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default="none",
         help="launcher that has started several processes; each uses the GPU of its local rank",
     )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        type=setting,
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings that override those of the config, such as "
+        "train_dataloader.dataset.data_root=data/",
+    )
     options = parser.parse_args(argv)
     if options.workers > 1 and options.launcher != "none":
         parser.error("argument --workers: not allowed with --launcher; expected one of them")
@@ -119,11 +135,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def mine(options: argparse.Namespace) -> int:
     """Mine as one of several processes, or alone."""
     import torch
+    from mmengine import DictAction
     from torch import distributed
 
     from mmdet_lesion.apis.mining import MiningSettings, MiningTask, mine_data_set
+    from mmdet_lesion.engine.config_checks import load_config, merge_options
     from mmdet_lesion.engine.launch import start_gloo
 
+    cfg = load_config(options.config)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cfg-options", nargs="*", action=DictAction, default={})
+    changes = parser.parse_args(["--cfg-options", *options.cfg_options]).cfg_options
+    merge_options(cfg, changes, options.config)
     rank, world_size, device = 0, 1, options.device
     if options.launcher != "none":
         # The processes only wait for each other, for which gloo suffices on GPUs, too.
@@ -136,10 +159,10 @@ def mine(options: argparse.Namespace) -> int:
     settings = MiningSettings(
         options.hard_negatives, options.score_thr, options.iou_thr, options.all_slices
     )
-    task = MiningTask(options.config, settings, options.ann_file, options.add_to, options.truth)
+    task = MiningTask(cfg, settings, options.ann_file, options.add_to, options.truth)
     summary = mine_data_set(
         task,
-        options.config,
+        cfg,
         options.checkpoint,
         options.out,
         device=device,

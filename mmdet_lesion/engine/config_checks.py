@@ -145,6 +145,26 @@ def check_options(cfg: Config, options: Mapping[str, Any], path: str) -> None:
             )
 
 
+def merge_options(cfg: Config, options: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Merge ``--cfg-options`` into a config.
+
+    Args:
+        cfg: The config, which is changed.
+        options: Values by dotted keys.
+        path: The config file, for messages.
+
+    Raises:
+        InputError: A key is unknown, or does not fit the config.
+    """
+    check_options(cfg, options, str(path))
+    try:
+        cfg.merge_from_dict(options)
+    except Exception as error:
+        # An index beyond a list, or a key below a number.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"--cfg-options do not fit {path}: {reason}") from error
+
+
 def check_numbers(cfg: Config) -> None:
     """Check numbers of a training config that MMEngine accepts or reports by a traceback.
 
@@ -174,7 +194,7 @@ def _check_files(name: str, where: str, node: Any) -> None:
     if not isinstance(node, Mapping):
         return
     root = node.get("data_root") or ""
-    paths = {"ann_file": node.get("ann_file")}
+    paths = {key: node.get(key) for key in ("ann_file", "hidden_ann_file")}
     prefix = node.get("data_prefix")
     if isinstance(prefix, Mapping):
         paths |= {f"data_prefix.{key}": value for key, value in prefix.items()}

@@ -22,7 +22,7 @@ from torch import distributed
 from ..command_line import FAILED, INTERRUPTED, WRONG_INPUT, describe, print_error
 from ..errors import InputError
 from ..processes import end_with_parent
-from .config_checks import check_config, check_numbers, check_options, load_config
+from .config_checks import check_config, check_numbers, load_config, merge_options
 
 
 def run_mmdet_tool(name: str) -> None:
@@ -91,13 +91,7 @@ def _check_arguments(name: str, arguments: list[str]) -> None:
     parser.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
     options, _ = parser.parse_known_args(arguments)
     cfg = load_config(options.config)
-    check_options(cfg, options.cfg_options, options.config)
-    try:
-        cfg.merge_from_dict(options.cfg_options)
-    except Exception as error:
-        # An index beyond a list, or a key below a number.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"--cfg-options do not fit {options.config}: {reason}") from error
+    merge_options(cfg, options.cfg_options, options.config)
     checkpoint = options.checkpoint if name == "test" else options.resume
     if name == "train":
         check_numbers(cfg)

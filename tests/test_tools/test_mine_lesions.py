@@ -1,0 +1,77 @@
+"""Tests of tools/mine_lesions.py: processes, files and messages."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine import Config
+from mmengine.registry import init_default_scope
+
+
+@pytest.fixture(scope="module")
+def words(root, phantom_store, phantom_raw, tmp_path_factory):
+    """Arguments for phantoms and an untrained detector, all of whose scores are close to 0.5."""
+    config = root / "configs" / "phantom" / "mean_teacher_phantom.py"
+    init_default_scope("mmdet")
+    torch.manual_seed(0)
+    detector = MODELS.build(Config.fromfile(config).model)
+    detector.init_weights()
+    path = tmp_path_factory.mktemp("model") / "model.pth"
+    torch.save({"state_dict": detector.state_dict(), "meta": {}}, path)
+    return [
+        *(str(config), str(path), "--device", "cpu", "--score-thr", "0.45"),
+        *("--truth", str(phantom_raw / "harvester" / "Full-Train.pkl")),
+        *("--cfg-options", f"train_dataloader.dataset.data_root={phantom_store}/"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def tool(load_tool):
+    return load_tool("mine_lesions.py")
+
+
+def test_two_processes_write_the_same_files(root, words, tool, tmp_path, capsys):
+    assert tool.main([*words, "--out", str(tmp_path / "one")]) == 0
+    printed = capsys.readouterr().out
+    assert "lesions with a score of 0.45 or more" in printed
+    assert "precision" in printed
+    done = subprocess.run(
+        [sys.executable, "tools/mine_lesions.py", *words, "--out", tmp_path / "two",
+         "--workers", "2"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        cwd=root, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert printed.splitlines()[0] in done.stdout
+    for name in ("mined.json", "MinedLesions.pkl", "summary.json"):
+        one, two = ((tmp_path / folder / name).read_bytes() for folder in ("one", "two"))
+        assert one == two
+    summary = json.loads((tmp_path / "one" / "summary.json").read_text())
+    assert summary["mined"] > 0
+    assert summary["complete_labels"]["hidden_lesions"] > 0
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (["--workers", "2", "--launcher", "pytorch"], "not allowed with --launcher"),
+        (["--ann-file", "none.json"], "none.json does not exist; expected an annotation file"),
+        (["--hard-negatives"], "harvester_train.json"),
+        (["--launcher", "pytorch"], "RANK"),
+        (["--score-thr", "2"], "score-thr"),
+        (["--cfg-options", "model"], "'model' has no '='; expected KEY=VALUE"),
+        (["--cfg-options", "modle.type=A"], "no setting 'modle.type'; expected model"),
+    ],
+)
+def test_wrong_arguments(tool, words, tmp_path, capsys, change, sentence):
+    try:
+        status = tool.main([*words, "--out", str(tmp_path / "out"), *change])
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
