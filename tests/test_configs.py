@@ -173,6 +173,9 @@ def test_settings_of_the_ablations():
     assert decay.custom_hooks[0].allow_lr_decay
     assert decay.param_scheduler[1].milestones == [20000]
     assert decay.train_cfg.max_iters == 40000
+    verified = merged("mean_teacher_verified_deeplesion").custom_hooks[0]
+    assert verified.pop("verification") == dict(visits=5, min_hits=3, iou_thr=0.5)
+    assert verified == merged("mean_teacher_deeplesion").custom_hooks[0]
 
 
 @pytest.mark.parametrize("folder", ["uld", "partial_label", "focalmix"])

@@ -58,7 +58,8 @@ class ToyDataset(Dataset):
         image = torch.rand(3, 20, 20) + index
         # A horizontal flip of a 20-pixel image: x -> 20 - x.
         matrix = np.array([[-1.0, 0, 20], [0, 1, 0], [0, 0, 1]], dtype=np.float32)
-        sample = DetDataSample(metainfo=dict(img_shape=(20, 20), homography_matrix=matrix))
+        meta = dict(img_id=index, img_shape=(20, 20), homography_matrix=matrix)
+        sample = DetDataSample(metainfo=meta)
         sample.set_metainfo(dict(hidden_bboxes=torch.tensor([[0.0, 0, 4, 4]])))
         sample.gt_instances = InstanceData(
             bboxes=HorizontalBoxes(torch.tensor([[10.0, 10, 16, 16]])), labels=torch.tensor([0])

@@ -22,12 +22,14 @@ class KeepTeacherView(BaseTransform):
 
     Raises:
         InputError: A geometric transform precedes it in the pipeline, so that ``hidden_bboxes``
-            would not match the teacher's view.
+            would not match the teacher's view, and the views of two epochs would not match each
+            other. Recognized are transforms that record a homography, as MMDetection's do, and
+            those that set ``flip``.
     """
 
     def transform(self, results: dict) -> dict:
         """Copy the image."""
-        if "homography_matrix" in results:
+        if "homography_matrix" in results or results.get("flip"):
             raise InputError(
                 "KeepTeacherView follows a geometric transform in the pipeline; expected it before "
                 "geometric transforms such as RandomRescale and RandomFlip"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
+from mmdet.structures import DetDataSample
 from mmengine.optim.scheduler.param_scheduler import (
     CosineAnnealingParamScheduler,
     PolyParamScheduler,
     ReduceOnPlateauParamScheduler,
 )
 from mmengine.runner import Runner
+from torch import Tensor
 
 from ...errors import InputError
 from ...models.semi_supervised import (
+    MinedLesions,
+    MiningBank,
     MiningStatistics,
     append_pseudo_instances,
     mine_lesions,
@@ -37,6 +42,15 @@ class MeanTeacherMiningHook(TeacherEMAHook):
     confident predictions that no ground-truth box explains; they are projected into the student's
     view and appended to its ground truth.
 
+    With ``verification``, only boxes that the teacher mined at several of the last visits of the
+    image are appended (:class:`MiningBank`); the others are counted in the log. Boxes of different
+    visits are compared in the teacher's view, which must be the same array at every visit:
+    ``KeepTeacherView`` refuses to follow a geometric transform that it recognizes, and the hook
+    refuses a view whose size is not ``ori_shape``. Images are identified by ``img_id``, which must
+    be unique in the training data. A random crop of the student's view removes the boxes outside
+    of it, so that they count as not mined at this visit. In distributed training, every process
+    keeps the bank of all processes. Checkpoints contain it.
+
     Args:
         momentum: Weight of the student in the average; the paper's 0.999 is ``0.001`` here.
         score_thr: τ, the lowest score of a mined lesion.
@@ -48,14 +62,16 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         allow_lr_decay: Whether the learning rate may fall during training.
         log_interval: Iterations between two log entries of the mining statistics.
         patience: Iterations without a mined box after which one warning is logged.
+        verification: Arguments of :class:`MiningBank`, such as
+            ``dict(visits=5, min_hits=3, iou_thr=0.5)``; None trains on every mined box.
         **kwargs: Further arguments of :class:`TeacherEMAHook` and of the averaged model.
 
     Raises:
-        InputError: The learning rate falls, an assigner cannot ignore, or the batch has no
-            ``teacher_inputs``.
+        InputError: The learning rate falls, an assigner cannot ignore, the batch has no
+            ``teacher_inputs``, or ``verification`` is invalid or lacks ``img_id``.
 
     Source: Bai and Xia, "An End-to-End Framework For Universal Lesion Detection With Missing
-    Annotations", section II.
+    Annotations", section II. Verification: Bai et al., "Exploratory training", IEEE JBHI 2024.
     """
 
     def __init__(
@@ -68,6 +84,7 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         allow_lr_decay: bool = False,
         log_interval: int = 50,
         patience: int = 2000,
+        verification: dict | None = None,
         **kwargs,
     ) -> None:
         if policy not in ("add", "ignore"):
@@ -82,6 +99,7 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         self.allow_lr_decay = allow_lr_decay
         self.log_interval = log_interval
         self.patience = patience
+        self.bank = None if verification is None else _build_bank(verification)
         self.statistics = MiningStatistics()
         self._iters_without_mining = 0
         self._highest_lr: dict[str, list[float]] = {}
@@ -114,14 +132,21 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         with runner.optim_wrapper.optim_context(self.ema_model):
             predictions = predict_teacher_views(self.ema_model.module, teacher_inputs, data_samples)
         field = "gt_instances" if self.policy == "add" else "ignored_instances"
-        for sample, view, prediction in zip(data_samples, teacher_inputs, predictions):
-            mined = mine_lesions(prediction, view.shape[-2:], sample, self.iou_thr, self.score_thr)
+        mined = [
+            mine_lesions(prediction, view.shape[-2:], sample, self.iou_thr, self.score_thr)
+            for sample, view, prediction in zip(data_samples, teacher_inputs, predictions)
+        ]
+        verified = self._verify(mined, teacher_inputs, data_samples)
+        for sample, lesions, is_verified in zip(data_samples, mined, verified):
             hidden = sample.metainfo.get("hidden_bboxes")
             if hidden is not None:
                 hidden = torch.as_tensor(hidden).reshape(-1, 4)
-            self.statistics.add(mined, hidden)
-            if len(mined.projected):
-                append_pseudo_instances(sample, mined.projected, mined.labels, field)
+            self.statistics.add(lesions, hidden, is_verified)
+            bboxes, labels = lesions.projected, lesions.labels
+            if is_verified is not None:
+                bboxes, labels = bboxes[is_verified], labels[is_verified]
+            if len(bboxes):
+                append_pseudo_instances(sample, bboxes, labels, field)
 
     def after_train_iter(
         self,
@@ -138,15 +163,42 @@ class MeanTeacherMiningHook(TeacherEMAHook):
             self._log_statistics(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Save the highest learning rate of each parameter group, to detect a fall on resuming."""
+        """Save the highest learning rate of each parameter group, and the bank of mined boxes.
+
+        The rates serve to detect a fall on resuming.
+        """
         super().before_save_checkpoint(runner, checkpoint)
         checkpoint["highest_lr"] = self._highest_lr
+        if self.bank is not None:
+            checkpoint["mining_bank"] = self.bank.state_dict()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Restore the highest learning rates when resuming."""
+        """Restore the highest learning rates and the bank of mined boxes when resuming."""
         super().after_load_checkpoint(runner, checkpoint)
-        if runner._resume:
-            self._highest_lr = checkpoint.get("highest_lr", {})
+        if not runner._resume:
+            return
+        self._highest_lr = checkpoint.get("highest_lr", {})
+        if self.bank is None:
+            return
+        if "mining_bank" in checkpoint:
+            self.bank.load_state_dict(checkpoint["mining_bank"])
+        elif checkpoint.get("meta", {}).get("iter", 0) > self.begin_mining_iter:
+            runner.logger.warning(
+                "MeanTeacherMiningHook: the checkpoint has no 'mining_bank'; verification starts "
+                "without earlier visits"
+            )
+
+    def _verify(
+        self,
+        mined: Sequence[MinedLesions],
+        views: Sequence[Tensor],
+        data_samples: Sequence[DetDataSample],
+    ) -> list[Tensor] | list[None]:
+        """Return which mined boxes of each image are verified; None without verification."""
+        if self.bank is None:
+            return [None] * len(mined)
+        keys = [_image_key(sample, view) for sample, view in zip(data_samples, views)]
+        return self.bank.verify_batch(keys, [lesions.bboxes for lesions in mined])
 
     def _check_lr(self, runner: Runner) -> None:
         """Raise if the learning rate of a parameter group is below its highest one so far."""
@@ -180,6 +232,35 @@ class MeanTeacherMiningHook(TeacherEMAHook):
                 f"iterations; the best score of an unmatched prediction was {best:.3f} "
                 f"in the last {self.log_interval}, score_thr is {self.score_thr}"
             )
+
+
+def _build_bank(verification: object) -> MiningBank:
+    names = ("visits", "min_hits", "iou_thr")
+    if not isinstance(verification, Mapping) or set(verification) != set(names):
+        found = list(verification) if isinstance(verification, Mapping) else verification
+        raise InputError(
+            f"MeanTeacherMiningHook: verification has {found!r}; expected a dict of the three keys "
+            f"{', '.join(names)}"
+        )
+    return MiningBank(**verification)
+
+
+def _image_key(sample: DetDataSample, view: Tensor) -> Any:
+    """Return the ``img_id`` of an image whose teacher's view can be compared between visits."""
+    meta = sample.metainfo
+    if "img_id" not in meta:
+        raise InputError(
+            "MeanTeacherMiningHook: a data sample has no 'img_id', which verification needs; "
+            "expected the training pipeline to pack it"
+        )
+    shape = tuple(view.shape[-2:])
+    if tuple(meta.get("ori_shape", shape))[:2] != shape:
+        raise InputError(
+            f"MeanTeacherMiningHook: the teacher's view of image {meta['img_id']} has the size "
+            f"{shape} and the original image {tuple(meta['ori_shape'])[:2]}; verification expects "
+            "KeepTeacherView before every geometric transform"
+        )
+    return meta["img_id"]
 
 
 def _check_schedulers(runner: Runner) -> None:

@@ -8,6 +8,7 @@ from .mining import (
     predict_teacher_views,
     project_bboxes,
 )
+from .mining_bank import MiningBank
 from .mining_statistics import MiningStatistics
 from .target_guess import (
     GuessedTargets,
@@ -21,6 +22,7 @@ from .target_guess import (
 __all__ = [
     "GuessedTargets",
     "MinedLesions",
+    "MiningBank",
     "MiningStatistics",
     "append_pseudo_instances",
     "binary_entropy",

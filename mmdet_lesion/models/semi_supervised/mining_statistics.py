@@ -26,7 +26,21 @@ class MiningStatistics:
             the paper's 0.7, GT-NMS keeps such shifted boxes.
     """
 
-    SUMS = ("images", "mined", "repeats", "score", "evaluated", "hits", "hidden")
+    SUMS = (
+        "images",
+        "mined",
+        "repeats",
+        "score",
+        "evaluated",
+        "hits",
+        "hidden",
+        # Of the images and boxes with temporal verification.
+        "checked",
+        "verified",
+        "verified_evaluated",
+        "verified_hits",
+        "verified_hidden",
+    )
 
     def __init__(self, iou_thr: float = 0.5, repeat_iou_thr: float = 0.3) -> None:
         self.iou_thr = iou_thr
@@ -37,13 +51,17 @@ class MiningStatistics:
         self.sums = dict.fromkeys(self.SUMS, 0.0)
         self.best_score = 0.0
 
-    def add(self, mined: MinedLesions, hidden: Tensor | None) -> None:
+    def add(
+        self, mined: MinedLesions, hidden: Tensor | None, verified: Tensor | None = None
+    ) -> None:
         """Add one image.
 
         Args:
-            mined: The mined lesions of the image.
+            mined: The K mined lesions of the image.
             hidden: Boxes of the hidden lesions in the teacher's view, shape (H, 4); None if they
                 are not known.
+            verified: Which mined lesions temporal verification confirmed, shape (K,), bool; None
+                without verification.
         """
         self.sums["images"] += 1
         self.sums["mined"] += len(mined.bboxes)
@@ -51,15 +69,26 @@ class MiningStatistics:
         self.sums["score"] += float(mined.scores.sum())
         if len(mined.candidate_scores):
             self.best_score = max(self.best_score, float(mined.candidate_scores.max()))
+        if verified is not None:
+            self.sums["checked"] += 1
+            self.sums["verified"] += int(verified.sum())
         if hidden is None:
             return
         self.sums["evaluated"] += len(mined.bboxes)
         self.sums["hidden"] += len(hidden)
-        if len(mined.bboxes) and len(hidden):
-            overlaps = bbox_overlaps(mined.bboxes.cpu().float(), hidden.float())
-            hit = (overlaps >= self.iou_thr).numpy()
-            rows, columns = linear_sum_assignment(hit, maximize=True)
-            self.sums["hits"] += int(hit[rows, columns].sum())
+        self.sums["hits"] += self._count_hits(mined.bboxes, hidden)
+        if verified is not None:
+            self.sums["verified_evaluated"] += int(verified.sum())
+            self.sums["verified_hidden"] += len(hidden)
+            self.sums["verified_hits"] += self._count_hits(mined.bboxes[verified], hidden)
+
+    def _count_hits(self, bboxes: Tensor, hidden: Tensor) -> int:
+        """Return the largest number of one-to-one matches of mined boxes and hidden lesions."""
+        if not len(bboxes) or not len(hidden):
+            return 0
+        hit = (bbox_overlaps(bboxes.cpu().float(), hidden.float()) >= self.iou_thr).numpy()
+        rows, columns = linear_sum_assignment(hit, maximize=True)
+        return int(hit[rows, columns].sum())
 
     def flush(self) -> dict[str, float]:
         """Return the statistics over all processes and reset the counts.
@@ -68,7 +97,8 @@ class MiningStatistics:
             ``mined_per_image``; ``mined_repeats``, the mined boxes per image that repeat an
             annotated lesion; ``best_candidate_score``; ``mined_score``, the mean score, if
             anything was mined; ``mining_precision`` and ``mining_recall`` if hidden lesions are
-            known.
+            known; with temporal verification also ``verified_per_image``, and
+            ``verified_precision`` and ``verified_recall`` if hidden lesions are known.
         """
         sums = torch.tensor([self.sums[name] for name in self.SUMS], dtype=torch.float64)
         best = torch.tensor(self.best_score, dtype=torch.float64)
@@ -88,4 +118,10 @@ class MiningStatistics:
             figures["mining_precision"] = total["hits"] / total["evaluated"]
         if total["hidden"]:
             figures["mining_recall"] = total["hits"] / total["hidden"]
+        if total["checked"]:
+            figures["verified_per_image"] = total["verified"] / total["checked"]
+        if total["verified_evaluated"]:
+            figures["verified_precision"] = total["verified_hits"] / total["verified_evaluated"]
+        if total["verified_hidden"]:
+            figures["verified_recall"] = total["verified_hits"] / total["verified_hidden"]
         return figures

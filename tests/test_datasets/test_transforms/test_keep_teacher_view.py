@@ -17,3 +17,10 @@ def test_copy_keeps_the_memory_layout():
 def test_must_precede_geometric_transforms():
     with pytest.raises(InputError, match="KeepTeacherView follows a geometric transform"):
         KeepTeacherView()(dict(img=np.zeros((2, 2, 9)), homography_matrix=np.eye(3)))
+
+
+def test_flips_without_a_homography_are_recognized():
+    results = dict(img=np.zeros((2, 2, 9)), flip=True)
+    with pytest.raises(InputError, match="KeepTeacherView follows a geometric transform"):
+        KeepTeacherView()(results)
+    KeepTeacherView()(dict(results, flip=False))

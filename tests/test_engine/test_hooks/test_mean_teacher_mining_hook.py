@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 from mmdet.structures.bbox import HorizontalBoxes
@@ -286,3 +288,196 @@ def test_two_iterations_on_every_device(tmp_path, predictions, device):
     checkpoint = torch.load(tmp_path / "iter_2.pth", weights_only=True)
     for key in ("state_dict", "ema_state_dict"):
         assert all(value.is_cpu for value in checkpoint[key].values())
+
+
+VERIFICATION = dict(visits=3, min_hits=2, iou_thr=0.5)
+VERIFYING = dict(HOOK, verification=VERIFICATION)
+# Two images, so that each iteration visits both.
+TWO_IMAGES = dict(type="ToyDataset", size=2)
+
+
+def test_unverified_boxes_are_logged_and_not_trained_on(tmp_path, predictions):
+    runner = toy_runner(tmp_path, [VERIFYING], iters=2, dataset=TWO_IMAGES)
+    model = runner.train()
+    # The box of the first visit comes back at the second.
+    assert [len(samples[0].gt_instances) for samples in model.seen] == [1, 2]
+    assert model.seen[1][0].gt_instances.bboxes.tensor[1].tolist() == [16, 0, 20, 4]
+
+    def values(name):
+        return runner.message_hub.get_scalar(f"train/{name}").data[0].tolist()
+
+    assert values("mined_per_image") == values("mining_precision") == [1, 1]
+    assert values("verified_per_image") == [0, 1]
+    assert values("verified_precision") == [1]
+    assert values("verified_recall") == [0, 1]
+
+
+def test_boxes_are_compared_in_the_teachers_view(tmp_path, monkeypatch):
+    runner = toy_runner(tmp_path, [VERIFYING], iters=2, dataset=TWO_IMAGES)
+    moving = [torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([[16.0, 0, 20, 4]])]
+    hook = teacher_hook(runner)
+    before = hook.before_train_iter
+
+    def move(runner, batch_idx, data_batch):
+        monkeypatch.setattr(ToyDetector, "predictions", (moving[runner.iter], torch.ones(1)))
+        if runner.iter == 1:
+            # Without the flip of the student, both boxes are at the same place in its view.
+            for sample in data_batch["data_samples"]:
+                sample.set_metainfo(dict(homography_matrix=torch.eye(3).numpy()))
+        return before(runner, batch_idx, data_batch)
+
+    hook.before_train_iter = move
+    model = runner.train()
+    assert [len(samples[0].gt_instances) for samples in model.seen] == [1, 1]
+    assert hook.bank.state_dict()["boxes"][:2].tolist() == [[16, 0, 20, 4], [0, 0, 4, 4]]
+
+
+def test_one_hit_is_bitwise_equal_to_no_verification(tmp_path, predictions):
+    hooks = (HOOK, dict(HOOK, verification=dict(visits=2, min_hits=1, iou_thr=0.5)))
+    runs = [
+        weights(toy_runner(tmp_path / str(i), [hook], iters=3).train())
+        for i, hook in enumerate(hooks)
+    ]
+    for name, value in runs[0].items():
+        assert torch.equal(value, runs[1][name]), name
+
+
+def test_resumed_verification_equals_a_run_without_interruption(tmp_path, predictions):
+    def train(folder, iters, **settings):
+        dataset = dict(type="ToyDataset", size=3)
+        runner = toy_runner(tmp_path / folder, [VERIFYING], iters, dataset=dataset, **settings)
+        warnings = []
+        runner.logger.warning = warnings.append
+        runner.train()
+        checkpoint = torch.load(tmp_path / folder / f"iter_{iters}.pth", weights_only=True)
+        return checkpoint, [text for text in warnings if "mining_bank" in text]
+
+    whole, warnings = train("whole", 4)
+    part, _ = train("part", 2)
+    resumed, more = train("part", 4, resume=True)
+    assert not warnings and not more
+    for key in ("state_dict", "ema_state_dict"):
+        for name, value in whole[key].items():
+            assert torch.equal(value, resumed[key][name]), (key, name)
+    banks = whole["mining_bank"], resumed["mining_bank"]
+    assert banks[0]["keys"] == banks[1]["keys"]
+    for name in ("counts", "boxes", "ages"):
+        assert torch.equal(banks[0][name], banks[1][name])
+    # A checkpoint without a bank starts with an empty one, and trains on fewer boxes.
+    part.pop("mining_bank")
+    (tmp_path / "old").mkdir()
+    torch.save(part, tmp_path / "old" / "iter_2.pth")
+    (tmp_path / "old" / "last_checkpoint").write_text(str(tmp_path / "old" / "iter_2.pth"))
+    old, warnings = train("old", 4, resume=True)
+    assert len(warnings) == 1 and "starts without earlier visits" in warnings[0]
+    weight = "module.conv.weight"
+    assert not torch.equal(old["ema_state_dict"][weight], whole["ema_state_dict"][weight])
+
+
+def test_resuming_before_mining_began_is_no_loss(tmp_path, predictions):
+    toy_runner(tmp_path, [HOOK], iters=2).train()
+    hook = dict(VERIFYING, begin_mining_iter=2)
+    runner = toy_runner(tmp_path, [hook], iters=4, resume=True)
+    warnings = []
+    runner.logger.warning = warnings.append
+    runner.train()
+    assert not [text for text in warnings if "mining_bank" in text]
+
+
+@pytest.mark.parametrize(
+    ("verification", "message"),
+    [
+        (True, "verification has True; expected a dict of the three keys visits, min_hits"),
+        (dict(VERIFICATION, thr=1), r"verification has \['visits', 'min_hits', 'iou_thr', 'thr'\]"),
+        (dict(visits=3), r"verification has \['visits'\]"),
+        (dict(VERIFICATION, min_hits=4), r"min_hits=4; expected an integer from 1 to visits \(3\)"),
+    ],
+)
+def test_invalid_verification(verification, message):
+    from mmdet_lesion.engine import MeanTeacherMiningHook
+
+    with pytest.raises(InputError, match=message):
+        MeanTeacherMiningHook(verification=verification)
+
+
+def test_views_that_cannot_be_compared_between_visits(tmp_path, predictions):
+    for meta, message in (
+        (dict(ori_shape=(40, 20)), r"of image \d has the size \(20, 20\) .* \(40, 20\); verif"),
+        (dict(img_id=None), "no 'img_id', which verification needs"),
+    ):
+        runner = toy_runner(tmp_path / str(len(message)), [VERIFYING], iters=1)
+        hook = teacher_hook(runner)
+        before = hook.before_train_iter
+
+        def change(runner, batch_idx, data_batch, meta=meta, before=before):
+            for sample in data_batch["data_samples"]:
+                sample.set_metainfo({k: v for k, v in meta.items() if v is not None})
+                for key in [k for k, v in meta.items() if v is None]:
+                    sample.pop(key)
+            return before(runner, batch_idx, data_batch)
+
+        hook.before_train_iter = change
+        with pytest.raises(InputError, match=message):
+            runner.train()
+
+
+def _train_in_process(rank, folder):
+    import mmdet_lesion.engine  # noqa: F401  (registers the hook in the new process)
+
+    os.environ["LOCAL_RANK"] = str(rank)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
+    ToyDetector.predictions = (BOXES, SCORES)
+    cfg = dict(model={}, model_wrapper_cfg=dict(type="AnyDeviceDistributedDataParallel"))
+    for name, iters in (("whole", 4), ("part", 2), ("part", 4)):
+        runner = toy_runner(
+            folder / name,
+            [VERIFYING],
+            iters,
+            dataset=dict(type="ToyDataset", size=5),
+            launcher="pytorch",
+            cfg=cfg,
+            resume=(name, iters) == ("part", 4),
+        )
+        model = runner.train().module
+        samples = [sample for batch in model.seen for sample in batch]
+        result = dict(
+            ids=[sample.img_id for sample in samples],
+            verified=[len(sample.gt_instances) - 1 for sample in samples],
+            logged=float(runner.message_hub.get_scalar("train/verified_per_image").current()),
+            bank=teacher_hook(runner).bank.state_dict(),
+            weights=weights(model),
+        )
+        torch.save(result, folder / f"{name}{iters}_{rank}.pth")
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_verify_with_the_visits_of_all(tmp_path):
+    torch.multiprocessing.spawn(_train_in_process, args=(tmp_path,), nprocs=2)
+    whole, part, resumed = (
+        [torch.load(tmp_path / f"{name}_{rank}.pth", weights_only=True) for rank in range(2)]
+        for name in ("whole4", "part2", "part4")
+    )
+    # The same boxes are mined on all images: those of an image that was visited before are
+    # verified, whichever process visited it.
+    visited, moved = {}, 0
+    for iteration in range(4):
+        batches = [one["ids"][2 * iteration : 2 * iteration + 2] for one in whole]
+        for rank, ids in enumerate(batches):
+            for at, key in enumerate(ids):
+                moved += visited.get(key, rank) != rank
+                expected = int(key in visited)
+                assert whole[rank]["verified"][2 * iteration + at] == expected
+                visited[key] = rank
+    assert moved > 0
+    last = [one["verified"][-2:] for one in whole]
+    assert whole[0]["logged"] == whole[1]["logged"] == sum(map(sum, last)) / 4
+    assert part[0]["ids"] == whole[0]["ids"][:4]
+    for rank in range(2):
+        assert resumed[rank]["verified"] == whole[rank]["verified"][4:]
+        for name, value in whole[0]["weights"].items():
+            assert torch.equal(resumed[rank]["weights"][name], value), name
+        assert resumed[rank]["bank"]["keys"] == whole[0]["bank"]["keys"]
+        for name in ("counts", "boxes", "ages"):
+            assert torch.equal(resumed[rank]["bank"][name], whole[0]["bank"][name])

@@ -44,3 +44,31 @@ def test_flush_resets_and_omits_unknown_hidden_lesions():
         "mined_repeats": 0.0,
         "best_candidate_score": 0.0,
     }
+
+
+def test_verified_boxes_are_counted_separately():
+    statistics = MiningStatistics()
+    hidden = torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60]])
+    bboxes = [[0, 0, 10, 9], [50, 50, 60, 60], [20, 20, 30, 30]]
+    mined = mined_lesions(bboxes, [0.9, 1.0, 0.95])
+    # Verified are one hit and the false positive.
+    statistics.add(mined, hidden, torch.tensor([True, False, True]))
+    # The hidden lesions of this image are not known.
+    statistics.add(mined_lesions(bboxes[:1], [0.9]), None, torch.tensor([True]))
+    figures = statistics.flush()
+    assert figures["mined_per_image"] == 2
+    assert figures["mining_precision"] == pytest.approx(2 / 3)
+    assert figures["mining_recall"] == 1
+    assert figures["verified_per_image"] == pytest.approx(3 / 2)
+    assert figures["verified_precision"] == pytest.approx(1 / 2)
+    assert figures["verified_recall"] == pytest.approx(1 / 2)
+
+
+def test_figures_if_nothing_is_verified():
+    statistics = MiningStatistics()
+    mined = mined_lesions([[0, 0, 10, 10]], [0.9])
+    statistics.add(mined, torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([False]))
+    figures = statistics.flush()
+    assert (figures["verified_per_image"], figures["verified_recall"]) == (0, 0)
+    assert "verified_precision" not in figures
+    assert figures["mining_precision"] == 1
