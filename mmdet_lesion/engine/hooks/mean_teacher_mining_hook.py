@@ -18,10 +18,12 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...models.semi_supervised import (
+    ORACLES,
     MinedLesions,
     MiningBank,
     MiningStatistics,
     append_pseudo_instances,
+    correct_mined,
     mine_lesions,
     predict_teacher_views,
 )
@@ -64,6 +66,9 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         patience: Iterations without a mined box after which one warning is logged.
         verification: Arguments of :class:`MiningBank`, such as
             ``dict(visits=5, min_hits=3, iou_thr=0.5)``; None trains on every mined box.
+        oracle: Errors of mining to correct on images whose hidden lesions are known
+            (:func:`correct_mined`): some of ``'boxes'``, ``'missed'`` and ``'false'``. It shows
+            what each kind of error costs. The log shows mining before the correction.
         **kwargs: Further arguments of :class:`TeacherEMAHook` and of the averaged model.
 
     Raises:
@@ -85,8 +90,16 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         log_interval: int = 50,
         patience: int = 2000,
         verification: dict | None = None,
+        oracle: str | Sequence[str] = (),
         **kwargs,
     ) -> None:
+        oracle = (oracle,) if isinstance(oracle, str) else tuple(oracle)
+        for kind in oracle:
+            if kind not in ORACLES:
+                raise InputError(
+                    f"MeanTeacherMiningHook has {kind!r} in oracle; expected some of "
+                    f"{', '.join(ORACLES)}"
+                )
         if policy not in ("add", "ignore"):
             raise InputError(
                 f"MeanTeacherMiningHook: policy={policy!r}; expected 'add' or 'ignore'"
@@ -100,6 +113,7 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         self.log_interval = log_interval
         self.patience = patience
         self.bank = None if verification is None else _build_bank(verification)
+        self.oracle = oracle
         self.statistics = MiningStatistics()
         self._iters_without_mining = 0
         self._highest_lr: dict[str, list[float]] = {}
@@ -137,14 +151,26 @@ class MeanTeacherMiningHook(TeacherEMAHook):
             for sample, view, prediction in zip(data_samples, teacher_inputs, predictions)
         ]
         verified = self._verify(mined, teacher_inputs, data_samples)
-        for sample, lesions, is_verified in zip(data_samples, mined, verified):
+        for sample, view, lesions, is_verified in zip(
+            data_samples, teacher_inputs, mined, verified
+        ):
             hidden = sample.metainfo.get("hidden_bboxes")
             if hidden is not None:
                 hidden = torch.as_tensor(hidden).reshape(-1, 4)
             self.statistics.add(lesions, hidden, is_verified)
-            bboxes, labels = lesions.projected, lesions.labels
-            if is_verified is not None:
-                bboxes, labels = bboxes[is_verified], labels[is_verified]
+            if is_verified is None:
+                is_verified = torch.ones(len(lesions.labels), dtype=torch.bool)
+            bboxes, labels = lesions.projected[is_verified], lesions.labels[is_verified]
+            if self.oracle and hidden is not None:
+                bboxes, labels = correct_mined(
+                    lesions.bboxes[is_verified],
+                    bboxes,
+                    labels,
+                    hidden,
+                    self.oracle,
+                    view.shape[-2:],
+                    sample,
+                )
             if len(bboxes):
                 append_pseudo_instances(sample, bboxes, labels, field)
 

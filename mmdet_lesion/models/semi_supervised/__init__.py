@@ -10,6 +10,7 @@ from .mining import (
 )
 from .mining_bank import MiningBank
 from .mining_statistics import MiningStatistics
+from .oracle import ORACLES, correct_mined
 from .target_guess import (
     GuessedTargets,
     binary_entropy,
@@ -25,7 +26,9 @@ __all__ = [
     "MiningBank",
     "MiningStatistics",
     "append_pseudo_instances",
+    "ORACLES",
     "binary_entropy",
+    "correct_mined",
     "draw_symmetries",
     "gt_nms",
     "guess_targets",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-from mmdet.structures.bbox import bbox_overlaps
 from mmengine.dist import all_reduce
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .mining import MinedLesions
+from .oracle import match_boxes
 
 __all__ = ["MiningStatistics"]
 
@@ -84,11 +83,7 @@ class MiningStatistics:
 
     def _count_hits(self, bboxes: Tensor, hidden: Tensor) -> int:
         """Return the largest number of one-to-one matches of mined boxes and hidden lesions."""
-        if not len(bboxes) or not len(hidden):
-            return 0
-        hit = (bbox_overlaps(bboxes.cpu().float(), hidden.float()) >= self.iou_thr).numpy()
-        rows, columns = linear_sum_assignment(hit, maximize=True)
-        return int(hit[rows, columns].sum())
+        return len(match_boxes(bboxes, hidden, self.iou_thr)[0])
 
     def flush(self) -> dict[str, float]:
         """Return the statistics over all processes and reset the counts.

@@ -481,3 +481,19 @@ def test_processes_verify_with_the_visits_of_all(tmp_path):
         assert resumed[rank]["bank"]["keys"] == whole[0]["bank"]["keys"]
         for name in ("counts", "boxes", "ages"):
             assert torch.equal(resumed[rank]["bank"][name], whole[0]["bank"][name])
+
+
+def test_oracle_corrects_what_is_trained_on_but_not_the_log(tmp_path, monkeypatch):
+    # An IoU of 0.5 with the hidden lesion (x and y 0…4), and a false box.
+    boxes = torch.tensor([[0.0, 0, 4, 2], [12, 0, 18, 6]])
+    monkeypatch.setattr(ToyDetector, "predictions", (boxes, torch.tensor([0.95, 0.99])))
+    hook = dict(HOOK, oracle=["boxes", "false"])
+    runner = toy_runner(tmp_path, [hook], iters=1)
+    model = runner.train()
+    for sample in model.seen[0]:
+        assert sample.gt_instances.bboxes.tensor.tolist() == [[10, 10, 16, 16], [16, 0, 20, 4]]
+    scalars = runner.message_hub.log_scalars
+    assert scalars["train/mined_per_image"].current() == 2
+    assert scalars["train/mining_precision"].current() == 0.5
+    with pytest.raises(InputError, match="'all' in oracle; expected some of boxes, missed, false"):
+        toy_runner(tmp_path, [dict(HOOK, oracle="all")], iters=1)
