@@ -26,7 +26,17 @@ class MiningStatistics:
             the paper's 0.7, GT-NMS keeps such shifted boxes.
     """
 
-    SUMS = ("images", "mined", "repeats", "score", "evaluated", "hits", "hidden")
+    SUMS = (
+        "images",
+        "mined",
+        "repeats",
+        "score",
+        "evaluated",
+        "hits",
+        "hidden",
+        "hard_images",
+        "hard",
+    )
 
     def __init__(self, iou_thr: float = 0.5, repeat_iou_thr: float = 0.3) -> None:
         self.iou_thr = iou_thr
@@ -51,6 +61,9 @@ class MiningStatistics:
         self.sums["score"] += float(mined.scores.sum())
         if len(mined.candidate_scores):
             self.best_score = max(self.best_score, float(mined.candidate_scores.max()))
+        if mined.hard_negatives is not None:
+            self.sums["hard_images"] += 1
+            self.sums["hard"] += mined.hard_negatives
         if hidden is None:
             return
         self.sums["evaluated"] += len(mined.bboxes)
@@ -68,7 +81,8 @@ class MiningStatistics:
             ``mined_per_image``; ``mined_repeats``, the mined boxes per image that repeat an
             annotated lesion; ``best_candidate_score``; ``mined_score``, the mean score, if
             anything was mined; ``mining_precision`` and ``mining_recall`` if hidden lesions are
-            known.
+            known; ``dropped_hard_negatives``, the confident predictions on hard negatives per image
+            with hard negatives, if there are such images.
         """
         sums = torch.tensor([self.sums[name] for name in self.SUMS], dtype=torch.float64)
         best = torch.tensor(self.best_score, dtype=torch.float64)
@@ -88,4 +102,6 @@ class MiningStatistics:
             figures["mining_precision"] = total["hits"] / total["evaluated"]
         if total["hidden"]:
             figures["mining_recall"] = total["hits"] / total["hidden"]
+        if total["hard_images"]:
+            figures["dropped_hard_negatives"] = total["hard"] / total["hard_images"]
         return figures

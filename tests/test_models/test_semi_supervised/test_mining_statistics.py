@@ -44,3 +44,13 @@ def test_flush_resets_and_omits_unknown_hidden_lesions():
         "mined_repeats": 0.0,
         "best_candidate_score": 0.0,
     }
+
+
+def test_dropped_hard_negatives_per_image_with_hard_negatives():
+    statistics = MiningStatistics()
+    for dropped in (None, 3, 0, None):
+        mined = mined_lesions([], [])
+        mined.hard_negatives = dropped
+        statistics.add(mined, None)
+    assert statistics.flush()["dropped_hard_negatives"] == pytest.approx(1.5)
+    assert "dropped_hard_negatives" not in statistics.flush()
