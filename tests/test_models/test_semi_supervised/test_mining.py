@@ -11,6 +11,7 @@ from mmdet_lesion.models.semi_supervised import (
     mine_lesions,
     project_bboxes,
 )
+from mmdet_lesion.models.task_modules.hard_negatives import split_hard_negatives
 
 # The student sees the image at twice the size, shifted by 10 pixels to the left.
 MATRIX = np.array([[2.0, 0, -10], [0, 2, 0], [0, 0, 1]], dtype=np.float32)
@@ -97,3 +98,14 @@ def test_predictions_on_hard_negatives_are_not_mined():
     # An ignored region does not prevent mining.
     sample.ignored_instances.labels = torch.tensor([-1, 0])
     assert len(mine(sample).bboxes) == 3
+
+
+def test_mined_boxes_of_the_policy_ignore_join_hard_negatives():
+    sample = student_sample()
+    hard = torch.tensor([[10.0, 4, 18, 20]])
+    sample.ignored_instances = InstanceData(bboxes=HorizontalBoxes(hard), labels=torch.tensor([-1]))
+    append_pseudo_instances(
+        sample, torch.tensor([[1.0, 2, 3, 4]]), torch.tensor([0]), "ignored_instances"
+    )
+    regions, still_hard = split_hard_negatives(sample.ignored_instances)
+    assert (regions.tolist(), still_hard.tolist()) == ([[1, 2, 3, 4]], hard.tolist())
