@@ -35,8 +35,8 @@ class HardNegativeSampler(RandomSampler):
             to whole samples.
         hard_iou_thr: Smallest IoU of a prior that lies on a hard negative. An RPN calls anchors
             positive from 0.7, but many boxes have no such anchor. With the anchors of
-            ``configs/uld``, every box with edges of 12 to 80 pixels has some with an IoU of at
-            least 0.5; smaller boxes mostly have none.
+            ``configs/uld``, boxes with edges of 12 to 80 pixels and an aspect ratio of at most 2
+            have some with an IoU of at least 0.5; most smaller boxes have none.
         **kwargs: Further arguments of ``RandomSampler``.
 
     Raises:
