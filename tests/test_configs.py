@@ -1,5 +1,6 @@
 """Tests of the configs on slices, with short trainings on phantoms."""
 
+import json
 import logging
 import re
 from pathlib import Path
@@ -29,6 +30,29 @@ def names(paths):
     return [f"{path.parent.name}/{path.stem}" for path in paths]
 
 
+def add_hard_negatives(phantom_store, folder):
+    """Write the training annotations with a hard negative in every other image; return the file."""
+    content = json.loads((phantom_store / "annotations" / "train_full.json").read_text())
+    category = content["categories"][0]["id"]
+    first = 1 + max(annotation["id"] for annotation in content["annotations"])
+    content["annotations"] += [
+        dict(
+            id=first + i,
+            image_id=image["id"],
+            category_id=category,
+            bbox=[2.0, 2.0, 14.0, 14.0],
+            area=196.0,
+            iscrowd=0,
+            source="hard_negative",
+        )
+        for i, image in enumerate(content["images"][::2])
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "train_hard_negatives.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
 def short(path, phantom_store, work_dir):
     """Return the config, shortened to two iterations on phantoms."""
     cfg = Config.fromfile(path)
@@ -38,6 +62,9 @@ def short(path, phantom_store, work_dir):
         loader.dataset.data_root = f"{phantom_store}/"
     # Phantoms have no such file.
     cfg.train_dataloader.dataset.pop("hidden_ann_file", None)
+    if cfg.train_dataloader.dataset.get("hard_negatives"):
+        # Absolute, since the converted phantoms are shared by the tests.
+        cfg.train_dataloader.dataset.ann_file = str(add_hard_negatives(phantom_store, work_dir))
     cfg.train_dataloader.batch_size = 2
     cfg.train_cfg.max_iters = 2
     cfg.train_cfg.val_interval = 2
@@ -87,6 +114,22 @@ def test_mean_teacher_trains_in_mixed_precision_on_a_gpu(phantom_store, tmp_path
     cfg.custom_hooks[0].update(begin_mining_iter=0, score_thr=0.0, log_interval=1)
     runner = train_in_mixed_precision(cfg)
     assert runner.message_hub.get_scalar("train/mined_per_image").current() > 0
+
+
+@pytest.mark.parametrize("hard_negatives", [False, True])
+def test_sampler_without_hard_negatives_equals_that_of_the_mean_teacher(
+    phantom_store, tmp_path, hard_negatives
+):
+    states = []
+    for name in ("mean_teacher_phantom", "mean_teacher_hard_negatives_phantom"):
+        cfg = short(ROOT / "configs" / "phantom" / f"{name}.py", phantom_store, tmp_path / name)
+        cfg.custom_hooks[0].update(begin_mining_iter=0, score_thr=0.0)
+        if "hard" in name:
+            cfg.train_dataloader.dataset.hard_negatives = hard_negatives
+        Runner.from_cfg(cfg).train()
+        states.append(torch.load(tmp_path / name / "iter_2.pth", weights_only=True)["state_dict"])
+    equal = all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    assert equal != hard_negatives
 
 
 def test_score_threshold_above_one_equals_supervised_training(phantom_store, tmp_path):
@@ -169,6 +212,14 @@ def test_settings_of_the_ablations():
     for part in ("rpn", "rcnn"):
         assert ignore.model.train_cfg[part].assigner.ignore_iof_thr > 0
         assert ignore.model.train_cfg[part].assigner.type == "IgnoreAwareMaxIoUAssigner"
+    hard = merged("mean_teacher_hard_negatives_deeplesion")
+    assert hard.train_dataloader.dataset.hard_negatives
+    assert hard.custom_hooks == merged("mean_teacher_deeplesion").custom_hooks
+    for part, num in (("rpn", 32), ("rcnn", 64)):
+        train_cfg = hard.model.train_cfg[part]
+        assert train_cfg.assigner.type == "IgnoreAwareMaxIoUAssigner"
+        assert train_cfg.assigner.ignore_iof_thr == -1
+        assert (train_cfg.sampler.type, train_cfg.sampler.num) == ("HardNegativeSampler", num)
     decay = merged("mean_teacher_lr_decay_deeplesion")
     assert decay.custom_hooks[0].allow_lr_decay
     assert decay.param_scheduler[1].milestones == [20000]

@@ -14,7 +14,7 @@ from ..engine import MeanTeacherMiningHook
 from ..errors import InputError
 from ..io.volume_store import open_volume
 from ..models.semi_supervised import mine_lesions, predict_teacher_views
-from ..structures import Geometry
+from ..structures import HARD_NEGATIVE_LABEL, Geometry
 from ..visualization import draw_lesion_overlay, window_to_uint8
 from .detector import build_model, read_config
 from .predict_samples import predict_annotated_samples
@@ -50,7 +50,8 @@ def mined_overlays(
     # Predicting the whole training set would take hours.
     for index in np.unique(np.linspace(0, len(dataset) - 1, 8 * num).astype(int)).tolist():
         info = dataset.get_data_info(index)
-        annotated = np.asarray([one["bbox"] for one in info["instances"]], dtype=np.float32)
+        lesions = [one for one in info["instances"] if one["bbox_label"] != HARD_NEGATIVE_LABEL]
+        annotated = np.asarray([one["bbox"] for one in lesions], dtype=np.float32)
         packed = dataset[index]
         view, sample = packed["teacher_inputs"], packed["data_samples"]
         (predictions,) = predict_teacher_views(model, [view], [sample])

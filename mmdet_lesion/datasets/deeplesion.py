@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os.path as osp
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,9 +12,11 @@ import torch
 from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 from mmdet.structures.bbox import bbox_overlaps
+from mmengine.logging import print_log
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io.coco import LESION_SOURCES, read_annotation_file
+from mmdet_lesion.structures import HARD_NEGATIVE_LABEL
 
 #: A box and an annotation with this IoU are the same lesion.
 SAME_LESION_IOU = 0.5
@@ -27,7 +30,7 @@ class DeepLesionDataset(BaseDetDataset):
     """Slices or whole sub-volumes of DeepLesion, converted by ``tools/dataset_converters``.
 
     Boxes are xyxy in pixels of the stored volume, with half-open edges. The published slices are
-    stored; transforms interpolate between them. Hard negatives are not loaded.
+    stored; transforms interpolate between them.
 
     A slice sample has ``img_path`` (the volume's file), ``img_id``, ``volume``, ``slice_index``
     (zero-based index of the published slice within the volume), ``height``, ``width``, ``spacing``
@@ -38,7 +41,9 @@ class DeepLesionDataset(BaseDetDataset):
     sample has ``geometry`` of the stored volume, ``published_geometry`` (both as
     :meth:`mmdet_lesion.structures.Geometry.to_dict`; equal unless the file has both),
     ``published_gt``, an ``(n, 5)`` float64 array of rows ``[z, x1, y1, x2, y2]`` in published
-    coordinates, and ``lesion_ids``, the lesion of each row in its volume, or None.
+    coordinates, and ``lesion_ids``, the lesion of each row in its volume, or None. With
+    ``hard_negatives=True``, ``instances`` ends with the boxes of detections that are known to hit
+    no lesion, with ``ignore_flag=1`` and the label -1; no other key has them.
 
     A volume sample has the same keys except ``slice_index`` and ``hidden_bboxes``; each of its
     instances has a ``slice_index``.
@@ -52,7 +57,10 @@ class DeepLesionDataset(BaseDetDataset):
         hidden_ann_file: Annotation file with complete labels of some volumes, relative to
             ``data_root``, from which hidden lesions are taken; they are never trained on.
         masks: Whether instances have a ``mask`` (COCO's RLE), for Mask R-CNN.
-        filter_cfg: ``dict(filter_empty_gt=True)`` drops training samples without ground truth.
+        hard_negatives: Whether slice samples have the boxes of the source ``'hard_negative'``, for
+            ``HardNegativeSampler`` and ``MeanTeacherMiningHook``.
+        filter_cfg: ``dict(filter_empty_gt=True)`` drops training samples that have neither ground
+            truth nor hard negatives.
         **kwargs: As for :class:`mmdet.datasets.BaseDetDataset`.
 
     Raises:
@@ -71,6 +79,7 @@ class DeepLesionDataset(BaseDetDataset):
         sources: str | Sequence[str] | None = None,
         hidden_ann_file: str | None = None,
         masks: bool = False,
+        hard_negatives: bool = False,
         filter_cfg: dict | None = None,
         **kwargs,
     ) -> None:
@@ -78,6 +87,11 @@ class DeepLesionDataset(BaseDetDataset):
             raise InputError(f"DeepLesionDataset: sample={sample!r}; expected 'slice' or 'volume'")
         if sources is None:
             sources = LESION_SOURCES
+        if hard_negatives and sample != "slice":
+            raise InputError(
+                f"DeepLesionDataset: hard_negatives=True with sample={sample!r}; expected "
+                "sample='slice'"
+            )
         sources = (sources,) if isinstance(sources, str) else tuple(sources)
         for source in sources:
             if source not in LESION_SOURCES:
@@ -94,6 +108,7 @@ class DeepLesionDataset(BaseDetDataset):
         self.sources = sources
         self.hidden_ann_file = hidden_ann_file
         self.masks = masks
+        self.hard_negatives = hard_negatives
         super().__init__(
             ann_file,
             data_prefix=data_prefix or dict(volume="volumes/"),
@@ -115,6 +130,15 @@ class DeepLesionDataset(BaseDetDataset):
         for name, pair in self._geometries.items():
             self._check_slices(name, **pair)
         self._complete = self._read_complete()
+        if self.hard_negatives and not any(
+            one["source"] == "hard_negative" for one in content["annotations"]
+        ):
+            print_log(
+                f"{self.ann_file}: no annotation has the source 'hard_negative'; "
+                "hard_negatives=True has no effect",
+                logger="current",
+                level=logging.WARNING,
+            )
         annotations = defaultdict(list)
         for annotation in content["annotations"]:
             if annotation["category_id"] in self._labels:
@@ -141,13 +165,16 @@ class DeepLesionDataset(BaseDetDataset):
         return data_list
 
     def filter_data(self) -> list[dict]:
-        """Drop training samples without ground truth if ``filter_empty_gt`` is set."""
+        """Drop training samples that teach nothing if ``filter_empty_gt`` is set."""
         if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt", False):
             return self.data_list
         kept = [
             info
             for info in self.data_list
-            if any(not instance["ignore_flag"] for instance in info["instances"])
+            if any(
+                not instance["ignore_flag"] or instance["bbox_label"] == HARD_NEGATIVE_LABEL
+                for instance in info["instances"]
+            )
         ]
         if not kept:
             raise InputError(
@@ -218,8 +245,16 @@ class DeepLesionDataset(BaseDetDataset):
                 "tools/dataset_converters/deeplesion.py"
             )
 
-    def _instance(self, annotation: dict) -> dict:
+    @staticmethod
+    def _box(annotation: dict) -> dict:
         x, y, width, height = annotation["bbox"]
+        return dict(
+            bbox=[x, y, x + width, y + height],
+            source=annotation["source"],
+            lesion_type=annotation.get("lesion_type", -1),
+        )
+
+    def _instance(self, annotation: dict) -> dict:
         mask = {}
         if self.masks:
             if not annotation.get("segmentation"):
@@ -229,20 +264,31 @@ class DeepLesionDataset(BaseDetDataset):
                 )
             mask = dict(mask=annotation["segmentation"])
         return dict(
-            bbox=[x, y, x + width, y + height],
+            self._box(annotation),
             bbox_label=self._labels[annotation["category_id"]],
             ignore_flag=int(annotation.get("iscrowd", 0)),
-            source=annotation["source"],
-            lesion_type=annotation.get("lesion_type", -1),
             **mask,
+        )
+
+    def _hard_negative(self, annotation: dict) -> dict:
+        # An empty polygon: LoadAnnotations needs a mask, and accepts invalid ones if ignored.
+        return dict(
+            self._box(annotation),
+            bbox_label=HARD_NEGATIVE_LABEL,
+            ignore_flag=1,
+            **(dict(mask=[]) if self.masks else {}),
         )
 
     def _slice_info(
         self, image: dict, annotations: dict[int, list[dict]], knows_hidden: bool
     ) -> dict:
-        lesions = [a for a in annotations.get(image["id"], ()) if a["source"] in LESION_SOURCES]
+        present = annotations.get(image["id"], ())
+        lesions = [a for a in present if a["source"] in LESION_SOURCES]
         shown = [a for a in lesions if a["source"] in self.sources]
         hidden = [a for a in lesions if a["source"] not in self.sources]
+        instances = [self._instance(annotation) for annotation in shown]
+        if self.hard_negatives:
+            instances += [self._hard_negative(a) for a in present if a["source"] == "hard_negative"]
         return dict(
             img_id=image["id"],
             img_path=osp.join(self.data_prefix["volume"], image["file_name"]),
@@ -251,7 +297,7 @@ class DeepLesionDataset(BaseDetDataset):
             height=image["height"],
             width=image["width"],
             spacing=tuple(image["spacing"]),
-            instances=[self._instance(annotation) for annotation in shown],
+            instances=instances,
             **self._geometries[image["volume"]],
             **_published(shown),
             **self._hidden(image, shown, hidden if knows_hidden else None),

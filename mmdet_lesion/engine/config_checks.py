@@ -31,7 +31,14 @@ from ..command_line import check_config_name
 from ..errors import InputError, is_disk_full
 from ..models.checkpoint import check_weights, get_weights, read_checkpoint
 
-__all__ = ["build_module", "check_config", "check_numbers", "check_options", "load_config"]
+__all__ = [
+    "build_module",
+    "check_config",
+    "check_numbers",
+    "check_options",
+    "find_assigners",
+    "load_config",
+]
 
 # Settings of a training → lowest value.
 _LOWEST = {
@@ -77,6 +84,8 @@ def check_config(cfg: Config, stage: str, checkpoint: str | None = None) -> None
         _check_loader(f"{name}: {part}_dataloader", loader)
         _check_files(name, f"{part}_dataloader.dataset", loader.get("dataset"))
         _check_files(name, f"{part}_evaluator", cfg.get(f"{part}_evaluator"))
+    if stage == "train":
+        _check_hard_negatives(name, cfg)
     partial = checkpoint is None
     checkpoint = checkpoint or cfg.get("load_from")
     # Read first, since the model may take longer.
@@ -183,6 +192,39 @@ def check_numbers(cfg: Config) -> None:
         if not is_number or not lowest <= value < math.inf or (key == "lr" and value == 0):
             expected = "a positive number" if key == "lr" else f"at least {lowest}"
             raise InputError(f"{cfg.filename}: {path} is {value!r}; expected {expected}")
+
+
+def find_assigners(cfg: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the settings of all assigners at any depth of a model's settings.
+
+    Args:
+        cfg: The settings.
+        where: Their key in the config, which starts the keys of the assigners.
+    """
+    if isinstance(cfg, Mapping):
+        for key, value in cfg.items():
+            if key == "assigner":
+                yield f"{where}.assigner", value
+            else:
+                yield from find_assigners(value, f"{where}.{key}")
+    elif isinstance(cfg, (list, tuple)):
+        for index, value in enumerate(cfg):
+            yield from find_assigners(value, f"{where}[{index}]")
+
+
+def _check_hard_negatives(name: str, cfg: Config) -> None:
+    """Raise if an assigner would ignore the hard negatives of a dataset."""
+    dataset = (cfg.get("train_dataloader") or {}).get("dataset")
+    parts = [settings for _, settings, registry in _datasets("", dataset) if registry is DATASETS]
+    if not any(settings.get("hard_negatives") for settings in parts):
+        return
+    for where, assigner in find_assigners(cfg.model, "model"):
+        thr = assigner.get("ignore_iof_thr", -1)
+        if assigner.get("type") == "MaxIoUAssigner" and thr > 0:
+            raise InputError(
+                f"{name}: {where} is a MaxIoUAssigner with ignore_iof_thr={thr}, which ignores the "
+                "hard negatives of the dataset; expected IgnoreAwareMaxIoUAssigner"
+            )
 
 
 def _check_files(name: str, where: str, node: Any) -> None:

@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 from mmdet.registry import DATASETS
+from mmdet.utils import register_all_modules
+from pycocotools.mask import encode
 
-from mmdet_lesion.datasets import DeepLesionDataset
+from mmdet_lesion.datasets import DeepLesionDataset, deeplesion
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.structures import Geometry
 
@@ -36,7 +38,7 @@ def test_slice_samples(build, tiny_root):
     assert info["hidden_bboxes"].dtype == np.float32
 
 
-def test_all_sources_and_hard_negatives(build):
+def test_all_sources_without_hard_negatives(build):
     info = build()[0]
     assert [i["source"] for i in info["instances"]] == ["recist", "full"]
     assert "hidden_bboxes" not in info
@@ -133,6 +135,10 @@ def test_build_from_registry(tiny_root):
         (dict(sample="volumes"), "sample='volumes'; expected 'slice' or 'volume'"),
         (dict(sources=("recits",)), "'recits' in sources; expected some of recist, full, mined"),
         (dict(sources="hard_negative"), "'hard_negative' in sources"),
+        (
+            dict(hard_negatives=True, sample="volume"),
+            "hard_negatives=True with sample='volume'; expected sample='slice'",
+        ),
         (dict(filter_cfg=dict(min_size=3)), "'min_size' in filter_cfg; expected filter_empty_gt"),
         (
             dict(sources="mined", filter_cfg=dict(filter_empty_gt=True)),
@@ -204,3 +210,75 @@ def test_masks(build, tiny_root):
     dataset = build("annotations/masks.json", masks=True)
     assert [instance["mask"] for instance in dataset[0]["instances"]] == [rle, rle]
     assert "mask" not in build("annotations/masks.json")[0]["instances"][0]
+
+
+def test_hard_negatives(build):
+    plain, infos = build(sources="recist"), build(sources="recist", hard_negatives=True)
+    for i, info in enumerate(infos):
+        before = plain[i]
+        for key in before.keys() - {"instances", "sample_idx"}:
+            np.testing.assert_equal(info[key], before[key])
+        assert info["instances"][: len(before["instances"])] == before["instances"]
+        hard = info["instances"][len(before["instances"]) :]
+        if i:
+            assert hard == []
+    (hard,) = infos[0]["instances"][1:]
+    assert (hard["bbox"], hard["bbox_label"]) == ([1.0, 1.0, 4.0, 4.0], -1)
+    assert (hard["ignore_flag"], hard["source"]) == (1, "hard_negative")
+
+
+def test_hard_negatives_alone_pass_the_filter(build, write_annotations):
+    def change(content):
+        content["annotations"][2]["image_id"] = 12
+        # A lesion that is ignored does not pass.
+        content["annotations"][3].update(iscrowd=1, source="recist")
+
+    name = write_annotations("hard.json", change)
+    config = dict(sources="recist", filter_cfg=dict(filter_empty_gt=True))
+    assert [info["img_id"] for info in build(name, **config)] == [10, 13]
+    kept = build(name, **config, hard_negatives=True)
+    assert [info["img_id"] for info in kept] == [10, 12, 13]
+    assert kept[1]["published_gt"].shape == (0, 5)
+    assert kept[1]["hidden_bboxes"].shape == (0, 4)
+
+
+def test_file_without_hard_negatives_is_reported(build, write_annotations, monkeypatch):
+    def change(content):
+        del content["annotations"][2]
+
+    logged = []
+    monkeypatch.setattr(deeplesion, "print_log", lambda message, **_: logged.append(message))
+    name = write_annotations("clean.json", change)
+    assert len(build(name, hard_negatives=True)) == 4
+    (message,) = logged
+    assert message.endswith(
+        "clean.json: no annotation has the source 'hard_negative'; hard_negatives=True has no "
+        "effect"
+    )
+    build(name), build(hard_negatives=True)
+    assert len(logged) == 1
+
+
+def test_hard_negatives_need_no_mask(build, tiny_root):
+    register_all_modules()
+    content = json.loads((tiny_root / ANN_FILE).read_text())
+    rle = encode(np.ones((40, 48), dtype=np.uint8, order="F"))
+    for annotation in content["annotations"]:
+        if annotation["source"] != "hard_negative":
+            annotation["segmentation"] = dict(rle, counts=rle["counts"].decode())
+    (tiny_root / "annotations/some_masks.json").write_text(json.dumps(content))
+    pipeline = [
+        dict(type="LoadSliceStack", num_slices=3),
+        dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+        dict(type="ResizeSlices", scale=(96, 96)),
+        dict(type="RandomFlip", prob=1.0),
+        dict(type="PackLesionInputs"),
+    ]
+    dataset = build(
+        "annotations/some_masks.json", masks=True, hard_negatives=True, pipeline=pipeline
+    )
+    sample = dataset[0]["data_samples"]
+    assert len(sample.gt_instances) == len(sample.gt_instances.masks) == 2
+    assert sample.ignored_instances.labels.tolist() == [-1]
+    assert sample.ignored_instances.bboxes.tensor.tolist() == [[88, 2, 94, 8]]
+    assert not sample.ignored_instances.masks.masks.any()

@@ -1,5 +1,7 @@
 """Tests of the checks that precede a training or a test."""
 
+import copy
+
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -83,6 +85,28 @@ def test_missing_files_are_named(cfg):
 )
 def test_unknown_settings_are_named(cfg, options, expected):
     refuse(cfg, "train", expected, **options)
+
+
+def test_assigners_must_not_ignore_hard_negatives(cfg):
+    thr = "model__train_cfg__rcnn__assigner__ignore_iof_thr"
+    cfg.merge_from_dict({thr.replace("__", "."): 0.5})
+    # A copy, since building a detector changes its settings.
+    check_config(copy.deepcopy(cfg), "train")
+    expected = (
+        r"mean_teacher_phantom.py: model.train_cfg.rcnn.assigner is a MaxIoUAssigner with "
+        "ignore_iof_thr=0.5, which ignores the hard negatives"
+    )
+    option = dict(train_dataloader__dataset__hard_negatives=True)
+    refuse(copy.deepcopy(cfg), "train", expected, **option)
+    part = cfg.train_dataloader.dataset
+    wrapped = copy.deepcopy(cfg)
+    wrapped.train_dataloader.dataset = dict(
+        type="ConcatDataset", datasets=[part, dict(part, hard_negatives=True)]
+    )
+    refuse(wrapped, "train", expected)
+    kind = dict(model__train_cfg__rcnn__assigner__type="IgnoreAwareMaxIoUAssigner")
+    cfg.merge_from_dict({k.replace("__", "."): v for k, v in (option | kind).items()})
+    check_config(cfg, "train")
 
 
 def test_weights_must_fit(cfg, weights, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from ...models.semi_supervised import (
     mine_lesions,
     predict_teacher_views,
 )
+from ..config_checks import find_assigners
 from .teacher_ema_hook import TeacherEMAHook
 
 _LR_ADVICE = (
@@ -309,7 +310,7 @@ def _check_schedulers(runner: Runner) -> None:
 
 
 def _check_assigners_ignore(model_cfg: dict) -> None:
-    for path, assigner in _assigners(model_cfg, "model"):
+    for path, assigner in find_assigners(model_cfg, "model"):
         if assigner.get("type") == "MaxIoUAssigner":
             # MaxIoUAssigner ignores priors first, including positives of annotated lesions that
             # overlap a mined box.
@@ -322,15 +323,3 @@ def _check_assigners_ignore(model_cfg: dict) -> None:
                 f"MeanTeacherMiningHook: policy='ignore' with ignore_iof_thr="
                 f"{assigner.get('ignore_iof_thr', -1)} in {path}; expected a value above 0"
             )
-
-
-def _assigners(cfg: object, path: str) -> Iterator[tuple[str, dict]]:
-    if isinstance(cfg, dict):
-        for key, value in cfg.items():
-            if key == "assigner":
-                yield f"{path}.assigner", value
-            else:
-                yield from _assigners(value, f"{path}.{key}")
-    elif isinstance(cfg, (list, tuple)):
-        for index, value in enumerate(cfg):
-            yield from _assigners(value, f"{path}[{index}]")

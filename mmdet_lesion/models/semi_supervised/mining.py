@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ...errors import InputError
+from ..task_modules.hard_negatives import split_hard_negatives
 from .gt_nms import gt_nms
 
 __all__ = [
@@ -35,6 +36,8 @@ class MinedLesions:
         candidate_scores: Scores of all N predictions that GT-NMS keeps at a score threshold of 0,
             shape (N,).
         gt_iou: Largest IoU of each mined box with a ground-truth box, shape (K,); 0 without one.
+        hard_negatives: Number of confident predictions that were dropped because they lie on a
+            hard negative; None if the image has no hard negatives.
     """
 
     bboxes: Tensor
@@ -43,6 +46,7 @@ class MinedLesions:
     labels: Tensor
     candidate_scores: Tensor
     gt_iou: Tensor
+    hard_negatives: int | None = None
 
 
 @torch.no_grad()
@@ -79,10 +83,14 @@ def mine_lesions(
 ) -> MinedLesions:
     """Select confident predictions of one image that no ground-truth box explains.
 
+    Predictions on a hard negative, a box that is known to hit no lesion, are dropped like those on
+    a ground-truth box.
+
     Args:
         predictions: ``bboxes``, ``scores`` and ``labels`` in the teacher's view.
         view_shape: Size (H, W) of the teacher's view.
-        data_sample: The student's data sample with ``gt_instances``.
+        data_sample: The student's data sample with ``gt_instances``. Instances of
+            ``ignored_instances`` with the label -1 are hard negatives.
         iou_thr: IoU threshold of GT-NMS.
         score_thr: Lowest score of a mined lesion.
 
@@ -96,8 +104,11 @@ def mine_lesions(
     projected, inside = project_bboxes(bboxes, view_shape, data_sample)
     bboxes, scores, labels = bboxes[inside], scores[inside], predictions.labels.cpu()[inside]
     gt_bboxes = get_box_tensor(data_sample.gt_instances.bboxes).cpu()
+    _, hard_negatives = split_hard_negatives(data_sample.get("ignored_instances"))
+    hard_negatives = hard_negatives.to(gt_bboxes)
     # Without the score threshold first, so that the best score can be logged if nothing is mined.
-    candidates = gt_nms(projected, scores, gt_bboxes, iou_thr, 0.0)
+    candidates = gt_nms(projected, scores, torch.cat((gt_bboxes, hard_negatives)), iou_thr, 0.0)
+    on_hard = _largest_iou(projected, hard_negatives) > iou_thr
     kept = candidates[scores[candidates] >= score_thr]
     return MinedLesions(
         bboxes[kept],
@@ -106,6 +117,7 @@ def mine_lesions(
         labels[kept],
         scores[candidates],
         _largest_iou(projected[kept], gt_bboxes),
+        int((on_hard & (scores >= score_thr)).sum()) if len(hard_negatives) else None,
     )
 
 

@@ -39,6 +39,8 @@ class MiningStatistics:
         "verified_evaluated",
         "verified_hits",
         "verified_hidden",
+        "hard_images",
+        "hard",
     )
 
     def __init__(self, iou_thr: float = 0.5, repeat_iou_thr: float = 0.3) -> None:
@@ -71,6 +73,9 @@ class MiningStatistics:
         if verified is not None:
             self.sums["checked"] += 1
             self.sums["verified"] += int(verified.sum())
+        if mined.hard_negatives is not None:
+            self.sums["hard_images"] += 1
+            self.sums["hard"] += mined.hard_negatives
         if hidden is None:
             return
         self.sums["evaluated"] += len(mined.bboxes)
@@ -93,7 +98,9 @@ class MiningStatistics:
             annotated lesion; ``best_candidate_score``; ``mined_score``, the mean score, if
             anything was mined; ``mining_precision`` and ``mining_recall`` if hidden lesions are
             known; with temporal verification also ``verified_per_image``, and
-            ``verified_precision`` and ``verified_recall`` if hidden lesions are known.
+            ``verified_precision`` and ``verified_recall`` if hidden lesions are known;
+            ``dropped_hard_negatives``, the confident predictions on hard negatives per image with
+            hard negatives, if there are such images.
         """
         sums = torch.tensor([self.sums[name] for name in self.SUMS], dtype=torch.float64)
         best = torch.tensor(self.best_score, dtype=torch.float64)
@@ -119,4 +126,6 @@ class MiningStatistics:
             figures["verified_precision"] = total["verified_hits"] / total["verified_evaluated"]
         if total["verified_hidden"]:
             figures["verified_recall"] = total["verified_hits"] / total["verified_hidden"]
+        if total["hard_images"]:
+            figures["dropped_hard_negatives"] = total["hard"] / total["hard_images"]
         return figures

@@ -70,3 +70,24 @@ def test_volume_sample(build):
     assert sample.published_gt.shape == (3, 5)
     assert sample.geometry["shape"] == [12, 40, 48]
     assert sample.scale_factor == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("index, lesions", [(0, 1), (2, 0)])
+def test_hard_negatives_move_with_the_image(build, write_annotations, index, lesions):
+    def change(content):
+        # Also on a slice without a lesion.
+        content["annotations"].append(dict(content["annotations"][2], id=6, image_id=12))
+
+    name = write_annotations("moved.json", change)
+    dataset = DeepLesionDataset(
+        name, data_root=build().data_root, pipeline=TRAIN, sources="recist", hard_negatives=True
+    )
+    np.random.seed(1)
+    sample = dataset[index]["data_samples"]
+    assert sample.flip
+    hard = sample.ignored_instances
+    assert hard.labels.tolist() == [-1] and hard.labels.dtype == torch.long
+    moved = bbox_project(torch.tensor([[1.0, 1.0, 4.0, 4.0]]), sample.homography_matrix)
+    torch.testing.assert_close(moved, hard.bboxes.tensor, atol=1e-3, rtol=0)
+    assert sample.gt_instances.labels.tolist() == [0] * lesions
+    assert sample.gt_instances.bboxes.tensor.shape == (lesions, 4)

@@ -11,6 +11,7 @@ from mmdet_lesion.models.semi_supervised import (
     mine_lesions,
     project_bboxes,
 )
+from mmdet_lesion.models.task_modules.hard_negatives import split_hard_negatives
 
 # The student sees the image at twice the size, shifted by 10 pixels to the left.
 MATRIX = np.array([[2.0, 0, -10], [0, 2, 0], [0, 0, 1]], dtype=np.float32)
@@ -69,3 +70,42 @@ def test_pseudo_instances_are_appended():
     sample.gt_instances.masks = torch.zeros(2, 4, 4)
     with pytest.raises(InputError, match="gt_instances holds masks beside bboxes and labels"):
         append_pseudo_instances(sample, boxes, labels)
+
+
+def test_predictions_on_hard_negatives_are_not_mined():
+    # In the student's view: [30, 4, 46, 20], and with IoUs of 0.5 and 1 with hard negatives.
+    predictions = InstanceData(
+        bboxes=torch.tensor([[20.0, 2, 28, 10], [10, 2, 18, 10], [6, 20, 12, 28]]),
+        scores=torch.tensor([0.99, 0.95, 0.93]),
+        labels=torch.zeros(3, dtype=torch.long),
+    )
+
+    def mine(sample, score_thr=0.9):
+        return mine_lesions(predictions, (30, 30), sample, iou_thr=0.7, score_thr=score_thr)
+
+    sample = student_sample()
+    assert len(mine(sample).bboxes) == 3 and mine(sample).hard_negatives is None
+    bboxes = torch.tensor([[10.0, 4, 18, 20], [2, 40, 14, 56]])
+    sample.ignored_instances = InstanceData(
+        bboxes=HorizontalBoxes(bboxes), labels=torch.tensor([-1, -1])
+    )
+    mined = mine(sample)
+    assert mined.bboxes.tolist() == predictions.bboxes[:2].tolist()
+    assert mined.candidate_scores.tolist() == pytest.approx([0.99, 0.95])
+    # They are no ground truth, of which mined boxes could be repeats.
+    assert mined.gt_iou.tolist() == [0, 0]
+    assert (mined.hard_negatives, mine(sample, 0.94).hard_negatives) == (1, 0)
+    # An ignored region does not prevent mining.
+    sample.ignored_instances.labels = torch.tensor([-1, 0])
+    assert len(mine(sample).bboxes) == 3
+
+
+def test_mined_boxes_of_the_policy_ignore_join_hard_negatives():
+    sample = student_sample()
+    hard = torch.tensor([[10.0, 4, 18, 20]])
+    sample.ignored_instances = InstanceData(bboxes=HorizontalBoxes(hard), labels=torch.tensor([-1]))
+    append_pseudo_instances(
+        sample, torch.tensor([[1.0, 2, 3, 4]]), torch.tensor([0]), "ignored_instances"
+    )
+    regions, still_hard = split_hard_negatives(sample.ignored_instances)
+    assert (regions.tolist(), still_hard.tolist()) == ([[1, 2, 3, 4]], hard.tolist())

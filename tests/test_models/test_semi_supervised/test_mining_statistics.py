@@ -72,3 +72,13 @@ def test_figures_if_nothing_is_verified():
     assert (figures["verified_per_image"], figures["verified_recall"]) == (0, 0)
     assert "verified_precision" not in figures
     assert figures["mining_precision"] == 1
+
+
+def test_dropped_hard_negatives_per_image_with_hard_negatives():
+    statistics = MiningStatistics()
+    for dropped in (None, 3, 0, None):
+        mined = mined_lesions([], [])
+        mined.hard_negatives = dropped
+        statistics.add(mined, None)
+    assert statistics.flush()["dropped_hard_negatives"] == pytest.approx(1.5)
+    assert "dropped_hard_negatives" not in statistics.flush()

@@ -94,3 +94,13 @@ def test_ignored_repeats_do_not_remove_positives(root):
     # mmdet's assigner removes most of the positives.
     assert not math.isclose(positives["lost by mmdet"], 0)
     assert positives["lost by mmdet"] > 0.5 * positives["rpn"]
+
+
+@pytest.mark.parametrize("gt", [[], [[50, 50, 60, 60]]])
+def test_hard_negatives_are_not_ignored(gt):
+    boxes = torch.tensor([[0.0, 0, 10, 10], [2, 2, 8, 8]])
+    hard = InstanceData(bboxes=boxes, labels=torch.tensor([-1, -1]))
+    assert assign("IgnoreAwareMaxIoUAssigner", gt, hard) == [0, 0, len(gt)]
+    # A region that was mined with the policy "ignore" is ignored beside a hard negative.
+    mixed = InstanceData(bboxes=boxes, labels=torch.tensor([-1, 0]))
+    assert assign("IgnoreAwareMaxIoUAssigner", gt, mixed) == [0, -1, len(gt)]
