@@ -114,6 +114,17 @@ def phantom_store(phantom_raw, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def masked_phantom_store(phantom_raw, tmp_path_factory) -> Path:
+    """The same with masks."""
+    from mmdet_lesion.converters import DeepLesionConversion
+
+    out = tmp_path_factory.mktemp("masked_store") / "data"
+    harvester = phantom_raw / "harvester"
+    DeepLesionConversion(phantom_raw, out, harvester, (6.4, 6.4), masks=True).run(progress=False)
+    return out
+
+
+@pytest.fixture(scope="session")
 def luna16_raw(tmp_path_factory) -> Path:
     """Ten tiny chest phantoms in LUNA16's published layout, one in each subset."""
     from mmdet_lesion.synthesis import Luna16PhantomConfig, make_luna16

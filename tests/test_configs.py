@@ -83,6 +83,9 @@ def short(path, phantom_store, work_dir):
         model.rpn_head.update(in_channels=8, feat_channels=8)
         model.roi_head.bbox_roi_extractor.out_channels = 8
         model.roi_head.bbox_head.update(in_channels=8, fc_out_channels=16)
+        if "mask_head" in model.roi_head:
+            model.roi_head.mask_roi_extractor.out_channels = 8
+            model.roi_head.mask_head.update(in_channels=8, conv_out_channels=8)
     cfg.val_dataloader.dataset.indices = 1
     cfg.test_dataloader.dataset.indices = 1
     cfg.work_dir = str(work_dir)
@@ -91,8 +94,9 @@ def short(path, phantom_store, work_dir):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=names(CONFIGS))
-def test_every_config_trains_and_tests_on_phantoms(path, phantom_store, tmp_path):
-    cfg = short(path, phantom_store, tmp_path)
+def test_every_config_trains_and_tests_on_phantoms(path, request, tmp_path):
+    store = "masked_phantom_store" if "mask_rcnn" in path.stem else "phantom_store"
+    cfg = short(path, request.getfixturevalue(store), tmp_path)
     mines = "mean_teacher" in path.stem
     if mines:
         # Scores are low after two iterations: mine all boxes.
