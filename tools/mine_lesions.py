@@ -1,7 +1,8 @@
 """Mine lesions without an annotation from a data set, or hard negatives, by a trained detector.
 
 Lesions are written as annotations with the source 'mined', hard negatives with 'hard_negative':
-detections in completely labeled volumes that hit no lesion. A stopped run goes on where it
+detections in completely labeled volumes that hit no lesion. --neighbors propagates annotations to
+the slices around them. A stopped run goes on where it
 stopped, and another --score-thr uses the detections of the run before.
 
 Examples::
@@ -53,10 +54,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="annotation file of the volumes (default: that of the training data; with "
         "--hard-negatives harvester_train.json beside it)",
     )
-    parser.add_argument(
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
         "--hard-negatives",
         action="store_true",
         help="mine detections that hit no lesion; the labels of --ann-file must be complete",
+    )
+    kind.add_argument(
+        "--neighbors",
+        action="store_true",
+        help="mine the boxes of annotated lesions on the slices around their annotations",
     )
     parser.add_argument(
         "--add-to",
@@ -74,7 +81,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--iou-thr",
         type=fraction,
         help="largest IoU of a mined lesion with an annotation, or with another mined lesion, on "
-        "any slice (default: 0.3; with --hard-negatives 0.1)",
+        "any slice (default: 0.3; with --hard-negatives 0.1); with --neighbors the smallest IoU "
+        "with the annotation (default: 0.5)",
     )
     parser.add_argument(
         "--all-slices",
@@ -156,9 +164,9 @@ def mine(options: argparse.Namespace) -> int:
             device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
         elif device in ("auto", "cpu"):
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world_size))
-    settings = MiningSettings(
-        options.hard_negatives, options.score_thr, options.iou_thr, options.all_slices
-    )
+    what = "neighbors" if options.neighbors else "lesions"
+    what = "hard_negatives" if options.hard_negatives else what
+    settings = MiningSettings(what, options.score_thr, options.iou_thr, options.all_slices)
     task = MiningTask(cfg, settings, options.ann_file, options.add_to, options.truth)
     summary = mine_data_set(
         task,
@@ -182,7 +190,11 @@ def report(summary: dict, names: tuple[str, str], out: Path) -> None:
     from rich.table import Table
 
     console = output_console()
-    what = "hard negatives" if summary["settings"]["hard_negatives"] else "lesions"
+    what = {
+        "lesions": "lesions",
+        "hard_negatives": "hard negatives",
+        "neighbors": "annotated lesions on neighboring slices",
+    }[summary["settings"]["what"]]
     print(
         f"{summary['mined']} {what} with a score of {summary['settings']['score_thr']:g} or more "
         f"in {summary['volumes_with_mined']} of {summary['volumes']} volumes; "

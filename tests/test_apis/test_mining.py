@@ -225,7 +225,7 @@ def test_precision_and_recall_on_complete_labels(cfg, root, blob_checkpoint, tmp
 
 def test_hard_negatives(cfg, root, blob_checkpoint, tmp_path):
     write_complete(root)
-    summary = mine(cfg, blob_checkpoint, tmp_path / "out", hard_negatives=True, score_thr=0.7)
+    summary = mine(cfg, blob_checkpoint, tmp_path / "out", what="hard_negatives", score_thr=0.7)
     assert (summary["volumes"], summary["mined"]) == (1, 1)
     content = read(tmp_path / "out" / "hard_negatives.json")
     # Added to the training annotations, whose boxes are unchanged.
@@ -236,9 +236,22 @@ def test_hard_negatives(cfg, root, blob_checkpoint, tmp_path):
     assert [len(dataset.get_data_info(i)["instances"]) for i in range(len(dataset))] == [1, 0, 0]
 
 
+def test_annotations_are_propagated_to_neighboring_slices(cfg, blob_checkpoint, tmp_path):
+    summary = mine(cfg, blob_checkpoint, tmp_path / "out", what="neighbors")
+    assert (summary["mined"], summary["boxes"]) == (1, 3)
+    content = read(tmp_path / "out" / "neighbors.json")
+    images = {one["id"]: (one["volume"], one["slice_index"]) for one in content["images"]}
+    name = next(iter(VOLUMES))
+    new = content["annotations"][1:]
+    # The annotated slice 5 has its annotation only.
+    assert [images[one["image_id"]] for one in new] == [(name, 3), (name, 4), (name, 6)]
+    assert {one["lesion_id"] for one in new} == {new[0]["lesion_id"]}
+    assert all(one["bbox"] == [20, 8, 8, 6] and one["source"] == "mined" for one in new)
+
+
 def test_hard_negatives_need_complete_labels(cfg, blob_checkpoint):
     with pytest.raises(InputError, match="harvester_train.json"):
-        MiningTask(cfg, MiningSettings(hard_negatives=True))
+        MiningTask(cfg, MiningSettings("hard_negatives"))
 
 
 def test_missing_volume(cfg, root, blob_checkpoint, tmp_path):

@@ -15,6 +15,7 @@ from ...evaluation.functional.mining import (
     MiningCurve,
     hidden_lesions,
     mining_curve,
+    propagated,
     select_unannotated,
 )
 from ...evaluation.lesion_groups import in_order, longer_sides, size_labels
@@ -39,16 +40,19 @@ class MiningSettings:
     """What is mined.
 
     Args:
-        hard_negatives: Whether to mine detections that hit no lesion of completely labeled volumes,
-            instead of lesions without an annotation.
-        score_thr: Minimum score of a tracklet, the largest score of its boxes.
+        what: ``'lesions'`` without an annotation; ``'hard_negatives'``, detections that hit no
+            lesion of completely labeled volumes; or ``'neighbors'``, the boxes of annotated lesions
+            on the slices around their annotations.
+        score_thr: Minimum score of a tracklet, the largest score of its boxes; for neighbors, of
+            each box.
         iou_thr: Largest IoU of a tracklet with an annotation, on any slice, or with another mined
-            tracklet; None for 0.3, and 0.1 for hard negatives, which must not touch a lesion.
+            tracklet; None for 0.3, and 0.1 for hard negatives, which must not touch a lesion. For
+            neighbors, the smallest IoU with the annotation, by default 0.5.
         all_slices: Whether all slices of a mined tracklet become images of the annotation file,
-            or only the one with its highest score.
+            or only the one with its highest score. Always for neighbors.
     """
 
-    hard_negatives: bool = False
+    what: str = "lesions"
     score_thr: float = 0.9
     iou_thr: float | None = None
     all_slices: bool = False
@@ -56,21 +60,23 @@ class MiningSettings:
     @property
     def source(self) -> str:
         """Source of the new annotations."""
-        return "hard_negative" if self.hard_negatives else "mined"
+        return "hard_negative" if self.what == "hard_negatives" else "mined"
 
     @property
     def names(self) -> tuple[str, str]:
         """Names of the annotation file and of the file in Lesion Harvester's format."""
-        if self.hard_negatives:
-            return "hard_negatives.json", "HardNegatives.pkl"
-        return "mined.json", "MinedLesions.pkl"
+        return {
+            "lesions": ("mined.json", "MinedLesions.pkl"),
+            "hard_negatives": ("hard_negatives.json", "HardNegatives.pkl"),
+            "neighbors": ("neighbors.json", "Neighbors.pkl"),
+        }[self.what]
 
     @property
-    def max_iou(self) -> float:
+    def iou(self) -> float:
         """Value of ``iou_thr``."""
         if self.iou_thr is not None:
             return self.iou_thr
-        return 0.1 if self.hard_negatives else 0.3
+        return {"lesions": 0.3, "hard_negatives": 0.1, "neighbors": 0.5}[self.what]
 
 
 class MiningTask:
@@ -105,17 +111,18 @@ class MiningTask:
         complete = train_file.parent / COMPLETE_FILE
         prefix = (dataset.get("data_prefix") or {}).get("volume", "volumes/")
         self.volumes = root / prefix
-        default = complete if settings.hard_negatives else train_file
+        hard_negatives = settings.what == "hard_negatives"
+        default = complete if hard_negatives else train_file
         self.ann_file = Path(ann_file) if ann_file else default
-        base = Path(add_to) if add_to else train_file if settings.hard_negatives else self.ann_file
+        base = Path(add_to) if add_to else train_file if hard_negatives else self.ann_file
         self.mined = AnnotatedVolumes(self.ann_file, self.volumes)
         same = base == self.ann_file
         self.base = self.mined if same else AnnotatedVolumes(base, self.volumes)
         sources = dataset.get("sources") or LESION_SOURCES
         #: Sources of the boxes that count as annotated; all where labels must be complete.
-        self.sources = LESION_SOURCES if settings.hard_negatives else _as_tuple(sources)
+        self.sources = LESION_SOURCES if hard_negatives else _as_tuple(sources)
         self.truth: dict[str, LesionRows] | None = None
-        if not settings.hard_negatives:
+        if settings.what == "lesions":
             if truth is None and complete.is_file() and complete != self.ann_file:
                 truth = complete
             self.truth = None if truth is None else _read_truth(Path(truth), self.volumes)
@@ -128,7 +135,9 @@ class MiningTask:
     def select(self, name: str, tracklets: Tracklets, score_thr: float) -> Tracklets:
         """Select the mined tracklets of a volume, in descending order of score."""
         rows = self.mined.lesions(name).of(self.sources).rows
-        kept = select_unannotated(tracklets, rows, self.settings.max_iou, score_thr)
+        if self.settings.what == "neighbors":
+            return propagated(tracklets, rows, self.settings.iou, score_thr)
+        kept = select_unannotated(tracklets, rows, self.settings.iou, score_thr)
         lists = tracklets.to_harvester()
         return Tracklets.from_harvester([lists[i] for i in kept.tolist()])
 
@@ -225,12 +234,11 @@ def _write_results(
     info = dict(
         description=f"{task.base.path}, and {settings.source} boxes",
         model=model,
-        settings={**asdict(settings), "iou_thr": settings.max_iou},
+        settings={**asdict(settings), "iou_thr": settings.iou},
     )
-    prefix = f"{settings.source}_{model['sha256'][:8]}_"
-    content = task.base.with_tracklets(
-        mined, entries, settings.source, prefix, info, settings.all_slices
-    )
+    prefix = f"{settings.what}_{model['sha256'][:8]}_"
+    all_slices = settings.all_slices or settings.what == "neighbors"
+    content = task.base.with_tracklets(mined, entries, settings.source, prefix, info, all_slices)
     write_json(out / ann_name, content)
     write_detections(out / pickle_name, mined)
     summary = {
@@ -244,7 +252,7 @@ def _write_results(
         "by_score": _by_score(mined),
         "by_size": _by_size(mined, entries),
     }
-    if not settings.hard_negatives:
+    if settings.what == "lesions":
         everything = {name: task.select(name, found, 0.0) for name, found in detections.items()}
         curve = task.curve(everything)
         if curve is not None:

@@ -11,7 +11,14 @@ from ...structures.tracklets import Tracklets
 from .matching import inclusive_iou, pairs_on_same_place
 from .p3d import p3d_froc
 
-__all__ = ["MiningCurve", "hidden_lesions", "largest_iou", "mining_curve", "select_unannotated"]
+__all__ = [
+    "MiningCurve",
+    "hidden_lesions",
+    "largest_iou",
+    "mining_curve",
+    "propagated",
+    "select_unannotated",
+]
 
 #: A lesion is annotated if a box of it has this IoU with an annotation.
 SAME_LESION_IOU = 0.5
@@ -96,6 +103,35 @@ def select_unannotated(
             kept.append(index)
             dropped |= clashes.get(index, set())
     return np.array(kept, dtype=np.int64)
+
+
+def propagated(
+    tracklets: Tracklets, rows: np.ndarray, iou_thr: float, score_thr: float = 0.0
+) -> Tracklets:
+    """Select the boxes of annotated lesions on the slices around the annotations.
+
+    Args:
+        tracklets: T tracklets in published coordinates.
+        rows: Boxes of annotations ``[z, x1, y1, x2, y2]`` in published coordinates, shape (n, 5).
+        iou_thr: A tracklet belongs to an annotation if the IoU of its box with it is at least this.
+        score_thr: Boxes with a lower score are dropped.
+
+    Returns:
+        The tracklets of annotated lesions in their order, without boxes on slices where they have
+        an annotation. Tracklets of which no box remains are dropped.
+    """
+    box, row = pairs_on_same_place(tracklets.slices, rows[:, 0].astype(np.int64))
+    hit = np.zeros(len(tracklets.slices), dtype=bool)
+    if len(box):
+        iou = inclusive_iou(tracklets.boxes[box].astype(np.float64), rows[row, 1:])
+        hit[box[iou >= iou_thr]] = True
+    owners = np.unique(tracklets.ids[hit])
+    keep = np.isin(tracklets.ids, owners) & ~hit & (tracklets.scores >= score_thr)
+    if not keep.any():
+        return Tracklets.empty()
+    return Tracklets.from_ids(
+        tracklets.boxes[keep], tracklets.scores[keep], tracklets.slices[keep], tracklets.ids[keep]
+    )
 
 
 def hidden_lesions(

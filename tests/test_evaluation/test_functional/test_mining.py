@@ -7,6 +7,7 @@ from mmdet_lesion.evaluation.functional.mining import (
     hidden_lesions,
     largest_iou,
     mining_curve,
+    propagated,
     select_unannotated,
 )
 from mmdet_lesion.structures import Tracklets
@@ -61,6 +62,19 @@ def test_a_dropped_tracklet_suppresses_nothing():
     found = tracklets(tracklet(BOX, 0.9, 0.9), tracklet(SHIFTED, 0.8, start=4))
     # On slice 3 the first one is an annotated lesion.
     assert select_unannotated(found, rows([3, *BOX]), iou_thr=0.3).tolist() == [1]
+
+
+def test_propagated_boxes():
+    found = tracklets(tracklet(FAR, 0.9, 0.8), tracklet(BOX, 0.5, 0.9, 0.8, 0.3))
+    annotated = rows([4, *BOX], [3, *SHIFTED])
+    kept = propagated(found, annotated, iou_thr=0.5, score_thr=0.4)
+    assert len(kept) == 1
+    assert kept.slices.tolist() == [3, 5] and kept.scores.tolist() == [0.5, 0.8]
+    # The IoU with the annotation of slice 3 is 1/3.
+    kept = propagated(found, annotated, iou_thr=0.3)
+    assert kept.slices.tolist() == [5, 6]
+    assert len(propagated(found, rows([3, *SHIFTED]), iou_thr=0.5)) == 0
+    assert len(propagated(Tracklets.empty(), annotated, iou_thr=0.5)) == 0
 
 
 def test_hidden_lesions():
