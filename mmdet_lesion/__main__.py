@@ -25,6 +25,7 @@ COMMANDS = {
     "select": ("analysis_tools/select_unlabeled.py", "select unlabeled scans to train on"),
     "sweep": ("sweep.py", "train and test a config for each value of its settings"),
     "rehearse": ("rehearse.py", "check within minutes whether a config can train"),
+    "apply-review": ("apply_review.py", "turn reviewed candidates into annotations"),
     "split-teacher": ("model_converters/split_teacher.py", "split a mean-teacher checkpoint"),
     "complexity": ("analysis_tools/backbone_complexity.py", "count parameters and multiply-adds"),
 }

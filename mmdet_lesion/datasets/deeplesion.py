@@ -41,8 +41,8 @@ class DeepLesionDataset(BaseDetDataset):
         ann_file: Annotation JSON, relative to ``data_root``.
         data_prefix: ``dict(volume=...)``, the folder of the volumes relative to ``data_root``.
         sample: ``'slice'`` (one sample per entry of ``images``) or ``'volume'``.
-        sources: Sources of the boxes that are used as ground truth, among ``'recist'``, ``'full'``
-            and ``'mined'``; by default all of them.
+        sources: Sources of the boxes that are used as ground truth, among ``'recist'``, ``'full'``,
+            ``'mined'`` and ``'reviewed'``; by default all of them.
         masks: Whether instances have a ``mask`` (COCO's RLE), for Mask R-CNN.
         filter_cfg: ``dict(filter_empty_gt=True)`` drops training samples without ground truth.
         **kwargs: As for :class:`mmdet.datasets.BaseDetDataset`.
