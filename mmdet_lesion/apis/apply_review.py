@@ -125,13 +125,13 @@ class _Additions:
     """
 
     def __init__(self, candidates: Candidates) -> None:
-        self._candidates = candidates
         path = candidates.ann_file
         complete = read_annotation_file(path, candidates.volumes)
         #: The content as it is in the file, to which nothing but additions are made.
         self.content: dict[str, Any] = read_json(path)
         # Without the table, the volumes would be searched beside the new file.
         self.content.setdefault("volumes", copy.deepcopy(complete["volumes"]))
+        candidates.check_volumes(complete["volumes"])
         self._category = _lesion_category(path, complete["categories"])
         self._volumes = {volume["name"]: volume for volume in complete["volumes"]}
         self._images = {
@@ -147,19 +147,7 @@ class _Additions:
 
     def add(self, candidate: Candidate, source: str) -> None:
         """Add the boxes of a candidate as annotations of a source."""
-        volume = self._volumes.get(candidate.volume)
-        if volume is None:
-            raise InputError(
-                f"{self._candidates.path}: the candidate {candidate.id} is in the volume "
-                f"{candidate.volume!r}; expected a volume of {self._candidates.ann_file}"
-            )
-        depth = volume["geometry"]["shape"][0]
-        if candidate.boxes[-1][0] >= depth:
-            raise InputError(
-                f"{self._candidates.path}: the candidate {candidate.id} has a box on slice "
-                f"{candidate.boxes[-1][0]}; expected 0 to {depth - 1}, since its volume has "
-                f"{depth} slices"
-            )
+        volume = self._volumes[candidate.volume]
         lesion = self._lesion_id(candidate)
         for z, x1, y1, x2, y2, score in candidate.boxes:
             bbox = [x1, y1, x2 - x1, y2 - y1]

@@ -129,6 +129,29 @@ class Candidates:
                 f"of {self.path}: mine again, or restore the file"
             )
 
+    def check_volumes(self, volumes: Iterable[Mapping[str, Any]]) -> None:
+        """Check that the candidates are in volumes of the annotation file.
+
+        Args:
+            volumes: Entries of ``volumes`` of the annotation file.
+
+        Raises:
+            InputError: A candidate is in an unknown volume, or on a slice that its volume lacks.
+        """
+        depths = {volume["name"]: volume["geometry"]["shape"][0] for volume in volumes}
+        for candidate in self.candidates:
+            depth, last = depths.get(candidate.volume), candidate.boxes[-1][0]
+            if depth is None:
+                raise InputError(
+                    f"{self.path}: the candidate {candidate.id} is in the volume "
+                    f"{candidate.volume!r}; expected a volume of {self.ann_file}"
+                )
+            if last >= depth:
+                raise InputError(
+                    f"{self.path}: the candidate {candidate.id} has a box on slice {last}; "
+                    f"expected 0 to {depth - 1}, since its volume has {depth} slices"
+                )
+
 
 @dataclass(frozen=True)
 class Decisions:
