@@ -13,7 +13,7 @@ def test_templates_of_a_page_include_shared_ones(tmp_path):
     assert name == "&lt;b&gt;"
     assert "</script>" not in data and data.index("b") < data.index("a")
     with pytest.raises(UndefinedError):
-        template.render(name="")
+        template.render(data={})
 
 
 def test_pages_with_undecodable_names_are_written(tmp_path):

@@ -165,6 +165,7 @@
       ["Kind", KINDS[one.kind]],
       ["Annotations", around],
     ];
+    element("brief").textContent = `${one.score.toFixed(3)} · ${largest(one).toFixed(0)} mm`;
     element("name").textContent = one.id;
     element("facts").replaceChildren(
       ...rows.map(([title, value]) => {
