@@ -46,7 +46,9 @@ setup(
             "apis/exports/*.json",
             "io/*.json",
             "py.typed",
+            "visualization/html/templates/*",
             "visualization/report/templates/*",
+            "visualization/review/templates/*",
         ]
     },
     exclude_package_data={"": ["*.pyc"]},

@@ -26,6 +26,7 @@ COMMANDS = {
     "mine": ("mine_lesions.py", "mine lesions without an annotation, or hard negatives"),
     "sweep": ("sweep.py", "train and test a config for each value of its settings"),
     "rehearse": ("rehearse.py", "check within minutes whether a config can train"),
+    "apply-review": ("apply_review.py", "turn reviewed candidates into annotations"),
     "split-teacher": ("model_converters/split_teacher.py", "split a mean-teacher checkpoint"),
     "complexity": ("analysis_tools/backbone_complexity.py", "count parameters and multiply-adds"),
 }

@@ -1,4 +1,4 @@
-"""Inference on scans, overlays of predictions, and selection of unlabeled scans."""
+"""Inference on scans, overlays of predictions, selection of unlabeled scans, and reviews."""
 
 import lazy_loader
 
@@ -6,6 +6,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "apply_review": ["ReviewSummary", "apply_review"],
         "browse": ["detected_overlays", "mined_overlays"],
         "browse_volumes": ["mixup_overlays", "volume_overlays"],
         "inferencer": ["LesionInferencer", "ScanOutcome"],

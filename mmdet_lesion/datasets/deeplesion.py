@@ -52,8 +52,8 @@ class DeepLesionDataset(BaseDetDataset):
         ann_file: Annotation JSON, relative to ``data_root``.
         data_prefix: ``dict(volume=...)``, the folder of the volumes relative to ``data_root``.
         sample: ``'slice'`` (one sample per entry of ``images``) or ``'volume'``.
-        sources: Sources of the boxes that are used as ground truth, among ``'recist'``, ``'full'``
-            and ``'mined'``; by default all of them.
+        sources: Sources of the boxes that are used as ground truth, among ``'recist'``, ``'full'``,
+            ``'mined'`` and ``'reviewed'``; by default all of them.
         hidden_ann_file: Annotation file with complete labels of some volumes, relative to
             ``data_root``, from which hidden lesions are taken; they are never trained on.
         masks: Whether instances have a ``mask`` (COCO's RLE), for Mask R-CNN.

@@ -8,12 +8,23 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "atomic": ["atomic_write", "leftover_of", "read_json", "write_json"],
         "boxes3d": ["read_boxes3d_detections", "read_boxes3d_truth"],
+        "candidates": [
+            "DECISIONS",
+            "KINDS",
+            "Candidate",
+            "Candidates",
+            "Decisions",
+            "read_candidates",
+            "read_decisions",
+            "write_candidates",
+        ],
         "coco": [
             "LESION_SOURCES",
             "SOURCES",
             "CocoBoxes",
             "CocoBuilder",
             "StoredEntry",
+            "published_bbox",
             "read_annotation_file",
             "read_coco_boxes",
             "read_coco_results",

@@ -28,12 +28,13 @@ __all__ = [
     "CocoBoxes",
     "CocoBuilder",
     "StoredEntry",
+    "published_bbox",
     "read_annotation_file",
     "read_coco_boxes",
     "read_coco_results",
 ]
 
-LESION_SOURCES = ("recist", "full", "mined")
+LESION_SOURCES = ("recist", "full", "mined", "reviewed")
 SOURCES = (*LESION_SOURCES, "hard_negative")
 
 _HINT = "write it with a converter of tools/dataset_converters, or by hand as in docs/data.md"
@@ -105,7 +106,9 @@ def read_annotation_file(
         annotation.setdefault("source", "recist")
         annotation.setdefault("published_slice", image["slice_index"])
         if "published_bbox" not in annotation:
-            annotation["published_bbox"] = _published_bbox(annotation, table[image["volume"]])
+            annotation["published_bbox"] = published_bbox(
+                annotation["bbox"], table[image["volume"]]
+            )
     return {table: content[table] for table in _TABLES}
 
 
@@ -124,9 +127,17 @@ def _volume_of_file(path: str | os.PathLike, folder: Path, number: int, name: st
     return {"id": number, "name": name, "file_name": file.name, "geometry": geometry}
 
 
-def _published_bbox(annotation: dict, volume: dict) -> list[float]:
-    """Return the box of an annotation in published coordinates."""
-    x, y, width, height = annotation["bbox"]
+def published_bbox(bbox: Sequence[float], volume: Mapping[str, Any]) -> list[float]:
+    """Convert a box of an annotation file to published coordinates.
+
+    Args:
+        bbox: ``[x, y, width, height]`` in pixels of the stored volume.
+        volume: Entry of ``volumes``, with ``geometry`` and, if it differs, ``published_geometry``.
+
+    Returns:
+        ``[x1, y1, x2, y2]`` in published pixels.
+    """
+    x, y, width, height = bbox
     stored = Geometry.from_dict(volume["geometry"])
     published = Geometry.from_dict(volume.get("published_geometry", volume["geometry"]))
     box = stored.boxes_to(published, [[x, y, x + width, y + height]])
@@ -383,7 +394,7 @@ class CocoBuilder:
             entry: The volume.
             z: Published slice, zero-based within the volume.
             box: Published ``x1, y1, x2, y2``.
-            source: ``recist``, ``full``, ``mined`` or ``hard_negative``.
+            source: ``recist``, ``full``, ``mined``, ``reviewed`` or ``hard_negative``.
             lesion_type: 1 … 8, or -1 if unknown.
             recist: Published end points of the diameters, 8 numbers, or empty.
             mask: Segmentation mask as COCO's RLE in store pixels.

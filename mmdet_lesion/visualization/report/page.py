@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ...io.atomic import atomic_write
 from ...io.scans import Scan
 from ...structures import Volume
+from ..html import KNOTS, WINDOWS, choose_window, template_environment, write_page
 from .facts import identity, slice_labels
 from .voxels import (
     KEY_QUALITY,
@@ -22,7 +21,6 @@ from .voxels import (
     reduce_volume,
     size_limit,
 )
-from .windows import KNOTS, WINDOWS, choose_window
 
 __all__ = ["write_report"]
 
@@ -67,7 +65,7 @@ def write_report(path: str | os.PathLike, scan: Scan, content: dict[str, Any]) -
             lesions=lesions,
         ),
     )
-    template = _environment().get_template("report.html")
+    template = template_environment(_TEMPLATES).get_template("report.html")
     page = template.render(
         **dict(content, lesions=_cards(volume, lesions, boxes, labels)),
         data=data,
@@ -76,8 +74,7 @@ def write_report(path: str | os.PathLike, scan: Scan, content: dict[str, Any]) -
         identity=identity(scan.header),
         name=Path(content["scan"]["path"]).name,
     )
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_page(path, page)
 
 
 def _cards(
@@ -94,19 +91,6 @@ def _cards(
         )
         for lesion, box in zip(lesions, boxes)
     ]
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # The keyboard shortcuts 1, 2 … follow the order of the HU windows.
-    environment.policies["json.dumps_kwargs"] = dict(sort_keys=False)
-    return environment
 
 
 def _viewer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 import os
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ...structures import Volume
-from .windows import expand, squeeze
+from ..html import expand, mean_pixels, squeeze, to_base64, webp
 
 __all__ = [
     "KEY_QUALITY",
@@ -95,7 +94,7 @@ def reduce_volume(volume: Volume) -> tuple[Volume, np.ndarray, np.ndarray]:
     if factor > 1:
         size = (max(1, columns // factor), max(1, rows // factor))
         cropped = planes[:, : size[1] * factor, : size[0] * factor]
-        planes = np.stack([_mean(plane, size) for plane in cropped])
+        planes = np.stack([mean_pixels(plane, size) for plane in cropped])
     scale = 1 / np.array([factor, factor, step])
     # Slices are picked, so that the center of the first one stays; pixels are averaged.
     shift = np.array([0, 0, 0.5 - 0.5 / step])
@@ -104,11 +103,6 @@ def reduce_volume(volume: Volume) -> tuple[Volume, np.ndarray, np.ndarray]:
     spacing = np.array(volume.spacing) / scale
     reduced = Volume(planes, tuple(spacing.tolist()), tuple(origin.tolist()), volume.direction)
     return reduced, scale, shift
-
-
-def _mean(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    averaged = cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return np.rint(averaged).astype(np.int16)
 
 
 def compress_slices(array: np.ndarray, characters: float, keys: list[int]) -> CompressedSlices:
@@ -157,7 +151,7 @@ def _encode(planes: np.ndarray, quality: int, smoothing: float = 0.0) -> list[st
     # Encoding does not hold Python's lock.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         gray = (_gray(plane, smoothing) for plane in planes)
-        return list(pool.map(lambda plane: _to_base64(_webp(plane, quality)), gray))
+        return list(pool.map(lambda plane: to_base64(webp(plane, quality)), gray))
 
 
 def _gray(plane: np.ndarray, smoothing: float) -> np.ndarray:
@@ -166,22 +160,12 @@ def _gray(plane: np.ndarray, smoothing: float) -> np.ndarray:
     return squeeze(plane)
 
 
-def _webp(gray: np.ndarray, quality: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(gray).save(buffer, "WEBP", quality=quality)
-    return buffer.getvalue()
-
-
-def _to_base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
-
-
 def _errors(planes: np.ndarray, quality: int, smoothing: float) -> dict[str, dict[str, float]]:
     """Measure the HU errors of slices within the range of soft tissue and of lung."""
     tissues = {"soft tissue": (-150, 250), "lung": (-950, -600)}
     found: dict[str, list[np.ndarray]] = {name: [] for name in tissues}
     for plane in planes:
-        with Image.open(io.BytesIO(_webp(_gray(plane, smoothing), quality))) as image:
+        with Image.open(io.BytesIO(webp(_gray(plane, smoothing), quality))) as image:
             error = np.abs(expand(np.asarray(image.convert("L"))) - plane)
         for name, (low, high) in tissues.items():
             found[name].append(error[(plane > low) & (plane < high)])
@@ -231,7 +215,7 @@ def exact_blocks(
         low[2] = max(low[2], min(key - depth // 2, high[2] - depth))
         high[2] = min(high[2], low[2] + depth)
         part = array[low[2] : high[2], low[1] : high[1], low[0] : high[0]]
-        data = _to_base64(_lossless(part))
+        data = to_base64(_lossless(part))
         left -= len(data)
         blocks.append(dict(start=low.tolist(), size=(high - low).tolist(), data=data))
     return blocks
@@ -301,7 +285,7 @@ def projections(volume: Volume, boxes: np.ndarray) -> list[dict[str, Any]]:
         result.append(
             dict(
                 name=name,
-                image=_to_base64(_webp(_stretched(image, size), 75)),
+                image=to_base64(webp(_stretched(image, size), 75)),
                 width=size[0],
                 height=size[1],
                 boxes=np.round(rectangles, 5).tolist(),

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from mmdet_lesion.structures import Volume
+from mmdet_lesion.visualization.html.windows import expand
 from mmdet_lesion.visualization.report import voxels
 from mmdet_lesion.visualization.report.voxels import (
     KEY_QUALITY,
@@ -17,7 +18,6 @@ from mmdet_lesion.visualization.report.voxels import (
     reduce_volume,
     size_limit,
 )
-from mmdet_lesion.visualization.report.windows import expand
 
 BOX = np.array([40.0, 20, 6, 52, 30, 10])
 

@@ -479,7 +479,7 @@
   }
 
   async function start() {
-    element("blocked").hidden = volume.readable();
+    element("blocked").hidden = returnsPixels(volume.context);
     setTool(state.tool);
     setWindow(...state.window);
     planes.forEach((plane) => plane.resize());

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmdet_lesion.visualization.report.windows import (
+from mmdet_lesion.visualization.html.windows import (
     KNOTS,
     body_mask,
     choose_window,

@@ -1,4 +1,4 @@
-"""HU windows of the HTML report, and the choice of one for a lesion."""
+"""HU windows of the HTML pages, and the choice of one for a lesion."""
 
 from __future__ import annotations
 
