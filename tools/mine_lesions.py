@@ -216,6 +216,8 @@ def report(summary: dict, names: tuple[str, str], out: Path) -> None:
         print(f"on the volumes with complete labels, {known['hidden_lesions']} hidden lesions:")
         console.print(table)
     print(f"annotations: {out / names[0]}; Lesion Harvester's format: {out / names[1]}")
+    if (out / "review.html").is_file():
+        print(f"to accept or reject them, open {out / 'review.html'}")
 
 
 if __name__ == "__main__":

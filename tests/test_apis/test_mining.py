@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from mmdet.registry import MODELS
 
+from mmdet_lesion.apis import apply_review
 from mmdet_lesion.apis.detector import build_model
 from mmdet_lesion.apis.mining import MiningSettings, MiningTask, VolumePredictor, mine_data_set
 from mmdet_lesion.datasets import DeepLesionDataset
 from mmdet_lesion.errors import InputError
-from mmdet_lesion.io import read_detections
+from mmdet_lesion.io import read_candidates, read_detections
 from mmdet_lesion.io.volume_store import save_volume
 from mmdet_lesion.models.semi_supervised import mine_lesions, predict_teacher_views
 from mmdet_lesion.structures import Volume
@@ -150,6 +151,37 @@ def test_lesion_harvesters_format(cfg, blob_checkpoint, tmp_path):
     assert tracklets.slices.tolist() == list(range(4, 9))
     # Published boxes count from 1 with inclusive ends.
     assert tracklets.boxes.tolist() == [[5, 5, 10, 12]] * 5
+
+
+def test_review_of_the_mined_lesions(cfg, root, blob_checkpoint, tmp_path):
+    mine(cfg, blob_checkpoint, tmp_path / "out", score_thr=0.7)
+    out = tmp_path / "out"
+    assert "000001_01_01_001-012" in (out / "review.html").read_text(encoding="utf-8")
+    candidates = read_candidates(out / "candidates.json")
+    bright, dark, other = candidates.candidates
+    assert (bright.key_slice, dark.key_slice, other.volume) == (4, 2, list(VOLUMES)[1])
+    assert dark.size_mm == (8.0, 6.0, 3.0)
+    assert dark.boxes[0] == (2, *map(float, DARK), pytest.approx(0.8, abs=0.01))
+    decisions = dict(
+        format="mmdet_lesion decisions 1",
+        candidates=str(out / "candidates.json"),
+        fingerprint=candidates.fingerprint,
+        created="2026-01-01T00:00:00Z",
+        decisions={bright.id: "accept", dark.id: "reject", other.id: "skip"},
+    )
+    (tmp_path / "decisions.json").write_text(json.dumps(decisions))
+    apply_review(tmp_path / "decisions.json")
+    dataset = DeepLesionDataset(
+        str(out / "reviewed.json"), data_root=str(root), hard_negatives=True
+    )
+    sources = {
+        (info["volume"][:6], info["slice_index"]): [one["source"] for one in info["instances"]]
+        for info in map(dataset.get_data_info, range(len(dataset)))
+    }
+    assert sources["000001", 5] == ["recist", "reviewed"]
+    assert sources["000001", 4] == ["reviewed", "hard_negative"]
+    assert sources["000001", 2] == ["hard_negative"]
+    assert sources["000002", 10] == []
 
 
 def test_another_threshold_uses_the_detections(cfg, blob_checkpoint, tmp_path, monkeypatch):

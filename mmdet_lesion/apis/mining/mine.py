@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ from ...evaluation.functional.mining import (
 from ...evaluation.lesion_groups import in_order, longer_sides, size_labels
 from ...io.annotated_volumes import AnnotatedVolumes, LesionRows
 from ...io.atomic import write_json
+from ...io.candidates import Candidate, write_candidates
 from ...io.coco import LESION_SOURCES, StoredEntry
 from ...io.harvester import read_ground_truth, write_detections
 from ...models.task_modules import SliceLinker
 from ...progress import track
 from ...structures.tracklets import Tracklets
+from ...structures.triples import triple
 from ..detector import load_detector, read_config
 from .predict import VolumePredictor
 
@@ -218,11 +220,15 @@ def mine_data_set(
     detector = dict(
         config=str(config), checkpoint=str(checkpoint), sha256=predictor.detector.sha256
     )
-    return _write_results(task, detections, detector, out)
+    return _write_results(task, detections, detector, out, progress)
 
 
 def _write_results(
-    task: MiningTask, detections: dict[str, Tracklets], model: dict[str, str], out: Path
+    task: MiningTask,
+    detections: dict[str, Tracklets],
+    model: dict[str, str],
+    out: Path,
+    progress: bool,
 ) -> dict[str, Any]:
     settings = task.settings
     mined = {
@@ -231,11 +237,9 @@ def _write_results(
     mined = {name: found for name, found in mined.items() if len(found)}
     entries = {entry.name: entry for entry in task.entries}
     ann_name, pickle_name = settings.names
-    info = dict(
-        description=f"{task.base.path}, and {settings.source} boxes",
-        model=model,
-        settings={**asdict(settings), "iou_thr": settings.iou},
-    )
+    used = {**asdict(settings), "iou_thr": settings.iou}
+    description = f"{task.base.path}, and {settings.source} boxes"
+    info: dict[str, Any] = dict(description=description, model=model, settings=used)
     prefix = f"{settings.what}_{model['sha256'][:8]}_"
     all_slices = settings.all_slices or settings.what == "neighbors"
     content = task.base.with_tracklets(mined, entries, settings.source, prefix, info, all_slices)
@@ -259,7 +263,46 @@ def _write_results(
             summary["complete_labels"] = _points(curve, settings.score_thr)
             _plot(curve, settings.score_thr, out / "mining_curve.png")
     write_json(out / "summary.json", summary, indent=2)
+    if settings.what != "neighbors":
+        path = out / "candidates.json"
+        write_candidates(
+            path,
+            _candidates(mined, entries, settings.source),
+            ann_file=task.ann_file,
+            volumes=task.volumes,
+            model=model,
+            settings=used,
+        )
+        # Drawing needs libraries that mining does not.
+        from ...visualization.review import write_review
+
+        write_review(out, path, progress)
     return summary
+
+
+def _candidates(
+    mined: Mapping[str, Tracklets], entries: Mapping[str, StoredEntry], kind: str
+) -> Iterator[Candidate]:
+    """Convert mined tracklets to candidates of a review."""
+    for name, found in mined.items():
+        entry = entries[name]
+        for number, boxes in enumerate(found.to_harvester(), start=1):
+            slices = [z for z, _ in boxes]
+            scores = [row[4] for _, row in boxes]
+            stored = entry.boxes_to_store([row[:4] for _, row in boxes])
+            low, high = stored[:, :2].min(axis=0), stored[:, 2:].max(axis=0)
+            extent = [*(high - low).tolist(), slices[-1] - slices[0] + 1]
+            size = [edge * step for edge, step in zip(extent, entry.geometry.spacing)]
+            rows = [(z, *box, score) for z, box, score in zip(slices, stored.tolist(), scores)]
+            yield Candidate(
+                id=f"{name}/{number}",
+                volume=name,
+                kind=kind,
+                score=max(scores),
+                key_slice=slices[scores.index(max(scores))],
+                size_mm=triple(size),
+                boxes=tuple(rows),
+            )
 
 
 def _by_score(mined: dict[str, Tracklets]) -> dict[str, int]:
