@@ -60,8 +60,6 @@ def short(path, phantom_store, work_dir):
         loader.num_workers = 0
         loader.persistent_workers = False
         loader.dataset.data_root = f"{phantom_store}/"
-    # Phantoms have no such file.
-    cfg.train_dataloader.dataset.pop("hidden_ann_file", None)
     if cfg.train_dataloader.dataset.get("hard_negatives"):
         # Absolute, since the converted phantoms are shared by the tests.
         cfg.train_dataloader.dataset.ann_file = str(add_hard_negatives(phantom_store, work_dir))

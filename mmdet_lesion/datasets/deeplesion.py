@@ -55,7 +55,8 @@ class DeepLesionDataset(BaseDetDataset):
         sources: Sources of the boxes that are used as ground truth, among ``'recist'``, ``'full'``,
             ``'mined'`` and ``'reviewed'``; by default all of them.
         hidden_ann_file: Annotation file with complete labels of some volumes, relative to
-            ``data_root``, from which hidden lesions are taken; they are never trained on.
+            ``data_root``, from which hidden lesions are taken; they are never trained on. A
+            warning is logged if it does not exist.
         masks: Whether instances have a ``mask`` (COCO's RLE), for Mask R-CNN.
         hard_negatives: Whether slice samples have the boxes of the source ``'hard_negative'``, for
             ``HardNegativeSampler`` and ``MeanTeacherMiningHook``.
@@ -191,10 +192,14 @@ class DeepLesionDataset(BaseDetDataset):
         if self.data_root and not osp.isabs(path):
             path = osp.join(self.data_root, path)
         if not osp.isfile(path):
-            raise InputError(
-                f"{path} does not exist; expected the complete labels that the converter writes if "
-                "it finds Revised-Train744.pkl, or hidden_ann_file=None to train without them"
+            # Only figures in the log depend on it, and own data rarely have it.
+            print_log(
+                f"{path} (hidden_ann_file) does not exist; precision and recall of mining are not "
+                "logged",
+                logger="current",
+                level=logging.WARNING,
             )
+            return None
         content = read_annotation_file(path, self.data_prefix["volume"])
         places = {
             image["id"]: (image["volume"], image["slice_index"]) for image in content["images"]

@@ -236,7 +236,7 @@ def _check_files(name: str, where: str, node: Any) -> None:
     if not isinstance(node, Mapping):
         return
     root = node.get("data_root") or ""
-    paths = {key: node.get(key) for key in ("ann_file", "hidden_ann_file")}
+    paths = {"ann_file": node.get("ann_file")}
     prefix = node.get("data_prefix")
     if isinstance(prefix, Mapping):
         paths |= {f"data_prefix.{key}": value for key, value in prefix.items()}

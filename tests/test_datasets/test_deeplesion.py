@@ -64,8 +64,13 @@ def test_hidden_lesions_of_another_file(build, write_annotations):
     assert found[2].shape == (0, 4)
     assert found[3] is None
     assert [len(dataset.get_data_info(i)["instances"]) for i in range(4)] == [1, 0, 0, 1]
-    with pytest.raises(InputError, match="other.json does not exist; .* or hidden_ann_file=None"):
-        build(hidden_ann_file="annotations/other.json")
+
+
+def test_missing_file_of_hidden_lesions_is_a_warning(build, capsys):
+    dataset = build(sources="recist", hidden_ann_file="annotations/other.json")
+    # As without it, the file itself knows other lesions of its slices.
+    assert len(dataset[0]["hidden_bboxes"]) == 1
+    assert "other.json (hidden_ann_file) does not exist" in "".join(capsys.readouterr())
 
 
 def test_a_single_source_may_be_a_string(build):
