@@ -31,7 +31,7 @@ CPU_PIXELS = 512 * 512
 #: Chunks whose RoIs a CPU classifies together, since reading the large weights takes most time.
 HEAD_CHUNKS = 4
 #: Slices of a volume that are in memory as floats at a time.
-READ_SLICES = 128
+READ_SLICES = 64
 #: Edge in pixels of the cells of slices that are computed or skipped.
 CELL = 16
 #: Pixels around these cells that are computed, so that the edge of the crop, which convolutions pad
