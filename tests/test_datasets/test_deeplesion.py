@@ -66,11 +66,14 @@ def test_hidden_lesions_of_another_file(build, write_annotations):
     assert [len(dataset.get_data_info(i)["instances"]) for i in range(4)] == [1, 0, 0, 1]
 
 
-def test_missing_file_of_hidden_lesions_is_a_warning(build, capsys):
+def test_missing_file_of_hidden_lesions_is_a_warning(build, monkeypatch):
+    logged = []
+    monkeypatch.setattr(deeplesion, "print_log", lambda message, **_: logged.append(message))
     dataset = build(sources="recist", hidden_ann_file="annotations/other.json")
     # As without it, the file itself knows other lesions of its slices.
     assert len(dataset[0]["hidden_bboxes"]) == 1
-    assert "other.json (hidden_ann_file) does not exist" in "".join(capsys.readouterr())
+    (message,) = logged
+    assert "other.json (hidden_ann_file) does not exist; precision and recall" in message
 
 
 def test_a_single_source_may_be_a_string(build):
