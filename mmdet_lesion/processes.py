@@ -67,7 +67,8 @@ def keep_freed_memory(keep: bool = True) -> None:
     in the environment (``MALLOC_MMAP_THRESHOLD_``, ``GLIBC_TUNABLES``), are left alone.
 
     Args:
-        keep: Whether to keep the memory; False restores glibc's limits.
+        keep: Whether to keep the memory; False restores glibc's limits for blocks that are not kept
+            yet.
     """
     environment = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
     if not sys.platform.startswith("linux") or any(name in os.environ for name in environment):
