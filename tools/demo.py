@@ -2,11 +2,12 @@
 
 For each seed, the demo generates and converts phantoms, trains three configs with
 ``tools/dist_train.sh`` in two processes, and tests four models. It writes a table, the FROC plot
-and pictures of mined and detected lesions.
+and pictures of mined and detected lesions. ``--variants`` also trains variants of the mean teacher.
+A stopped demo goes on with the trainings that are missing.
 
 Example::
 
-    python tools/demo.py demo_out --seeds 0 1 2 --ignore
+    python tools/demo.py demo_out --seeds 0 1 2 --variants ignored verified
 """
 
 import argparse
@@ -15,8 +16,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,35 +27,66 @@ from rich.console import Console
 from rich.table import Table
 
 from mmdet_lesion.evaluation.functional import compare_trainings, p3d_froc
-from mmdet_lesion.io import read_detections, read_ground_truth, write_json
+from mmdet_lesion.io import read_detections, read_ground_truth, read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PHANTOM = ROOT / "configs" / "phantom"
-#: Options of the phantoms: livers with lesions of low to high contrast. In other organs, bowel and
-#: hilum resemble lesions and are mined in a short training.
+#: Options of the phantoms: trunks with lesions of low to high contrast in all organs. Bowel, hilum
+#: and vessels resemble lesions.
 PHANTOMS = [
     *("--volumes", "166", "--split", "80", "6", "80", "--size", "128", "--slices", "16", "20"),
     *("--intervals", "2", "--missing", "0.75", "--lesions", "4", "7", "--diameter", "18", "48"),
     *("--contrast", "25", "65", "--hypodense", "0", "--subsolid", "0", "--noise", "22"),
-    *("--types", "4", "--enhancement", "0", "0.1"),
 ]
 SPACING = ["3.2", "3.2"]
-#: Training run → config.
+#: Training volumes of which the complete labels are known, in which hard negatives are mined, and
+#: the lowest score of a hard negative.
+COMPLETE, HARD_NEGATIVE_SCORE = 20, 0.5
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training.
+
+    Args:
+        row: Row of the table, for the averaged weights.
+        config: Name of the config in ``configs/phantom``.
+        options: Settings that override those of the config.
+    """
+
+    row: str
+    config: str
+    options: tuple[str, ...] = ()
+
+    @property
+    def mines(self) -> bool:
+        """Whether a teacher mines lesions."""
+        return self.config.startswith("mean_teacher")
+
+
+#: Work directory → training.
 RUNS = {
-    "supervised": "faster_rcnn_phantom",
-    "mean_teacher": "mean_teacher_phantom",
-    "full_labels": "faster_rcnn_phantom_full_labels",
+    "supervised": Run("supervised, EMA", "faster_rcnn_phantom"),
+    "mean_teacher": Run("mean teacher", "mean_teacher_phantom"),
+    "full_labels": Run("full labels, EMA", "faster_rcnn_phantom_full_labels"),
 }
-#: Row of the table → training run and its student or teacher.
-ROWS = {
-    "supervised, student": ("supervised", "student"),
-    "supervised, EMA": ("supervised", "teacher"),
-    "mean teacher": ("mean_teacher", "teacher"),
-    "full labels, EMA": ("full_labels", "teacher"),
+STUDENT_ROW = "supervised, student"
+#: Trainings of ``--variants``. The oracles correct one kind of error of the mined boxes each.
+VARIANTS = {
+    "ignored": Run("mean teacher, ignoring", "mean_teacher_ignore_phantom"),
+    "verified": Run("mean teacher, verified", "mean_teacher_verified_phantom"),
+    "hard_negatives": Run("mean teacher, hard negatives", "mean_teacher_hard_negatives_phantom"),
+    **{
+        f"oracle_{kind}": Run(
+            f"oracle: {what}", "mean_teacher_phantom", (f"custom_hooks.0.oracle=['{kind}']",)
+        )
+        for kind, what in {
+            "boxes": "true boxes",
+            "missed": "missed lesions added",
+            "false": "false boxes removed",
+        }.items()
+    },
 }
-#: Additional row of ``--ignore``, the paper's other policy.
-IGNORE_RUN = {"mean_teacher_ignore": "mean_teacher_ignore_phantom"}
-IGNORE_ROW = {"mean teacher, ignoring": ("mean_teacher_ignore", "teacher")}
 
 
 def call(*command: object, log: Path | None = None, **variables: str) -> None:
@@ -86,76 +119,135 @@ def make_data(out: Path, seed: int) -> list[str]:
     return ["--cfg-options", *loaders, f"randomness.seed={seed}"]
 
 
-def train(out: Path, run: str, config: str, options: list[str], start: Path | None = None) -> None:
-    """Train a config with two processes and split its checkpoint into student and teacher.
+def train(out: Path, name: str, run: Run, options: list[str], start: Path | None = None) -> None:
+    """Train with two processes and split the checkpoint into student and teacher.
 
     Args:
         out: Folder of the seed.
-        run: Name of the training run.
-        config: Name of the config.
+        name: Name of the work directory.
+        run: What is trained.
         options: Result of :func:`make_data`.
         start: Checkpoint to continue; None trains from the beginning.
     """
     resume = ["--resume", start] if start else []
-    call("tools/dist_train.sh", PHANTOM / f"{config}.py", 2, "--work-dir", out / run,
-         *resume, *options)  # fmt: skip
+    call("tools/dist_train.sh", PHANTOM / f"{run.config}.py", 2, "--work-dir", out / name,
+         *resume, *options, *run.options)  # fmt: skip
     call(sys.executable, "tools/model_converters/split_teacher.py",
-         (out / run / "last_checkpoint").read_text(), "--out", out / run)  # fmt: skip
+         (out / name / "last_checkpoint").read_text(), "--out", out / name)  # fmt: skip
 
 
-def run_seed(out: Path, seed: int, ignore: bool = False) -> dict:
-    """Run the demo for one seed; returns a dict of row → figures."""
-    options = make_data(out, seed)
-    runs = {**RUNS, **IGNORE_RUN} if ignore else RUNS
-    rows = {**ROWS, **IGNORE_ROW} if ignore else ROWS
-    begin = (
-        Config.fromfile(PHANTOM / f"{RUNS['mean_teacher']}.py").custom_hooks[0].begin_mining_iter
+def mine_hard_negatives(out: Path, options: list[str]) -> Path:
+    """Mine hard negatives with the supervised detector in some volumes with complete labels.
+
+    Returns:
+        The training annotations with the hard negatives.
+    """
+    train_file = out / "data/annotations/train_full.json"
+    content = read_json(train_file)
+    volumes = content["volumes"][:COMPLETE]
+    names = {volume["name"] for volume in volumes}
+    images = [image for image in content["images"] if image["volume"] in names]
+    ids = {image["id"] for image in images}
+    annotations = [one for one in content["annotations"] if one["image_id"] in ids]
+    complete = train_file.with_name("complete.json")
+    write_json(
+        complete, {**content, "volumes": volumes, "images": images, "annotations": annotations}
     )
-    for run, config in runs.items():
-        # Until the teacher mines, its training equals the supervised one, which it continues.
-        start = out / f"supervised/iter_{begin}.pth" if run.startswith("mean_teacher") else None
-        train(out, run, config, [*options, f"default_hooks.checkpoint.interval={begin}"], start)
+    mined = out / "mined_hard_negatives"
+    call(sys.executable, "tools/mine_lesions.py", PHANTOM / f"{RUNS['supervised'].config}.py",
+         out / "supervised/teacher.pth", "--hard-negatives", "--ann-file", complete,
+         "--add-to", train_file, "--score-thr", HARD_NEGATIVE_SCORE, "--out", mined,
+         "--workers", 2, *options)  # fmt: skip
+    return mined / "hard_negatives.json"
+
+
+def run_seed(out: Path, seed: int, variants: Iterable[str] = ()) -> dict:
+    """Run the demo for one seed; returns a dict of row → figures."""
+    supervised, mean_teacher, full_labels = RUNS
+    runs = {
+        supervised: RUNS[supervised],
+        mean_teacher: RUNS[mean_teacher],
+        **{name: VARIANTS[name] for name in variants},
+        full_labels: RUNS[full_labels],
+    }
+    begin = Config.fromfile(PHANTOM / f"{RUNS[mean_teacher].config}.py")
+    begin = begin.custom_hooks[0].begin_mining_iter
+    options = make_data(out, seed)
+    truth = read_ground_truth(out / "raw/harvester/Revised-Test1071.pkl")
     results, curves = {}, {}
-    truth = read_ground_truth(out / "raw" / "harvester" / "Revised-Test1071.pkl")
-    for row, (run, model) in rows.items():
-        prefix = out / run / f"test_{model}"
-        call("tools/dist_test.sh", PHANTOM / f"{runs[run]}.py", out / run / f"{model}.pth", 2,
-             "--work-dir", out / run, *options,
-             f"test_evaluator.outfile_prefix={prefix}")  # fmt: skip
-        curves[row] = p3d_froc(read_detections(f"{prefix}.detections.pkl"), truth)
-        results[row] = figures_of(curves[row])
-    for row, (run, _) in rows.items():
-        if run.startswith("mean_teacher"):
-            results[row].update(mining_figures(out / run))
+    for name, run in runs.items():
+        extra = [*options, f"default_hooks.checkpoint.interval={begin}"]
+        if name == "hard_negatives":
+            extra.append(f"train_dataloader.dataset.ann_file={mine_hard_negatives(out, options)}")
+        # Until the teacher mines, its training equals the supervised one, which it continues.
+        start = out / f"{supervised}/iter_{begin}.pth" if run.mines else None
+        is_new = _is_new(out / name, run, extra)
+        if is_new:
+            train(out, name, run, extra, start)
+        rows = {run.row: "teacher"}
+        if name == supervised:
+            rows = {STUDENT_ROW: "student", **rows}
+        for row, model in rows.items():
+            prefix = out / name / f"test_{model}"
+            found = Path(f"{prefix}.detections.pkl")
+            if is_new or not found.is_file():
+                call("tools/dist_test.sh", PHANTOM / f"{run.config}.py",
+                     out / name / f"{model}.pth", 2, "--work-dir", out / name, *options,
+                     f"test_evaluator.outfile_prefix={prefix}")  # fmt: skip
+            curves[row] = p3d_froc(read_detections(found), truth)
+            results[row] = figures_of(curves[row])
+        if run.mines:
+            results[run.row].update(mining_figures(out / name))
     # Importing detectors and plots takes seconds, which --help does not need.
     from mmdet_lesion.apis import detected_overlays, mined_overlays
     from mmdet_lesion.visualization import plot_froc, save_montage
 
     plot_froc(curves, out / "froc.png")
-    config = str(out / "mean_teacher" / "mean_teacher_phantom.py")
-    teacher = str(out / "mean_teacher" / "teacher.pth")
+    config = str(out / mean_teacher / f"{RUNS[mean_teacher].config}.py")
+    teacher = str(out / mean_teacher / "teacher.pth")
     save_montage(mined_overlays(config, teacher, num=9), out / "mined.png")
     save_montage(detected_overlays(config, teacher, num=9), out / "detected.png")
     return results
 
 
-def print_gains(out: Path, seeds: list[int], ignore: bool = False) -> None:
-    """Print the gain of each row over the supervised EMA, with a confidence interval."""
-    _, baseline, *others = {**ROWS, **(IGNORE_ROW if ignore else {})}
-    results = {row: [] for row in (baseline, *others)}
+def _is_new(work_dir: Path, run: Run, options: list[str]) -> bool:
+    """Return whether a training is missing or was made with other settings."""
+    config = Config.fromfile(PHANTOM / f"{run.config}.py").pretty_text
+    settings = {"phantoms": PHANTOMS, "config": config, "options": [*options, *run.options]}
+    path = work_dir / "demo_settings.json"
+    if (
+        path.is_file()
+        and (work_dir / "teacher.pth").is_file()
+        and json.loads(path.read_text(encoding="utf-8")) == settings
+    ):
+        return False
+    (work_dir / "teacher.pth").unlink(missing_ok=True)
+    write_json(path, settings)
+    return True
+
+
+def print_gains(out: Path, seeds: Sequence[int], variants: Sequence[str] = ()) -> None:
+    """Print the gain of each row over the supervised EMA, and of variants over the mean teacher.
+
+    Gains are differences of the mean over seeds, with a confidence interval.
+    """
+    runs = {**RUNS, **{name: VARIANTS[name] for name in variants}}
+    results = {name: [] for name in runs}
     over = f"over {len(seeds)} seeds and their volumes" if seeds[1:] else "over volumes, one seed:"
     for seed in seeds:
         truth = read_ground_truth(out / f"seed{seed}/raw/harvester/Revised-Test1071.pkl")
-        for row, of_seeds in results.items():
-            run, model = {**ROWS, **IGNORE_ROW}[row]
-            found = read_detections(out / f"seed{seed}/{run}/test_{model}.detections.pkl")
+        for name, of_seeds in results.items():
+            found = read_detections(out / f"seed{seed}/{name}/test_teacher.detections.pkl")
             of_seeds.append(p3d_froc(found, truth))
-    for row in others:
-        gain = compare_trainings(list(zip(results[baseline], results[row])), 2000)
-        for name, difference in (("mean", gain.mean_sensitivity), ("AP", gain.ap)):
+    supervised, mean_teacher, *_ = RUNS
+    pairs = [(name, supervised) for name in runs if name != supervised]
+    for name, baseline in [*pairs, *((name, mean_teacher) for name in variants)]:
+        gain = compare_trainings(list(zip(results[baseline], results[name])), 2000)
+        for figure, difference in (("mean", gain.mean_sensitivity), ("AP", gain.ap)):
             low, high = 100 * difference.band.low, 100 * difference.band.high
             print(
-                f"{row} over {baseline}, {name}: {100 * difference.value:+.1f} points (95 % band "
+                f"{runs[name].row} over {runs[baseline].row}, {figure}: "
+                f"{100 * difference.value:+.1f} points (95 % band "
                 f"{over} {low:+.1f} to {high:+.1f}, "
                 f"p = {difference.p_value:.3f})"
             )
@@ -218,10 +310,10 @@ def table_of(seeds: dict, title: str) -> Table:
 
 
 def main(
-    run: Callable[[Path, int], dict] = run_seed,
+    run: Callable[..., dict] = run_seed,
     title: str = "P3D-IoU FROC on phantoms in percent",
     description: str = __doc__.splitlines()[0],
-    flags: dict[str, str] | None = None,
+    variants: Iterable[str] = (),
     conclude: Callable[..., None] | None = None,
 ) -> int:
     """Run a demo for each seed of the command line; returns the exit status.
@@ -230,16 +322,24 @@ def main(
         run: Runs one seed in a folder and returns row → figures.
         title: Title of the table.
         description: Description of the command.
-        flags: Additional switches → help texts, passed to ``run`` as keyword arguments.
-        conclude: Prints more after the table; called with the folder, seeds and switches.
+        variants: Choices of ``--variants``, which are passed to ``run`` and ``conclude``.
+        conclude: Prints more after the table; called with the folder and the seeds.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    for flag, text in (flags or {}).items():
-        parser.add_argument(f"--{flag}", action="store_true", help=text)
+    variants = list(variants)
+    if variants:
+        parser.add_argument(
+            "--variants",
+            nargs="+",
+            default=[],
+            choices=variants,
+            metavar="NAME",
+            help=f"also train variants: {', '.join(variants)}",
+        )
     args = parser.parse_args()
-    switches = {flag: getattr(args, flag) for flag in flags or ()}
+    switches = {"variants": args.variants} if variants else {}
     out = args.out.resolve()
     begin = time.time()
     seeds = {}
@@ -264,5 +364,4 @@ def main(
 
 
 if __name__ == "__main__":
-    ignore = {"ignore": "also train with mined lesions ignored instead of added"}
-    sys.exit(main(flags=ignore, conclude=print_gains))
+    sys.exit(main(variants=VARIANTS, conclude=print_gains))

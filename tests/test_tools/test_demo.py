@@ -3,9 +3,11 @@ import json
 import math
 
 import pytest
+from mmengine import Config
 from rich.console import Console
 
 from mmdet_lesion.io.harvester import write_ground_truth
+from mmdet_lesion.models.semi_supervised import ORACLES
 
 from ..nested import write_detections
 
@@ -43,45 +45,59 @@ def test_precision_without_mined_boxes_is_undefined(demo, tmp_path):
 
 
 def test_table_shows_mean_and_standard_deviation_over_seeds(demo):
-    seeds = {
-        seed: {row: {"mean": value} for row in demo.ROWS} for seed, value in ((0, 80.0), (1, 82.0))
-    }
+    rows = [run.row for run in demo.RUNS.values()]
+    seeds = {seed: {row: {"mean": value} for row in rows} for seed, value in ((0, 80.0), (1, 82.0))}
     page = io.StringIO()
     Console(width=120, file=page).print(demo.table_of(seeds, "FROC"))
-    assert page.getvalue().count("81.0 ± 1.4") == len(demo.ROWS)
+    assert page.getvalue().count("81.0 ± 1.4") == len(rows)
 
 
-def test_rows_name_existing_configs(demo):
-    for rows, runs in ((demo.ROWS, demo.RUNS), (demo.IGNORE_ROW, demo.IGNORE_RUN)):
-        assert {run for run, _ in rows.values()} == set(runs)
-        for config in runs.values():
-            assert (demo.PHANTOM / f"{config}.py").is_file()
+def test_runs_name_existing_configs_with_existing_settings(demo):
+    runs = [*demo.RUNS.values(), *demo.VARIANTS.values()]
+    assert len({run.row for run in runs}) == len(runs)
+    for run in runs:
+        config = Config.fromfile(demo.PHANTOM / f"{run.config}.py")
+        is_mining = any(hook.type == "MeanTeacherMiningHook" for hook in config.custom_hooks)
+        assert run.mines == is_mining
+    kinds = {option for run in runs for option in run.options}
+    assert kinds == {f"custom_hooks.0.oracle=['{kind}']" for kind in ORACLES}
 
 
-def test_gains_are_relative_to_the_ema_weights(demo, tmp_path, capsys):
+def test_gains_are_relative_to_ema_weights_and_mean_teacher(demo, tmp_path, capsys):
     box = [10.0, 10.0, 30.0, 30.0]
     names = [f"{i:06d}_01_01_000-010" for i in range(4)]
-    models = {**demo.ROWS, **demo.IGNORE_ROW}
     for seed in (5, 6):
         folder = tmp_path / f"seed{seed}"
         truth = {name: {3: [[*box, 3, 3]]} for name in names}
         (folder / "raw/harvester").mkdir(parents=True)
         write_ground_truth(folder / "raw/harvester/Revised-Test1071.pkl", truth)
-        for row, (run, model) in models.items():
+        for run in (*demo.RUNS, "ignored"):
             # The mean teacher finds all lesions, the other models half of them.
-            number = 4 if row == "mean teacher" else 2
+            number = 4 if run == "mean_teacher" else 2
             found = {
                 name: [[(3, [*box, 0.9])]] if i < number else [] for i, name in enumerate(names)
             }
-            (folder / run).mkdir(exist_ok=True)
-            write_detections(folder / run / f"test_{model}.detections.pkl", found)
-    demo.print_gains(tmp_path, [5, 6], ignore=True)
+            (folder / run).mkdir()
+            write_detections(folder / run / "test_teacher.detections.pkl", found)
+    demo.print_gains(tmp_path, [5, 6], ["ignored"])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6
+    assert len(lines) == 8
     assert lines[1].startswith("mean teacher over supervised, EMA, AP: +50.0 points")
     assert lines[3].startswith("full labels, EMA over supervised, EMA, AP: +0.0 points")
     assert lines[5].startswith("mean teacher, ignoring over supervised, EMA, AP: +0.0 points")
     assert "over 2 seeds and their volumes +0.0 to +0.0" in lines[5]
+    assert lines[7].startswith("mean teacher, ignoring over mean teacher, AP: -50.0 points")
+
+
+def test_finished_training_is_reused_for_the_same_settings_only(demo, tmp_path):
+    run = demo.RUNS["supervised"]
+    assert demo._is_new(tmp_path, run, ["randomness.seed=1"])
+    # Killed before its weights were written.
+    assert demo._is_new(tmp_path, run, ["randomness.seed=1"])
+    (tmp_path / "teacher.pth").touch()
+    assert not demo._is_new(tmp_path, run, ["randomness.seed=1"])
+    assert demo._is_new(tmp_path, run, ["randomness.seed=2"])
+    assert not (tmp_path / "teacher.pth").exists()
 
 
 @pytest.mark.slow
