@@ -1,8 +1,8 @@
 """Turn the decisions of a review into an annotation file.
 
 Accepted candidates become lesions (source "reviewed"), rejected ones hard negatives (source
-"hard_negative"); skipped and undecided ones are left out. The annotation file that was mined is
-not changed.
+"hard_negative"); skipped and undecided ones are left out. They are added to a copy of the training
+annotations.
 
 Example::
 
@@ -28,6 +28,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--out", help="annotation file to write (default: reviewed.json beside the candidates)"
     )
+    parser.add_argument(
+        "--add-to",
+        metavar="FILE",
+        help="annotation file to which the boxes are added (default: the file to which "
+        "mine_lesions.py added its own)",
+    )
     return parser.parse_args(argv)
 
 
@@ -38,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from mmdet_lesion.apis import apply_review
 
-    done = apply_review(args.decisions, args.candidates, args.out)
+    done = apply_review(args.decisions, args.candidates, args.out, args.add_to)
     print(
         f"{done.accepted} accepted, {done.rejected} rejected, {done.skipped} skipped, "
         f"{done.undecided} undecided"

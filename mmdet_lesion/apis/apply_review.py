@@ -46,23 +46,26 @@ def apply_review(
     decisions: str | os.PathLike,
     candidates: str | os.PathLike | None = None,
     out: str | os.PathLike | None = None,
+    add_to: str | os.PathLike | None = None,
 ) -> ReviewSummary:
     """Write an annotation file with the lesions and the hard negatives of a review.
 
-    The annotations of the file that was mined stay as they are. The same decisions always give the
-    same bytes.
+    What is in the annotation file already stays as it is. The same decisions always give the same
+    bytes.
 
     Args:
         decisions: File that the review page saves.
         candidates: File of the candidates; by default the one that the decisions name.
         out: Annotation file to write; by default ``reviewed.json`` beside the candidates.
+        add_to: Annotation file to which the boxes are added; by default the one that the candidates
+            name, which is that of the training data.
 
     Returns:
         What was changed.
 
     Raises:
         InputError: A file is missing or invalid, the decisions are about other candidates, or the
-            annotation file has changed since it was mined.
+            annotation file that was mined has changed since.
     """
     decided = read_decisions(decisions)
     if candidates is None:
@@ -76,9 +79,10 @@ def apply_review(
     _check_decisions(decided, known)
     path = Path(known.path.parent / "reviewed.json" if out is None else out)
     known.check_ann_file()
-    if path.resolve() == known.ann_file.resolve():
+    base = known.add_to if add_to is None else Path(add_to)
+    if path.resolve() in (known.ann_file.resolve(), base.resolve()):
         raise InputError(f"{path} is the annotation file that was mined; expected another --out")
-    writer = _Additions(known)
+    writer = _Additions(known, base)
     for candidate in known.candidates:
         source = _SOURCES.get(decided.decisions.get(candidate.id, ""))
         if source:
@@ -121,18 +125,20 @@ class _Additions:
     """Annotation file to which candidates are added.
 
     Args:
-        candidates: The candidates with their annotation file.
+        candidates: The candidates with the annotation file that was mined.
+        path: The annotation file.
     """
 
-    def __init__(self, candidates: Candidates) -> None:
-        path = candidates.ann_file
+    def __init__(self, candidates: Candidates, path: Path) -> None:
+        mined = read_annotation_file(candidates.ann_file, candidates.volumes)
+        candidates.check_volumes(mined["volumes"])
         complete = read_annotation_file(path, candidates.volumes)
         #: The content as it is in the file, to which nothing but additions are made.
         self.content: dict[str, Any] = read_json(path)
         # Without the table, the volumes would be searched beside the new file.
         self.content.setdefault("volumes", copy.deepcopy(complete["volumes"]))
-        candidates.check_volumes(complete["volumes"])
         self._category = _lesion_category(path, complete["categories"])
+        self._mined_volumes = {volume["name"]: volume for volume in mined["volumes"]}
         self._volumes = {volume["name"]: volume for volume in complete["volumes"]}
         self._images = {
             (image["volume"], image["slice_index"]): image["id"] for image in complete["images"]
@@ -147,7 +153,7 @@ class _Additions:
 
     def add(self, candidate: Candidate, source: str) -> None:
         """Add the boxes of a candidate as annotations of a source."""
-        volume = self._volumes[candidate.volume]
+        volume = self._volume(candidate.volume)
         lesion = self._lesion_id(candidate)
         for z, x1, y1, x2, y2, score in candidate.boxes:
             bbox = [x1, y1, x2 - x1, y2 - y1]
@@ -170,6 +176,16 @@ class _Additions:
             )
             self._next_annotation += 1
             self.boxes += 1
+
+    def _volume(self, name: str) -> dict[str, Any]:
+        """Return the entry of a volume, which is added if the file lacks it."""
+        if name not in self._volumes:
+            volume = copy.deepcopy(self._mined_volumes[name])
+            if isinstance(volume["id"], int):
+                volume["id"] = _next_id(self.content["volumes"])
+            self.content["volumes"].append(volume)
+            self._volumes[name] = volume
+        return self._volumes[name]
 
     def _lesion_id(self, candidate: Candidate) -> str:
         """Return the candidate's id, with a number if a lesion of the file has it.

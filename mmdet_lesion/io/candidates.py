@@ -97,6 +97,7 @@ class Candidates:
         fingerprint: SHA-256 of the candidates and of the annotation file, to which decisions refer.
         ann_file: Annotation file that was mined.
         ann_file_sha256: SHA-256 of the annotation file.
+        add_to: Annotation file to which reviewed candidates are added.
         volumes: Folder of the stored volumes.
         model: ``config``, ``checkpoint`` and ``sha256`` of the detector.
         settings: Settings of the tool that mined, such as ``score_thr``.
@@ -107,6 +108,7 @@ class Candidates:
     fingerprint: str
     ann_file: Path
     ann_file_sha256: str
+    add_to: Path
     volumes: Path
     model: dict[str, Any]
     settings: dict[str, Any]
@@ -204,6 +206,7 @@ def read_candidates(path: str | os.PathLike) -> Candidates:
         content["fingerprint"],
         folder / content["ann_file"],
         content["ann_file_sha256"],
+        folder / content.get("add_to", content["ann_file"]),
         folder / content["volumes"],
         content["model"],
         content["settings"],
@@ -219,6 +222,7 @@ def write_candidates(
     volumes: str | os.PathLike,
     model: Mapping[str, Any],
     settings: Mapping[str, Any],
+    add_to: str | os.PathLike | None = None,
 ) -> Candidates:
     """Write a file of candidates atomically; the same candidates always give the same bytes.
 
@@ -230,6 +234,7 @@ def write_candidates(
         volumes: Folder of the stored volumes, likewise.
         model: ``config``, ``checkpoint`` and ``sha256`` of the detector.
         settings: Settings of the tool that mined.
+        add_to: Annotation file to which reviewed candidates are added, by default ``ann_file``.
 
     Returns:
         The content of the file.
@@ -246,6 +251,7 @@ def write_candidates(
         "fingerprint": _fingerprint(rows, sha256),
         "ann_file": _from_folder_of(path, ann_file),
         "ann_file_sha256": sha256,
+        "add_to": _from_folder_of(path, ann_file if add_to is None else add_to),
         "volumes": _from_folder_of(path, volumes),
         "model": dict(model),
         "settings": dict(settings),

@@ -125,6 +125,41 @@ def test_minimal_annotation_file_becomes_complete(candidates, tmp_path):
     assert content["annotations"][-1]["source"] == "reviewed"
 
 
+@pytest.fixture
+def training(tmp_path, candidates):
+    """Annotation file of the first volume and one of its lesions."""
+    content = annotation_content()
+    content.update(volumes=content["volumes"][:1], images=content["images"][:1],
+                   annotations=content["annotations"][:1])  # fmt: skip
+    path = tmp_path / "annotations" / "partial.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+def test_boxes_are_added_to_the_training_annotations(candidates, training, tmp_path, is_named):
+    if not is_named:
+        write_candidates(candidates, CANDIDATES, ann_file=tmp_path / "annotations" / "train.json",
+                         add_to=training, volumes=tmp_path / "volumes", model=MODEL,
+                         settings=SETTINGS)  # fmt: skip
+    decisions = write_decisions(tmp_path / "decisions.json", candidates, DECISIONS)
+    done = apply_review(decisions, add_to=training if is_named else None)
+    content = read_annotation_file(done.path, tmp_path / "volumes")
+    # None of the other lesions of the file that was mined.
+    assert [one["source"] for one in content["annotations"]] == (
+        ["recist"] + ["reviewed"] * 5 + ["hard_negative"] * 3
+    )
+    # Candidates 1, 2 and 5 are in the second and the third volume, which the file lacks.
+    assert [volume["name"] for volume in content["volumes"]] == list(VOLUMES)
+    assert len({volume["id"] for volume in content["volumes"]}) == 3
+    volume_of = {one["id"]: one["volume"] for one in content["images"]}
+    assert [volume_of[one["image_id"]] for one in content["annotations"]] == (
+        [VOLUMES[0]] + [VOLUMES[1]] * 2 + [VOLUMES[2]] * 6
+    )
+    with pytest.raises(InputError, match=r"partial.json is the annotation file"):
+        apply_review(decisions, out=training, add_to=training)
+
+
 def test_decisions_of_other_candidates_are_refused(decide, tmp_path):
     with pytest.raises(InputError, match="decisions.json has decisions about other candidates"):
         apply_review(decide(fingerprint="0" * 64))

@@ -264,6 +264,10 @@ def test_hard_negatives(cfg, root, blob_checkpoint, tmp_path):
     assert [one["source"] for one in content["annotations"]] == ["recist", "hard_negative"]
     assert content["annotations"][1]["bbox"] == [4, 20, 8, 6]
     assert list(read_detections(tmp_path / "out" / "HardNegatives.pkl")) == [list(VOLUMES)[0]]
+    # A review shows the complete labels and is added to the training annotations, too.
+    candidates = read_candidates(tmp_path / "out" / "candidates.json")
+    assert candidates.ann_file.samefile(root / "annotations" / "harvester_train.json")
+    assert candidates.add_to.samefile(root / "annotations" / "train.json")
     dataset = DeepLesionDataset(str(tmp_path / "out" / "hard_negatives.json"), data_root=str(root))
     assert [len(dataset.get_data_info(i)["instances"]) for i in range(len(dataset))] == [1, 0, 0]
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -34,19 +36,29 @@ def tool(load_tool):
     return load_tool("mine_lesions.py")
 
 
-def test_two_processes_write_the_same_files(root, words, tool, tmp_path, capsys):
+def test_two_killed_processes_go_on_and_write_the_same_files(root, words, tool, tmp_path, capsys):
     assert tool.main([*words, "--out", str(tmp_path / "one")]) == 0
     printed = capsys.readouterr().out
     assert "lesions with a score of 0.45 or more" in printed
     assert "precision" in printed
-    done = subprocess.run(
-        [sys.executable, "tools/mine_lesions.py", *words, "--out", tmp_path / "two",
-         "--workers", "2"],
+    command = [sys.executable, "tools/mine_lesions.py", *words, "--out", str(tmp_path / "two"),
+               "--workers", "2"]  # fmt: skip
+    options = dict(
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        cwd=root, capture_output=True, text=True,
+        cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    detections = tmp_path / "two" / "detections"
+    with subprocess.Popen(command, start_new_session=True, **options) as killed:
+        while not any(detections.glob("*.json")) and killed.poll() is None:
+            time.sleep(0.01)
+        os.killpg(killed.pid, signal.SIGKILL)
+    first = {path: path.stat().st_mtime_ns for path in detections.glob("*.json")}
+    assert 0 < len(first) < len(list((tmp_path / "one" / "detections").glob("*.json")))
+    assert not (tmp_path / "two" / "mined.json").exists()
+    done = subprocess.run(command, **options)
     assert done.returncode == 0, done.stderr[-3000:]
     assert printed.splitlines()[0] in done.stdout
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in first.items())
     for name in ("mined.json", "MinedLesions.pkl", "summary.json"):
         one, two = ((tmp_path / folder / name).read_bytes() for folder in ("one", "two"))
         assert one == two

@@ -269,6 +269,7 @@ def _write_results(
             path,
             _candidates(mined, entries, settings.source),
             ann_file=task.ann_file,
+            add_to=task.base.path,
             volumes=task.volumes,
             model=model,
             settings=used,
