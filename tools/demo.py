@@ -34,9 +34,9 @@ PHANTOM = ROOT / "configs" / "phantom"
 #: Options of the phantoms: trunks with lesions of low to high contrast in all organs. Bowel, hilum
 #: and vessels resemble lesions.
 PHANTOMS = [
-    *("--volumes", "166", "--split", "80", "6", "80", "--size", "128", "--slices", "16", "20"),
-    *("--intervals", "2", "--missing", "0.75", "--lesions", "4", "7", "--diameter", "18", "48"),
-    *("--contrast", "25", "65", "--hypodense", "0", "--subsolid", "0", "--noise", "22"),
+    *("--volumes", "226", "--split", "160", "6", "60", "--size", "128", "--slices", "16", "20"),
+    *("--intervals", "2", "--missing", "0.5", "--lesions", "4", "7", "--diameter", "18", "48"),
+    *("--contrast", "80", "150", "--hypodense", "0", "--subsolid", "0", "--noise", "12"),
 ]
 SPACING = ["3.2", "3.2"]
 #: Training volumes of which the complete labels are known, in which hard negatives are mined, and

@@ -32,7 +32,8 @@ def parse_args(args: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--include-odd",
         action="store_true",
-        help="convert scans whose values are not those of a CT, too",
+        help="convert scans whose values are not those of a CT, too; DICOM series of another "
+        "modality are never converted",
     )
     parser.add_argument(
         "--seed",
