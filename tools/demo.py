@@ -104,11 +104,11 @@ def call(*command: object, log: Path | None = None, **variables: str) -> None:
         subprocess.run(words, check=True, cwd=ROOT, env=env, stdout=output, stderr=output)
 
 
-def make_data(out: Path, seed: int) -> list[str]:
+def make_data(out: Path, seed: int, phantoms: Sequence[str] = PHANTOMS) -> list[str]:
     """Generate and convert phantoms; returns the ``--cfg-options`` for training on them."""
     raw, data = out / "raw", out / "data"
     python = sys.executable
-    call(python, "tools/make_phantoms.py", "deeplesion", raw, *PHANTOMS, "--seed", seed,
+    call(python, "tools/make_phantoms.py", "deeplesion", raw, *phantoms, "--seed", seed,
          "--workers", 2, "--overwrite")  # fmt: skip
     call(python, "tools/dataset_converters/deeplesion.py", raw, "--out", data,
          "--harvester", raw / "harvester", "--spacing", *SPACING, "--workers", 2,

@@ -22,6 +22,13 @@ from mmengine import Config
 
 from mmdet_lesion.io import read_json
 
+#: Options of the phantoms: livers with lesions of low to high contrast.
+PHANTOMS = [
+    *("--volumes", "166", "--split", "80", "6", "80", "--size", "128", "--slices", "16", "20"),
+    *("--intervals", "2", "--missing", "0.75", "--lesions", "4", "7", "--diameter", "18", "48"),
+    *("--contrast", "25", "65", "--hypodense", "0", "--subsolid", "0", "--noise", "22"),
+    *("--types", "4", "--enhancement", "0", "0.1"),
+]
 #: Row of the table → config.
 ROWS = {
     "Faster R-CNN, 3 slices": "faster_rcnn_3slice_phantom",
@@ -85,7 +92,7 @@ def figures_of(metrics: dict[str, dict]) -> dict[str, float]:
 
 def run_seed(out: Path, seed: int) -> dict:
     """Run the demo for one seed; returns a dict of row → figures."""
-    options = make_data(out, seed)
+    options = make_data(out, seed, PHANTOMS)
     with ThreadPoolExecutor(2) as pool:
         # The longest trainings first, so that both cores finish at about the same time.
         arms = {
