@@ -30,8 +30,8 @@ def names(paths):
     return [f"{path.parent.name}/{path.stem}" for path in paths]
 
 
-def add_hard_negatives(phantom_store, folder):
-    """Write the training annotations with a hard negative in every other image; return the file."""
+def add_boxes(phantom_store, folder, source):
+    """Write the training annotations with a new box in every other image; return the file."""
     content = json.loads((phantom_store / "annotations" / "train_full.json").read_text())
     category = content["categories"][0]["id"]
     first = 1 + max(annotation["id"] for annotation in content["annotations"])
@@ -43,12 +43,12 @@ def add_hard_negatives(phantom_store, folder):
             bbox=[2.0, 2.0, 14.0, 14.0],
             area=196.0,
             iscrowd=0,
-            source="hard_negative",
+            source=source,
         )
         for i, image in enumerate(content["images"][::2])
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "train_hard_negatives.json"
+    path = folder / f"train_{source}.json"
     path.write_text(json.dumps(content))
     return path
 
@@ -60,9 +60,11 @@ def short(path, phantom_store, work_dir):
         loader.num_workers = 0
         loader.persistent_workers = False
         loader.dataset.data_root = f"{phantom_store}/"
-    if cfg.train_dataloader.dataset.get("hard_negatives"):
+    sources = {"train_hard_negatives": "hard_negative", "train_mined": "mined"}
+    source = sources.get(Path(cfg.train_dataloader.dataset.ann_file).stem)
+    if source:
         # Absolute, since the converted phantoms are shared by the tests.
-        cfg.train_dataloader.dataset.ann_file = str(add_hard_negatives(phantom_store, work_dir))
+        cfg.train_dataloader.dataset.ann_file = str(add_boxes(phantom_store, work_dir, source))
     cfg.train_dataloader.batch_size = 2
     cfg.train_cfg.max_iters = 2
     cfg.train_cfg.val_interval = 2
@@ -222,6 +224,8 @@ def test_settings_of_the_ablations():
         assert train_cfg.assigner.type == "IgnoreAwareMaxIoUAssigner"
         assert train_cfg.assigner.ignore_iof_thr == -1
         assert (train_cfg.sampler.type, train_cfg.sampler.num) == ("HardNegativeSampler", num)
+    mined = merged("faster_rcnn_mined_deeplesion").train_dataloader.dataset
+    assert mined.sources == ("recist", "mined", "reviewed")
     decay = merged("mean_teacher_lr_decay_deeplesion")
     assert decay.custom_hooks[0].allow_lr_decay
     assert decay.param_scheduler[1].milestones == [20000]
