@@ -62,6 +62,11 @@ class SliceTrunk(StrictlyPretrained):
         if num_groups > 1:
             self.fusion = SliceFusion(channels, num_groups)
 
+    def train(self, mode: bool = True) -> SliceTrunk:
+        """Set the mode and return the network, which mmdet's networks do not."""
+        super().train(mode)
+        return self
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the feature maps of slice stacks.
 

