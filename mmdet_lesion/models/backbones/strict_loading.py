@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...errors import InputError
-from .weight_sources import fetch_weights
+from .weight_sources import check_source, fetch_weights
 
 __all__ = ["StrictlyPretrained", "load_strictly"]
 
@@ -25,19 +25,27 @@ class StrictlyPretrained(BaseModule):
 
     #: Names of modules and parameters that pretrained files may lack.
     own_names: tuple[str, ...] = ()
+    init_cfg: dict | list[dict] | None
 
     def init_weights(self) -> None:
         """Initialize the weights; unlike mmengine, reject pretrained weights that do not fit."""
         before = self.init_cfg
-        init_cfgs = before if isinstance(before, list) else [before] if before else []
-        pretrained = [cfg for cfg in init_cfgs if cfg["type"] == "Pretrained"]
         first_time = not self.is_init
-        self.init_cfg = [cfg for cfg in init_cfgs if cfg["type"] != "Pretrained"]
+        self.init_cfg = [cfg for cfg in self._init_cfgs() if cfg["type"] != "Pretrained"]
         super().init_weights()
         self.init_cfg = before
         if first_time:
-            for cfg in pretrained:
+            for cfg in self._pretrained():
                 self.load_pretrained(cfg["checkpoint"], cfg.get("prefix"))
+
+    def check_pretrained(self) -> None:
+        """Check that packages of pretrained weights are installed, without reading them.
+
+        Raises:
+            InputError: A package is unknown or not installed.
+        """
+        for cfg in self._pretrained():
+            check_source(cfg["checkpoint"])
 
     def load_pretrained(self, source: str, prefix: str | None = None) -> None:
         """Load pretrained weights.
@@ -61,6 +69,14 @@ class StrictlyPretrained(BaseModule):
             k: self.adapt_weight(k, v, own[k]) if k in own else v for k, v in converted.items()
         }
         load_strictly(self, converted, source, dropped, self.own_names)
+
+    def _init_cfgs(self) -> list[dict]:
+        if isinstance(self.init_cfg, list):
+            return self.init_cfg
+        return [self.init_cfg] if self.init_cfg else []
+
+    def _pretrained(self) -> list[dict]:
+        return [cfg for cfg in self._init_cfgs() if cfg["type"] == "Pretrained"]
 
     def convert_weights(self, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """Convert the weights of a file to the names of this backbone.

