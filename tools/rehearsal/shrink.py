@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config, ConfigDict
 
 from mmdet_lesion import InputError
+from mmdet_lesion.models.backbones.weight_sources import are_weights_local
 
 from .handful import Handful, crop_scans, crop_slices, phantom_scans, phantom_slices
 
@@ -280,8 +280,7 @@ def _without_download(cfg: Config, changes: list[str]) -> None:
         if not isinstance(init, dict) or init.get("type") != "Pretrained":
             continue
         source = str(init["checkpoint"])
-        local = Path(torch.hub.get_dir()) / "checkpoints" / source.rpartition("/")[2]
-        if Path(source).is_file() or ("://" in source and local.is_file()):
+        if are_weights_local(source):
             continue
         part["init_cfg"] = None
         sentence = f"{path} is randomly initialized, since {source} is not on this machine"

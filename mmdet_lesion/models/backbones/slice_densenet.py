@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
 from ...errors import InputError
-from ..layers import SliceFusion
 from .densenet_weights import inflate_stem
+from .slice_trunk import SliceTrunk, count_groups
 from .truncated_densenet import TruncatedDenseNet
 
 
 @MODELS.register_module()
-class SliceDenseNet(TruncatedDenseNet):
+class SliceDenseNet(SliceTrunk, TruncatedDenseNet):
     """Stem and dense blocks 1 to 3 of a DenseNet for a slice stack; by default DenseNet-121's.
 
     Block 4 is removed. The feature maps are taken after the norm and ReLU of the transition that
@@ -43,49 +42,18 @@ class SliceDenseNet(TruncatedDenseNet):
     fusion; 3DCE (Yan et al., 2018) for the nine slices.
     """
 
-    own_names = ("fusion",)
-
     def __init__(self, num_slices: int = 9, fusion: str = "grouped", **kwargs) -> None:
         if fusion not in ("grouped", "early"):
             raise InputError(f"SliceDenseNet: fusion={fusion!r}; expected 'grouped' or 'early'")
-        if fusion == "grouped" and num_slices % 6 != 3:
-            raise InputError(
-                f"SliceDenseNet: num_slices={num_slices}; expected an odd multiple of 3 with "
-                "fusion='grouped', so that one three-channel image is the center"
-            )
-        num_groups = num_slices // 3 if fusion == "grouped" else 1
+        num_groups = count_groups(self, num_slices) if fusion == "grouped" else 1
         super().__init__(num_slices // num_groups, **kwargs)
-        self.num_slices = num_slices
-        self.num_groups = num_groups
-        if num_groups > 1:
-            self.fusion = SliceFusion(self.out_channels[1] // 2, num_groups)
+        self.add_fusion(num_slices, num_groups, self.out_channels[1] // 2)
 
     def adapt_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor:
         """Repeat the weights of an RGB stem if the own stem has more channels."""
         if name == "conv0.weight" and value.shape[1] == 3 < own.shape[1]:
             return inflate_stem(value, own.shape[1])
         return value
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the feature maps of slice stacks.
-
-        Args:
-            x: Normalized slice stacks (N, num_slices, H, W).
-
-        Returns:
-            Maps of strides 4, 8 and 16, each (N * num_groups, C, h, w); the images of a stack are
-            consecutive.
-        """
-        if x.dim() != 4 or x.shape[1] != self.num_slices:
-            raise InputError(
-                f"SliceDenseNet: the input has shape {tuple(x.shape)}; expected "
-                f"(N, {self.num_slices}, H, W)"
-            )
-        images = x.reshape(-1, self.num_slices // self.num_groups, *x.shape[-2:])
-        stride4, stride8, x = self.forward_images(images)
-        if self.num_groups > 1:
-            x = self.fuse(x)
-        return stride4, stride8, self.forward_block3(x)
 
     def forward_images(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the layers up to transition 2, image by image.
@@ -100,13 +68,6 @@ class SliceDenseNet(TruncatedDenseNet):
         x = self.transition1.reduce(stride4)
         stride8 = self.transition2.activate(self.denseblock2(x))
         return stride4, stride8, self.transition2.reduce(stride8)
-
-    def fuse(self, x: Tensor) -> Tensor:
-        """Replace the maps of the center images in (N * num_groups, C, h, w) maps."""
-        images = x.unflatten(0, (-1, self.num_groups))
-        center = self.fusion.center
-        fused = self.fusion(x).unsqueeze(1)
-        return torch.cat([images[:, :center], fused, images[:, center + 1 :]], 1).flatten(0, 1)
 
     def forward_block3(self, x: Tensor) -> Tensor:
         """Compute the stride-16 feature map of each image from the output of transition 2."""

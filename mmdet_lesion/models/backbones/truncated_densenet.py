@@ -8,16 +8,16 @@ from contextlib import contextmanager, nullcontext
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ...errors import InputError
-from .densenet_weights import load_densenet_weights
+from .densenet_weights import rename_torchvision_keys
+from .strict_loading import StrictlyPretrained
 
 
-class TruncatedDenseNet(BaseModule):
+class TruncatedDenseNet(StrictlyPretrained):
     """Base class with the stem, dense blocks 1 to 3 and their transitions, without ``forward``.
 
     The modules have torchvision's names.
@@ -44,9 +44,6 @@ class TruncatedDenseNet(BaseModule):
     Raises:
         InputError: ``block_config`` or ``frozen_stages`` is invalid.
     """
-
-    #: Names of modules and parameters that pretrained files may lack.
-    own_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -91,27 +88,9 @@ class TruncatedDenseNet(BaseModule):
             channels = reduced
         self._freeze_stages()
 
-    def init_weights(self) -> None:
-        """Initialize the weights; unlike mmengine, reject pretrained weights that do not fit."""
-        init_cfgs = self.init_cfg if isinstance(self.init_cfg, list) else [self.init_cfg]
-        pretrained = [cfg for cfg in init_cfgs if cfg["type"] == "Pretrained"]
-        first_time = not self.is_init
-        self.init_cfg = [cfg for cfg in init_cfgs if cfg["type"] != "Pretrained"]
-        super().init_weights()
-        self.init_cfg = init_cfgs
-        if first_time:
-            for cfg in pretrained:
-                load_densenet_weights(
-                    self,
-                    cfg["checkpoint"],
-                    prefix=cfg.get("prefix"),
-                    optional=self.own_names,
-                    adapt=self.adapt_weight,
-                )
-
-    def adapt_weight(self, name: str, value: Tensor, own: Tensor) -> Tensor:
-        """Convert a loaded weight to the shape of the own one where they may differ."""
-        return value
+    def convert_weights(self, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """Rename torchvision's keys; those of block 4 and the classifier are left out."""
+        return rename_torchvision_keys(weights)
 
     def stem(self, images: Tensor) -> Tensor:
         """Compute the map of stride 4 from (M, stem_channels, H, W) images."""

@@ -3,7 +3,12 @@ from collections import Counter
 import pytest
 import torch
 
-from mmdet_lesion.models import SliceDenseNet, TopDownPathway
+from mmdet_lesion.models import (
+    SliceDenseNet,
+    SliceEfficientNet,
+    SliceResNet,
+    TopDownPathway,
+)
 from mmdet_lesion.models.detectors.frame import Frame
 from mmdet_lesion.models.detectors.shared_images import SharedImages
 
@@ -45,6 +50,27 @@ def test_maps_equal_those_of_the_slice_stacks(network, depth, chunk):
         expected = maps_of_stacks(network, volume, slice_inds)
         assert expected.std() > 0.1
         torch.testing.assert_close(shared(slice_inds), expected)
+
+
+@pytest.mark.parametrize(
+    "backbone", [lambda: SliceResNet(9, 50, base_channels=4), SliceEfficientNet]
+)
+@torch.no_grad()
+def test_maps_of_other_trunks(backbone):
+    backbone = backbone()
+    network = (backbone, TopDownPathway(backbone.out_channels, 6, num_groups=3))
+    for module in network:
+        module.init_weights()
+        torch.nn.init.normal_(module.fusion.conv.weight, std=0.1)
+        module.eval()
+    volume = torch.randn(12, 48, 64)
+    expected = maps_of_stacks(network, volume, range(12))
+    torch.testing.assert_close(SharedImages(*network, volume)(list(range(12))), expected)
+    # The maps of a frame are those of the slices cropped to it.
+    frame = Frame(16, 16, 48, 48)
+    shared = SharedImages(*network, volume, dict.fromkeys(range(12), frame))
+    expected = maps_of_stacks(network, frame.crop(volume), range(12))
+    torch.testing.assert_close(shared(list(range(12)), frame), expected)
 
 
 @torch.no_grad()
