@@ -1,0 +1,1 @@
+"""Lesions of real shape in real scans, with complete truth."""

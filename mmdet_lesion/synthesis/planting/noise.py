@@ -1,0 +1,179 @@
+"""Noise of a scan: its size, spectrum and correlation along z, and new noise of the same kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["NoiseModel", "estimate_noise"]
+
+# Edges of the patches in pixels, of which the first that gives enough of them is used.
+_EDGES = (20, 12, 8)
+_DRAWN, _FEWEST = 1500, 12
+# HU of the soft tissue of which a patch may consist.
+_TISSUE = (-60.0, 160.0)
+# Patches with more variance than this quantile have edges of organs in them.
+_HOMOGENEOUS = 0.4
+# The noise at a place is that of this number of patches around it.
+_NEAREST = 8
+_MOST_CORRELATED = 0.95
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """Noise of a scan in soft tissue.
+
+    Args:
+        covariance: Autocovariance in the plane of noise with unit variance, shape (n, n), with
+            displacement 0 in the first element and negative ones at the end.
+        correlation: Correlation between neighboring slices.
+        centers: Where the noise was measured, (z, y, x) in mm, shape (N, 3).
+        sigmas: Standard deviations there in HU, shape (N,).
+    """
+
+    covariance: np.ndarray
+    correlation: float
+    centers: np.ndarray
+    sigmas: np.ndarray
+
+    def sigma(self, center: Sequence[float]) -> float:
+        """Return the standard deviation in HU near a position (z, y, x) in mm."""
+        distance = np.square(self.centers - np.asarray(center)).sum(axis=1)
+        nearest = np.argsort(distance, kind="stable")[:_NEAREST]
+        return float(np.median(self.sigmas[nearest]))
+
+    def sample(self, rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+        """Draw noise with unit variance.
+
+        Args:
+            rng: Random generator.
+            shape: Size (D, H, W).
+
+        Returns:
+            Noise, shape (D, H, W), float32.
+        """
+        depth, height, width = shape
+        edge = len(self.covariance)
+        size = (height + edge, width + edge)
+        kernel = np.zeros(size)
+        offsets = np.fft.fftfreq(edge, 1 / edge).astype(int)
+        kernel[np.ix_(offsets, offsets)] = self.covariance
+        # Negative values come from the limited extent of the covariance.
+        amplitude = np.sqrt(np.fft.rfft2(kernel).real.clip(0))
+        amplitude /= np.sqrt(np.fft.irfft2(amplitude**2, size)[0, 0])
+        planes = []
+        for _ in range(depth):
+            white = np.fft.rfft2(rng.standard_normal(size))
+            fresh = np.fft.irfft2(white * amplitude, size)[:height, :width]
+            if planes:
+                keep = self.correlation
+                fresh = keep * planes[-1] + np.sqrt(1 - keep**2) * fresh
+            planes.append(fresh)
+        return np.stack(planes).astype(np.float32)
+
+
+def estimate_noise(hu: np.ndarray, spacing: Sequence[float], tissue: np.ndarray) -> NoiseModel:
+    """Measure the noise in homogeneous patches of soft tissue.
+
+    Means and slopes are removed from the patches, and the patches with the least variance are used.
+    The spectrum of the noise is their mean periodogram.
+
+    Args:
+        hu: HU, shape (D, H, W).
+        spacing: Voxel spacing ``(x, y, z)`` in mm.
+        tissue: Positions (z, y, x) in soft tissue in voxels, shape (N, 3).
+
+    Returns:
+        The noise. Without a homogeneous patch, it is white with the standard deviation that the
+        differences of neighboring voxels have.
+    """
+    # The measurement must not depend on how often it was done before.
+    rng = np.random.default_rng(0)
+    edges = np.array(spacing[::-1], dtype=np.float64)
+    for edge in _EDGES:
+        centers, patches, following = _patches(hu, tissue, edge, rng)
+        if len(patches) >= _FEWEST:
+            variance = patches.var(axis=(1, 2))
+            chosen = variance <= np.quantile(variance, _HOMOGENEOUS)
+            chosen &= variance > 0
+            if np.count_nonzero(chosen) >= _FEWEST // 3:
+                patches, following, centers = patches[chosen], following[chosen], centers[chosen]
+                sigmas = patches.std(axis=(1, 2))
+                return NoiseModel(
+                    _covariance(patches / sigmas[:, None, None]),
+                    _correlation(patches, following),
+                    centers * edges,
+                    sigmas,
+                )
+    part = hu[len(hu) // 2].astype(np.float32)
+    steps = np.diff(part)[(part[:, 1:] > -200) & (part[:, 1:] < 200)]
+    sigma = float(1.4826 * np.median(np.abs(steps)) / np.sqrt(2)) if len(steps) else 0.0
+    white = np.zeros((4, 4))
+    white[0, 0] = 1.0
+    return NoiseModel(white, 0.0, np.zeros((1, 3)), np.array([sigma]))
+
+
+def _patches(
+    hu: np.ndarray, tissue: np.ndarray, edge: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return centers (N, 3), patches (N, n, n) without trend, and the same of the next slices."""
+    shape = np.array(hu.shape)
+    corners = np.rint(tissue - (0, edge / 2, edge / 2)).astype(int)
+    last = shape - (1, edge, edge) - (1 if len(hu) > 1 else 0, 0, 0)
+    corners = corners[((corners >= 0) & (corners <= last)).all(axis=1)]
+    if not len(corners):
+        empty = np.zeros((0, edge, edge))
+        return np.zeros((0, 3)), empty, empty
+    corners = corners[rng.permutation(len(corners))[:_DRAWN]]
+    inside = np.arange(edge)
+    rows = corners[:, 1, None, None] + inside[:, None]
+    columns = corners[:, 2, None, None] + inside
+    levels = corners[:, 0, None, None]
+    patches = hu[levels, rows, columns].astype(np.float64)
+    following = hu[np.minimum(levels + 1, len(hu) - 1), rows, columns].astype(np.float64)
+    # Means over quarters are less noisy than pixels.
+    half = edge // 2
+    quarters = [patches[:, a : a + half, b : b + half] for a in (0, half) for b in (0, half)]
+    means = np.stack([quarter.mean(axis=(1, 2)) for quarter in quarters])
+    good = (means.min(axis=0) > _TISSUE[0]) & (means.max(axis=0) < _TISSUE[1])
+    centers = corners[good] + (0, edge / 2, edge / 2)
+    return centers, _without_trend(patches[good]), _without_trend(following[good])
+
+
+def _without_trend(patches: np.ndarray) -> np.ndarray:
+    """Subtract the mean and the slopes of each patch."""
+    edge = patches.shape[1]
+    ramp = np.arange(edge) - (edge - 1) / 2
+    norm = edge * np.square(ramp).sum()
+    rows = (patches.sum(axis=2) @ ramp) / norm
+    columns = (patches.sum(axis=1) @ ramp) / norm
+    level = patches.mean(axis=(1, 2))[:, None, None]
+    return patches - level - rows[:, None, None] * ramp[:, None] - columns[:, None, None] * ramp
+
+
+def _covariance(patches: np.ndarray) -> np.ndarray:
+    """Return the mean autocovariance of patches with unit variance."""
+    edge = patches.shape[1]
+    # Twice the size, so that opposite borders are no neighbors.
+    size = (2 * edge, 2 * edge)
+    power = np.square(np.abs(np.fft.fft2(patches, size))).mean(axis=0)
+    covariance = np.fft.ifft2(power).real
+    lags = np.abs(np.fft.fftfreq(2 * edge, 1 / (2 * edge)))
+    count = np.outer(edge - lags, edge - lags).clip(1)
+    # Covariances at large displacements are few products, and are faded out.
+    fade = np.cos(np.pi / 2 * np.minimum(lags / (edge / 2), 1)) ** 2
+    covariance = covariance / count * np.outer(fade, fade)
+    kept = np.r_[0 : edge // 2, 2 * edge - edge // 2 : 2 * edge]
+    return covariance[np.ix_(kept, kept)] / covariance[0, 0]
+
+
+def _correlation(patches: np.ndarray, following: np.ndarray) -> float:
+    """Return the correlation of patches with those of the next slices."""
+    products = (patches * following).mean(axis=(1, 2))
+    scale = patches.std(axis=(1, 2)) * following.std(axis=(1, 2))
+    known = scale > 0
+    if not known.any() or np.array_equal(patches, following):
+        return 0.0
+    return float(np.clip(np.median(products[known] / scale[known]), 0, _MOST_CORRELATED))
