@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from .tissue import LUNG
 
-__all__ = ["Appearance", "draw_appearance", "merge", "shift", "smooth_field"]
+__all__ = ["SHIFTED", "Appearance", "draw_appearance", "merge", "shift", "smooth_field"]
 
 # HU of solid tissue in the lung, and opacity of ground glass.
 _SOLID_HU = (-20.0, 70.0)
@@ -23,6 +23,8 @@ _UNEVEN, _GRAIN = (3.0, 15.0), 2.0
 # Structures that differ from their surroundings by more than this number of standard deviations of
 # the noise are replaced by a lesion in soft tissue.
 _STRUCTURE = 2.5
+#: Kinds whose contrast is added to the scan.
+SHIFTED = ("hyperdense", "hypodense")
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,10 @@ class Appearance:
     """HU of a lesion.
 
     Args:
-        kind: ``'solid'``, ``'part-solid'``, ``'ground-glass'`` in lung, ``'hyperdense'`` or
-            ``'hypodense'`` in soft tissue, or ``'texture'``.
-        hu: HU of the lesion in lung; contrast in HU to its surroundings in soft tissue.
+        kind: ``'solid'``, ``'part-solid'`` or ``'ground-glass'`` in lung; ``'hyperdense'`` or
+            ``'hypodense'`` in soft tissue, whose contrast is added to the scan; ``'texture'``, that
+            of the shape; or ``'replaced'``, a contrast to the median of the scan with new noise.
+        hu: HU of the lesion; contrast in HU if it is hyperdense, hypodense or replaced.
         opacity: Fraction of the lung that the lesion replaces, 1 for solid ones.
         core: Scale of a solid part relative to the whole, or 0.
         uneven: Standard deviation in HU of the unevenness in the lesion.
@@ -78,9 +81,7 @@ def draw_appearance(
     return Appearance("part-solid", hu, opacity, core, uneven)
 
 
-def merge(
-    hu: np.ndarray, opacity: np.ndarray, lesion: np.ndarray, noise: np.ndarray
-) -> np.ndarray:
+def merge(hu: np.ndarray, opacity: np.ndarray, lesion: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Let a lesion replace its surroundings.
 
     Where the lesion replaces a part of the scan, it replaces this part of its noise as well, and

@@ -171,8 +171,7 @@ def read_shapes(inputs: Sequence[str | os.PathLike]) -> ShapeLibrary:
             path = find_database()
         if path.suffix == ".sqlite":
             found: list[ShapeSource] = [
-                _LidcShape(str(path), number, patient)
-                for number, patient in list_annotations(path)
+                _LidcShape(str(path), number, patient) for number, patient in list_annotations(path)
             ]
         else:
             found = [_Given(shape) for shape in shapes_of_path(path)]

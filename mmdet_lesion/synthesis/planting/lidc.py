@@ -105,7 +105,7 @@ def read_annotation(path: str | os.PathLike, number: int) -> LesionShape:
 
 
 def _points(text: str) -> np.ndarray:
-    """Parse ``'x,y\\nx,y…'``."""
+    """Parse lines of two numbers with a comma between them."""
     return np.array(text.replace("\n", ",").split(","), dtype=np.float64).reshape(-1, 2)
 
 

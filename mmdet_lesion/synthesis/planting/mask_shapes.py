@@ -74,8 +74,6 @@ def _of_folder(folder: Path) -> list[LesionShape]:
             )
             name = f"{case.name} lesion {lesion.number}"
             shapes.append(
-                shape_from_mask(
-                    lesion.mask, volume.spacing, name, case.patient, volume.array[part]
-                )
+                shape_from_mask(lesion.mask, volume.spacing, name, case.patient, volume.array[part])
             )
     return shapes

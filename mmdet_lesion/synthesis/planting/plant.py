@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from scipy import ndimage
 from ...errors import InputError
 from ...structures import Geometry, Volume
 from ..recist import recist_axes
-from .appearance import Appearance, draw_appearance, merge, shift, smooth_field
+from .appearance import SHIFTED, Appearance, draw_appearance, merge, shift, smooth_field
 from .noise import NoiseModel, estimate_noise
 from .point_spread import estimate_point_spread
 from .rendering import RenderedShape, random_rotation, render_shape
@@ -65,6 +65,9 @@ class PlantingSettings:
         subsolid: Fraction of ground-glass and part-solid nodules in lung, in equal parts.
         hypodense: Fraction of hypodense lesions in soft tissue.
         contrast: Absolute contrast in HU in soft tissue.
+        visibility: Least contrast in soft tissue, in standard deviations of the noise of the mean
+            over the largest section as if its pixels were independent. With 12, lesions are just
+            visible; smaller values plant lesions that nobody can see.
         distance: Least distance in mm between spheres around two lesions.
         texture: Whether lesions whose texture is known have it, instead of a drawn appearance.
 
@@ -79,6 +82,7 @@ class PlantingSettings:
     subsolid: float = 0.25
     hypodense: float = 0.6
     contrast: tuple[float, float] = (15.0, 80.0)
+    visibility: float = 12.0
     distance: float = 5.0
     texture: bool = True
 
@@ -94,8 +98,9 @@ class PlantingSettings:
                 raise InputError(f"{name} is {getattr(self, name)}; expected a fraction in [0, 1]")
         if not 0 <= self.scale < 1:
             raise InputError(f"scale is {self.scale}; expected a fraction from 0 to below 1")
-        if not 0 <= self.distance < math.inf:
-            raise InputError(f"distance is {self.distance}; expected 0 mm or more")
+        for name in ("distance", "visibility"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if not self.tissues or not set(self.tissues) <= set(TISSUES):
             raise InputError(
                 f"tissues is {self.tissues}; expected some of {', '.join(map(repr, TISSUES))}"
@@ -159,6 +164,15 @@ class PlantedLesion:
         return (6 * volume / math.pi) ** (1 / 3)
 
     @property
+    def key_slice(self) -> int:
+        """Slice with the longest RECIST diameter."""
+        lengths = {
+            z: -1.0 if ends is None else float(np.linalg.norm(ends[0] - ends[1]))
+            for z, (_, ends) in self.sections().items()
+        }
+        return max(lengths, key=lambda z: lengths[z])
+
+    @property
     def radius(self) -> float:
         """Radius in mm of the sphere around the box."""
         return float(np.linalg.norm(np.multiply(self.mask.shape[::-1], self.geometry.spacing)) / 2)
@@ -198,7 +212,6 @@ class PlantedScan:
     lesions: list[PlantedLesion]
     wanted: int
     background: Background
-    before: list[np.ndarray] = field(default_factory=list)
 
 
 def study_background(hu: np.ndarray, spacing: Sequence[float]) -> Background:
@@ -259,7 +272,7 @@ def plant_lesions(
                 hu, volume.geometry, background, shapes, settings, tissue, rng, taken
             )
             if lesion is not None:
-                lesion = _numbered(lesion, len(result.lesions) + 1)
+                lesion = replace(lesion, number=len(result.lesions) + 1)
                 result.lesions.append(lesion)
                 middle = np.add(lesion.start, (np.array(lesion.mask.shape) - 1) / 2)
                 taken.append((middle * edges, lesion.radius))
@@ -274,12 +287,6 @@ def plant_lesions(
     return result
 
 
-def _numbered(lesion: PlantedLesion, number: int) -> PlantedLesion:
-    from dataclasses import replace
-
-    return replace(lesion, number=number)
-
-
 def plant_lesion(
     hu: np.ndarray,
     geometry: Geometry,
@@ -290,6 +297,7 @@ def plant_lesion(
     rng: np.random.Generator,
     taken: Sequence[tuple[np.ndarray, float]] = (),
     levels: tuple[float, float] | None = None,
+    appearance: Appearance | None = None,
 ) -> PlantedLesion | None:
     """Try to plant one lesion at a random place.
 
@@ -304,10 +312,11 @@ def plant_lesion(
         taken: Centers (z, y, x) in mm, from the center of the first voxel, and radii in mm of other
             lesions.
         levels: First and last slice of the center; the lesion may then exceed the volume along z.
+        appearance: HU of the lesion; by default it is drawn, or is the texture of the shape.
 
     Returns:
-        The lesion, or None if there is no place for the shape that was drawn, or it is too small
-        for the voxels.
+        The lesion, or None if there is no place for the shape that was drawn, if it has fewer than
+        three rows or columns of voxels, or if it would not be visible in the noise.
     """
     shape, scale = shapes.draw(rng, settings.diameter, settings.scale)
     rotation = random_rotation(rng)
@@ -328,10 +337,11 @@ def plant_lesion(
     crop = (slice(z, z + d), slice(y, y + h), slice(x, x + w))
     before = hu[crop].astype(np.float32)
     fraction, opacity = rendered.fraction, rendered.opacity
+    edge: np.ndarray | float = 1.0
     if tissue == LUNG:
         lung = close_lung(before, geometry.spacing)
-        fraction = fraction * lung
-        opacity = opacity * _soft_edge(lung, geometry.spacing, spread)
+        edge = _soft_edge(lung, geometry.spacing, spread)
+        fraction, opacity = fraction * lung, opacity * edge
     most = float(fraction.max())
     if most < _LEAST_FRACTION:
         return None
@@ -341,42 +351,49 @@ def plant_lesion(
     if count > 1:
         near = ndimage.binary_dilation(mask, np.ones((3, 3, 3)), iterations=2)
         opacity = opacity * near
-    place = np.asarray(center) * geometry.spacing[::-1]
-    sigma = background.noise.sigma(place)
-    if shape.texture is not None and settings.texture:
-        appearance = Appearance("texture", float(np.median(shape.texture[shape.distance < 0])))
-        assert rendered.texture is not None
-        noise = sigma * background.noise.sample(rng, before.shape)
-        after = merge(before, opacity, rendered.texture, noise)
-    else:
-        appearance = draw_appearance(
-            tissue, rng, settings.subsolid, settings.hypodense, settings.contrast
-        )
-        uneven = smooth_field(before.shape, geometry.spacing[::-1], rng)
-        target = appearance.hu + appearance.uneven * uneven
-        if tissue == LUNG:
-            noise = sigma * background.noise.sample(rng, before.shape)
-            opacity = opacity * appearance.opacity
-            if appearance.core:
-                core = _core(shape, rotation, scale * appearance.core, center, rendered, background)
-                opacity = np.maximum(opacity, core * _soft_edge(lung, geometry.spacing, spread))
-            after = merge(before, opacity, target, noise)
-        else:
-            blur = [max(value, 1.0) for value in spread]
-            after = shift(before, opacity, target, sigma, blur)
-    _write(hu, crop, after)
     (box,) = ndimage.find_objects(mask.astype(np.uint8))
+    mask = mask[box]
+    if all(recist_axes(plane) is None for plane in mask):
+        return None
+    sigma = background.noise.sigma(np.asarray(center) * geometry.spacing[::-1])
+    if appearance is None and shape.texture is not None and settings.texture:
+        appearance = Appearance("texture", float(np.median(shape.texture[shape.distance < 0])))
+    if appearance is None:
+        contrasts = settings.contrast
+        if tissue != LUNG:
+            least = settings.visibility * sigma / math.sqrt(mask.sum(axis=(1, 2)).max())
+            if least > contrasts[1]:
+                return None
+            contrasts = (max(contrasts[0], least), contrasts[1])
+        appearance = draw_appearance(tissue, rng, settings.subsolid, settings.hypodense, contrasts)
+    uneven = smooth_field(before.shape, geometry.spacing[::-1], rng)
+    target = appearance.hu + appearance.uneven * uneven
+    if appearance.kind in SHIFTED:
+        after = shift(before, opacity, target, sigma, [max(value, 1.0) for value in spread])
+    else:
+        noise = sigma * background.noise.sample(rng, before.shape)
+        opacity = opacity * appearance.opacity
+        if appearance.core:
+            core = _core(shape, rotation, scale * appearance.core, center, rendered, background)
+            opacity = np.maximum(opacity, core * edge)
+        if appearance.kind == "texture" and rendered.texture is not None:
+            target = rendered.texture
+        elif appearance.kind == "replaced":
+            target = target + float(np.median(before[fraction > 0.5]))
+        after = merge(before, opacity, target, noise)
+    _write(hu, crop, after)
     start = (z + box[0].start, y + box[1].start, x + box[2].start)
-    contrast = float(after[mask].mean() - before[mask].mean())
-    return PlantedLesion(
-        0, tissue, appearance, shape.name, start, mask[box], geometry, contrast
-    )
+    contrast = float(after[box][mask].mean() - before[box][mask].mean())
+    return PlantedLesion(0, tissue, appearance, shape.name, start, mask, geometry, contrast)
 
 
 def _clip(rendered: RenderedShape, shape: Sequence[int]) -> RenderedShape | None:
     """Cut off what is outside of the volume; None if nothing is left."""
     low = [max(0, -first) for first in rendered.start]
-    high = [min(n, size - first) for n, size, first in zip(rendered.fraction.shape, shape, rendered.start)]
+    high = [
+        min(n, size - first)
+        for n, size, first in zip(rendered.fraction.shape, shape, rendered.start)
+    ]
     if any(a >= b for a, b in zip(low, high)):
         return None
     part = tuple(slice(a, b) for a, b in zip(low, high))
@@ -410,9 +427,7 @@ def _core(
     return result
 
 
-def _soft_edge(
-    lung: np.ndarray, spacing: Sequence[float], spread: Sequence[float]
-) -> np.ndarray:
+def _soft_edge(lung: np.ndarray, spacing: Sequence[float], spread: Sequence[float]) -> np.ndarray:
     """Return the mask of the lung, with the partial volume at the pleura and a blurred edge."""
     if lung.all():
         return np.ones(lung.shape, np.float32)

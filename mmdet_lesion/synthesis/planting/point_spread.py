@@ -47,9 +47,7 @@ def estimate_point_spread(hu: np.ndarray) -> tuple[float, float, float]:
         ratios[0].append(_edge_ratios(block, 0, _REACH[1]))
         for axis in (1, 2):
             ratios[1].append(_edge_ratios(block, axis, _REACH[0]))
-    z, plane = (
-        _spread(np.concatenate(found), default) for found, default in zip(ratios, _DEFAULT)
-    )
+    z, plane = (_spread(np.concatenate(found), default) for found, default in zip(ratios, _DEFAULT))
     return z, plane, plane
 
 

@@ -154,5 +154,4 @@ def _close(mask: np.ndarray, edges: Sequence[float]) -> np.ndarray:
     padded = np.pad(mask, pad, mode="edge")
     grown = ndimage.distance_transform_edt(~padded, edges) <= _VESSELS
     closed = padded if grown.all() else ndimage.distance_transform_edt(grown, edges) > _VESSELS
-    closed = (closed | padded)[tuple(slice(a, -b) for a, b in pad)]
-    return closed
+    return (closed | padded)[tuple(slice(a, -b) for a, b in pad)]
