@@ -53,7 +53,7 @@ def draw_appearance(
     rng: np.random.Generator,
     subsolid: float,
     hypodense: float,
-    contrast: Sequence[float],
+    contrast: tuple[float, float],
 ) -> Appearance:
     """Draw the appearance of a lesion.
 

@@ -178,4 +178,4 @@ def read_shapes(inputs: Sequence[str | os.PathLike]) -> ShapeLibrary:
         if not found:
             raise InputError(f"{path} contains no lesion; expected one or more")
         sources += found
-    return ShapeLibrary(sources, ", ".join(map(os.fspath, inputs)))
+    return ShapeLibrary(sources, ", ".join(os.fspath(entry) for entry in inputs))

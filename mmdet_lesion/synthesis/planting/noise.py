@@ -63,7 +63,7 @@ class NoiseModel:
         # Negative values come from the limited extent of the covariance.
         amplitude = np.sqrt(np.fft.rfft2(kernel).real.clip(0))
         amplitude /= np.sqrt(np.fft.irfft2(amplitude**2, size)[0, 0])
-        planes = []
+        planes: list[np.ndarray] = []
         for _ in range(depth):
             white = np.fft.rfft2(rng.standard_normal(size))
             fresh = np.fft.irfft2(white * amplitude, size)[:height, :width]

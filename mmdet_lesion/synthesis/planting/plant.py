@@ -329,9 +329,10 @@ def plant_lesion(
         return None
     spread = background.point_spread
     rendered = render_shape(shape, rotation, scale, center, geometry.spacing, spread)
-    rendered = _clip(rendered, hu.shape)
-    if rendered is None:
+    inside = _clip(rendered, hu.shape)
+    if inside is None:
         return None
+    rendered = inside
     z, y, x = rendered.start
     d, h, w = rendered.fraction.shape
     crop = (slice(z, z + d), slice(y, y + h), slice(x, x + w))

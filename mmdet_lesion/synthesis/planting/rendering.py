@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from .shapes import LesionShape
@@ -53,9 +54,9 @@ def render_shape(
     shape: LesionShape,
     rotation: np.ndarray,
     scale: float,
-    center: Sequence[float],
+    center: ArrayLike,
     spacing: Sequence[float],
-    point_spread: Sequence[float],
+    point_spread: ArrayLike,
 ) -> RenderedShape:
     """Sample a shape on voxels, with partial volumes and the point spread of the scan.
 

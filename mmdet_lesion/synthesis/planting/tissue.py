@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from ...structures import find_body
@@ -146,11 +147,11 @@ def _find_soft(coarse: np.ndarray, inside: np.ndarray, cell: np.ndarray) -> np.n
     return ndimage.binary_opening(soft, np.ones((1, 2, 2)))
 
 
-def _close(mask: np.ndarray, edges: Sequence[float]) -> np.ndarray:
+def _close(mask: np.ndarray, edges: ArrayLike) -> np.ndarray:
     """Close gaps of up to ``_VESSELS`` mm on either side; the border is continued."""
     if not mask.any() or mask.all():
         return mask
-    pad = [(int(np.ceil(_VESSELS / edge)) + 1,) * 2 for edge in edges]
+    pad = [(int(np.ceil(_VESSELS / edge)) + 1,) * 2 for edge in np.asarray(edges)]
     padded = np.pad(mask, pad, mode="edge")
     grown = ndimage.distance_transform_edt(~padded, edges) <= _VESSELS
     closed = padded if grown.all() else ndimage.distance_transform_edt(grown, edges) > _VESSELS
