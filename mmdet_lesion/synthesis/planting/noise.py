@@ -15,54 +15,60 @@ _DRAWN, _FEWEST = 1500, 12
 # HU of the soft tissue of which a patch may consist.
 _TISSUE = (-60.0, 160.0)
 # Patches with more variance than this quantile have edges of organs in them.
-_HOMOGENEOUS = 0.4
-# The noise at a place is that of this number of patches around it.
-_NEAREST = 8
+_HOMOGENEOUS = 0.5
+# Standard deviation and spectrum at a place are those of these numbers of patches around it.
+_NEAREST, _SIMILAR = 8, 60
+# Range of a patch in standard deviations; 400 pixels of Gaussian noise have one of 6.
+_WIDEST = 8.5
 _MOST_CORRELATED = 0.95
 
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """Noise of a scan in soft tissue.
+    """Noise of a scan in soft tissue, measured in patches.
 
     Args:
-        covariance: Autocovariance in the plane of noise with unit variance, shape (n, n), with
-            displacement 0 in the first element and negative ones at the end.
+        covariances: Autocovariance in the plane of each patch divided by its variance, with
+            displacement 0 in the first element and negative ones at the end, shape (N, n, n).
         correlation: Correlation between neighboring slices.
-        centers: Where the noise was measured, (z, y, x) in mm, shape (N, 3).
-        sigmas: Standard deviations there in HU, shape (N,).
+        centers: Centers (z, y, x) of the patches in mm, shape (N, 3).
+        sigmas: Standard deviations of the patches in HU, shape (N,).
     """
 
-    covariance: np.ndarray
+    covariances: np.ndarray
     correlation: float
     centers: np.ndarray
     sigmas: np.ndarray
 
     def sigma(self, center: Sequence[float]) -> float:
         """Return the standard deviation in HU near a position (z, y, x) in mm."""
-        distance = np.square(self.centers - np.asarray(center)).sum(axis=1)
-        nearest = np.argsort(distance, kind="stable")[:_NEAREST]
-        return float(np.median(self.sigmas[nearest]))
+        return float(np.median(self.sigmas[self._nearest(center, _NEAREST)]))
 
-    def sample(self, rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
-        """Draw noise with unit variance.
+    def sample(
+        self, rng: np.random.Generator, shape: Sequence[int], center: Sequence[float]
+    ) -> np.ndarray:
+        """Draw noise as it is near a position.
 
         Args:
             rng: Random generator.
             shape: Size (D, H, W).
+            center: Position (z, y, x) in mm.
 
         Returns:
-            Noise, shape (D, H, W), float32.
+            Noise in HU, shape (D, H, W), float32.
         """
         depth, height, width = shape
-        edge = len(self.covariance)
+        edge = self.covariances.shape[1]
         size = (height + edge, width + edge)
         kernel = np.zeros(size)
         offsets = np.fft.fftfreq(edge, 1 / edge).astype(int)
-        kernel[np.ix_(offsets, offsets)] = self.covariance
+        # The noise has a direction, which differs between parts of the body.
+        nearest = self._nearest(center, _SIMILAR)
+        kernel[np.ix_(offsets, offsets)] = self.covariances[nearest].mean(axis=0)
         # Negative values come from the limited extent of the covariance.
-        amplitude = np.sqrt(np.fft.rfft2(kernel).real.clip(0))
-        amplitude /= np.sqrt(np.fft.irfft2(amplitude**2, size)[0, 0])
+        power = np.fft.rfft2(kernel).real.clip(0)
+        power /= np.fft.irfft2(power, size)[0, 0]
+        amplitude = self.sigma(center) * np.sqrt(power)
         planes: list[np.ndarray] = []
         for _ in range(depth):
             white = np.fft.rfft2(rng.standard_normal(size))
@@ -73,12 +79,16 @@ class NoiseModel:
             planes.append(fresh)
         return np.stack(planes).astype(np.float32)
 
+    def _nearest(self, center: Sequence[float], number: int) -> np.ndarray:
+        distance = np.square(self.centers - np.asarray(center)).sum(axis=1)
+        return np.argsort(distance, kind="stable")[:number]
+
 
 def estimate_noise(hu: np.ndarray, spacing: Sequence[float], tissue: np.ndarray) -> NoiseModel:
     """Measure the noise in homogeneous patches of soft tissue.
 
     Means and slopes are removed from the patches, and the patches with the least variance are used.
-    The spectrum of the noise is their mean periodogram.
+    Spectra are periodograms of them.
 
     Args:
         hu: HU, shape (D, H, W).
@@ -102,7 +112,7 @@ def estimate_noise(hu: np.ndarray, spacing: Sequence[float], tissue: np.ndarray)
                 patches, following, centers = patches[chosen], following[chosen], centers[chosen]
                 sigmas = patches.std(axis=(1, 2))
                 return NoiseModel(
-                    _covariance(patches / sigmas[:, None, None]),
+                    _covariances(patches / sigmas[:, None, None]),
                     _correlation(patches, following),
                     centers * edges,
                     sigmas,
@@ -110,8 +120,8 @@ def estimate_noise(hu: np.ndarray, spacing: Sequence[float], tissue: np.ndarray)
     part = hu[len(hu) // 2].astype(np.float32)
     steps = np.diff(part)[(part[:, 1:] > -200) & (part[:, 1:] < 200)]
     sigma = float(1.4826 * np.median(np.abs(steps)) / np.sqrt(2)) if len(steps) else 0.0
-    white = np.zeros((4, 4))
-    white[0, 0] = 1.0
+    white = np.zeros((1, 4, 4))
+    white[0, 0, 0] = 1.0
     return NoiseModel(white, 0.0, np.zeros((1, 3)), np.array([sigma]))
 
 
@@ -138,6 +148,10 @@ def _patches(
     quarters = [patches[:, a : a + half, b : b + half] for a in (0, half) for b in (0, half)]
     means = np.stack([quarter.mean(axis=(1, 2)) for quarter in quarters])
     good = (means.min(axis=0) > _TISSUE[0]) & (means.max(axis=0) < _TISSUE[1])
+    # A border of fat or lung in a corner widens the range, but not the median deviation.
+    level = np.median(patches, axis=(1, 2), keepdims=True)
+    width = 1.4826 * np.median(np.abs(patches - level), axis=(1, 2))
+    good &= np.ptp(patches, axis=(1, 2)) < _WIDEST * width
     centers = corners[good] + (0, edge / 2, edge / 2)
     return centers, _without_trend(patches[good]), _without_trend(following[good])
 
@@ -153,12 +167,12 @@ def _without_trend(patches: np.ndarray) -> np.ndarray:
     return patches - level - rows[:, None, None] * ramp[:, None] - columns[:, None, None] * ramp
 
 
-def _covariance(patches: np.ndarray) -> np.ndarray:
-    """Return the mean autocovariance of patches with unit variance."""
+def _covariances(patches: np.ndarray) -> np.ndarray:
+    """Return the autocovariances of patches with unit variance, shape (N, n, n)."""
     edge = patches.shape[1]
     # Twice the size, so that opposite borders are no neighbors.
     size = (2 * edge, 2 * edge)
-    power = np.square(np.abs(np.fft.fft2(patches, size))).mean(axis=0)
+    power = np.square(np.abs(np.fft.fft2(patches, size)))
     covariance = np.fft.ifft2(power).real
     lags = np.abs(np.fft.fftfreq(2 * edge, 1 / (2 * edge)))
     count = np.outer(edge - lags, edge - lags).clip(1)
@@ -166,7 +180,7 @@ def _covariance(patches: np.ndarray) -> np.ndarray:
     fade = np.cos(np.pi / 2 * np.minimum(lags / (edge / 2), 1)) ** 2
     covariance = covariance / count * np.outer(fade, fade)
     kept = np.r_[0 : edge // 2, 2 * edge - edge // 2 : 2 * edge]
-    return covariance[np.ix_(kept, kept)] / covariance[0, 0]
+    return covariance[:, kept[:, None], kept] / covariance[:, :1, :1]
 
 
 def _correlation(patches: np.ndarray, following: np.ndarray) -> float:

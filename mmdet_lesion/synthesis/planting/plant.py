@@ -356,7 +356,8 @@ def plant_lesion(
     mask = mask[box]
     if all(recist_axes(plane) is None for plane in mask):
         return None
-    sigma = background.noise.sigma(np.asarray(center) * geometry.spacing[::-1])
+    place = center * geometry.spacing[::-1]
+    sigma = background.noise.sigma(place)
     if appearance is None and shape.texture is not None and settings.texture:
         appearance = Appearance("texture", float(np.median(shape.texture[shape.distance < 0])))
     if appearance is None:
@@ -372,7 +373,7 @@ def plant_lesion(
     if appearance.kind in SHIFTED:
         after = shift(before, opacity, target, sigma, [max(value, 1.0) for value in spread])
     else:
-        noise = sigma * background.noise.sample(rng, before.shape)
+        noise = background.noise.sample(rng, before.shape, place)
         opacity = opacity * appearance.opacity
         if appearance.core:
             core = _core(shape, rotation, scale * appearance.core, center, rendered, background)

@@ -20,7 +20,7 @@ _FEWEST = 40
 _SHARPEST = 0.9
 _DEFAULT = (0.5, 0.65, 0.65)
 _LIMITS = (0.3, 2.0)
-_MOST_SLICES, _BLOCK = 48, 8
+_MOST_SLICES, _BLOCK = 48, 16
 
 
 def estimate_point_spread(hu: np.ndarray) -> tuple[float, float, float]:

@@ -171,17 +171,19 @@ def _level_set(
     sections, levels = sections[filled], levels[filled]
     planes = np.stack([_plane_distance(plane, pixel) + inset for plane in sections])
     planes = planes.astype(np.float32)
-    # Beyond the last section, the lesion ends with a cap of half an interval.
-    ends = [plane - 2 * min(float(plane.min()), -0.1) for plane in (planes[0], planes[-1])]
-    planes = np.concatenate((ends[:1], planes, ends[1:]))
-    levels = np.concatenate(([levels[0] - interval], levels, [levels[-1] + interval]))
-    sides = np.array([levels[-1] - levels[0], *np.multiply(planes.shape[1:], pixel)])
+    first, last = levels[0] - interval, levels[-1] + interval
+    sides = np.array([last - first, *np.multiply(planes.shape[1:], pixel)])
     step = float(np.clip(sides.max() / _CELLS, *_STEPS))
-    at = np.arange(levels[0], levels[-1] + step, step)
-    above = np.clip(np.searchsorted(levels, at), 1, len(levels) - 1)
-    weight = (at - levels[above - 1]) / (levels[above] - levels[above - 1])
-    weight = weight.clip(0, 1).astype(np.float32)[:, None, None]
-    stacked = planes[above - 1] * (1 - weight) + planes[above] * weight
+    at = np.arange(first, last + step, step)
+    between = np.interp(at, levels, np.arange(len(levels)))
+    below = np.minimum(between.astype(int), max(len(levels) - 2, 0))
+    above = np.minimum(below + 1, len(levels) - 1)
+    weight = (between - below).astype(np.float32)[:, None, None]
+    stacked = planes[below] * (1 - weight) + planes[above] * weight
+    # Beyond the outer sections, the lesion ends with round caps of half an interval.
+    beyond = np.maximum(levels[0] - at, at - levels[-1]).clip(0) / (interval / 2)
+    depth = np.maximum(-stacked.min(axis=(1, 2)), 0.1)
+    stacked += (depth * beyond**2).astype(np.float32)[:, None, None]
     ratio = (step / pixel[0], step / pixel[1])
     shape = [len(at), *(int((n - 1) / r) + 1 for n, r in zip(planes.shape[1:], ratio))]
     blur = (0.5, max(smoothing / pixel[0], ratio[0] / 3), max(smoothing / pixel[1], ratio[1] / 3))
@@ -189,7 +191,7 @@ def _level_set(
     distance = ndimage.affine_transform(
         stacked, (1.0, *ratio), output_shape=tuple(shape), order=1, mode="nearest"
     )
-    return distance, step, np.array([at[0] - levels[1], 0.0, 0.0])
+    return distance, step, np.array([first - levels[0], 0.0, 0.0])
 
 
 def _plane_distance(mask: np.ndarray, pixel: tuple[float, float]) -> np.ndarray:

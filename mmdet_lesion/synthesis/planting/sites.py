@@ -56,8 +56,8 @@ def draw_site(
     if levels is not None:
         centers[:, 0] = centers[:, 0].clip(*levels)
     offsets = points / edges
-    # A voxel remains between the lesion and the border.
-    low, high = offsets.min(axis=0) - 1, offsets.max(axis=0) + 1
+    # Half a voxel remains between the lesion and the border.
+    low, high = offsets.min(axis=0), offsets.max(axis=0)
     last = np.array(shape) - 1
     axes = slice(0 if levels is None else 1, 3)
     good = ((centers + low >= 0) & (centers + high <= last))[:, axes].all(axis=1)

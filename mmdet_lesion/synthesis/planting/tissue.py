@@ -19,9 +19,9 @@ TISSUES = (LUNG, SOFT_TISSUE)
 # Edge of the cells in mm.
 _CELL = 2.0
 # Between the gas of airways and bowel, and tissue with partial volume.
-_LUNG_HU = (-955.0, -500.0)
+_LUNG_HU = (-975.0, -500.0)
 # The median of a lung; contents of the bowel are denser, foam of tables is lighter.
-_LUNG_MEDIAN = (-950.0, -600.0)
+_LUNG_MEDIAN = (-970.0, -600.0)
 # Volume in ml below which air-filled tissue is no lung.
 _LEAST_LUNG = 60.0
 # Vessels of up to twice this radius in mm belong to the lung.
