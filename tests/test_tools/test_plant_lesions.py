@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813
 
 from mmdet_lesion.structures import Volume
 from tests.test_synthesis.test_planting.conftest import make_chest

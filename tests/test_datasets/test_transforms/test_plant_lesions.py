@@ -100,7 +100,7 @@ def test_patches(chest, library):
     for box in boxes.astype(int):
         x, y, z = (box[:3] + box[3:]) // 2
         assert after["img"][z, y, x] - before[z, y, x] > 0.35
-    assert 0 <= after["img"].min() and after["img"].max() <= 1
+    assert after["img"].min() >= 0 and after["img"].max() <= 1
 
 
 def test_probability_and_seed(chest, library):

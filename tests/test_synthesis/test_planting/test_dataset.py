@@ -83,7 +83,7 @@ def test_luna16_layout(nodules):
 
 
 def test_masks_are_on_the_voxels_of_the_scan(nodules):
-    import SimpleITK as sitk
+    import SimpleITK as sitk  # noqa: N813
 
     out, _ = nodules
     with open(out / "planted.csv", newline="") as file:

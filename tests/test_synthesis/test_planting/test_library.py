@@ -44,7 +44,7 @@ def database(tmp_path):
 
 
 def write(path, array, spacing=(1.0, 1.0, 2.0)):
-    import SimpleITK as sitk
+    import SimpleITK as sitk  # noqa: N813
 
     path.parent.mkdir(exist_ok=True)
     sitk.WriteImage(Volume(array, spacing).to_sitk(), str(path))
