@@ -85,7 +85,7 @@ def test_masks(chest, library):
     after = make(library)(sample)
     masks = after["gt_masks"]
     assert len(masks) == 2
-    found = masks.get_bboxes().tensor[1]
+    found = masks.get_bboxes("hbox").tensor[1]
     assert found.tolist() == after["gt_bboxes"].tensor[1].tolist()
     with pytest.raises(InputError, match="gt_masks is list; expected bitmaps"):
         make(library)(dict(stack(chest), gt_masks=[]))

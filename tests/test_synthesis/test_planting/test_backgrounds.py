@@ -15,9 +15,9 @@ def make_scan(path):
 
 def test_patients_are_names_of_files_by_default(tmp_path):
     paths = [make_scan(tmp_path / f"{name}.mhd") for name in ("b", "a")]
-    assert [scan.patient for scan in find_backgrounds(paths)] == ["a.mhd", "b.mhd"]
-    scans = find_backgrounds(paths, r"([ab])\.mhd")
-    assert [scan.patient for scan in scans] == ["a", "b"]
+    assert [scan.patient for scan in find_backgrounds(paths)] == ["a", "b"]
+    scans = find_backgrounds(paths, r"[ab]\.(m)hd")
+    assert [scan.patient for scan in scans] == ["m", "m"]
     assert scans[0].bytes > 24
 
 

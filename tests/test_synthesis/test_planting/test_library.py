@@ -101,8 +101,8 @@ def test_a_mask_file(tmp_path):
     write(tmp_path / "case1_mask.nii.gz", blob())
     (source,) = read_shapes([tmp_path / "case1_mask.nii.gz"]).sources
     shape = source.load()
-    # Single voxels are left out.
-    assert shape.name == "case1_mask.nii.gz lesion 1" and shape.texture is None
+    # Lesion 1, a single voxel, is left out.
+    assert shape.name == "case1_mask.nii.gz lesion 2" and shape.texture is None
     assert shape.diameter == pytest.approx((6 / np.pi * 12**3) ** (1 / 3), rel=0.06)
 
 
