@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
-__all__ = ["NoiseModel", "estimate_noise"]
+__all__ = ["NoiseModel", "estimate_noise", "noise_ratio"]
 
 # Edges of the patches in pixels, of which the first that gives enough of them is used.
 _EDGES = (20, 12, 8)
@@ -21,6 +22,7 @@ _NEAREST, _SIMILAR = 8, 60
 # Range of a patch in standard deviations; 400 pixels of Gaussian noise have one of 6.
 _WIDEST = 8.5
 _MOST_CORRELATED = 0.95
+_RATIOS = (2 / 3, 3 / 2)
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,32 @@ def estimate_noise(hu: np.ndarray, spacing: Sequence[float], tissue: np.ndarray)
     white = np.zeros((1, 4, 4))
     white[0, 0, 0] = 1.0
     return NoiseModel(white, 0.0, np.zeros((1, 3)), np.array([sigma]))
+
+
+def noise_ratio(hu: np.ndarray, noise: np.ndarray, most: float) -> float:
+    """Compare the noise of a part of a scan with that of a model.
+
+    The median deviation of the Laplacian is that of the noise where less than half of the voxels
+    lie on edges.
+
+    Args:
+        hu: HU, shape (D, H, W).
+        noise: Noise of the model.
+        most: Largest result.
+
+    Returns:
+        Standard deviation in the scan over that of the model, from 2/3 to 3/2.
+    """
+    widths = []
+    for array in (hu, noise):
+        second = ndimage.correlate1d(array, [1, -2, 1], 1) + ndimage.correlate1d(
+            array, [1, -2, 1], 2
+        )
+        inner = second[:, 1:-1, 1:-1]
+        widths.append(float(np.median(np.abs(inner))))
+    if min(widths) <= 0:
+        return 1.0
+    return min(float(np.clip(widths[0] / widths[1], *_RATIOS)), most)
 
 
 def _patches(

@@ -14,7 +14,7 @@ from ...errors import InputError
 from ...structures import Geometry, Volume
 from ..recist import recist_axes
 from .appearance import SHIFTED, Appearance, draw_appearance, merge, shift, smooth_field
-from .noise import NoiseModel, estimate_noise
+from .noise import NoiseModel, estimate_noise, noise_ratio
 from .point_spread import estimate_point_spread
 from .rendering import RenderedShape, random_rotation, render_shape
 from .shapes import LesionShape
@@ -374,6 +374,8 @@ def plant_lesion(
         after = shift(before, opacity, target, sigma, [max(value, 1.0) for value in spread])
     else:
         noise = background.noise.sample(rng, before.shape, place)
+        # In lung, fine structures look like more noise, but not like less.
+        noise *= noise_ratio(before, noise, 1.0 if tissue == LUNG else math.inf)
         opacity = opacity * appearance.opacity
         if appearance.core:
             core = _core(shape, rotation, scale * appearance.core, center, rendered, background)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -45,6 +45,7 @@ class TissueMap:
     masks: dict[str, np.ndarray]
     step: tuple[int, int, int]
     spacing: tuple[float, float, float]
+    _positions: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def volume(self, tissue: str) -> float:
         """Return the volume of a tissue in ml."""
@@ -53,8 +54,11 @@ class TissueMap:
 
     def positions(self, tissue: str) -> np.ndarray:
         """Return the centers of the cells of a tissue in voxels, shape (N, 3), zyx."""
-        step = np.array(self.step)
-        return np.argwhere(self.masks[tissue]) * step + (step - 1) / 2
+        if tissue not in self._positions:
+            step = np.array(self.step)
+            cells = np.argwhere(self.masks[tissue]) * step + (step - 1) / 2
+            self._positions[tissue] = cells.astype(np.float32)
+        return self._positions[tissue]
 
     def contains(self, tissue: str, positions: np.ndarray) -> np.ndarray:
         """Return whether positions (…, 3) in voxels are in a tissue, shape (…), bool."""

@@ -3,6 +3,7 @@ import pytest
 from scipy import ndimage
 
 from mmdet_lesion.synthesis.planting import estimate_noise
+from mmdet_lesion.synthesis.planting.noise import noise_ratio
 
 SPACING = (0.8, 0.8, 2.0)
 
@@ -52,3 +53,12 @@ def test_scans_without_tissue():
     air = np.full((3, 20, 20), -1000, np.int16)
     model = estimate_noise(air, SPACING, np.zeros((0, 3)))
     assert not model.sample(np.random.default_rng(0), (2, 5, 5), (0, 0, 0)).any()
+
+
+def test_ratio_of_noise_ignores_edges():
+    noise = noisy((0, 0.6, 0.6), 10.0, (6, 40, 40)) - 50
+    scan = 1.3 * noisy((0, 0.6, 0.6), 10.0, (6, 40, 40), seed=1)
+    scan[:, :, 20:22] += 300
+    assert noise_ratio(scan, noise, np.inf) == pytest.approx(1.3, rel=0.08)
+    assert noise_ratio(scan, noise, 1.0) == 1.0
+    assert noise_ratio(0 * scan, noise, np.inf) == 1.0
