@@ -168,8 +168,9 @@ class PlantLesions(BaseTransform):
                     f"PlantLesions: gt_masks is {type(masks).__name__}; expected bitmaps "
                     "(poly2mask=True of LoadAnnotations)"
                 )
+            assert mask is not None, "patches have no masks"
             height, width = masks.height, masks.width
-            bitmaps = np.concatenate((masks.masks.reshape(-1, height, width), mask))
+            bitmaps: list[np.ndarray] = [*masks.masks.reshape(-1, height, width), *mask]
             results["gt_masks"] = BitmapMasks(bitmaps, height, width)
 
     def __repr__(self) -> str:

@@ -127,15 +127,15 @@ def estimate_noise(hu: np.ndarray, spacing: Sequence[float], tissue: np.ndarray)
     return NoiseModel(white, 0.0, np.zeros((1, 3)), np.array([sigma]))
 
 
-def noise_ratio(hu: np.ndarray, noise: np.ndarray, most: float) -> float:
+def noise_ratio(hu: np.ndarray, noise: np.ndarray, where: np.ndarray, most: float) -> float:
     """Compare the noise of a part of a scan with that of a model.
 
-    The median deviation of the Laplacian is that of the noise where less than half of the voxels
-    lie on edges.
+    The median deviation of the Laplacian is that of the noise where few voxels lie on edges.
 
     Args:
         hu: HU, shape (D, H, W).
         noise: Noise of the model.
+        where: Voxels that are compared, of the same shape, bool.
         most: Largest result.
 
     Returns:
@@ -146,8 +146,7 @@ def noise_ratio(hu: np.ndarray, noise: np.ndarray, most: float) -> float:
         second = ndimage.correlate1d(array, [1, -2, 1], 1) + ndimage.correlate1d(
             array, [1, -2, 1], 2
         )
-        inner = second[:, 1:-1, 1:-1]
-        widths.append(float(np.median(np.abs(inner))))
+        widths.append(float(np.median(np.abs(second[where]))) if where.any() else 0.0)
     if min(widths) <= 0:
         return 1.0
     return min(float(np.clip(widths[0] / widths[1], *_RATIOS)), most)

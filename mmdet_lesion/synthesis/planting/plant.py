@@ -375,7 +375,7 @@ def plant_lesion(
     else:
         noise = background.noise.sample(rng, before.shape, place)
         # In lung, fine structures look like more noise, but not like less.
-        noise *= noise_ratio(before, noise, 1.0 if tissue == LUNG else math.inf)
+        noise *= noise_ratio(before, noise, opacity > 0.1, 1.0 if tissue == LUNG else math.inf)
         opacity = opacity * appearance.opacity
         if appearance.core:
             core = _core(shape, rotation, scale * appearance.core, center, rendered, background)

@@ -24,6 +24,9 @@ _LUNG_HU = (-975.0, -500.0)
 _LUNG_MEDIAN = (-970.0, -600.0)
 # Volume in ml below which air-filled tissue is no lung.
 _LEAST_LUNG = 60.0
+# Share of the surface of lung in the slices that borders on tissue: 0.83 to 0.91 in three scans of
+# chests, but 0.43 and 0.54 for foam and blankets around legs.
+_ENCLOSED = 0.7
 # Vessels of up to twice this radius in mm belong to the lung.
 _VESSELS = 4.0
 _SOFT_HU = (-20.0, 120.0)
@@ -139,8 +142,15 @@ def _find_lung(coarse: np.ndarray, inside: np.ndarray, cell: np.ndarray) -> np.n
     numbers = np.arange(1, count + 1)
     large = numbers[volumes[1:] >= _LEAST_LUNG]
     medians = [float(np.median(coarse[parts == number])) for number in large]
-    lungs = [n for n, m in zip(large, medians) if _LUNG_MEDIAN[0] < m < _LUNG_MEDIAN[1]]
-    return _close(np.isin(parts, lungs), cell)
+    lungs = np.zeros(coarse.shape, bool)
+    for number, median in zip(large, medians):
+        if _LUNG_MEDIAN[0] < median < _LUNG_MEDIAN[1]:
+            part = _close(parts == number, cell)
+            # Blankets and foam have the density of lung, but lie in air.
+            shell = ndimage.binary_dilation(part, np.ones((1, 3, 3))) & ~part
+            if not shell.any() or (coarse[shell] > _LUNG_HU[1]).mean() >= _ENCLOSED:
+                lungs |= part
+    return lungs
 
 
 def _find_soft(coarse: np.ndarray, inside: np.ndarray, cell: np.ndarray) -> np.ndarray:
