@@ -168,5 +168,5 @@ def _close(mask: np.ndarray, edges: ArrayLike) -> np.ndarray:
     pad = [(int(np.ceil(_VESSELS / edge)) + 1,) * 2 for edge in np.asarray(edges)]
     padded = np.pad(mask, pad, mode="edge")
     grown = ndimage.distance_transform_edt(~padded, edges) <= _VESSELS
-    closed = padded if grown.all() else ndimage.distance_transform_edt(grown, edges) > _VESSELS
+    closed = grown if grown.all() else ndimage.distance_transform_edt(grown, edges) > _VESSELS
     return (closed | padded)[tuple(slice(a, -b) for a, b in pad)]
