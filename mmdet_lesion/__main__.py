@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("analysis_tools/evaluate_froc.py", "FROC of detections by a published protocol"),
     "check-store": ("check_store.py", "verify the checksums of a volume store"),
     "phantoms": ("make_phantoms.py", "write phantom CTs in a published layout"),
+    "plant": ("plant_lesions.py", "plant lesions of real shape into CT scans"),
     "browse": ("analysis_tools/browse_lesions.py", "draw mined or detected lesions"),
     "select": ("analysis_tools/select_unlabeled.py", "select unlabeled scans to train on"),
     "mine": ("mine_lesions.py", "mine lesions without an annotation, or hard negatives"),

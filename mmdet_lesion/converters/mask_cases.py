@@ -19,7 +19,7 @@ from ..io.scans import ScanSource, find_scans_below, unique_names
 from ..io.scans.folder import list_files_below
 from .mask_task import Case
 
-__all__ = ["CaseList", "Unused", "find_cases"]
+__all__ = ["CaseList", "Unused", "find_cases", "patient_id"]
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def _find_images(found: CaseList) -> tuple[list[_Image], set[Path]]:
         if source.kind == "dicom":
             used.update(source.files)
             parts = path_parts(source.path, found.images, is_file=False)
-            images.append(_Image(source, parts, source.series, _patient_id(source)))
+            images.append(_Image(source, parts, source.series, patient_id(source)))
             continue
         parts = path_parts(source.path, found.images)
         twin = found.masks / source.path.relative_to(found.images)
@@ -178,8 +178,8 @@ def _find_images(found: CaseList) -> tuple[list[_Image], set[Path]]:
     return images, used
 
 
-def _patient_id(source: ScanSource) -> str:
-    """Return the Patient ID of a DICOM series, or '' if no header has one."""
+def patient_id(source: ScanSource) -> str:
+    """Read the Patient ID of a DICOM series; '' if no header has one."""
     for path in source.files:
         try:
             data = pydicom.dcmread(path, specific_tags=["PatientID"], stop_before_pixels=True)

@@ -19,12 +19,14 @@ only one of a volume; their coordinates are correct as well.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..io.atomic import write_json
 from ..io.dl_info import DLInfoRow, write_dl_info
@@ -124,7 +126,7 @@ def make_deeplesion(
     """
     plans = plan_volumes(config)
     rows: list[DLInfoRow] = []
-    lesions: list[list[_Boxes]] = []
+    lesions: list[list[LesionBoxes]] = []
     with new_folder(out, overwrite) as building:
         (building / "Images_png").mkdir()
         render = partial(_write_volume, config=config, folder=building / "Images_png")
@@ -134,7 +136,7 @@ def make_deeplesion(
         write_dl_info(building / "DL_info.csv", rows)
         for split, name in TRUTH_FILES.items():
             truth = {
-                plan.name: _truth(boxes, every_slice=split == 1)
+                plan.name: truth_boxes(boxes, every_slice=split == 1)
                 for plan, boxes in zip(plans, lesions)
                 if plan.split == split
             }
@@ -148,21 +150,16 @@ def make_deeplesion(
     return summary
 
 
-_Boxes = tuple[int, dict[int, tuple[float, float, float, float]]]
+LesionBoxes = tuple[int, dict[int, tuple[float, float, float, float]]]
 """Central slice of a lesion, and its published box on every slice where it is visible."""
 
 
 def _write_volume(
     plan: VolumePlan, config: PhantomConfig, folder: Path
-) -> tuple[list[DLInfoRow], list[_Boxes]]:
+) -> tuple[list[DLInfoRow], list[LesionBoxes]]:
     rendered = render_volume(plan, config)
     series = folder / plan.folder
-    series.mkdir(exist_ok=True)
-    for number, image in enumerate(rendered.hu, start=plan.first_slice):
-        path = series / f"{number:03d}.png"
-        pixels = (image.astype(np.int32) + HU_OFFSET).astype(np.uint16)
-        if not cv2.imwrite(str(path), pixels, (cv2.IMWRITE_PNG_COMPRESSION, 1)):
-            raise OSError(f"{path} could not be written")
+    write_slices(series, rendered.hu, plan.first_slice)
     rows, boxes = [], []
     for index, lesion in enumerate(rendered.lesions):
         boxes.append((lesion.key_slice, {z: _box(e, config) for z, e in lesion.sections.items()}))
@@ -172,17 +169,51 @@ def _write_volume(
     return sorted(rows, key=lambda row: row.key_slice), boxes
 
 
-def _rounded(values) -> tuple[float, ...]:
-    # Six significant digits, as published.
+def write_slices(folder: Path, hu: np.ndarray, first: int = 1) -> list[Path]:
+    """Write slices as 16-bit PNGs of HU + 32768.
+
+    Args:
+        folder: Folder of the series, which is created.
+        hu: HU, shape (D, H, W).
+        first: Number of the first slice.
+
+    Returns:
+        The files.
+    """
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for number, image in enumerate(hu, start=first):
+        path = folder / f"{number:03d}.png"
+        pixels = (image.astype(np.int32) + HU_OFFSET).astype(np.uint16)
+        if not cv2.imwrite(str(path), pixels, (cv2.IMWRITE_PNG_COMPRESSION, 1)):
+            raise OSError(f"{path} could not be written")
+        paths.append(path)
+    return paths
+
+
+def rounded(values: ArrayLike) -> tuple[float, ...]:
+    """Round to six significant digits, as published."""
     return tuple(float(f"{value:.6g}") for value in np.ravel(values))
 
 
-def _box(ends: np.ndarray, config: PhantomConfig) -> tuple[float, float, float, float]:
-    """Return the published box of RECIST end points (4, 2) in array pixels."""
-    points = np.reshape(_rounded(ends + 1.0), (-1, 2))
-    low, high = points.min(0) - config.box_padding, points.max(0) + config.box_padding
-    x1, y1, x2, y2 = _rounded(np.clip([low, high], 1.0, config.size))
+def published_box(
+    ends: np.ndarray, padding: float, size: Sequence[int]
+) -> tuple[float, float, float, float]:
+    """Return the published box around RECIST diameters.
+
+    Args:
+        ends: End points (x, y) in pixels of the array, shape (4, 2).
+        padding: Padding in pixels.
+        size: Width and height of the image, to which the box is clipped.
+    """
+    points = np.reshape(rounded(ends + 1.0), (-1, 2))
+    low, high = points.min(0) - padding, points.max(0) + padding
+    x1, y1, x2, y2 = rounded(np.clip([low, high], 1.0, size))
     return x1, y1, x2, y2
+
+
+def _box(ends: np.ndarray, config: PhantomConfig) -> tuple[float, float, float, float]:
+    return published_box(ends, config.box_padding, (config.size, config.size))
 
 
 def _row(
@@ -190,15 +221,15 @@ def _row(
 ) -> DLInfoRow:
     ends = lesion.sections[lesion.key_slice]
     key_slice = plan.first_slice + lesion.key_slice
-    long, short = _rounded(np.linalg.norm(ends[::2] - ends[1::2], axis=1))
-    x, y, z = _rounded(location)
+    long, short = rounded(np.linalg.norm(ends[::2] - ends[1::2], axis=1))
+    x, y, z = rounded(location)
     return DLInfoRow(
         file_name=f"{plan.folder}_{key_slice:03d}.png",
         patient=plan.patient,
         study=plan.study,
         series=plan.series,
         key_slice=key_slice,
-        measurement=_rounded(ends + 1.0),
+        measurement=rounded(ends + 1.0),
         box=_box(ends, config),
         diameters=(long, short),
         location=(x, y, z),
@@ -214,7 +245,10 @@ def _row(
     )
 
 
-def _truth(lesions: list[_Boxes], every_slice: bool) -> dict[int, list[tuple[float, ...]]]:
+def truth_boxes(
+    lesions: Sequence[LesionBoxes], every_slice: bool
+) -> dict[int, list[tuple[float, ...]]]:
+    """Return the boxes of a volume by slice, of every slice or of the central slices only."""
     slices: dict[int, list[tuple[float, ...]]] = {}
     for central, boxes in lesions:
         for z in sorted(boxes) if every_slice else [central]:
@@ -223,7 +257,7 @@ def _truth(lesions: list[_Boxes], every_slice: bool) -> dict[int, list[tuple[flo
 
 
 def _summary(
-    plans: list[VolumePlan], rows: list[DLInfoRow], lesions: list[list[_Boxes]]
+    plans: list[VolumePlan], rows: list[DLInfoRow], lesions: list[list[LesionBoxes]]
 ) -> dict[str, dict[str, int]]:
     summary = {}
     for split, name in SPLITS.items():

@@ -32,7 +32,7 @@ from .vessels import paint_lung_vessels
 __all__ = ["Luna16Scan", "make_luna16", "render_scan"]
 
 SUBSETS = 10
-_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
+COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
 _TOP, _BOTTOM = 8.0, 292.0
 """Range of the levels of the lungs of the standard patient in mm."""
 _PADDING = -3024
@@ -55,7 +55,8 @@ class Luna16Scan:
     findings: list[Finding]
 
 
-def _uid(rng: np.random.Generator) -> str:
+def new_uid(rng: np.random.Generator) -> str:
+    """Draw a series UID."""
     # UIDs with the prefix 2.25 are derived from UUIDs and need no registered root.
     return "2.25." + str(int.from_bytes(rng.bytes(16), "big"))
 
@@ -69,7 +70,7 @@ def render_scan(index: int, config: Luna16PhantomConfig) -> Luna16Scan:
     """
     body_seed, vessel_seed, seed = np.random.SeedSequence((config.seed, index)).spawn(3)
     rng = np.random.default_rng(seed)
-    uid = _uid(rng)
+    uid = new_uid(rng)
     pixel = float(f"{rng.uniform(*config.pixel):.6g}")
     interval = float(f"{rng.uniform(*config.interval):.6g}")
     fitting = pixel * config.size / (WIDTH * rng.uniform(1.05, 1.2))
@@ -155,16 +156,16 @@ def make_luna16(
             write, range(config.volumes), workers, progress
         ):
             uids.append(uid)
-            nodules += [_row(uid, nodule, nodule.diameter) for nodule in scan_nodules]
+            nodules += [table_row(uid, nodule.center, nodule.diameter) for nodule in scan_nodules]
             findings += [
-                _row(uid, found, found.diameter if found.kind == "uncertain" else -1)
+                table_row(uid, found.center, found.diameter if found.kind == "uncertain" else -1)
                 for found in scan_findings
             ]
             counts.update(nodules=len(scan_nodules), findings=len(scan_findings))
             counts.update(found.kind for found in [*scan_nodules, *scan_findings])
-        _write_lines(building / "annotations.csv", [",".join(_COLUMNS), *sorted(nodules)])
-        _write_lines(building / "annotations_excluded.csv", [",".join(_COLUMNS), *sorted(findings)])
-        _write_lines(building / "seriesuids.csv", sorted(uids))
+        write_lines(building / "annotations.csv", [",".join(COLUMNS), *sorted(nodules)])
+        write_lines(building / "annotations_excluded.csv", [",".join(COLUMNS), *sorted(findings)])
+        write_lines(building / "seriesuids.csv", sorted(uids))
         write_json(
             building / SETTINGS_FILE,
             {"layout": "luna16", "settings": asdict(config), "summary": dict(counts)},
@@ -181,10 +182,12 @@ def _write_scan(
     return scan.uid, scan.nodules, scan.findings
 
 
-def _row(uid: str, finding: Finding, diameter: float) -> str:
-    return ",".join([uid, *(f"{float(v):.10g}" for v in (*finding.center, diameter))])
+def table_row(uid: str, center: Iterable[float], diameter: float) -> str:
+    """Return a row of a table of nodules or findings."""
+    return ",".join([uid, *(f"{float(v):.10g}" for v in (*center, diameter))])
 
 
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a table atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="ascii")

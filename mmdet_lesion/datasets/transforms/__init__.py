@@ -10,6 +10,7 @@ from .load_volume_slices import LoadVolumeSlices
 from .object_level_mixup import ObjectLevelMixUp
 from .pack_lesion_inputs import PackLesionInputs
 from .pack_volume_inputs import PackVolumeInputs
+from .plant_lesions import PlantLesions
 from .random_cube_symmetry import RandomCubeSymmetry
 from .random_rescale import RandomRescale
 from .resize_slices import ResizeSlices
@@ -25,6 +26,7 @@ __all__ = [
     "ObjectLevelMixUp",
     "PackLesionInputs",
     "PackVolumeInputs",
+    "PlantLesions",
     "RandomCubeSymmetry",
     "RandomRescale",
     "ResizeSlices",

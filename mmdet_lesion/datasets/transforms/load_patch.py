@@ -56,7 +56,7 @@ class LoadPatch(BaseTransform):
 
     Added keys: ``img`` ``(D, H, W)`` float32 within 0 … 1, ``img_shape``, ``crop_offset`` (x, y,
     z), ``gt_bboxes`` ``(n, 6)`` float32 in voxels of the patch, ``gt_bboxes_labels`` ``(n,)``
-    int64.
+    int64, ``hu_window``.
 
     Args:
         size: Edge of the patch, or its size ``(D, H, W)``, in voxels.
@@ -100,6 +100,7 @@ class LoadPatch(BaseTransform):
         hu = read_padded(results["img_path"], start, stop)
         results["img"] = apply_hu_window(hu, self.hu_window, maximum=1.0)
         results["img_shape"] = self.size
+        results["hu_window"] = self.hu_window
         results["crop_offset"] = offset
         results["geometry"] = geometry.crop(offset, self.size).to_dict()
         results["gt_bboxes"] = boxes.astype(np.float32)

@@ -27,7 +27,7 @@ class LoadSliceStack(BaseTransform):
     Modified keys: ``spacing``, which becomes that of the slice stack.
 
     Added keys: ``img`` ``(H, W, num_slices)`` float32 within 0 … 255, ``img_shape``, ``ori_shape``,
-    ``scale_factor``, ``thickness`` (distance between the slices of the stack in mm).
+    ``scale_factor``, ``thickness`` (distance between the slices of the stack in mm), ``hu_window``.
 
     Args:
         num_slices: Odd number of slices.
@@ -74,6 +74,7 @@ class LoadSliceStack(BaseTransform):
         results["scale_factor"] = (1.0, 1.0)
         results["spacing"] = (*volume.spacing[:2], step)
         results["thickness"] = step
+        results["hu_window"] = self.hu_window
         return results
 
     def __repr__(self) -> str:

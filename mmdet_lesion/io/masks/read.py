@@ -72,7 +72,7 @@ def read_label_names(source: MaskSource) -> LabelNames:
         return LabelNames(read_segment_names(source.path))
     if source.kind == "rtstruct":
         return LabelNames(read_roi_names(source.path))
-    labels, _ = _read_label_image(source)
+    labels, _ = read_label_image(source)
     return LabelNames(dict.fromkeys(_values(labels.array), ""))
 
 
@@ -112,7 +112,7 @@ def read_mask(source: MaskSource, image: Geometry, options: MaskOptions) -> Labe
             return _label_map(np.zeros(image.shape, dtype=np.int32), image, names, chosen, [])
         labels, warnings = read_segments(source.path, chosen)
     else:
-        labels, warnings = _read_label_image(source)
+        labels, warnings = read_label_image(source)
         names = dict.fromkeys(_values(labels.array), "")
         chosen = select_labels(names, options.labels)
         if len(chosen) < len(names):
@@ -160,7 +160,7 @@ def _values(labels: np.ndarray) -> list[int]:
     return np.unique(labels[labels > 0]).tolist()
 
 
-def _read_label_image(source: MaskSource) -> tuple[Volume, list[str]]:
+def read_label_image(source: MaskSource) -> tuple[Volume, list[str]]:
     """Read an image file as a label map, int32."""
     volume, warnings = read_voxels(source.path)
     array = volume.array

