@@ -11,6 +11,7 @@ from .object_level_mixup import ObjectLevelMixUp
 from .pack_lesion_inputs import PackLesionInputs
 from .pack_volume_inputs import PackVolumeInputs
 from .random_cube_symmetry import RandomCubeSymmetry
+from .random_intensity import RandomIntensity
 from .random_rescale import RandomRescale
 from .resize_slices import ResizeSlices
 
@@ -26,6 +27,7 @@ __all__ = [
     "PackLesionInputs",
     "PackVolumeInputs",
     "RandomCubeSymmetry",
+    "RandomIntensity",
     "RandomRescale",
     "ResizeSlices",
 ]
