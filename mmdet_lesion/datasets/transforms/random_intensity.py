@@ -98,8 +98,8 @@ class RandomIntensity(BaseTransform):
         x = torch.where(x > 0, x.clamp(min=0) ** exponent, x)
         noise = torch.randn(x.shape, generator=generator, device=device).to(x)
         x = x + amount(self.noise).abs() * noise
-        edges = amount(self.cut_out).ne(0) * uniform(3, 1, 1) * self.cut_out
-        inside = _cuboids(x.shape[2:], uniform(3, 1, 1), edges)
+        edges = (uniform(1) < self.prob) * uniform(3) * self.cut_out
+        inside = _cuboids(x.shape[2:], uniform(3), edges)
         results["inputs"] = torch.where(inside, x.mean(dim=(1, 2, 3, 4), keepdim=True), x)
         return results
 
@@ -140,15 +140,15 @@ def _cuboids(size: torch.Size, position: Tensor, edges: Tensor) -> Tensor:
 
     Args:
         size: Size (D, H, W) of a volume.
-        position: Position of each cuboid, 0 to 1 within the volume, shape (N, 3, 1, 1).
-        edges: Edges relative to those of the volume, shape (N, 3, 1, 1).
+        position: Position of each cuboid, 0 to 1 within the volume, shape (N, 3).
+        edges: Edges relative to those of the volume, shape (N, 3).
     """
     inside = torch.ones((), dtype=torch.bool, device=edges.device)
     for axis, length in enumerate(size):
-        first = (position * (1 - edges))[:, axis].view(-1, 1, 1, 1, 1) * length
-        width = edges[:, axis].view(-1, 1, 1, 1, 1) * length
-        shape = [1] * 5
+        width = length * edges[:, axis, None]
+        first = position[:, axis, None] * (length - width)
+        center = torch.arange(length, device=edges.device) + 0.5
+        shape = [len(edges), 1, 1, 1, 1]
         shape[2 + axis] = length
-        center = (torch.arange(length, device=edges.device) + 0.5).view(shape)
-        inside = inside & (center >= first) & (center < first + width)
+        inside = inside & ((center >= first) & (center < first + width)).view(shape)
     return inside

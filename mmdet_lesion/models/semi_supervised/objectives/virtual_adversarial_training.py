@@ -34,7 +34,7 @@ class VirtualAdversarialTraining(UnsupervisedObjective):
     Raises:
         InputError: An argument is invalid.
 
-    Source: Miyato et al. (2017), equations 5 to 8 and algorithm 1.
+    Source: Miyato et al. (2017), section 3 and algorithm 1.
     """
 
     def __init__(
