@@ -37,7 +37,8 @@ class RandomIntensity(BaseTransform):
         gamma: Largest factor by which the exponent differs from 1, at least 1.
         noise: Largest standard deviation of the noise.
         blur: Largest standard deviation of the blur in voxels.
-        cut_out: Largest edge of the cuboid relative to that of the patch, 0 to 1.
+        cut_out: Largest edge of the cuboid relative to that of the patch, 0 to 1; the smallest is
+            half of it.
 
     Raises:
         InputError: An argument is out of range.
@@ -98,7 +99,7 @@ class RandomIntensity(BaseTransform):
         x = torch.where(x > 0, x.clamp(min=0) ** exponent, x)
         noise = torch.randn(x.shape, generator=generator, device=device).to(x)
         x = x + amount(self.noise).abs() * noise
-        edges = (uniform(1) < self.prob) * uniform(3) * self.cut_out
+        edges = (uniform(1) < self.prob) * (0.5 + 0.5 * uniform(3)) * self.cut_out
         inside = _cuboids(x.shape[2:], uniform(3), edges)
         results["inputs"] = torch.where(inside, x.mean(dim=(1, 2, 3, 4), keepdim=True), x)
         return results
