@@ -118,13 +118,18 @@ class EnsembleStore:
     def _levels(self, origin: PatchOrigin) -> tuple[list[Tensor], list[Tensor]]:
         """Return the maps of averages and visits of a scan, which are created at first use."""
         size = self._padded(origin)
+        count = sum(int(np.prod([edge // stride for edge in size])) for stride in self.strides)
         if origin.scan not in self._scans:
-            count = sum(int(np.prod([edge // stride for edge in size])) for stride in self.strides)
             self._scans[origin.scan] = (
                 self._array(f"{origin.scan}.average", count, np.float16),
                 self._array(f"{origin.scan}.visits", count, np.int16),
             )
         averages, visits = self._scans[origin.scan]
+        if not len(averages) == len(visits) == count:
+            raise InputError(
+                f"TemporalEnsembling: {len(averages)} anchors of scan {origin.scan} are stored; "
+                f"expected {count} of its {' x '.join(map(str, size))} voxels (D, H, W)"
+            )
         return split_levels(averages, size, self.strides), split_levels(visits, size, self.strides)
 
     def _array(self, name: str, count: int, dtype: type) -> Tensor:

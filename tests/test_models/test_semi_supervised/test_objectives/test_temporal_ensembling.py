@@ -132,3 +132,10 @@ def test_many_visits_do_not_overflow():
     average, visits = store.read(origin, (4, 4, 4))
     assert visits.item() == 300
     assert average.item() == pytest.approx(0.5, abs=1e-3)
+
+
+def test_scan_of_another_size(folder):
+    store = EnsembleStore(0.6, (2,), folder)
+    store.update(PatchOrigin("a", (0, 0, 0), SIZE), SIZE, torch.ones(64))
+    with pytest.raises(InputError, match="64 anchors of scan a are stored; expected 128 of"):
+        store.read(PatchOrigin("a", (0, 0, 0), (16, 8, 8)), SIZE)
