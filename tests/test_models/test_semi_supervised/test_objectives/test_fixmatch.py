@@ -32,3 +32,15 @@ def test_mean_over_all_confident_anchors():
 def test_the_strong_view_is_of_intensities_by_default():
     assert type(FixMatch().augment).__name__ == "RandomIntensity"
     assert FixMatch(augment=None).augment is None
+
+
+def test_nodule_that_the_strong_view_misses_counts():
+    z = torch.tensor([4.0, -9, -9, -9, -9, -9, -9, -9], dtype=torch.float64)
+    model, objective = ToyNetwork(bias=-1.0), FixMatch()
+    # Logits 4 in the weak and -6 in the strong view.
+    objective.augment = Scale(-1.0)
+    context = make_context(model, patch_of(torch.where(z > 0, z + 1, -3.0)))
+    losses, _ = objective(context)
+    p = torch.tensor([-6.0, 2.0], dtype=torch.float64).sigmoid()
+    expected = -(p[0].log() + 7 * (1 - p[1]).log()) / 8
+    torch.testing.assert_close(losses["loss_fix_match"], expected)
