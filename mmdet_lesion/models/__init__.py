@@ -15,6 +15,7 @@ from .layers import A3DConv, AlignShiftConv, SliceFusion
 from .losses import MaskDiceLoss, SoftFocalLoss
 from .necks import FPN3D, TopDownPathway
 from .roi_heads import MaskTrainedRoIHead, SparseRoIExtractor
+from .semi_supervised import objectives
 
 __all__ = [
     "A3DConv",
@@ -37,5 +38,6 @@ __all__ = [
     "TopDownPathway",
     "VolumeDataPreprocessor",
     "VolumeDetector",
+    "objectives",
     "task_modules",
 ]

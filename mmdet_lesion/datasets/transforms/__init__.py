@@ -12,6 +12,7 @@ from .pack_lesion_inputs import PackLesionInputs
 from .pack_volume_inputs import PackVolumeInputs
 from .plant_lesions import PlantLesions
 from .random_cube_symmetry import RandomCubeSymmetry
+from .random_intensity import RandomIntensity
 from .random_rescale import RandomRescale
 from .resize_slices import ResizeSlices
 
@@ -28,6 +29,7 @@ __all__ = [
     "PackVolumeInputs",
     "PlantLesions",
     "RandomCubeSymmetry",
+    "RandomIntensity",
     "RandomRescale",
     "ResizeSlices",
 ]

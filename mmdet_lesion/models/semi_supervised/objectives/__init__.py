@@ -1,0 +1,35 @@
+"""Objectives for unlabeled patches of the 3D detector."""
+
+from .base import AnchorTerms, UnsupervisedObjective, ramp_up
+from .build import build_objectives
+from .context import AnchorPredictor, ObjectiveContext, PatchOrigin
+from .ensemble_store import EnsembleStore
+from .entropy_minimization import EntropyMinimization
+from .fixmatch import FixMatch
+from .mean_teacher_consistency import MeanTeacherConsistency
+from .mixmatch import MixMatch
+from .pi_model import PiModel
+from .pseudo_label import PseudoLabel
+from .temporal_ensembling import TemporalEnsembling
+from .uda import UDA
+from .virtual_adversarial_training import VirtualAdversarialTraining
+
+__all__ = [
+    "AnchorPredictor",
+    "AnchorTerms",
+    "EnsembleStore",
+    "EntropyMinimization",
+    "FixMatch",
+    "MeanTeacherConsistency",
+    "MixMatch",
+    "ObjectiveContext",
+    "PatchOrigin",
+    "PiModel",
+    "PseudoLabel",
+    "TemporalEnsembling",
+    "UDA",
+    "UnsupervisedObjective",
+    "VirtualAdversarialTraining",
+    "build_objectives",
+    "ramp_up",
+]

@@ -1,0 +1,89 @@
+"""Temporal ensembling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from mmdet.registry import TASK_UTILS
+
+from ....errors import InputError
+from .base import AnchorTerms, UnsupervisedObjective
+from .context import ObjectiveContext
+from .ensemble_store import EnsembleStore
+from .functional import draw_symmetry, move_anchors
+
+__all__ = ["TemporalEnsembling"]
+
+
+@TASK_UTILS.register_module()
+class TemporalEnsembling(UnsupervisedObjective):
+    """Consistency with the average of the predictions of earlier visits to the same anchors.
+
+    For every anchor of a scan an average ``Z = alpha Z + (1 - alpha) p`` is kept, updated at every
+    visit. Loss: ``(p - Z / (1 - alpha^t))²`` after t visits; anchors without a visit are not used.
+    Normalizer: the number of active anchors. Each patch is predicted once per iteration, in the
+    pass that is trained on.
+
+    Args:
+        alpha: Weight of the old average, 0 to less than 1.
+        folder: Folder of the averages; by default they are in memory (:class:`EnsembleStore`).
+        **kwargs: Arguments of :class:`UnsupervisedObjective`.
+
+    Raises:
+        InputError: An argument is invalid, or a patch has no origin on the anchors of its scan.
+
+    Source: Laine and Aila (2017), algorithm 2, there with one visit of each image per epoch.
+    """
+
+    def __init__(self, alpha: float = 0.6, folder: str | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.require(0 <= alpha < 1, f"alpha={alpha}; expected at least 0 and less than 1")
+        self.alpha = alpha
+        self.folder = folder
+        self.store: EnsembleStore | None = None
+        self._restored: dict | None = None
+
+    def compute(self, context: ObjectiveContext) -> AnchorTerms:
+        """Compare with the averages, and update them."""
+        patches, strides, size = context.unlabeled, context.strides, context.unlabeled.shape[2:]
+        if context.origins is None or len(context.origins) != len(patches):
+            raise InputError(
+                "TemporalEnsembling: unlabeled patches without scan and position; expected an "
+                "origin of each"
+            )
+        store = self._open(context)
+        scores = context.student.logits(
+            self.strong_view(patches, context), draw_symmetry(context.generator)
+        ).sigmoid()
+        targets, used = torch.zeros_like(scores), torch.zeros_like(scores, dtype=torch.bool)
+        # The pipeline's symmetry moved the crop; the store has the anchors of the scan.
+        moves = [(origin, origin.symmetry.inverse.size(size)) for origin in context.origins]
+        for index, (origin, crop) in enumerate(moves):
+            average, visits = store.read(origin, crop)
+            average = move_anchors(average, origin.symmetry, crop, strides)
+            visits = move_anchors(visits, origin.symmetry, crop, strides)
+            targets[index], used[index] = average.to(targets), (visits > 0).to(used.device)
+        for index, (origin, crop) in enumerate(moves):
+            back = move_anchors(scores[index].detach(), origin.symmetry.inverse, size, strides)
+            store.update(origin, crop, back.cpu())
+        return AnchorTerms((scores - targets).square(), scores, targets, used)
+
+    def _open(self, context: ObjectiveContext) -> EnsembleStore:
+        if self.store is None:
+            folder = None if self.folder is None else Path(self.folder)
+            self.store = EnsembleStore(self.alpha, context.strides, folder)
+            if self._restored is not None:
+                self.store.load_state_dict(self._restored)
+                self._restored = None
+        return self.store
+
+    def state_dict(self) -> dict:
+        """Return the averages if they are in memory."""
+        if self.store is None:
+            return self._restored or {}
+        return self.store.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue with the averages of :meth:`state_dict`, or with those on disk."""
+        self.store, self._restored = None, state
