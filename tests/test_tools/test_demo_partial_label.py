@@ -43,7 +43,13 @@ def test_arms_are_trained_and_tested_by_both_protocols(demo, tmp_path, monkeypat
         (log.parent / "last_checkpoint").write_text("iter.pth")
 
     monkeypatch.setattr(demo, "call", call)
-    monkeypatch.setattr(demo, "make_data", lambda out, seed: ["--cfg-options", f"seed={seed}"])
+
+    def make_data(out, seed, phantoms):
+        # The measured table is of livers.
+        assert phantoms[phantoms.index("--types") + 1] == "4"
+        return ["--cfg-options", f"seed={seed}"]
+
+    monkeypatch.setattr(demo, "make_data", make_data)
     monkeypatch.setattr(demo, "read_json", lambda path: metrics(0.5))
     results = demo.run_seed(tmp_path, 3)
     assert list(results) == list(demo.ROWS)
