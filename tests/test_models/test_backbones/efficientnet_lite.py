@@ -5,6 +5,7 @@ Independent of the backbone under test.
 
 import torch
 import torch.nn.functional as F
+from random_weights import RandomWeights
 from torch import Tensor
 
 #: Kernel, stride, expansion and output channels of each block.
@@ -21,19 +22,8 @@ BLOCKS = [
 
 def make_state_dict(seed=0) -> dict[str, Tensor]:
     """Random weights."""
-    generator = torch.Generator().manual_seed(seed)
-    out: dict[str, Tensor] = {}
-
-    def conv(name, *shape):
-        fan_in = torch.Size(shape[1:]).numel()
-        out[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
-
-    def norm(name, channels):
-        out[f"{name}.weight"] = torch.rand(channels, generator=generator) + 0.5
-        out[f"{name}.bias"] = torch.randn(channels, generator=generator) * 0.1
-        out[f"{name}.running_mean"] = torch.randn(channels, generator=generator) * 0.1
-        out[f"{name}.running_var"] = torch.rand(channels, generator=generator) + 0.5
-        out[f"{name}.num_batches_tracked"] = torch.tensor(7)
+    weights = RandomWeights(seed)
+    conv, norm, out = weights.conv, weights.norm, weights.state_dict
 
     conv("_conv_stem", 32, 3, 3, 3)
     norm("_bn0", 32)
@@ -50,8 +40,8 @@ def make_state_dict(seed=0) -> dict[str, Tensor]:
         channels = out_channels
     conv("_conv_head", 1280, 320, 1, 1)
     norm("_bn1", 1280)
-    out["_fc.weight"] = torch.randn(1000, 1280, generator=generator) * 0.01
-    out["_fc.bias"] = torch.randn(1000, generator=generator) * 0.01
+    out["_fc.weight"] = torch.randn(1000, 1280, generator=weights.generator) * 0.01
+    out["_fc.bias"] = torch.randn(1000, generator=weights.generator) * 0.01
     return out
 
 

@@ -3,26 +3,15 @@
 Independent of the backbone under test.
 """
 
-import torch
 import torch.nn.functional as F
+from random_weights import RandomWeights
 from torch import Tensor
 
 
 def make_state_dict(blocks=(3, 4, 6, 3), width=4, seed=0) -> dict[str, Tensor]:
     """Random weights with the names and shapes of the files, for a narrow bottleneck ResNet."""
-    generator = torch.Generator().manual_seed(seed)
-    out: dict[str, Tensor] = {}
-
-    def conv(name, *shape):
-        fan_in = torch.Size(shape[1:]).numel()
-        out[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
-
-    def norm(name, channels):
-        out[f"{name}.weight"] = torch.rand(channels, generator=generator) + 0.5
-        out[f"{name}.bias"] = torch.randn(channels, generator=generator) * 0.1
-        out[f"{name}.running_mean"] = torch.randn(channels, generator=generator) * 0.1
-        out[f"{name}.running_var"] = torch.rand(channels, generator=generator) + 0.5
-        out[f"{name}.num_batches_tracked"] = torch.tensor(7)
+    weights = RandomWeights(seed)
+    conv, norm = weights.conv, weights.norm
 
     conv("conv1", width, 3, 3, 7, 7)
     norm("bn1", width)
@@ -41,7 +30,7 @@ def make_state_dict(blocks=(3, 4, 6, 3), width=4, seed=0) -> dict[str, Tensor]:
                 conv(f"{block}.downsample.0", 4 * planes, channels, 1, 1, 1)
                 norm(f"{block}.downsample.1", 4 * planes)
             channels = 4 * planes
-    return out
+    return weights.state_dict
 
 
 def forward_stem(weights: dict[str, Tensor], volume: Tensor) -> Tensor:

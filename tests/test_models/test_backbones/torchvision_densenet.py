@@ -7,6 +7,7 @@ import re
 
 import torch
 import torch.nn.functional as F
+from random_weights import RandomWeights
 from torch import Tensor
 
 
@@ -14,19 +15,8 @@ def make_state_dict(
     growth=32, blocks=(6, 12, 24, 16), stem=64, bottleneck=4, classes=1000, seed=0
 ) -> dict[str, Tensor]:
     """Random weights with torchvision's current names (``features.…``)."""
-    generator = torch.Generator().manual_seed(seed)
-    out: dict[str, Tensor] = {}
-
-    def conv(name, *shape):
-        fan_in = shape[1] * shape[2] * shape[3]
-        out[f"{name}.weight"] = torch.randn(shape, generator=generator) * (2 / fan_in) ** 0.5
-
-    def norm(name, channels):
-        out[f"{name}.weight"] = torch.rand(channels, generator=generator) + 0.5
-        out[f"{name}.bias"] = torch.randn(channels, generator=generator) * 0.1
-        out[f"{name}.running_mean"] = torch.randn(channels, generator=generator) * 0.1
-        out[f"{name}.running_var"] = torch.rand(channels, generator=generator) + 0.5
-        out[f"{name}.num_batches_tracked"] = torch.tensor(7)
+    weights = RandomWeights(seed)
+    conv, norm, out = weights.conv, weights.norm, weights.state_dict
 
     conv("features.conv0", stem, 3, 7, 7)
     norm("features.norm0", stem)
@@ -44,8 +34,8 @@ def make_state_dict(
             conv(f"features.transition{b}.conv", channels // 2, channels, 1, 1)
             channels //= 2
     norm("features.norm5", channels)
-    out["classifier.weight"] = torch.randn(classes, channels, generator=generator)
-    out["classifier.bias"] = torch.randn(classes, generator=generator)
+    out["classifier.weight"] = torch.randn(classes, channels, generator=weights.generator)
+    out["classifier.bias"] = torch.randn(classes, generator=weights.generator)
     return out
 
 
