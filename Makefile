@@ -30,7 +30,7 @@ demo: $(READY)
 # Seeds that were drawn at random before any result was known.
 demo-seeds: $(READY)
 	$(BIN)/python tools/demo.py demo_out --seeds 1997 24857 27774 89391 91183 \
-		--variants ignored verified hard_negatives oracle_boxes oracle_missed oracle_false
+		--variants ignored verified hard_negatives oracle_boxes oracle_missed oracle_false_positives
 
 demo-focalmix: $(READY)
 	$(BIN)/python tools/demo_focalmix.py demo_out_focalmix

@@ -83,7 +83,7 @@ VARIANTS = {
         for kind, what in {
             "boxes": "true boxes",
             "missed": "missed lesions added",
-            "false": "false boxes removed",
+            "false_positives": "false positives removed",
         }.items()
     },
 }

@@ -15,7 +15,7 @@ from .mining import project_bboxes
 __all__ = ["ORACLES", "correct_mined", "match_boxes"]
 
 #: What an oracle corrects: the place of right boxes, lesions without a box, boxes without a lesion.
-ORACLES = ("boxes", "missed", "false")
+ORACLES = ("boxes", "missed", "false_positives")
 
 
 def match_boxes(bboxes: Tensor, others: Tensor, iou_thr: float) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,8 @@ def correct_mined(
         labels: Their class indices, shape (K,).
         hidden: Boxes of the hidden lesions in the teacher's view, shape (H, 4).
         oracles: ``'boxes'`` replaces boxes that hit a lesion by its box, ``'missed'`` adds the
-            lesions that no box hits, with class 0, and ``'false'`` removes the boxes that hit none.
+            lesions that no box hits, with class 0, and ``'false_positives'`` removes the boxes that
+            hit none.
         view_shape: Size (H, W) of the teacher's view.
         data_sample: The student's data sample, as for :func:`.mining.project_bboxes`.
         iou_thr: A mined box hits a lesion if their IoU is at least this; each lesion is hit once.
@@ -68,7 +69,7 @@ def correct_mined(
     true, inside = project_bboxes(hidden.float(), view_shape, data_sample)
     place = torch.full((len(hidden),), -1)
     place[inside] = torch.arange(len(inside))
-    keep = torch.full((len(bboxes),), "false" not in oracles)
+    keep = torch.full((len(bboxes),), "false_positives" not in oracles)
     keep[hits] = True
     corrected = projected.clone()
     if "boxes" in oracles:

@@ -487,7 +487,7 @@ def test_oracle_corrects_what_is_trained_on_but_not_the_log(tmp_path, monkeypatc
     # An IoU of 0.5 with the hidden lesion (x and y 0…4), and a false box.
     boxes = torch.tensor([[0.0, 0, 4, 2], [12, 0, 18, 6]])
     monkeypatch.setattr(ToyDetector, "predictions", (boxes, torch.tensor([0.95, 0.99])))
-    hook = dict(HOOK, oracle=["boxes", "false"])
+    hook = dict(HOOK, oracle=["boxes", "false_positives"])
     runner = toy_runner(tmp_path, [hook], iters=1)
     model = runner.train()
     for sample in model.seen[0]:
@@ -495,5 +495,5 @@ def test_oracle_corrects_what_is_trained_on_but_not_the_log(tmp_path, monkeypatc
     scalars = runner.message_hub.log_scalars
     assert scalars["train/mined_per_image"].current() == 2
     assert scalars["train/mining_precision"].current() == 0.5
-    with pytest.raises(InputError, match="'all' in oracle; expected some of boxes, missed, false"):
+    with pytest.raises(InputError, match="'all' in oracle; expected some of boxes, missed, "):
         toy_runner(tmp_path, [dict(HOOK, oracle="all")], iters=1)

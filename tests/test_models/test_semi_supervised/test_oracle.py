@@ -35,7 +35,7 @@ def test_each_oracle(sample):
     assert correct(sample) == [right, false, again]
     assert correct(sample, "boxes") == [true, false, again]
     assert correct(sample, "missed") == [right, false, again, missed]
-    assert correct(sample, "false") == [right]
+    assert correct(sample, "false_positives") == [right]
     assert correct(sample, *ORACLES) == [true, missed]
 
 
