@@ -52,11 +52,15 @@ class Run:
         row: Row of the table, for the averaged weights.
         config: Name of the config in ``configs/phantom``.
         options: Settings that override those of the config.
+        continues: Work directory of the training that it continues from its last checkpoint.
+        baseline: Work directory of the training that its gain is relative to.
     """
 
     row: str
     config: str
     options: tuple[str, ...] = ()
+    continues: str | None = None
+    baseline: str = "supervised"
 
     @property
     def mines(self) -> bool:
@@ -71,6 +75,8 @@ RUNS = {
     "full_labels": Run("full labels, EMA", "faster_rcnn_phantom_full_labels"),
 }
 STUDENT_ROW = "supervised, student"
+#: Settings of trainings that are twice as long as those of the configs.
+LONG = ("train_cfg.max_iters=2800", "train_cfg.val_interval=2800")
 #: Trainings of ``--variants``. The oracles correct one kind of error of the mined boxes each.
 VARIANTS = {
     "ignored": Run("mean teacher, ignoring", "mean_teacher_ignore_phantom"),
@@ -85,6 +91,16 @@ VARIANTS = {
             "missed": "missed lesions added",
             "false_positives": "false positives removed",
         }.items()
+    },
+    "supervised_long": Run(
+        "supervised, EMA, 2,800 iterations", "faster_rcnn_phantom", LONG, "supervised"
+    ),
+    **{
+        f"{name}_long": Run(
+            f"{run.row}, 2,800 iterations", run.config, LONG, name, "supervised_long"
+        )
+        for name, run in RUNS.items()
+        if name != "supervised"
     },
 }
 
@@ -119,7 +135,9 @@ def make_data(out: Path, seed: int, phantoms: Sequence[str] = PHANTOMS) -> list[
     return ["--cfg-options", *loaders, f"randomness.seed={seed}"]
 
 
-def train(out: Path, name: str, run: Run, options: list[str], start: Path | None = None) -> None:
+def train(
+    out: Path, name: str, run: Run, options: list[str], start: Path | str | None = None
+) -> None:
     """Train with two processes and split the checkpoint into student and teacher.
 
     Args:
@@ -164,11 +182,14 @@ def mine_hard_negatives(out: Path, options: list[str]) -> Path:
 def run_seed(out: Path, seed: int, variants: Iterable[str] = ()) -> dict:
     """Run the demo for one seed; returns a dict of row → figures."""
     supervised, mean_teacher, full_labels = RUNS
+    shorter = {name: VARIANTS[name] for name in variants if not VARIANTS[name].continues}
+    longer = {name: VARIANTS[name] for name in variants if VARIANTS[name].continues}
     runs = {
         supervised: RUNS[supervised],
         mean_teacher: RUNS[mean_teacher],
-        **{name: VARIANTS[name] for name in variants},
+        **shorter,
         full_labels: RUNS[full_labels],
+        **longer,
     }
     begin = Config.fromfile(PHANTOM / f"{RUNS[mean_teacher].config}.py")
     begin = begin.custom_hooks[0].begin_mining_iter
@@ -179,8 +200,12 @@ def run_seed(out: Path, seed: int, variants: Iterable[str] = ()) -> dict:
         extra = [*options, f"default_hooks.checkpoint.interval={begin}"]
         if name == "hard_negatives":
             extra.append(f"train_dataloader.dataset.ann_file={mine_hard_negatives(out, options)}")
-        # Until the teacher mines, its training equals the supervised one, which it continues.
-        start = out / f"{supervised}/iter_{begin}.pth" if run.mines else None
+        start = None
+        if run.continues:
+            start = (out / run.continues / "last_checkpoint").read_text()
+        elif run.mines:
+            # Until the teacher mines, its training equals the supervised one.
+            start = out / f"{supervised}/iter_{begin}.pth"
         is_new = _is_new(out / name, run, extra)
         if is_new:
             train(out, name, run, extra, start)
@@ -227,7 +252,7 @@ def _is_new(work_dir: Path, run: Run, options: list[str]) -> bool:
 
 
 def print_gains(out: Path, seeds: Sequence[int], variants: Sequence[str] = ()) -> None:
-    """Print the gain of each row over the supervised EMA, and of variants over the mean teacher.
+    """Print the gain of each row over its baseline, and of variants over the mean teacher.
 
     Gains are differences of the mean over seeds, with a confidence interval.
     """
@@ -240,8 +265,11 @@ def print_gains(out: Path, seeds: Sequence[int], variants: Sequence[str] = ()) -
             found = read_detections(out / f"seed{seed}/{name}/test_teacher.detections.pkl")
             of_seeds.append(p3d_froc(found, truth))
     supervised, mean_teacher, *_ = RUNS
-    pairs = [(name, supervised) for name in runs if name != supervised]
-    for name, baseline in [*pairs, *((name, mean_teacher) for name in variants)]:
+    pairs = [(name, run.baseline) for name, run in runs.items() if name != supervised]
+    pairs += [(name, mean_teacher) for name in variants if not runs[name].continues]
+    for name, baseline in pairs:
+        if baseline not in runs:
+            continue
         gain = compare_trainings(list(zip(results[baseline], results[name])), 2000)
         for figure, difference in (("mean", gain.mean_sensitivity), ("AP", gain.ap)):
             low, high = 100 * difference.band.low, 100 * difference.band.high

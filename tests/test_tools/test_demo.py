@@ -73,6 +73,7 @@ def test_runs_name_existing_configs_with_existing_settings(demo):
 
 
 def test_gains_are_relative_to_ema_weights_and_mean_teacher(demo, tmp_path, capsys):
+    variants = ["ignored", "supervised_long", "mean_teacher_long"]
     box = [10.0, 10.0, 30.0, 30.0]
     names = [f"{i:06d}_01_01_000-010" for i in range(4)]
     for seed in (5, 6):
@@ -80,22 +81,26 @@ def test_gains_are_relative_to_ema_weights_and_mean_teacher(demo, tmp_path, caps
         truth = {name: {3: [[*box, 3, 3]]} for name in names}
         (folder / "raw/harvester").mkdir(parents=True)
         write_ground_truth(folder / "raw/harvester/Revised-Test1071.pkl", truth)
-        for run in (*demo.RUNS, "ignored"):
-            # The mean teacher finds all lesions, the other models half of them.
-            number = 4 if run == "mean_teacher" else 2
+        for run in (*demo.RUNS, *variants):
+            # Mean teachers find all lesions, the other models half of them.
+            number = 4 if run.startswith("mean_teacher") else 2
             found = {
                 name: [[(3, [*box, 0.9])]] if i < number else [] for i, name in enumerate(names)
             }
             (folder / run).mkdir()
             write_detections(folder / run / "test_teacher.detections.pkl", found)
-    demo.print_gains(tmp_path, [5, 6], ["ignored"])
+    demo.print_gains(tmp_path, [5, 6], variants)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 12
     assert lines[1].startswith("mean teacher over supervised, EMA, AP: +50.0 points")
     assert lines[3].startswith("full labels, EMA over supervised, EMA, AP: +0.0 points")
     assert lines[5].startswith("mean teacher, ignoring over supervised, EMA, AP: +0.0 points")
     assert "over 2 seeds and their volumes +0.0 to +0.0" in lines[5]
-    assert lines[7].startswith("mean teacher, ignoring over mean teacher, AP: -50.0 points")
+    long = "mean teacher, 2,800 iterations over supervised, EMA, 2,800 iterations"
+    assert lines[9].startswith(f"{long}, AP: +50.0 points")
+    assert lines[11].startswith("mean teacher, ignoring over mean teacher, AP: -50.0 points")
+    demo.print_gains(tmp_path, [5, 6], ["mean_teacher_long"])
+    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 def test_finished_training_is_reused_for_the_same_settings_only(demo, tmp_path):
