@@ -92,17 +92,24 @@ VARIANTS = {
             "false_positives": "false positives removed",
         }.items()
     },
-    "supervised_long": Run(
-        "supervised, EMA, 2,800 iterations", "faster_rcnn_phantom", LONG, "supervised"
-    ),
-    **{
-        f"{name}_long": Run(
-            f"{run.row}, 2,800 iterations", run.config, LONG, name, "supervised_long"
-        )
-        for name, run in RUNS.items()
-        if name != "supervised"
-    },
 }
+VARIANTS |= {
+    f"{name}_long": Run(
+        f"{run.row}, 2,800 iterations",
+        run.config,
+        (*LONG, *run.options),
+        name,
+        "supervised_long" if name != "supervised" else "supervised",
+    )
+    for name, run in (RUNS | VARIANTS).items()
+}
+VARIANTS["mean_teacher_late"] = Run(
+    "mean teacher, 2,800 iterations, mining from 1,400",
+    "mean_teacher_phantom",
+    (*LONG, "custom_hooks.0.begin_mining_iter=1400"),
+    "supervised",
+    "supervised_long",
+)
 
 
 def call(*command: object, log: Path | None = None, **variables: str) -> None:
@@ -198,7 +205,7 @@ def run_seed(out: Path, seed: int, variants: Iterable[str] = ()) -> dict:
     results, curves = {}, {}
     for name, run in runs.items():
         extra = [*options, f"default_hooks.checkpoint.interval={begin}"]
-        if name == "hard_negatives":
+        if run.config == VARIANTS["hard_negatives"].config:
             extra.append(f"train_dataloader.dataset.ann_file={mine_hard_negatives(out, options)}")
         start = None
         if run.continues:
