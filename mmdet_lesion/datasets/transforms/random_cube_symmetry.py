@@ -22,8 +22,8 @@ class RandomCubeSymmetry(BaseTransform):
     Modified keys: ``img``, ``img_shape``, ``gt_bboxes``, and ``geometry``, so that the world
     coordinates of voxels do not change.
 
-    Added keys: ``symmetry``, the :class:`CubeSymmetry` that was applied; of a second transform, that
-    of both.
+    Added keys: ``symmetry``, the :class:`CubeSymmetry` that was applied, or that of both if this is
+    the second transform.
 
     Args:
         prob: Probability of drawing a symmetry, which may be the identity.
