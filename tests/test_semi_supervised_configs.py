@@ -1,12 +1,14 @@
 """Tests of the configs with objectives for unlabeled scans, with short trainings on phantoms."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from mmdet.registry import TASK_UTILS
 from mmengine import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmdet_lesion.models.semi_supervised.objectives import UnsupervisedObjective
@@ -100,41 +102,77 @@ def test_twins_have_the_same_objective(full, twin):
         assert not aligned or load.get("border", 16) >= strides[-1] - 1
 
 
+def test_example_of_an_own_objective(luna16_store, tmp_path, monkeypatch):
+    """The files in the README, word by word."""
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "configs/semi_supervised/README.md").read_text(), re.DOTALL
+    )
+    (tmp_path / "my_objective.py").write_text(blocks[-2])
+    (tmp_path / "my_config.py").write_text(blocks[-1])
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = short_semi(tmp_path / "my_config.py", luna16_store, tmp_path)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    logged = runner.message_hub.log_scalars
+    assert logged["train/flip_consistency_weight"].current() == 2
+    assert math.isfinite(logged["train/loss_flip_consistency"].current())
+    assert "train/loss_fix_match" not in logged
+
+
+class Interruption(Hook):
+    """Ends a training before an iteration."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.iteration:
+            raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("folder", [None, "averages"])
 def test_resumed_temporal_ensembling_equals_uninterrupted_training(luna16_store, tmp_path, folder):
-    def train(name, iters, keep=True):
+    def train(name, *hooks):
         path = ROOT / "configs" / "phantom" / "temporal_ensembling_luna16_phantom.py"
-        cfg = short_semi(path, luna16_store, tmp_path / name, iters)
-        # All anchors count, as scores are low, and the weight makes a difference visible.
+        cfg = short_semi(path, luna16_store, tmp_path / name, iters=4)
+        # Patches of one scan overlap. All anchors count, as scores are low, and the weight makes a
+        # difference visible.
+        unlabeled = parts(cfg.train_dataloader)[1]
+        unlabeled.indices = 1
+        unlabeled.pipeline[0].border = 0
         cfg.model.unsupervised[0].update(folder=folder, active_thr=-1, weight=100.0)
-        last = tmp_path / name / "iter_2.pth"
-        cfg.resume = last.exists()
-        if cfg.resume and not keep:
-            checkpoint = torch.load(last, weights_only=True)
-            torch.save(dict(checkpoint, objectives={}), last)
+        cfg.resume = (tmp_path / name / "iter_2.pth").exists()
         runner = Runner.from_cfg(cfg)
+        for hook in hooks:
+            runner.register_hook(hook)
         runner.train()
-        assert (
-            iters == 2 or runner.message_hub.get_scalar("train/temporal_ensembling_used").current()
-        )
-        saved = torch.load(tmp_path / name / f"iter_{iters}.pth", weights_only=True)
-        return saved["state_dict"], saved["objectives"]["temporal_ensembling"]
+        used = runner.message_hub.get_scalar("train/temporal_ensembling_used").current()
+        saved = torch.load(tmp_path / name / "iter_4.pth", weights_only=True)
+        return saved["state_dict"], saved["objectives"]["temporal_ensembling"], used
 
     def equal(one, other):
         return all(torch.equal(value, other[key]) for key, value in one.items())
 
-    whole, averages = train("whole", 4)
-    train("parts", 2)
-    resumed, resumed_averages = train("parts", 4)
+    whole, averages, used = train("whole")
+    # The last iteration visits anchors that were visited before.
+    assert used > 0
+    with pytest.raises(KeyboardInterrupt):
+        train("parts", Interruption(2))
+    last = tmp_path / "parts" / "iter_2.pth"
+    checkpoint = torch.load(last, weights_only=True)
+    resumed, resumed_averages, _ = train("parts")
     assert equal(whole, resumed)
     assert averages.keys() == resumed_averages.keys()
     for scan, values in averages.items():
         assert all(map(torch.equal, values, resumed_averages[scan]))
+    # On disk, they are no part of the checkpoint.
     assert bool(averages) == (folder is None)
     assert (tmp_path / "parts" / "averages").exists() == (folder is not None)
     if folder is None:
-        train("lost", 2)
-        assert not equal(whole, train("lost", 4, keep=False)[0])
+        torch.save(dict(checkpoint, objectives={}), last)
+        (tmp_path / "parts" / "last_checkpoint").write_text(str(last))
+        assert not equal(whole, train("parts")[0])
 
 
 def test_teacher_of_the_mean_teacher_is_the_average(luna16_store, tmp_path):
@@ -147,4 +185,5 @@ def test_teacher_of_the_mean_teacher_is_the_average(luna16_store, tmp_path):
     saved = torch.load(tmp_path / "iter_2.pth", weights_only=True)
     key = "bbox_head.objectness.weight"
     assert torch.equal(saved["state_dict"][key], teacher.state_dict()[key])
-    assert not torch.equal(saved["ema_state_dict"][key], teacher.state_dict()[key])
+    # The student has moved on.
+    assert not torch.equal(saved["ema_state_dict"][f"module.{key}"], saved["state_dict"][key])

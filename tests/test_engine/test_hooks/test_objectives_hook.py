@@ -52,8 +52,15 @@ def test_objectives_are_told_of_the_training(tmp_path):
 def test_ramp_longer_than_the_training(tmp_path):
     # The length of a training in epochs is not known before its data are loaded.
     loop = dict(type="EpochBasedTrainLoop", max_epochs=2)
-    runner = runner_with(tmp_path, Counter(ramp_iters=20), train_cfg=loop)
-    runner.train_dataloader.sampler = dict(type="DefaultSampler")
+    loader = dict(
+        batch_size=2,
+        num_workers=0,
+        sampler=dict(type="DefaultSampler"),
+        dataset=dict(type="ToyDataset", size=7),
+        collate_fn=dict(type="pseudo_collate"),
+    )
+    counter = Counter(ramp_iters=20)
+    runner = runner_with(tmp_path, counter, train_cfg=loop, train_dataloader=loader)
     with pytest.raises(InputError, match="Counter: ramp_iters=20 in a training of 8 iterations"):
         runner.train()
 
