@@ -16,6 +16,7 @@ default_hooks = dict(
     sampler_seed=dict(type="DistSamplerSeedHook"),
     checkpoint_check=dict(type="CheckpointCheckHook"),
     finite_outputs=dict(type="FiniteOutputsHook"),
+    objectives=dict(type="ObjectivesHook"),
     visualization=dict(type="LesionVisualizationHook"),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 import math
@@ -31,6 +32,7 @@ from ..command_line import check_config_name
 from ..errors import InputError, is_disk_full
 from ..models.backbones.strict_loading import StrictlyPretrained
 from ..models.checkpoint import check_weights, get_weights, read_checkpoint
+from ..models.semi_supervised.objectives import UnsupervisedObjective
 
 __all__ = [
     "build_module",
@@ -97,6 +99,7 @@ def check_config(cfg: Config, stage: str, checkpoint: str | None = None) -> None
         for module in model.modules():
             if isinstance(module, StrictlyPretrained):
                 module.check_pretrained()
+        _check_objectives(name, cfg, getattr(model, "unsupervised", ()))
     if weights is not None:
         check_weights(model, weights, str(checkpoint), partial=partial)
 
@@ -230,6 +233,32 @@ def _check_hard_negatives(name: str, cfg: Config) -> None:
                 f"{name}: {where} is a MaxIoUAssigner with ignore_iof_thr={thr}, which ignores the "
                 "hard negatives of the dataset; expected IgnoreAwareMaxIoUAssigner"
             )
+
+
+def _check_objectives(name: str, cfg: Config, objectives: Sequence[UnsupervisedObjective]) -> None:
+    """Raise if the objectives of a model do not fit the training."""
+    if not objectives:
+        return
+    total_iterations = (cfg.get("train_cfg") or {}).get("max_iters")
+    if total_iterations is not None:
+        for objective in objectives:
+            objective.check_training(total_iterations)
+    where = f"{name}: train_dataloader.dataset"
+    # A copy, since building a dataset changes its settings.
+    dataset = build_module(copy.deepcopy(cfg.train_dataloader.dataset), where, DATASETS)
+    labeled = [dataset.get_data_info(i).get("labeled", True) for i in range(len(dataset))]
+    if all(labeled) or not any(labeled):
+        missing = "unlabeled" if all(labeled) else "labeled"
+        raise InputError(
+            f"{where} has no {missing} scans; expected labeled and unlabeled ones for "
+            f"model.unsupervised ({', '.join(one.name for one in objectives)})"
+        )
+    hooks = [*(cfg.get("default_hooks") or {}).values(), *(cfg.get("custom_hooks") or ())]
+    if not any(hook and hook.get("type") == "ObjectivesHook" for hook in hooks):
+        raise InputError(
+            f"{name}: model.unsupervised without an ObjectivesHook, which keeps the state of "
+            "objectives in checkpoints; expected one in default_hooks or custom_hooks"
+        )
 
 
 def _check_files(name: str, where: str, node: Any) -> None:

@@ -26,6 +26,18 @@ def cfg(config, phantom_store):
     return cfg
 
 
+@pytest.fixture
+def semi(root, luna16_store):
+    """Config with an objective for unlabeled scans."""
+    cfg = Config.fromfile(root / "configs/phantom/fixmatch_luna16_phantom.py")
+    for part in (*cfg.train_dataloader.dataset.datasets, cfg.val_dataloader.dataset):
+        part.data_root = f"{luna16_store}/"
+    for part, name in zip(cfg.train_dataloader.dataset.datasets, ("labeled_3", "unlabeled_3")):
+        part.ann_file = f"annotations/{name}.json"
+    cfg.val_dataloader.dataset.ann_file = "annotations/test_4.json"
+    return cfg
+
+
 @pytest.fixture(scope="module")
 def weights(config, tmp_path_factory):
     init_default_scope("mmdet")
@@ -108,6 +120,36 @@ def test_assigners_must_not_ignore_hard_negatives(cfg):
     kind = dict(model__train_cfg__rcnn__assigner__type="IgnoreAwareMaxIoUAssigner")
     cfg.merge_from_dict({k.replace("__", "."): v for k, v in (option | kind).items()})
     check_config(cfg, "train")
+
+
+def test_objectives_of_a_complete_config_pass(semi):
+    check_config(semi, "train")
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        (dict(type="FixMach"), "no objective 'FixMach'; expected one of EntropyMinimization, Fix"),
+        (dict(type="FixMatch", ramp_iters=601), "ramp_iters=601 in a training of 600 iterations"),
+        (dict(type="FixMatch", pos=1), "unsupervised: .*'pos'"),
+    ],
+)
+def test_objectives_must_fit_the_training(semi, objective, expected):
+    semi.model.unsupervised = [objective]
+    refuse(semi, "train", expected)
+
+
+@pytest.mark.parametrize("missing", ["unlabeled", "labeled"])
+def test_objectives_need_labeled_and_unlabeled_scans(semi, missing):
+    # In the first case the data list says that its scans are labeled.
+    semi.train_dataloader.dataset.datasets.pop(missing == "unlabeled")
+    expected = rf"fixmatch_.*train_dataloader.dataset has no {missing} scans; .*\(fix_match\)"
+    refuse(semi, "train", expected)
+
+
+def test_objectives_need_their_hook(semi):
+    semi.default_hooks.objectives = None
+    refuse(semi, "train", "model.unsupervised without an ObjectivesHook")
 
 
 def test_weights_must_fit(cfg, weights, tmp_path):

@@ -55,8 +55,8 @@ class LoadPatch(BaseTransform):
     Modified keys: ``geometry``, which becomes that of the patch.
 
     Added keys: ``img`` ``(D, H, W)`` float32 within 0 … 1, ``img_shape``, ``crop_offset`` (x, y,
-    z), ``gt_bboxes`` ``(n, 6)`` float32 in voxels of the patch, ``gt_bboxes_labels`` ``(n,)``
-    int64, ``hu_window``.
+    z), ``scan_shape``, the size (D, H, W) of the volume, ``gt_bboxes`` ``(n, 6)`` float32 in voxels
+    of the patch, ``gt_bboxes_labels`` ``(n,)`` int64, ``hu_window``.
 
     Args:
         size: Edge of the patch, or its size ``(D, H, W)``, in voxels.
@@ -65,6 +65,9 @@ class LoadPatch(BaseTransform):
             the border of the volume are not always near the border of the patch. It is exceeded
             along axes where the volume is smaller than the patch.
         hu_window: HU values that are mapped to 0 and 1.
+        align: The first voxel of the patch along each axis is a multiple of this number. With the
+            largest stride of a network, the anchors of all patches of a volume are on one grid. A
+            nodule that fits into no such patch as a whole is as near to the center as possible.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class LoadPatch(BaseTransform):
         positive: float = 0.5,
         border: int = 16,
         hu_window: tuple[float, float] = (-1000.0, 400.0),
+        align: int = 1,
     ) -> None:
         self.size = (size,) * 3 if isinstance(size, int) else tuple(map(int, size))
         if len(self.size) != 3 or min(self.size) < 1:
@@ -83,9 +87,12 @@ class LoadPatch(BaseTransform):
             raise InputError(f"LoadPatch: positive={positive}; expected 0 to 1")
         if border < 0:
             raise InputError(f"LoadPatch: border={border}; expected 0 or more voxels")
+        if align < 1:
+            raise InputError(f"LoadPatch: align={align}; expected at least 1")
         self.positive = positive
         self.border = border
         self.hu_window = check_hu_window("LoadPatch", hu_window)
+        self.align = align
 
     def transform(self, results: dict) -> dict:
         """Load a patch and its boxes."""
@@ -102,6 +109,7 @@ class LoadPatch(BaseTransform):
         results["img_shape"] = self.size
         results["hu_window"] = self.hu_window
         results["crop_offset"] = offset
+        results["scan_shape"] = geometry.shape
         results["geometry"] = geometry.crop(offset, self.size).to_dict()
         results["gt_bboxes"] = boxes.astype(np.float32)
         results["gt_bboxes_labels"] = labels[inside]
@@ -109,22 +117,22 @@ class LoadPatch(BaseTransform):
 
     def _draw(self, boxes: np.ndarray, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Draw the first voxel (z, y, x) of the patch."""
-        size = np.array(self.size)
+        size, unit = np.array(self.size), self.align
         spare = np.array(shape) - size
         # A smaller volume lies anywhere in the patch; in a larger one the patch lies within the
-        # volume plus the border.
-        low = np.minimum(0, spare) - self.border
-        high = np.maximum(0, spare) + self.border
+        # volume plus the border. Limits are rounded inwards to multiples of the unit.
+        low = -((self.border - np.minimum(0, spare)) // unit)
+        high = (self.border + np.maximum(0, spare)) // unit
         if len(boxes) and np.random.random() < self.positive:
             box = boxes[np.random.randint(len(boxes))]
             first, last = box[2::-1], box[:2:-1]
             # Positions that contain the whole box; a box larger than the patch is centered.
-            least, most = np.ceil(last) - size, np.floor(first)
-            middle = np.rint((first + last - size) / 2)
+            least, most = np.ceil((np.ceil(last) - size) / unit), np.floor(first / unit)
+            middle = np.rint((first + last - size) / 2 / unit)
             least, most = np.where(least <= most, (least, most), middle).clip(low, high)
-            start = np.random.randint(least.astype(int), most.astype(int) + 1)
+            start = np.random.randint(least.astype(int), most.astype(int) + 1) * unit
             return tuple(start.tolist())
-        starts = np.random.randint(low, high + 1, size=(_TRIES, 3))
+        starts = np.random.randint(low, high + 1, size=(_TRIES, 3)) * unit
         if len(boxes):
             centers = (boxes[:, :3] + boxes[:, 3:])[:, ::-1] / 2
             inside = (centers >= starts[:, None]) & (centers < starts[:, None] + size)
@@ -135,7 +143,7 @@ class LoadPatch(BaseTransform):
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(size={self.size}, positive={self.positive}, "
-            f"border={self.border}, hu_window={self.hu_window})"
+            f"border={self.border}, hu_window={self.hu_window}, align={self.align})"
         )
 
 

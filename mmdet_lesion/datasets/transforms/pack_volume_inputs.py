@@ -19,6 +19,8 @@ _META_KEYS = (
     "series_uid",
     "labeled",
     "crop_offset",
+    "scan_shape",
+    "symmetry",
     "geometry",
     "nodules",
     "excluded",

@@ -22,6 +22,9 @@ class RandomCubeSymmetry(BaseTransform):
     Modified keys: ``img``, ``img_shape``, ``gt_bboxes``, and ``geometry``, so that the world
     coordinates of voxels do not change.
 
+    Added keys: ``symmetry``, the :class:`CubeSymmetry` that was applied, or that of both if this is
+    the second transform.
+
     Args:
         prob: Probability of drawing a symmetry, which may be the identity.
     """
@@ -46,6 +49,7 @@ class RandomCubeSymmetry(BaseTransform):
         results["img_shape"] = results["img"].shape
         geometry = Geometry.from_dict(results["geometry"])
         results["geometry"] = geometry.permute(symmetry).to_dict()
+        results["symmetry"] = symmetry @ results.get("symmetry", CubeSymmetry())
         return results
 
     def __repr__(self) -> str:

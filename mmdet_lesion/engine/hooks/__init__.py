@@ -5,6 +5,7 @@ from .exact_resume_hook import ExactResumeHook
 from .finite_outputs_hook import FiniteOutputsHook
 from .latest_best_checkpoint_hook import LatestBestCheckpointHook
 from .mean_teacher_mining_hook import MeanTeacherMiningHook
+from .objectives_hook import ObjectivesHook
 from .teacher_ema_hook import TeacherEMAHook
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "FiniteOutputsHook",
     "LatestBestCheckpointHook",
     "MeanTeacherMiningHook",
+    "ObjectivesHook",
     "TeacherEMAHook",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from ..semi_supervised import (
     guess_targets,
     sharpen,
 )
+from ..semi_supervised.objectives import build_objectives, detector_context
 from .sliding_patches import PatchPlace, merged_patch_size, sliding_patches
 from .volume_detector import Progress, VolumeReader
 
@@ -52,6 +54,10 @@ class FocalMix(BaseDetector):
     whole batch. Without unlabeled patches and ``batch_pipeline`` this is a plain supervised
     detector.
 
+    With ``unsupervised`` objectives, these learn from the unlabeled patches instead, and FocalMix's
+    own settings of guessing are not used: the labeled patches, after ``batch_pipeline``, have the
+    supervised losses, and each objective predicts on the unlabeled ones as often as it needs.
+
     Whole volumes are predicted in overlapping patches, whose boxes are merged by non-maximum
     suppression.
 
@@ -69,6 +75,9 @@ class FocalMix(BaseDetector):
         batch_pipeline: Configs of batch transforms. They transform a dict with ``inputs``
             (N, 1, D, H, W), ``targets`` (N, A), ``used`` (N, A) and ``objects``, N tensors
             (n, 6); see :class:`ImageLevelMixUp` and :class:`ObjectLevelMixUp`.
+        unsupervised: Configs of the objectives for unlabeled patches, e.g.
+            ``[dict(type='FixMatch', weight=1.0)]`` (:class:`UnsupervisedObjective`). Their state is
+            not part of the state dict; an ``ObjectivesHook`` keeps it in checkpoints.
         num_guesses: K, the number of different symmetries that are drawn for a batch, 1 to 48.
         temperature: T, the temperature of the sharpening.
         object_score_thr: Lowest probability of a predicted box that counts as an object of an
@@ -98,6 +107,7 @@ class FocalMix(BaseDetector):
         test_cfg: dict,
         train_cfg: dict | None = None,
         batch_pipeline: Sequence[dict] = (),
+        unsupervised: Sequence[dict] = (),
         num_guesses: int = 4,
         temperature: float = 0.7,
         object_score_thr: float = 0.8,
@@ -125,6 +135,7 @@ class FocalMix(BaseDetector):
         self.neck = MODELS.build(neck)
         self.bbox_head = MODELS.build(dict(bbox_head, train_cfg=train_cfg))
         self.batch_pipeline = [TRANSFORMS.build(transform) for transform in batch_pipeline]
+        self.unsupervised = build_objectives(unsupervised)
         self.num_guesses = num_guesses
         self.temperature = temperature
         self.object_score_thr = object_score_thr
@@ -199,13 +210,16 @@ class FocalMix(BaseDetector):
             ``loss_cls``, ``loss_bbox``, and ``num_pos``, the positive anchors per labeled patch.
             With unlabeled patches also ``loss_cls_unlabeled``; ``guessed_pos``, their anchors
             with a target above 0.5 per patch; ``target_entropy``, the mean over their anchors in
-            nats; and ``guessed_objects`` per patch.
+            nats; and ``guessed_objects`` per patch. With objectives, instead of these four, what
+            :class:`UnsupervisedObjective` returns.
         """
         head = self.bbox_head
         labeled = torch.tensor(
             [bool(sample.metainfo.get("labeled", True)) for sample in batch_data_samples],
             device=batch_inputs.device,
         )
+        if self.unsupervised:
+            return self._loss_with_objectives(batch_inputs, batch_data_samples, labeled)
         batch_gt_instances = [
             sample.gt_instances if is_labeled else None
             for sample, is_labeled in zip(batch_data_samples, labeled.tolist())
@@ -235,6 +249,55 @@ class FocalMix(BaseDetector):
         targets.scores, targets.used = batch["targets"], batch["used"]
         x = self.extract_feat(batch["inputs"])
         return {**head.loss(x, anchors, targets, labeled), **log}
+
+    def _loss_with_objectives(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList, labeled: Tensor
+    ) -> dict[str, Tensor]:
+        """Compute the supervised losses of the labeled patches and those of the objectives.
+
+        Args:
+            batch_inputs: Patches (N, 1, D, H, W).
+            batch_data_samples: As for :meth:`loss`.
+            labeled: Whether each patch is labeled, shape (N,), bool.
+        """
+        head, num_labeled = self.bbox_head, int(labeled.sum())
+        if not 0 < num_labeled < len(labeled):
+            raise InputError(
+                f"FocalMix: a batch of {num_labeled} labeled and {len(labeled) - num_labeled} "
+                "unlabeled patches; expected both, from a MultiSourceSampler of labeled and "
+                "unlabeled scans, for the objectives in unsupervised"
+            )
+        batch_gt_instances = [
+            sample.gt_instances
+            for sample, is_labeled in zip(batch_data_samples, labeled.tolist())
+            if is_labeled
+        ]
+        anchors = head.get_anchors(batch_inputs.shape[2:], batch_inputs.device)
+        targets = head.get_targets(anchors, batch_gt_instances)
+        log = {"num_pos": targets.scores.sum() / num_labeled}
+        (teacher,) = self._teacher or (None,)
+        context = detector_context(
+            self, teacher, batch_inputs, batch_data_samples, labeled, targets
+        )
+        batch = dict(
+            inputs=context.labeled,
+            targets=targets.scores,
+            used=targets.used,
+            objects=[instances.bboxes.float() for instances in batch_gt_instances],
+        )
+        for transform in self.batch_pipeline:
+            batch = transform(batch)
+        targets = replace(targets, scores=batch["targets"], used=batch["used"])
+        cls_scores, bbox_preds = head(self.extract_feat(batch["inputs"]))
+        logits = head.flatten(cls_scores).squeeze(-1)
+        for objective in self.unsupervised:
+            mask = objective.supervised_mask(logits, targets.scores, context)
+            targets.used = targets.used & mask
+        losses = head.loss_by_feat(cls_scores, bbox_preds, anchors, targets, labeled[labeled])
+        for objective in self.unsupervised:
+            for values in objective(context):
+                losses.update(values)
+        return {**losses, **log}
 
     def guess_targets(
         self,

@@ -101,6 +101,33 @@ def test_positions_cover_the_volume(path, seeded):
     np.testing.assert_allclose(offsets.mean(axis=0), (20, 15, 10), atol=2.5)
 
 
+@pytest.mark.parametrize("positive", [0, 1])
+def test_aligned_patches(path, seeded, positive):
+    transform = LoadPatch(24, positive=positive, border=9, align=8)
+    held = [transform(sample(path)) for _ in range(60)]
+    offsets = np.array([one["crop_offset"] for one in held])
+    assert (offsets % 8 == 0).all()
+    # Multiples of 8 within the volume plus 9 voxels.
+    assert offsets.min() == -8
+    assert (offsets <= np.array([40, 32, 24])).all()
+    assert {one["scan_shape"] for one in held} == {SHAPE}
+    boxes = [one["gt_bboxes"] for one in held]
+    if positive:
+        # Nodules are whole, at several positions.
+        whole = np.concatenate([one[:1] for one in boxes])
+        np.testing.assert_allclose(np.median(whole[:, 3:] - whole[:, :3], axis=0), 8)
+        assert len(np.unique(offsets, axis=0)) > 10
+    else:
+        assert not any(map(len, boxes))
+        assert offsets.max(axis=0).tolist() == [40, 32, 24]
+
+
+def test_nodule_that_no_aligned_patch_contains_is_near_the_center(path, seeded):
+    big = [[20.0, 20.0, 20.0, 40.0, 40.0, 40.0]]
+    results = LoadPatch(24, positive=1, align=16)(sample(path, big))
+    assert results["crop_offset"] == (16, 16, 16)
+
+
 def test_nodule_larger_than_the_patch_is_centered(path, seeded):
     big = [[5.0, 5.0, 5.0, 31.0, 31.0, 31.0]]
     results = LoadPatch(16, positive=1)(sample(path, big))
@@ -158,6 +185,7 @@ def test_boxes_in_crop_selects_by_center():
         (dict(size=(8, 8)), "expected one or three"),
         (dict(size=8, positive=1.2), "positive=1.2"),
         (dict(size=8, border=-1), "border=-1"),
+        (dict(size=8, align=0), "align=0"),
         (dict(size=8, hu_window=(400, -1000)), "two HU values"),
     ],
 )

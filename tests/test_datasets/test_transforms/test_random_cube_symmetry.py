@@ -33,6 +33,13 @@ def test_image_boxes_and_geometry_are_consistent(symmetry):
     )
 
 
+def test_the_symmetry_is_kept():
+    np.random.seed(1)
+    before = sample()
+    results = RandomCubeSymmetry()(RandomCubeSymmetry()(sample()))
+    np.testing.assert_array_equal(results["symmetry"].apply(before["img"]), results["img"])
+
+
 def test_all_symmetries_are_drawn():
     np.random.seed(0)
     transform = RandomCubeSymmetry()

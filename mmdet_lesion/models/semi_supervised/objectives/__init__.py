@@ -3,6 +3,7 @@
 from .base import AnchorTerms, UnsupervisedObjective, ramp_up
 from .build import build_objectives
 from .context import AnchorPredictor, ObjectiveContext, PatchOrigin
+from .detector_context import detector_context
 from .ensemble_store import EnsembleStore
 from .entropy_minimization import EntropyMinimization
 from .fixmatch import FixMatch
@@ -31,5 +32,6 @@ __all__ = [
     "UnsupervisedObjective",
     "VirtualAdversarialTraining",
     "build_objectives",
+    "detector_context",
     "ramp_up",
 ]

@@ -6,6 +6,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from mmdet.registry import TRANSFORMS
@@ -67,7 +68,9 @@ class UnsupervisedObjective(ABC):
             anchors active, as in the papers on classification.
         augment: Config of a batch transform of intensities for the strong view, e.g.
             ``dict(type='RandomIntensity')``, or None.
-        name: Name in the logs, by default that of the class in snake case.
+        name: Name in the logs, by default that of the class in snake case. It must not contain
+            "loss", which marks what is added to the total loss, and is not ``cls`` or ``bbox``,
+            which are the supervised losses.
 
     Raises:
         InputError: An argument is invalid.
@@ -82,6 +85,10 @@ class UnsupervisedObjective(ABC):
         name: str | None = None,
     ) -> None:
         self.name = name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
+        self.require(
+            "loss" not in self.name and self.name not in ("cls", "bbox"),
+            f"name={self.name!r}; expected a name without 'loss' and other than 'cls' and 'bbox'",
+        )
         self.require(0 <= weight < math.inf, f"weight={weight}; expected 0 or a positive number")
         self.require(ramp_iters >= 0, f"ramp_iters={ramp_iters}; expected 0 or more iterations")
         self.require(active_thr < 1, f"active_thr={active_thr}; expected a number below 1")
@@ -137,6 +144,18 @@ class UnsupervisedObjective(ABC):
             f"ramp_iters={self.ramp_iters} in a training of {total_iterations} iterations; "
             "expected at most as many",
         )
+
+    def before_train(self, total_iterations: int, work_dir: Path) -> None:
+        """Check the training and prepare for it; :class:`ObjectivesHook` calls this.
+
+        Args:
+            total_iterations: Number of iterations of the training.
+            work_dir: Folder of the training's files.
+
+        Raises:
+            InputError: The objective does not fit the training.
+        """
+        self.check_training(total_iterations)
 
     def supervised_mask(self, logits: Tensor, targets: Tensor, context: ObjectiveContext) -> Tensor:
         """Return which anchors of the labeled patches have a supervised loss, by default all.

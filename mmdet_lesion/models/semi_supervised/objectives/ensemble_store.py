@@ -90,8 +90,8 @@ class EnsembleStore:
         if any(first % self.strides[-1] for first in origin.start):
             raise InputError(
                 f"TemporalEnsembling: a patch of scan {origin.scan} starts at {origin.start} "
-                f"(z, y, x); expected multiples of the largest stride, {self.strides[-1]}, so that "
-                "its anchors are those of the scan"
+                f"(z, y, x); expected multiples of the largest stride, so that its anchors are "
+                f"those of the scan: align={self.strides[-1]} of LoadPatch"
             )
         places = []
         for stride in self.strides:
@@ -158,6 +158,8 @@ class EnsembleStore:
     def load_state_dict(self, state: dict[str, tuple[Tensor, Tensor]]) -> None:
         """Restore what :meth:`state_dict` returned; files are opened when they are needed."""
         self.resumed = True
+        # MMEngine loads a checkpoint to the device of the model.
         self._scans = {
-            scan: (values[0].clone(), values[1].clone()) for scan, values in state.items()
+            scan: (values[0].to("cpu", copy=True), values[1].to("cpu", copy=True))
+            for scan, values in state.items()
         }

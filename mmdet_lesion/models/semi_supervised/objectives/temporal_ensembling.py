@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from mmdet.registry import TASK_UTILS
+from mmengine.dist import get_world_size
 
 from ....errors import InputError
 from .base import AnchorTerms, UnsupervisedObjective
@@ -23,15 +24,19 @@ class TemporalEnsembling(UnsupervisedObjective):
     For every anchor of a scan an average ``Z = alpha Z + (1 - alpha) p`` is kept, updated at every
     visit. Loss: ``(p - Z / (1 - alpha^t))²`` after t visits; anchors without a visit are not used.
     Normalizer: the number of active anchors. Each patch is predicted once per iteration, in the
-    pass that is trained on.
+    pass that is trained on. Patches of a scan have to start at multiples of the largest stride
+    (``align`` of :class:`LoadPatch`), so that they share anchors.
 
     Args:
         alpha: Weight of the old average, 0 to less than 1.
-        folder: Folder of the averages; by default they are in memory (:class:`EnsembleStore`).
+        folder: Folder of the averages (:class:`EnsembleStore`), relative to the work folder of the
+            training. By default they are in memory and in checkpoints, which needs a training with
+            one process.
         **kwargs: Arguments of :class:`UnsupervisedObjective`.
 
     Raises:
-        InputError: An argument is invalid, or a patch has no origin on the anchors of its scan.
+        InputError: An argument is invalid, a patch has no origin on the anchors of its scan, or
+            several processes keep averages in memory.
 
     Source: Laine and Aila (2017), algorithm 2, there with one visit of each image per epoch.
     """
@@ -41,16 +46,27 @@ class TemporalEnsembling(UnsupervisedObjective):
         self.require(0 <= alpha < 1, f"alpha={alpha}; expected at least 0 and less than 1")
         self.alpha = alpha
         self.folder = folder
+        self.work_dir = Path()
         self.store: EnsembleStore | None = None
         self._restored: dict | None = None
+
+    def before_train(self, total_iterations: int, work_dir: Path) -> None:
+        """Check the training, and keep the work folder."""
+        super().before_train(total_iterations, work_dir)
+        self.require(
+            self.folder is not None or get_world_size() == 1,
+            f"{get_world_size()} processes keep averages in memory, and checkpoints would contain "
+            "those of the first only; expected folder=...",
+        )
+        self.work_dir = work_dir
 
     def compute(self, context: ObjectiveContext) -> AnchorTerms:
         """Compare with the averages, and update them."""
         patches, strides, size = context.unlabeled, context.strides, context.unlabeled.shape[2:]
         if context.origins is None or len(context.origins) != len(patches):
             raise InputError(
-                "TemporalEnsembling: unlabeled patches without scan and position; expected an "
-                "origin of each"
+                "TemporalEnsembling: unlabeled patches without a position in a scan; expected "
+                "LoadPatch, with a size divisible by the largest stride, in the pipeline"
             )
         store = self._open(context)
         scores = context.student.logits(
@@ -71,7 +87,7 @@ class TemporalEnsembling(UnsupervisedObjective):
 
     def _open(self, context: ObjectiveContext) -> EnsembleStore:
         if self.store is None:
-            folder = None if self.folder is None else Path(self.folder)
+            folder = None if self.folder is None else self.work_dir / self.folder
             self.store = EnsembleStore(self.alpha, context.strides, folder)
             if self._restored is not None:
                 self.store.load_state_dict(self._restored)

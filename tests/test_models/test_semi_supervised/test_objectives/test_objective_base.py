@@ -202,7 +202,7 @@ def test_ramp_is_checked_in_the_first_iteration():
     [
         ("MeanTeacherConsistency", "TeacherEMAHook"),
         ("MixMatch", "no labeled patches"),
-        ("TemporalEnsembling", "without scan and position"),
+        ("TemporalEnsembling", "without a position in a scan"),
     ],
 )
 def test_missing_inputs(kind, message):

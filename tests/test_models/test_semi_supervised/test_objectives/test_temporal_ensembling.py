@@ -7,6 +7,7 @@ from mmdet_lesion.models.semi_supervised.objectives import (
     EnsembleStore,
     PatchOrigin,
     TemporalEnsembling,
+    temporal_ensembling,
 )
 from mmdet_lesion.structures import CUBE_SYMMETRIES
 
@@ -120,8 +121,24 @@ def test_files_of_another_training(tmp_path):
 
 def test_unaligned_patch():
     store = EnsembleStore(0.6, (2, 4))
-    with pytest.raises(InputError, match="scan a starts at .0, 2, 0.*largest stride, 4"):
+    with pytest.raises(InputError, match="scan a starts at .0, 2, 0.*: align=4 of LoadPatch"):
         store.read(PatchOrigin("a", (0, 2, 0), SIZE), SIZE)
+
+
+def test_files_are_in_the_work_folder(tmp_path):
+    objective = TemporalEnsembling(folder="averages")
+    objective.before_train(10, tmp_path)
+    patches = torch.rand(1, 1, 8, 8, 8, dtype=torch.float64)
+    origin = PatchOrigin("a", (0, 0, 0), SIZE)
+    objective.compute(make_context(ToyNetwork(), patches, origins=[origin]))
+    assert len(list((tmp_path / "averages" / "rank0").iterdir())) == 2
+
+
+def test_several_processes_need_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(temporal_ensembling, "get_world_size", lambda: 2)
+    TemporalEnsembling(folder="averages").before_train(10, tmp_path)
+    with pytest.raises(InputError, match="2 processes keep averages in memory.*expected folder="):
+        TemporalEnsembling().before_train(10, tmp_path)
 
 
 def test_many_visits_do_not_overflow():

@@ -1,0 +1,3 @@
+_base_ = "focalmix_phantom.py"
+
+model = dict(batch_pipeline=[], unsupervised=[dict(type="PiModel", ramp_iters=150)])

@@ -1,0 +1,3 @@
+_base_ = "../focalmix/focalmix_luna16_100_no_mixup.py"
+
+model = dict(unsupervised=[dict(type="UDA")])
