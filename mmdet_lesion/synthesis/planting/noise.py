@@ -234,8 +234,8 @@ def _patches(
     corners = np.rint(tissue - (0, edge / 2, edge / 2)).astype(int)
     last = shape - (1, edge, edge) - (1 if len(hu) > 1 else 0, 0, 0)
     corners = corners[((corners >= 0) & (corners <= last)).all(axis=1)]
+    empty = np.zeros((0, edge, edge))
     if not len(corners):
-        empty = np.zeros((0, edge, edge))
         return np.zeros((0, 3)), empty, empty
     corners = corners[rng.permutation(len(corners))[:_DRAWN]]
     inside = np.arange(edge)
@@ -249,6 +249,8 @@ def _patches(
     quarters = [patches[:, a : a + half, b : b + half] for a in (0, half) for b in (0, half)]
     means = np.stack([quarter.mean(axis=(1, 2)) for quarter in quarters])
     good = (means.min(axis=0) > _TISSUE[0]) & (means.max(axis=0) < _TISSUE[1])
+    if not good.any():
+        return np.zeros((0, 3)), empty, empty
     corners, patches, following = corners[good], patches[good], following[good]
     # A border of fat or lung in a corner widens the range, but not the median deviation.
     level = np.median(patches, axis=(1, 2), keepdims=True)

@@ -22,7 +22,7 @@ def pairs(number, balls, appearance):
         chest = make_chest(seed, lungs=False)
         background = study_background(chest.array, chest.spacing)
         rng = np.random.default_rng(seed)
-        found.append(pairs_of(chest, background, balls, appearance, 12, rng, diameter=(16.0, 24.0)))
+        found.append(pairs_of(chest, background, balls, appearance, 8, rng, diameter=(16.0, 24.0)))
     return found
 
 
@@ -32,9 +32,9 @@ def replaced(balls):
 
 
 def test_new_noise_cannot_be_told_from_the_old(replaced):
-    assert all(len(one) == 12 for one in replaced)
+    assert all(len(one) == 8 for one in replaced)
     found = discriminate(replaced, INSIDE)
-    assert found.pairs == 36 and tuple(found.singles) == INSIDE
+    assert found.pairs == 24 and tuple(found.singles) == INSIDE
     assert found.band[0] < 0.5 < found.band[1]
 
 
@@ -49,7 +49,7 @@ def test_white_noise_can_be_told(balls, monkeypatch):
 
 
 def test_added_contrast_leaves_the_noise(balls):
-    found = pairs(2, balls, ADDED)
+    found = pairs(1, balls, ADDED)
     before, after = np.concatenate(found).transpose(1, 0, 2)
     np.testing.assert_allclose(before, after, atol=0.1)
 
