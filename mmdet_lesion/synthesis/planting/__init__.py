@@ -21,5 +21,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "point_spread": ["estimate_point_spread"],
         "shapes": ["LesionShape", "shape_from_contours", "shape_from_mask"],
         "tissue": ["TISSUES", "TissueMap", "find_tissue"],
+        "zero_contrast": ["Discrimination", "discriminate", "zero_contrast_pairs"],
     },
 )

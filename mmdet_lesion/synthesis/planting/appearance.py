@@ -10,7 +10,15 @@ from scipy import ndimage
 
 from .tissue import LUNG
 
-__all__ = ["SHIFTED", "Appearance", "draw_appearance", "merge", "shift", "smooth_field"]
+__all__ = [
+    "SHIFTED",
+    "Appearance",
+    "draw_appearance",
+    "level_within",
+    "merge",
+    "shift",
+    "smooth_field",
+]
 
 # HU of solid tissue in the lung, and opacity of ground glass.
 _SOLID_HU = (-20.0, 70.0)
@@ -114,19 +122,29 @@ def shift(
     Args:
         hu: HU of the scan, shape (D, H, W).
         opacity: Fraction of each voxel that is in the lesion, of the same shape.
-        contrast: Contrast of the lesion in HU.
+        contrast: Contrast of the lesion in HU to the median of the scan in it.
         sigma: Standard deviation of the noise in HU.
         blur: Standard deviation (z, y, x) in voxels of the blur with which structures are found.
 
     Returns:
         HU, float32.
     """
-    within = opacity > 0.5
-    level = float(np.median(hu[within])) if within.any() else float(np.median(hu))
+    level = level_within(hu, opacity)
     smooth = ndimage.gaussian_filter(hu, blur, mode="nearest") - level
     limit = _STRUCTURE * sigma
     structure = smooth - np.clip(smooth, -limit, limit)
     return hu + opacity * (contrast - structure)
+
+
+def level_within(hu: np.ndarray, opacity: np.ndarray) -> float:
+    """Return the median HU of the scan in a lesion.
+
+    Args:
+        hu: HU of the scan, shape (D, H, W).
+        opacity: Fraction of each voxel that is in the lesion, of the same shape.
+    """
+    within = opacity > 0.5
+    return float(np.median(hu[within])) if within.any() else float(np.median(hu))
 
 
 def smooth_field(

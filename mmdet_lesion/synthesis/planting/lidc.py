@@ -10,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -79,19 +80,25 @@ def read_annotation(path: str | os.PathLike, number: int) -> LesionShape:
     )
     outlines = (
         "SELECT image_z_position, coords FROM contours WHERE annotation_id = ? AND inclusion = 1 "
-        "ORDER BY image_z_position, id"
+        "AND id BETWEEN ? AND ? ORDER BY image_z_position, id"
     )
+    positions = "SELECT val FROM zvals WHERE scan_id = ? AND rowid BETWEEN ? AND ?"
+    of_annotation, of_scan = _ranges(str(path))
+    none = (0, -1)
     with _database(path) as database:
         row = database.execute(about, (number,)).fetchone()
         if row is None:
             raise InputError(f"{path} has no annotation {number}; expected one that it lists")
         patient, scan, pixel, thickness = row
         contours = [
-            (float(level), _points(text)) for level, text in database.execute(outlines, (number,))
+            (float(level), _points(text))
+            for level, text in database.execute(
+                outlines, (number, *of_annotation.get(number, none))
+            )
         ]
         levels = [
             float(level)
-            for (level,) in database.execute("SELECT val FROM zvals WHERE scan_id = ?", (scan,))
+            for (level,) in database.execute(positions, (scan, *of_scan.get(scan, none)))
         ]
     steps = np.diff(np.unique(levels))
     interval = float(np.median(steps)) if len(steps) else float(thickness)
@@ -102,6 +109,24 @@ def read_annotation(path: str | os.PathLike, number: int) -> LesionShape:
         f"{patient} annotation {number}",
         str(patient),
     )
+
+
+@lru_cache(maxsize=4)
+def _ranges(path: str) -> tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]]:
+    """Return the first and last row of the contours of annotations, and of the levels of scans.
+
+    The database has no index, so that it would be read as a whole for every annotation.
+    """
+    queries = (
+        "SELECT annotation_id, MIN(id), MAX(id) FROM contours GROUP BY annotation_id",
+        "SELECT scan_id, MIN(rowid), MAX(rowid) FROM zvals GROUP BY scan_id",
+    )
+    with _database(path) as database:
+        contours, levels = (
+            {owner: (first, last) for owner, first, last in database.execute(query)}
+            for query in queries
+        )
+    return contours, levels
 
 
 def _points(text: str) -> np.ndarray:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["NoiseModel", "estimate_noise", "noise_ratio"]
+from .tissue import SOFT_TISSUE, TissueMap
+
+__all__ = ["NoiseModel", "borrow_noise", "estimate_noise", "noise_ratio"]
 
 # Edges of the patches in pixels, of which the first that gives enough of them is used.
 _EDGES = (20, 12, 8)
@@ -23,6 +25,10 @@ _NEAREST, _SIMILAR = 8, 60
 _WIDEST = 8.5
 _MOST_CORRELATED = 0.95
 _RATIOS = (2 / 3, 3 / 2)
+# Places that are tried for the noise of a lesion; this share of the lesion must be soft tissue
+# there, whose standard deviation exceeds that of the noise by no more than this factor.
+_PLACES, _SHARE, _EXCESS = 48, 0.9, 1.25
+_POINTS = 300
 
 
 @dataclass(frozen=True)
@@ -30,14 +36,14 @@ class NoiseModel:
     """Noise of a scan in soft tissue, measured in patches.
 
     Args:
-        covariances: Autocovariance in the plane of each patch divided by its variance, with
-            displacement 0 in the first element and negative ones at the end, shape (N, n, n).
+        patches: The patches divided by their standard deviations, shape (N, n, n), or (0, n, n) if
+            the noise is white.
         correlation: Correlation between neighboring slices.
         centers: Centers (z, y, x) of the patches in mm, shape (N, 3).
         sigmas: Standard deviations of the patches in HU, shape (N,).
     """
 
-    covariances: np.ndarray
+    patches: np.ndarray
     correlation: float
     centers: np.ndarray
     sigmas: np.ndarray
@@ -60,13 +66,16 @@ class NoiseModel:
             Noise in HU, shape (D, H, W), float32.
         """
         depth, height, width = shape
-        edge = self.covariances.shape[1]
+        edge = self.patches.shape[1] // 2 * 2
         size = (height + edge, width + edge)
         kernel = np.zeros(size)
         offsets = np.fft.fftfreq(edge, 1 / edge).astype(int)
         # The noise has a direction, which differs between parts of the body.
-        nearest = self._nearest(center, _SIMILAR)
-        kernel[np.ix_(offsets, offsets)] = self.covariances[nearest].mean(axis=0)
+        nearest = self.patches[self._nearest(center, _SIMILAR)] if len(self.patches) else None
+        if nearest is None:
+            kernel[0, 0] = 1.0
+        else:
+            kernel[np.ix_(offsets, offsets)] = _covariances(nearest).mean(axis=0)
         # Negative values come from the limited extent of the covariance.
         power = np.fft.rfft2(kernel).real.clip(0)
         power /= np.fft.irfft2(power, size)[0, 0]
@@ -114,7 +123,7 @@ def estimate_noise(hu: np.ndarray, spacing: Sequence[float], tissue: np.ndarray)
                 patches, following, centers = patches[chosen], following[chosen], centers[chosen]
                 sigmas = patches.std(axis=(1, 2))
                 return NoiseModel(
-                    _covariances(patches / sigmas[:, None, None]),
+                    patches / sigmas[:, None, None],
                     _correlation(patches, following),
                     centers * edges,
                     sigmas,
@@ -122,9 +131,74 @@ def estimate_noise(hu: np.ndarray, spacing: Sequence[float], tissue: np.ndarray)
     part = hu[len(hu) // 2].astype(np.float32)
     steps = np.diff(part)[(part[:, 1:] > -200) & (part[:, 1:] < 200)]
     sigma = float(1.4826 * np.median(np.abs(steps)) / np.sqrt(2)) if len(steps) else 0.0
-    white = np.zeros((1, 4, 4))
-    white[0, 0, 0] = 1.0
-    return NoiseModel(white, 0.0, np.zeros((1, 3)), np.array([sigma]))
+    return NoiseModel(np.zeros((0, 4, 4)), 0.0, np.zeros((1, 3)), np.array([sigma]))
+
+
+def borrow_noise(
+    hu: np.ndarray,
+    tissue: TissueMap,
+    model: NoiseModel,
+    start: Sequence[int],
+    where: np.ndarray,
+    rng: np.random.Generator,
+    taken: Sequence[tuple[np.ndarray, float]] = (),
+) -> np.ndarray | None:
+    """Take the noise of a lesion from another place in homogeneous soft tissue.
+
+    In contrast to noise of a model, it has the distribution, the grain and the correlation of the
+    scan in all directions. Of the places that fit, the nearest is taken. The noise is turned by
+    half a turn in the plane, or along z, at random, which does not change its spectrum.
+
+    Args:
+        hu: HU of the scan, shape (D, H, W).
+        tissue: The tissues of the scan.
+        model: Noise of the scan, for its standard deviation.
+        start: First voxel (z, y, x) of the lesion's surroundings.
+        where: Voxels of the surroundings that are in the lesion, shape (d, h, w), bool.
+        rng: Random generator.
+        taken: Centers (z, y, x) in mm, from the center of the first voxel, and radii in mm of other
+            lesions.
+
+    Returns:
+        Noise in HU with mean 0 in ``where``, shape (d, h, w), float32, or None if no place fits.
+    """
+    cells = tissue.positions(SOFT_TISSUE)
+    inside = np.argwhere(where)
+    if not len(cells) or not len(inside):
+        return None
+    edges = np.array(tissue.spacing)
+    size, last = np.array(where.shape), np.array(hu.shape) - where.shape
+    middle = inside.mean(axis=0)
+    radius = float(np.linalg.norm((inside - middle) * edges, axis=1).max())
+    corners = cells[rng.integers(len(cells), size=_PLACES)] - middle
+    half = np.array(tissue.step) / 2
+    corners = np.rint(corners + rng.uniform(-half, half, (_PLACES, 3))).astype(int)
+    turn, flip = rng.random(2) < 0.5
+    points = inside[rng.choice(len(inside), min(_POINTS, len(inside)), replace=False)]
+    # Along z, the lesion may be as deep as the volume.
+    corners[:, 0] = corners[:, 0].clip(0, last[0])
+    good = ((corners >= 0) & (corners <= last)).all(axis=1)
+    centers = (corners + middle) * edges
+    own = (np.asarray(start) + middle) * edges
+    for other, other_radius in [(own, radius), *taken]:
+        good &= np.linalg.norm(centers - other, axis=1) >= radius + other_radius
+    corners, centers = corners[good], centers[good]
+    if turn:
+        points = points * (1, -1, -1) + (0, size[1] - 1, size[2] - 1)
+    if flip:
+        points = points * (-1, 1, 1) + (size[0] - 1, 0, 0)
+    shares = tissue.contains(SOFT_TISSUE, corners[:, None] + points).mean(axis=1)
+    for index in np.argsort(np.square(centers - own).sum(axis=1), kind="stable"):
+        if shares[index] < _SHARE:
+            continue
+        z, y, x = corners[index]
+        part = hu[z : z + size[0], y : y + size[1], x : x + size[2]].astype(np.float32)
+        part = part[:, ::-1, ::-1] if turn else part
+        part = part[::-1] if flip else part
+        values = part[where]
+        if 0 < float(values.std()) <= _EXCESS * model.sigma(centers[index]):
+            return part - values.mean()
+    return None
 
 
 def noise_ratio(hu: np.ndarray, noise: np.ndarray, where: np.ndarray, most: float) -> float:
@@ -160,8 +234,8 @@ def _patches(
     corners = np.rint(tissue - (0, edge / 2, edge / 2)).astype(int)
     last = shape - (1, edge, edge) - (1 if len(hu) > 1 else 0, 0, 0)
     corners = corners[((corners >= 0) & (corners <= last)).all(axis=1)]
+    empty = np.zeros((0, edge, edge))
     if not len(corners):
-        empty = np.zeros((0, edge, edge))
         return np.zeros((0, 3)), empty, empty
     corners = corners[rng.permutation(len(corners))[:_DRAWN]]
     inside = np.arange(edge)
@@ -175,10 +249,13 @@ def _patches(
     quarters = [patches[:, a : a + half, b : b + half] for a in (0, half) for b in (0, half)]
     means = np.stack([quarter.mean(axis=(1, 2)) for quarter in quarters])
     good = (means.min(axis=0) > _TISSUE[0]) & (means.max(axis=0) < _TISSUE[1])
+    if not good.any():
+        return np.zeros((0, 3)), empty, empty
+    corners, patches, following = corners[good], patches[good], following[good]
     # A border of fat or lung in a corner widens the range, but not the median deviation.
     level = np.median(patches, axis=(1, 2), keepdims=True)
     width = 1.4826 * np.median(np.abs(patches - level), axis=(1, 2))
-    good &= np.ptp(patches, axis=(1, 2)) < _WIDEST * width
+    good = np.ptp(patches, axis=(1, 2)) < _WIDEST * width
     centers = corners[good] + (0, edge / 2, edge / 2)
     return centers, _without_trend(patches[good]), _without_trend(following[good])
 
@@ -195,7 +272,10 @@ def _without_trend(patches: np.ndarray) -> np.ndarray:
 
 
 def _covariances(patches: np.ndarray) -> np.ndarray:
-    """Return the autocovariances of patches with unit variance, shape (N, n, n)."""
+    """Return the autocovariances of patches with unit variance, shape (N, n, n).
+
+    Displacement 0 is in the first element, and negative ones are at the end.
+    """
     edge = patches.shape[1]
     # Twice the size, so that opposite borders are no neighbors.
     size = (2 * edge, 2 * edge)

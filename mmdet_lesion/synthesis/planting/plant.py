@@ -13,8 +13,16 @@ from scipy import ndimage
 from ...errors import InputError
 from ...structures import Geometry, Volume
 from ..recist import recist_axes
-from .appearance import SHIFTED, Appearance, draw_appearance, merge, shift, smooth_field
-from .noise import NoiseModel, estimate_noise, noise_ratio
+from .appearance import (
+    SHIFTED,
+    Appearance,
+    draw_appearance,
+    level_within,
+    merge,
+    shift,
+    smooth_field,
+)
+from .noise import NoiseModel, borrow_noise, estimate_noise, noise_ratio
 from .point_spread import estimate_point_spread
 from .rendering import RenderedShape, random_rotation, render_shape
 from .shapes import LesionShape
@@ -370,17 +378,25 @@ def plant_lesion(
         appearance = draw_appearance(tissue, rng, settings.subsolid, settings.hypodense, contrasts)
     uneven = smooth_field(before.shape, geometry.spacing[::-1], rng)
     target = appearance.hu + appearance.uneven * uneven
-    if appearance.kind in SHIFTED:
+    textured = appearance.kind == "texture" and rendered.texture is not None
+    if appearance.kind in SHIFTED or (textured and tissue != LUNG):
+        if textured:
+            target = rendered.texture - level_within(before, opacity)
         after = shift(before, opacity, target, sigma, [max(value, 1.0) for value in spread])
     else:
-        noise = background.noise.sample(rng, before.shape, place)
+        where = opacity > 0.1
+        noise = borrow_noise(
+            hu, background.tissue, background.noise, rendered.start, where, rng, taken
+        )
+        if noise is None:
+            noise = background.noise.sample(rng, before.shape, place)
         # In lung, fine structures look like more noise, but not like less.
-        noise *= noise_ratio(before, noise, opacity > 0.1, 1.0 if tissue == LUNG else math.inf)
+        noise *= noise_ratio(before, noise, where, 1.0 if tissue == LUNG else math.inf)
         opacity = opacity * appearance.opacity
         if appearance.core:
             core = _core(shape, rotation, scale * appearance.core, center, rendered, background)
             opacity = np.maximum(opacity, core * edge)
-        if appearance.kind == "texture" and rendered.texture is not None:
+        if textured:
             target = rendered.texture
         elif appearance.kind == "replaced":
             target = target + float(np.median(before[fraction > 0.5]))

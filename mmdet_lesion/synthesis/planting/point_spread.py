@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 from scipy.special import erfinv
 
 __all__ = ["estimate_point_spread"]
@@ -71,7 +70,12 @@ def _edge_ratios(block: np.ndarray, axis: int, reach: int) -> np.ndarray:
         good &= np.abs(values[outer] - values[inner]) < _FLAT * contrast
     middle = (places[0] + reach, *places[1:])
     for other in (1, 2):
-        slope = np.abs(ndimage.correlate1d(values, [-0.5, 0, 0.5], other, mode="nearest")[middle])
+        ends = []
+        for offset in (-1, 1):
+            at = list(middle)
+            at[other] = (at[other] + offset).clip(0, values.shape[other] - 1)
+            ends.append(values[tuple(at)].astype(np.float64))
+        slope = np.abs((ends[1] - ends[0]) / 2).astype(np.float32)
         good &= slope < _ALONG * step
     return (step / contrast)[good]
 

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,29 @@ def test_probability_and_seed(chest, library):
     assert [len(transform(patch(chest))["gt_bboxes"]) for _ in range(8)] == counts
 
 
+def test_measurements_are_remembered(chest, library, monkeypatch):
+    from mmdet_lesion.synthesis import planting
+
+    measured = []
+    original = planting.study_background
+    monkeypatch.setattr(
+        planting, "study_background", lambda *args: measured.append(args) or original(*args)
+    )
+    results = []
+    for size in (0, 1, 2):
+        transform = make(library, cache_size=size)
+        np.random.seed(0)
+        for sample in (stack(chest), patch(chest), stack(chest), patch(chest)):
+            results.append(transform(sample)["img"])
+        assert len(transform._studied) == size
+    # Two kinds of samples alternate, so that only the memory for two of them helps.
+    assert len(measured) == 4 + 4 + 2
+    for first, other in zip(results[:4] * 2, results[4:]):
+        np.testing.assert_array_equal(first, other)
+    copied = pickle.loads(pickle.dumps(transform))
+    assert not copied._studied and copied.cache_size == 2
+
+
 def test_no_room_leaves_the_sample(library):
     limb = make_chest(shape=(16, 96, 96), lungs=False)
     sample = patch(limb)
@@ -123,6 +148,8 @@ def test_no_room_leaves_the_sample(library):
 def test_invalid_arguments(chest, library):
     with pytest.raises(InputError, match="prob=2"):
         make(library, prob=2)
+    with pytest.raises(InputError, match="cache_size=-1"):
+        make(library, cache_size=-1)
     with pytest.raises(InputError, match="box_padding=-1"):
         make(library, box_padding=-1)
     with pytest.raises(InputError, match="PlantLesions: .*unexpected keyword argument 'colour'"):

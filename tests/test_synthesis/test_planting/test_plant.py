@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.structures import Volume
@@ -163,6 +164,68 @@ def test_thin_volumes(balls, depth):
     thick = Volume(chest.array, (2.0, 2.0, 20.0), chest.origin)
     planted = plant(thick, balls, replace(LUNG, lesions=(1, 1)))
     assert len(planted.lesions) == 1
+
+
+def make_legs():
+    """Make two legs with bones on a table, of 20 slices of 5 mm."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:96, :96].astype(float)
+    plane = np.full((96, 96), -1000.0)
+    plane[80:84] = -700
+    for middle in (26, 70):
+        radius = np.hypot(y - 50, x - middle)
+        plane[radius < 20] = 50
+        plane[radius < 5] = 800
+    hu = ndimage.gaussian_filter(plane, 0.7) + 12 * rng.standard_normal((20, 96, 96))
+    return Volume(np.rint(hu).astype(np.int16), (2.0, 2.0, 5.0))
+
+
+@pytest.mark.parametrize("case", ["legs", "20 slices of 1 mm", "20 slices of 5 mm"])
+def test_uncommon_scans(balls, case):
+    if case == "legs":
+        scan, settings = make_legs(), replace(SOFT, lesions=(2, 2))
+    else:
+        spacing = (2.0, 2.0, 1.0 if "1 mm" in case else 5.0)
+        scan = Volume(make_chest(shape=(20, 96, 96)).array, spacing)
+        settings = replace(LUNG, lesions=(2, 2))
+    planted = plant(scan, balls, settings)
+    assert planted.lesions
+    changed = planted.volume.array != scan.array
+    allowed = np.any([around(one, changed.shape, 4) for one in planted.lesions], axis=0)
+    assert changed.any() and not (changed & ~allowed).any()
+    for one in planted.lesions:
+        # The lesion is in the volume, as large as its shape, and in its tissue.
+        assert (one.box[:3] >= 0).all() and (one.box[3:] <= scan.shape[::-1]).all()
+        assert 8 < one.diameter < 26
+        assert abs(one.contrast) > (30 if case == "legs" else 400)
+        z, y, x = one.start
+        d, h, w = one.mask.shape
+        before = scan.array[z : z + d, y : y + h, x : x + w][one.mask]
+        assert -950 < np.median(before) < 150
+
+
+def test_shapes_larger_than_the_organ_are_left_out(chest, balls):
+    # The lungs are 54 mm wide.
+    large = [ball(100, name="large")]
+    mixed = ShapeLibrary.of([source.load() for source in balls.sources] + large)
+    planted = plant(chest, mixed, replace(LUNG, diameter=(9, 130)))
+    assert planted.lesions and all(one.shape != "large" for one in planted.lesions)
+    with pytest.raises(InputError, match="no lesion of 80 to 130 mm fits into the scan, which has"):
+        plant(chest, ShapeLibrary.of(large), replace(LUNG, diameter=(80, 130)))
+
+
+def test_texture_in_soft_tissue_keeps_the_noise(chest):
+    shapes = ShapeLibrary.of([ball(24, texture=50.0)])
+    planted = plant(chest, shapes, replace(SOFT, lesions=(2, 2)))
+    assert planted.lesions
+    for one in planted.lesions:
+        assert one.appearance.kind == "texture"
+        z, y, x = np.add(one.start, np.array(one.mask.shape) // 2)
+        part = (slice(z - 1, z + 2), slice(y - 2, y + 3), slice(x - 2, x + 3))
+        noise = [
+            volume.array[part] - volume.array[part].mean() for volume in (chest, planted.volume)
+        ]
+        assert np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1] > 0.95
 
 
 def test_no_room(chest):
