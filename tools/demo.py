@@ -186,18 +186,27 @@ def mine_hard_negatives(out: Path, options: list[str]) -> Path:
     return mined / "hard_negatives.json"
 
 
-def run_seed(out: Path, seed: int, variants: Iterable[str] = ()) -> dict:
-    """Run the demo for one seed; returns a dict of row → figures."""
+def runs_with(variants: Iterable[str]) -> dict[str, Run]:
+    """Return the trainings of a seed in their order, with those that variants continue."""
     supervised, mean_teacher, full_labels = RUNS
-    shorter = {name: VARIANTS[name] for name in variants if not VARIANTS[name].continues}
-    longer = {name: VARIANTS[name] for name in variants if VARIANTS[name].continues}
-    runs = {
+    chosen = {}
+    for name in variants:
+        for part in (VARIANTS[name].continues, name):
+            if part in VARIANTS:
+                chosen[part] = VARIANTS[part]
+    return {
         supervised: RUNS[supervised],
         mean_teacher: RUNS[mean_teacher],
-        **shorter,
+        **{name: run for name, run in chosen.items() if not run.continues},
         full_labels: RUNS[full_labels],
-        **longer,
+        **{name: run for name, run in chosen.items() if run.continues},
     }
+
+
+def run_seed(out: Path, seed: int, variants: Iterable[str] = ()) -> dict:
+    """Run the demo for one seed; returns a dict of row → figures."""
+    runs = runs_with(variants)
+    supervised, mean_teacher, _ = RUNS
     begin = Config.fromfile(PHANTOM / f"{RUNS[mean_teacher].config}.py")
     begin = begin.custom_hooks[0].begin_mining_iter
     options = make_data(out, seed)
@@ -263,7 +272,7 @@ def print_gains(out: Path, seeds: Sequence[int], variants: Sequence[str] = ()) -
 
     Gains are differences of the mean over seeds, with a confidence interval.
     """
-    runs = {**RUNS, **{name: VARIANTS[name] for name in variants}}
+    runs = runs_with(variants)
     results = {name: [] for name in runs}
     over = f"over {len(seeds)} seeds and their volumes" if seeds[1:] else "over volumes, one seed:"
     for seed in seeds:
@@ -273,7 +282,9 @@ def print_gains(out: Path, seeds: Sequence[int], variants: Sequence[str] = ()) -
             of_seeds.append(p3d_froc(found, truth))
     supervised, mean_teacher, *_ = RUNS
     pairs = [(name, run.baseline) for name, run in runs.items() if name != supervised]
-    pairs += [(name, mean_teacher) for name in variants if not runs[name].continues]
+    pairs += [
+        (name, mean_teacher) for name, run in runs.items() if name in VARIANTS and not run.continues
+    ]
     for name, baseline in pairs:
         if baseline not in runs:
             continue
