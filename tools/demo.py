@@ -77,20 +77,22 @@ RUNS = {
 STUDENT_ROW = "supervised, student"
 #: Settings of trainings that are twice as long as those of the configs.
 LONG = ("train_cfg.max_iters=2800", "train_cfg.val_interval=2800")
-#: Trainings of ``--variants``. The oracles correct one kind of error of the mined boxes each.
+#: Trainings of ``--variants``. The oracles correct one kind of error of the mined boxes each, the
+#: last one also removes the false positives.
 VARIANTS = {
     "ignored": Run("mean teacher, ignoring", "mean_teacher_ignore_phantom"),
     "verified": Run("mean teacher, verified", "mean_teacher_verified_phantom"),
     "hard_negatives": Run("mean teacher, hard negatives", "mean_teacher_hard_negatives_phantom"),
     **{
-        f"oracle_{kind}": Run(
-            f"oracle: {what}", "mean_teacher_phantom", (f"custom_hooks.0.oracle=['{kind}']",)
+        f"oracle_{name}": Run(
+            f"oracle: {what}", "mean_teacher_phantom", (f"custom_hooks.0.oracle={kinds}",)
         )
-        for kind, what in {
-            "boxes": "true boxes",
-            "missed": "missed lesions added",
-            "false_positives": "false positives removed",
-        }.items()
+        for name, kinds, what in (
+            ("boxes", "['boxes']", "true boxes"),
+            ("missed", "['missed']", "missed lesions added"),
+            ("false_positives", "['false_positives']", "false positives removed"),
+            ("choice", "['false_positives','choice']", "as many random lesions"),
+        )
     },
 }
 VARIANTS |= {

@@ -68,9 +68,9 @@ class MeanTeacherMiningHook(TeacherEMAHook):
         verification: Arguments of :class:`MiningBank`, such as
             ``dict(visits=5, min_hits=3, iou_thr=0.5)``; None trains on every mined box.
         oracle: Errors of mining to correct on images whose hidden lesions are known
-            (:func:`correct_mined`): some of ``'boxes'``, ``'missed'`` and
-            ``'false_positives'``. It shows what each kind of error costs. The log shows mining
-            before the correction.
+            (:func:`correct_mined`): some of ``'boxes'``, ``'missed'``, ``'false_positives'`` and
+            ``'choice'``. It shows what each kind of error costs. The log shows mining before the
+            correction.
         **kwargs: Further arguments of :class:`TeacherEMAHook` and of the averaged model.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Sequence
 
 import torch
@@ -14,8 +15,9 @@ from .mining import project_bboxes
 
 __all__ = ["ORACLES", "correct_mined", "match_boxes"]
 
-#: What an oracle corrects: the place of right boxes, lesions without a box, boxes without a lesion.
-ORACLES = ("boxes", "missed", "false_positives")
+#: What an oracle corrects: the place of right boxes, lesions without a box, boxes without a lesion,
+#: the choice of the lesions.
+ORACLES = ("boxes", "missed", "false_positives", "choice")
 
 
 def match_boxes(bboxes: Tensor, others: Tensor, iou_thr: float) -> tuple[Tensor, Tensor]:
@@ -55,10 +57,13 @@ def correct_mined(
         labels: Their class indices, shape (K,).
         hidden: Boxes of the hidden lesions in the teacher's view, shape (H, 4).
         oracles: ``'boxes'`` replaces boxes that hit a lesion by its box, ``'missed'`` adds the
-            lesions that no box hits, with class 0, and ``'false_positives'`` removes the boxes that
-            hit none.
+            lesions that no box hits, with class 0, ``'false_positives'`` removes the boxes that
+            hit none, and ``'choice'`` replaces boxes that hit a lesion by as many lesions that are
+            drawn at random. The draws for an image at several visits are as alike as their numbers
+            allow.
         view_shape: Size (H, W) of the teacher's view.
-        data_sample: The student's data sample, as for :func:`.mining.project_bboxes`.
+        data_sample: The student's data sample, as for :func:`.mining.project_bboxes`; for
+            ``'choice'`` with ``img_id``.
         iou_thr: A mined box hits a lesion if their IoU is at least this; each lesion is hit once.
 
     Returns:
@@ -72,7 +77,11 @@ def correct_mined(
     keep = torch.full((len(bboxes),), "false_positives" not in oracles)
     keep[hits] = True
     corrected = projected.clone()
-    if "boxes" in oracles:
+    if "choice" in oracles:
+        seed = zlib.crc32(str(data_sample.img_id).encode())
+        order = torch.randperm(len(hidden), generator=torch.Generator().manual_seed(seed))
+        lesions = order[: len(lesions)]
+    if "boxes" in oracles or "choice" in oracles:
         visible = place[lesions] >= 0
         keep[hits] = visible
         corrected[hits[visible]] = true[place[lesions[visible]]].to(corrected)

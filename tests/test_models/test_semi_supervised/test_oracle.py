@@ -14,7 +14,8 @@ HIDDEN = torch.tensor([[0.0, 0, 10, 10], [10, 20, 18, 26], [37, 0, 40, 10]])
 def sample():
     # The student sees the left 36 pixels, moved to the right by 2 and doubled.
     matrix = torch.tensor([[2.0, 0, 4], [0, 2, 0], [0, 0, 1]]).numpy()
-    return DetDataSample(metainfo=dict(img_shape=(80, 76), homography_matrix=matrix))
+    metainfo = dict(img_shape=(80, 76), homography_matrix=matrix, img_id="a")
+    return DetDataSample(metainfo=metainfo)
 
 
 def double(*boxes):
@@ -36,7 +37,21 @@ def test_each_oracle(sample):
     assert correct(sample, "boxes") == [true, false, again]
     assert correct(sample, "missed") == [right, false, again, missed]
     assert correct(sample, "false_positives") == [right]
-    assert correct(sample, *ORACLES) == [true, missed]
+    assert sorted(correct(sample, *ORACLES)) == sorted([true, missed])
+
+
+def test_random_choice_depends_on_the_image_alone(sample):
+    right, false, again = double(*MINED.tolist())
+    true = double(*HIDDEN[:2].tolist())
+    drawn = []
+    for name in range(60):
+        sample.set_metainfo(dict(img_id=name))
+        boxes = correct(sample, "choice")
+        assert boxes == correct(sample, "choice")
+        assert boxes[-2:] == [false, again]
+        drawn.append(boxes[:-2])
+    # The third lesion is not in the student's view.
+    assert all(10 <= drawn.count(which) <= 30 for which in ([true[0]], [true[1]], []))
 
 
 def test_nothing_mined_and_nothing_hidden(sample):
