@@ -42,6 +42,8 @@ SPACING = ["3.2", "3.2"]
 #: Training volumes of which the complete labels are known, in which hard negatives are mined, and
 #: the lowest score of a hard negative.
 COMPLETE, HARD_NEGATIVE_SCORE = 20, 0.5
+#: Share of the hidden lesions that a training with ``reveals`` has annotated.
+REVEALED = 0.3
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Run:
         options: Settings that override those of the config.
         continues: Work directory of the training that it continues from its last checkpoint.
         baseline: Work directory of the training that its gain is relative to.
+        reveals: Which hidden lesions are annotated from the beginning of the training: the
+            ``'easiest'`` or ``'random'`` ones (:func:`reveal`).
     """
 
     row: str
@@ -61,6 +65,7 @@ class Run:
     options: tuple[str, ...] = ()
     continues: str | None = None
     baseline: str = "supervised"
+    reveals: str | None = None
 
     @property
     def mines(self) -> bool:
@@ -104,6 +109,17 @@ VARIANTS |= {
         "supervised_long" if name != "supervised" else "supervised",
     )
     for name, run in (RUNS | VARIANTS).items()
+}
+VARIANTS |= {
+    f"revealed_{which}": Run(
+        f"{which} {REVEALED:.0%} of hidden lesions annotated from 1,400, 2,800 iterations",
+        "faster_rcnn_phantom",
+        LONG,
+        "supervised",
+        "supervised_long",
+        which,
+    )
+    for which in ("easiest", "random")
 }
 VARIANTS["mean_teacher_late"] = Run(
     "mean teacher, 2,800 iterations, mining from 1,400",
@@ -188,6 +204,58 @@ def mine_hard_negatives(out: Path, options: list[str]) -> Path:
     return mined / "hard_negatives.json"
 
 
+def reveal(out: Path, which: str) -> Path:
+    """Annotate a share of the hidden lesions of the training images.
+
+    Args:
+        out: Folder of the seed.
+        which: ``'easiest'`` for the lesions with the highest scores of the supervised detector, a
+            score of 0 for those that it misses, or ``'random'``.
+
+    Returns:
+        The annotation file.
+    """
+    # Importing detectors takes seconds, which --help does not need.
+    import torch
+    from mmdet.apis import init_detector
+    from mmdet.registry import DATASETS
+    from mmdet.structures.bbox import bbox_overlaps
+
+    from mmdet_lesion.models.semi_supervised import predict_teacher_views
+
+    config = Config.fromfile(PHANTOM / f"{RUNS['supervised'].config}.py")
+    source = config.train_dataloader.dataset
+    source.data_root = f"{out}/data/"
+    source.pipeline = [one for one in source.pipeline if not one.type.startswith("Random")]
+    model = init_detector(config, str(out / "supervised/teacher.pth"), device="cpu")
+    train_file = out / "data" / source.ann_file
+    content = read_json(train_file)
+    hidden = {}
+    for one in content["annotations"]:
+        if one["source"] not in source.sources:
+            hidden.setdefault(one["image_id"], []).append(one)
+    scores = {}
+    for packed in DATASETS.build(source):
+        sample = packed["data_samples"]
+        (found,) = predict_teacher_views(model, [packed["teacher_inputs"]], [sample])
+        for one in hidden.get(sample.img_id, ()):
+            x, y, width, height = one["bbox"]
+            box = torch.tensor([[x, y, x + width, y + height]])
+            hits = bbox_overlaps(box, found.bboxes)[0] >= 0.5
+            scores[one["id"]] = max(found.scores[hits].tolist(), default=0.0)
+    number = round(REVEALED * len(scores))
+    if which == "easiest":
+        chosen = set(sorted(scores, key=lambda one: -scores[one])[:number])
+    else:
+        chosen = set(np.random.default_rng(0).choice(list(scores), number, replace=False).tolist())
+    for one in content["annotations"]:
+        if one["id"] in chosen:
+            one["source"] = source.sources[0]
+    revealed = train_file.with_name(f"revealed_{which}.json")
+    write_json(revealed, content)
+    return revealed
+
+
 def runs_with(variants: Iterable[str]) -> dict[str, Run]:
     """Return the trainings of a seed in their order, with those that variants continue."""
     supervised, mean_teacher, full_labels = RUNS
@@ -218,6 +286,8 @@ def run_seed(out: Path, seed: int, variants: Iterable[str] = ()) -> dict:
         extra = [*options, f"default_hooks.checkpoint.interval={begin}"]
         if run.config == VARIANTS["hard_negatives"].config:
             extra.append(f"train_dataloader.dataset.ann_file={mine_hard_negatives(out, options)}")
+        if run.reveals:
+            extra.append(f"train_dataloader.dataset.ann_file={reveal(out, run.reveals)}")
         start = None
         if run.continues:
             start = (out / run.continues / "last_checkpoint").read_text()

@@ -2,14 +2,20 @@ import io
 import json
 import math
 from argparse import ArgumentParser
+from shutil import copytree
 
 import pytest
+import torch
 from mmdet.registry import HOOKS
 from mmengine import Config
 from mmengine.config import DictAction
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 from rich.console import Console
 
+from mmdet_lesion.io import read_json
 from mmdet_lesion.io.harvester import write_ground_truth
+from mmdet_lesion.models import semi_supervised
 from mmdet_lesion.models.semi_supervised import ORACLES
 
 from ..nested import write_detections
@@ -109,6 +115,37 @@ def test_gains_are_relative_to_ema_weights_and_mean_teacher(demo, tmp_path, caps
     assert lines[11].startswith("mean teacher, ignoring over mean teacher, AP: -50.0 points")
     demo.print_gains(tmp_path, [5, 6], ["mean_teacher_long"])
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_lesions_are_revealed_by_score_or_at_random(demo, phantom_store, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    for part in ("annotations", "volumes", "records"):
+        copytree(phantom_store / part, tmp_path / "data" / part)
+    before = read_json(tmp_path / "data/annotations/train_full.json")
+    hidden = {one["id"]: one for one in before["annotations"] if one["source"] == "full"}
+    number = round(demo.REVEALED * len(hidden))
+    assert number >= 2
+
+    def predict(model, views, samples):
+        # Every lesion of the image is found; larger ones have higher scores.
+        boxes = torch.as_tensor(samples[0].metainfo["hidden_bboxes"]).reshape(-1, 4).float()
+        sizes = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+        return [InstanceData(bboxes=boxes, scores=sizes / 1e5)]
+
+    monkeypatch.setattr("mmdet.apis.init_detector", lambda *_, **__: init_default_scope("mmdet"))
+    monkeypatch.setattr(semi_supervised, "predict_teacher_views", predict)
+    by_size = sorted(hidden, key=lambda one: -hidden[one]["bbox"][2] * hidden[one]["bbox"][3])
+    chosen = {}
+    for which in ("easiest", "random"):
+        after = read_json(demo.reveal(tmp_path, which))
+        sources = {one["id"]: one["source"] for one in after["annotations"]}
+        chosen[which] = {one for one in hidden if sources[one] == "recist"}
+        assert len(chosen[which]) == number
+        for one in after["annotations"]:
+            one["source"] = "full" if one["id"] in hidden else one["source"]
+        assert after == before
+    assert chosen["easiest"] == set(by_size[:number])
+    assert chosen["random"] != chosen["easiest"]
 
 
 def test_finished_training_is_reused_for_the_same_settings_only(demo, tmp_path):
