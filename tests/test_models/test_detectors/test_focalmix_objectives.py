@@ -251,8 +251,12 @@ def test_origins_lead_back_to_the_scan(tmp_path):
 
 
 def test_patches_without_origins_cannot_be_averaged(progress):
-    with pytest.raises(InputError, match="expected LoadPatch, with a size divisible by"):
+    with pytest.raises(InputError, match="without a position in a scan.*expected LoadPatch"):
         losses_of(built(dict(type="TemporalEnsembling")), batch())
+    data = patches()
+    data["data_samples"][2].set_metainfo(dict(img_shape=(12, 16, 16)))
+    with pytest.raises(InputError, match="or padded; expected .*: cubic ones, or no rotation"):
+        losses_of(built(dict(type="TemporalEnsembling")), data)
     data = patches()
     data["data_samples"][2].set_metainfo(dict(crop_offset=(2, 0, 0)))
     with pytest.raises(InputError, match=r"scan0 starts at \(0, 0, 2\).*: align=4 of LoadPatch"):
