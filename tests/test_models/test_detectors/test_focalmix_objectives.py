@@ -221,10 +221,12 @@ def test_mixed_precision_is_close_to_float32(progress, objective):
     for enabled in (False, True):
         model = built(objective)
         losses_of(model, patches())
+        # Averages of earlier visits are those of another model.
+        model.bbox_head.objectness.bias.data += 1
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             results.append(losses_of(model, patches())[f"loss_{name}"])
     assert results[1].dtype == torch.float32
-    torch.testing.assert_close(results[1], results[0], rtol=0.3, atol=0.02)
+    torch.testing.assert_close(results[1], results[0], rtol=0.05, atol=0)
 
 
 def test_origins_lead_back_to_the_scan(tmp_path):
