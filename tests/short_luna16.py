@@ -28,7 +28,8 @@ def parts(loader):
 
 def short(path, store, work_dir):
     """Return the config, shortened to two iterations of small patches."""
-    cfg = Config.fromfile(path)
+    # Formatting takes longer than a training of a few iterations.
+    cfg = Config.fromfile(path, format_python_code=False)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         loader.num_workers = 0
         loader.persistent_workers = False

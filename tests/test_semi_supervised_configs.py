@@ -142,6 +142,7 @@ def test_resumed_temporal_ensembling_equals_uninterrupted_training(luna16_store,
         unlabeled.indices = 1
         unlabeled.pipeline[0].border = 0
         cfg.model.unsupervised[0].update(folder=folder, active_thr=-1, weight=100.0)
+        cfg.train_dataloader.batch_size = cfg.train_dataloader.sampler.batch_size = 2
         cfg.resume = (tmp_path / name / "iter_2.pth").exists()
         runner = Runner.from_cfg(cfg)
         for hook in hooks:
@@ -164,10 +165,10 @@ def test_resumed_temporal_ensembling_equals_uninterrupted_training(luna16_store,
     resumed, resumed_averages, _ = train("parts")
     assert equal(whole, resumed)
     assert averages.keys() == resumed_averages.keys()
-    for scan, values in averages.items():
-        assert all(map(torch.equal, values, resumed_averages[scan]))
+    for scan, values in averages["scans"].items():
+        assert all(map(torch.equal, values, resumed_averages["scans"][scan]))
     # On disk, they are no part of the checkpoint.
-    assert bool(averages) == (folder is None)
+    assert bool(averages["scans"]) == (folder is None)
     assert (tmp_path / "parts" / "averages").exists() == (folder is not None)
     if folder is None:
         torch.save(dict(checkpoint, objectives={}), last)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import inspect
 import math
@@ -243,22 +242,28 @@ def _check_objectives(name: str, cfg: Config, objectives: Sequence[UnsupervisedO
     if total_iterations is not None:
         for objective in objectives:
             objective.check_training(total_iterations)
-    where = f"{name}: train_dataloader.dataset"
-    # A copy, since building a dataset changes its settings.
-    dataset = build_module(copy.deepcopy(cfg.train_dataloader.dataset), where, DATASETS)
-    labeled = [dataset.get_data_info(i).get("labeled", True) for i in range(len(dataset))]
-    if all(labeled) or not any(labeled):
-        missing = "unlabeled" if all(labeled) else "labeled"
-        raise InputError(
-            f"{where} has no {missing} scans; expected labeled and unlabeled ones for "
-            f"model.unsupervised ({', '.join(one.name for one in objectives)})"
-        )
-    hooks = [*(cfg.get("default_hooks") or {}).values(), *(cfg.get("custom_hooks") or ())]
-    if not any(hook and hook.get("type") == "ObjectivesHook" for hook in hooks):
+    if not _has_hook(cfg, "ObjectivesHook"):
         raise InputError(
             f"{name}: model.unsupervised without an ObjectivesHook, which keeps the state of "
             "objectives in checkpoints; expected one in default_hooks or custom_hooks"
         )
+    for objective in objectives:
+        if objective.needs_teacher and not _has_hook(cfg, "TeacherEMAHook"):
+            raise InputError(
+                f"{name}: {type(objective).__name__} in model.unsupervised without an averaged "
+                "model; expected a TeacherEMAHook in custom_hooks"
+            )
+
+
+def _has_hook(cfg: Config, name: str) -> bool:
+    """Return whether a config has a hook of a registered class or of a subclass."""
+    wanted = HOOKS.get(name)
+    for hook in (*(cfg.get("default_hooks") or {}).values(), *(cfg.get("custom_hooks") or ())):
+        kind = hook.get("type") if isinstance(hook, Mapping) else type(hook)
+        found = HOOKS.get(kind) if isinstance(kind, str) else kind
+        if inspect.isclass(found) and issubclass(found, wanted):
+            return True
+    return False
 
 
 def _check_files(name: str, where: str, node: Any) -> None:

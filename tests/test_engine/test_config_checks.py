@@ -10,7 +10,12 @@ from mmengine.registry import init_default_scope
 
 from mmdet_lesion import InputError
 from mmdet_lesion.engine.config_checks import check_config, check_numbers, check_options
+from mmdet_lesion.engine.hooks import ObjectivesHook
 from mmdet_lesion.models.backbones import weight_sources
+
+
+class OwnObjectivesHook(ObjectivesHook):
+    """Hook of a subclass."""
 
 
 @pytest.fixture(scope="module")
@@ -139,17 +144,19 @@ def test_objectives_must_fit_the_training(semi, objective, expected):
     refuse(semi, "train", expected)
 
 
-@pytest.mark.parametrize("missing", ["unlabeled", "labeled"])
-def test_objectives_need_labeled_and_unlabeled_scans(semi, missing):
-    # In the first case the data list says that its scans are labeled.
-    semi.train_dataloader.dataset.datasets.pop(missing == "unlabeled")
-    expected = rf"fixmatch_.*train_dataloader.dataset has no {missing} scans; .*\(fix_match\)"
-    refuse(semi, "train", expected)
-
-
 def test_objectives_need_their_hook(semi):
+    for kind in (ObjectivesHook, "mmdet.ObjectivesHook", OwnObjectivesHook):
+        semi.default_hooks.objectives = dict(type=kind)
+        check_config(copy.deepcopy(semi), "train")
     semi.default_hooks.objectives = None
     refuse(semi, "train", "model.unsupervised without an ObjectivesHook")
+
+
+def test_mean_teacher_needs_the_averaged_model(semi):
+    semi.model.unsupervised = [dict(type="MeanTeacherConsistency")]
+    refuse(copy.deepcopy(semi), "train", "MeanTeacherConsistency in .*expected a TeacherEMAHook")
+    semi.custom_hooks = [dict(type="TeacherEMAHook")]
+    check_config(semi, "train")
 
 
 def test_weights_must_fit(cfg, weights, tmp_path):

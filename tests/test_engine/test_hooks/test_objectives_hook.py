@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.registry import DATASETS
 
 from mmdet_lesion import InputError
 from mmdet_lesion.models.semi_supervised.objectives import UnsupervisedObjective
 
-from ..toy import toy_runner
+from ..toy import ToyDataset, toy_runner
 
 HOOK = dict(type="ObjectivesHook")
 
@@ -37,6 +38,19 @@ def runner_with(folder, *objectives, **settings):
     runner = toy_runner(folder, [HOOK], **settings)
     runner.model.unsupervised = list(objectives)
     return runner
+
+
+@DATASETS.register_module()
+class LabeledToyDataset(ToyDataset):
+    """Scans of which some are labeled."""
+
+    def __init__(self, labeled):
+        super().__init__(len(labeled))
+        self.labeled, self.asked = labeled, 0
+
+    def get_data_info(self, index):
+        self.asked += 1
+        return {} if self.labeled[index] else dict(labeled=False)
 
 
 def saved(path):
@@ -82,3 +96,19 @@ def test_models_without_objectives(tmp_path):
     toy_runner(tmp_path, [HOOK], iters=2).train()
     assert saved(tmp_path / "iter_2.pth") is None
     toy_runner(tmp_path, [HOOK], iters=4, resume=True).train()
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+def test_labeled_and_unlabeled_scans(tmp_path, labeled):
+    kind = "LabeledToyDataset"
+    missing = "unlabeled" if labeled else "labeled"
+    expected = rf"train_dataloader.dataset has no {missing} scans; expected .*\(counter\)"
+    with pytest.raises(InputError, match=expected):
+        dataset = dict(type=kind, labeled=[labeled] * 3)
+        runner_with(tmp_path / "one", Counter(), dataset=dataset).train()
+    runner = runner_with(
+        tmp_path / "both", Counter(), dataset=dict(type=kind, labeled=[True, False, True]), iters=1
+    )
+    runner.train()
+    # Data lists may be long.
+    assert runner.train_dataloader.dataset.asked == 2

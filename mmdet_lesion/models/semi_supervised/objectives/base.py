@@ -76,6 +76,9 @@ class UnsupervisedObjective(ABC):
         InputError: An argument is invalid.
     """
 
+    #: Whether the objective needs the averaged model of a ``TeacherEMAHook``.
+    needs_teacher = False
+
     def __init__(
         self,
         weight: float = 1.0,

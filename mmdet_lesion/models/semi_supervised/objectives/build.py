@@ -12,18 +12,14 @@ from .base import UnsupervisedObjective
 __all__ = ["build_objectives"]
 
 
-def build_objectives(
-    cfgs: Sequence[dict], total_iterations: int | None = None
-) -> list[UnsupervisedObjective]:
+def build_objectives(cfgs: Sequence[dict]) -> list[UnsupervisedObjective]:
     """Build objectives from their configs, e.g. ``[dict(type='FixMatch', weight=1.0)]``.
 
     Args:
         cfgs: Configs of registered subclasses of :class:`UnsupervisedObjective`.
-        total_iterations: Number of iterations of the training, if it is known already.
 
     Raises:
-        InputError: A type is unknown, an argument invalid, two objectives have the same name, or a
-            ramp is longer than the training.
+        InputError: A type is unknown, an argument invalid, or two objectives have the same name.
     """
     objectives: list[UnsupervisedObjective] = []
     for cfg in cfgs:
@@ -43,8 +39,6 @@ def build_objectives(
                 f"unsupervised: two objectives have the name {objective.name!r}; expected another "
                 "name=... for one of them"
             )
-        if total_iterations is not None:
-            objective.check_training(total_iterations)
         objectives.append(objective)
     return objectives
 

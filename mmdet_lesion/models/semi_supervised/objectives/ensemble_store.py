@@ -15,7 +15,7 @@ from ....errors import InputError
 from .context import PatchOrigin
 from .functional import split_levels
 
-__all__ = ["EnsembleStore"]
+__all__ = ["EnsembleStore", "check_folder"]
 
 _VISITS = torch.iinfo(torch.int16).max
 
@@ -30,15 +30,14 @@ class EnsembleStore:
     Args:
         alpha: Weight of the old average.
         strides: Stride of each level of anchors.
-        folder: Folder of the files; by default values are in memory. The files are not part of a
-            checkpoint: a resumed training continues with what they contain.
+        folder: Folder of the files (:func:`check_folder`); by default values are in memory. The
+            files are not part of a checkpoint: a resumed training continues with what they contain.
     """
 
     def __init__(self, alpha: float, strides: Sequence[int], folder: Path | None = None) -> None:
         self.alpha = alpha
         self.strides = tuple(strides)
-        self.folder = None if folder is None else folder / f"rank{get_rank()}"
-        self.resumed = False
+        self.folder = folder
         self._scans: dict[str, tuple[Tensor, Tensor]] = {}
 
     def read(self, origin: PatchOrigin, size: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -57,12 +56,17 @@ class EnsembleStore:
         return torch.where(visits > 0, averages / divisor.clamp(min=1e-6), 0.0), visits
 
     def update(self, origin: PatchOrigin, size: Sequence[int], scores: Tensor) -> None:
-        """Add the probabilities (A,) of a crop: ``Z = alpha Z + (1 - alpha) p``, ``t = t + 1``."""
+        """Add the probabilities (A,) of a crop: ``Z = alpha Z + (1 - alpha) p``, ``t = t + 1``.
+
+        Anchors whose probability is not finite keep Z and t.
+        """
         averages, visits = self._gather(origin, size)
-        averages = torch.lerp(scores.to(averages), averages, self.alpha)
+        finite = scores.isfinite()
+        new = torch.lerp(scores.to(averages), averages, self.alpha)
+        averages, visits = torch.where(finite, new, averages), visits + finite
         levels = zip(
             split_levels(averages, size, self.strides),
-            split_levels((visits + 1).clamp(max=_VISITS), size, self.strides),
+            split_levels(visits.clamp(max=_VISITS), size, self.strides),
             *self._levels(origin),
             self._places(origin, size),
         )
@@ -119,12 +123,7 @@ class EnsembleStore:
         """Return the maps of averages and visits of a scan, which are created at first use."""
         size = self._padded(origin)
         count = sum(int(np.prod([edge // stride for edge in size])) for stride in self.strides)
-        if origin.scan not in self._scans:
-            self._scans[origin.scan] = (
-                self._array(f"{origin.scan}.average", count, np.float16),
-                self._array(f"{origin.scan}.visits", count, np.int16),
-            )
-        averages, visits = self._scans[origin.scan]
+        averages, visits = self._scan(origin.scan, count)
         if not len(averages) == len(visits) == count:
             raise InputError(
                 f"TemporalEnsembling: {len(averages)} anchors of scan {origin.scan} are stored; "
@@ -132,34 +131,72 @@ class EnsembleStore:
             )
         return split_levels(averages, size, self.strides), split_levels(visits, size, self.strides)
 
-    def _array(self, name: str, count: int, dtype: type) -> Tensor:
-        """Return zeros, or the content of a file of a resumed training."""
-        if self.folder is None:
-            return torch.from_numpy(np.zeros(count, dtype))
-        path = self.folder / f"{quote(name, safe='')}.npy"
-        if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            return torch.from_numpy(np.lib.format.open_memmap(path, "w+", dtype, (count,)))
-        if not self.resumed:
-            raise InputError(
-                f"TemporalEnsembling: {path} is from another training, which was not resumed; "
-                "expected an empty folder"
-            )
-        return torch.from_numpy(np.lib.format.open_memmap(path, "r+"))
-
-    def state_dict(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return averages and visits of each scan in memory; nothing if they are on disk."""
+    def _scan(self, scan: str, count: int) -> tuple[Tensor, Tensor]:
         if self.folder is not None:
-            return {}
-        return {
-            scan: (values[0].clone(), values[1].clone()) for scan, values in self._scans.items()
-        }
+            # Opened for each visit, since every open map takes a file descriptor.
+            return (
+                self._file(f"{scan}.average", count, np.float16),
+                self._file(f"{scan}.visits", count, np.int16),
+            )
+        if scan not in self._scans:
+            zeros = torch.zeros(count, dtype=torch.float16)
+            self._scans[scan] = zeros, zeros.to(torch.int16)
+        return self._scans[scan]
 
-    def load_state_dict(self, state: dict[str, tuple[Tensor, Tensor]]) -> None:
-        """Restore what :meth:`state_dict` returned; files are opened when they are needed."""
-        self.resumed = True
-        # MMEngine loads a checkpoint to the device of the model.
-        self._scans = {
-            scan: (values[0].to("cpu", copy=True), values[1].to("cpu", copy=True))
-            for scan, values in state.items()
-        }
+    def _file(self, name: str, count: int, dtype: type) -> Tensor:
+        """Map a file, which is created with zeros at first use."""
+        path = _own_folder(self.folder) / f"{quote(name, safe='')}.npy"
+        if path.exists():
+            return torch.from_numpy(np.lib.format.open_memmap(path, "r+"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return torch.from_numpy(np.lib.format.open_memmap(path, "w+", dtype, (count,)))
+
+    def state_dict(self) -> dict:
+        """Return the ``folder`` or None, and averages and visits of the ``scans`` in memory."""
+        folder = None if self.folder is None else str(self.folder)
+        scans = {one: (values[0].clone(), values[1].clone()) for one, values in self._scans.items()}
+        return dict(folder=folder, scans=scans)
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore what :meth:`state_dict` returned; with a folder, scans are written to files."""
+        for scan, values in state.get("scans", {}).items():
+            for stored, value in zip(self._scan(scan, len(values[0])), values):
+                stored.copy_(value)
+
+
+def check_folder(folder: Path | None, state: dict) -> None:
+    """Raise unless a training finds the averages that it continues with, and no others.
+
+    Args:
+        folder: Folder of the training, an absolute path, or None.
+        state: State that is resumed (:meth:`EnsembleStore.state_dict`), empty in a new training.
+
+    Raises:
+        InputError: The averages of the checkpoint are files elsewhere, or the folder has those of
+            another training.
+    """
+    before = state.get("folder")
+    if before is None:
+        own = None if folder is None else _own_folder(folder)
+        if own is not None and any(own.glob("*.npy")):
+            raise InputError(
+                f"TemporalEnsembling: {own} has averages of another training, which is not "
+                "resumed; expected an empty folder: delete it, take another work folder, or "
+                "resume a checkpoint of that training"
+            )
+    elif folder is None:
+        raise InputError(
+            f"TemporalEnsembling: the averages of the checkpoint are files in {before}, not in "
+            f"memory; expected folder={before!r}"
+        )
+    # A work folder may have been moved.
+    elif not folder.is_dir() or (str(folder) != before and Path(before).is_dir()):
+        raise InputError(
+            f"TemporalEnsembling: the averages of the checkpoint are files in {before}, those of "
+            f"this training in {folder}; expected folder={before!r}, or the old folder moved to "
+            "the new one"
+        )
+
+
+def _own_folder(folder: Path) -> Path:
+    return folder / f"rank{get_rank()}"

@@ -28,6 +28,7 @@ __all__ = [
     "pseudo_labels",
     "seeded",
     "split_levels",
+    "square_error",
 ]
 
 
@@ -79,6 +80,14 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """
     count = reduce_mean(mask.sum().to(values.dtype))
     return torch.where(mask, values, torch.zeros_like(values)).sum() / count.clamp(min=1)
+
+
+def square_error(scores: Tensor, targets: Tensor) -> Tensor:
+    """Compute ``(scores - targets)²``, 0 without gradient where the target is not finite.
+
+    A mask afterwards would leave the gradient there ``0 * nan``.
+    """
+    return (scores - torch.where(targets.isfinite(), targets, scores.detach())).square()
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

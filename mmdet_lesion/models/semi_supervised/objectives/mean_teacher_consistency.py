@@ -7,7 +7,7 @@ from mmdet.registry import TASK_UTILS
 from ....errors import InputError
 from .base import AnchorTerms, UnsupervisedObjective
 from .context import ObjectiveContext
-from .functional import draw_symmetry
+from .functional import draw_symmetry, square_error
 
 __all__ = ["MeanTeacherConsistency"]
 
@@ -28,6 +28,8 @@ class MeanTeacherConsistency(UnsupervisedObjective):
     Source: Tarvainen and Valpola (2017). Their decay is 0.99 during the ramp and 0.999 afterwards.
     """
 
+    needs_teacher = True
+
     def compute(self, context: ObjectiveContext) -> AnchorTerms:
         """Compare student and teacher."""
         if context.teacher is None:
@@ -41,4 +43,4 @@ class MeanTeacherConsistency(UnsupervisedObjective):
         scores = context.student.logits(
             self.strong_view(context.unlabeled, context), draw_symmetry(context.generator)
         ).sigmoid()
-        return AnchorTerms((scores - targets).square(), scores, targets)
+        return AnchorTerms(square_error(scores, targets), scores, targets)

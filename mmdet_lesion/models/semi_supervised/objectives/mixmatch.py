@@ -9,7 +9,7 @@ from ....errors import InputError
 from ..target_guess import draw_symmetries, sharpen
 from .base import AnchorTerms, UnsupervisedObjective
 from .context import ObjectiveContext
-from .functional import draw_symmetry, seeded
+from .functional import draw_symmetry, seeded, square_error
 
 __all__ = ["MixMatch"]
 
@@ -72,4 +72,4 @@ class MixMatch(UnsupervisedObjective):
             batch[key][: len(patches)] for key in ("inputs", "targets", "used")
         )
         scores = context.student.logits(inputs, draw_symmetry(context.generator)).sigmoid()
-        return AnchorTerms((scores - targets).square(), scores, targets, used)
+        return AnchorTerms(square_error(scores, targets), scores, targets, used)

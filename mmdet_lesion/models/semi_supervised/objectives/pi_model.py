@@ -7,7 +7,7 @@ from mmdet.registry import TASK_UTILS
 
 from .base import AnchorTerms, UnsupervisedObjective
 from .context import ObjectiveContext
-from .functional import draw_symmetry
+from .functional import draw_symmetry, square_error
 
 __all__ = ["PiModel"]
 
@@ -42,4 +42,4 @@ class PiModel(UnsupervisedObjective):
         scores = context.student.logits(
             self.strong_view(patches, context), draw_symmetry(context.generator)
         ).sigmoid()
-        return AnchorTerms((scores - targets).square(), scores, targets)
+        return AnchorTerms(square_error(scores, targets), scores, targets)

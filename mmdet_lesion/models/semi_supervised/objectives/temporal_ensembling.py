@@ -11,8 +11,8 @@ from mmengine.dist import get_world_size
 from ....errors import InputError
 from .base import AnchorTerms, UnsupervisedObjective
 from .context import ObjectiveContext
-from .ensemble_store import EnsembleStore
-from .functional import draw_symmetry, move_anchors
+from .ensemble_store import EnsembleStore, check_folder
+from .functional import draw_symmetry, move_anchors, square_error
 
 __all__ = ["TemporalEnsembling"]
 
@@ -31,12 +31,13 @@ class TemporalEnsembling(UnsupervisedObjective):
         alpha: Weight of the old average, 0 to less than 1.
         folder: Folder of the averages (:class:`EnsembleStore`), relative to the work folder of the
             training. By default they are in memory and in checkpoints, which needs a training with
-            one process.
+            one process. Averages of a checkpoint are written to a folder that is added later.
         **kwargs: Arguments of :class:`UnsupervisedObjective`.
 
     Raises:
         InputError: An argument is invalid, a patch has no origin on the anchors of its scan, or
-            several processes keep averages in memory.
+            several processes keep averages in memory, or a folder has not the averages that a
+            training continues with.
 
     Source: Laine and Aila (2017), algorithm 2, there with one visit of each image per epoch.
     """
@@ -45,28 +46,31 @@ class TemporalEnsembling(UnsupervisedObjective):
         super().__init__(**kwargs)
         self.require(0 <= alpha < 1, f"alpha={alpha}; expected at least 0 and less than 1")
         self.alpha = alpha
-        self.folder = folder
-        self.work_dir = Path()
+        self.folder = None if folder is None else Path(folder)
         self.store: EnsembleStore | None = None
-        self._restored: dict | None = None
+        self._restored: dict = {}
 
     def before_train(self, total_iterations: int, work_dir: Path) -> None:
-        """Check the training, and keep the work folder."""
+        """Check the training and the folder of the averages."""
         super().before_train(total_iterations, work_dir)
         self.require(
             self.folder is not None or get_world_size() == 1,
             f"{get_world_size()} processes keep averages in memory, and checkpoints would contain "
             "those of the first only; expected folder=...",
         )
-        self.work_dir = work_dir
+        if self.folder is not None:
+            self.folder = (work_dir / self.folder).resolve()
+        if self.store is None:
+            check_folder(self.folder, self._restored)
 
     def compute(self, context: ObjectiveContext) -> AnchorTerms:
         """Compare with the averages, and update them."""
         patches, strides, size = context.unlabeled, context.strides, context.unlabeled.shape[2:]
         if context.origins is None or len(context.origins) != len(patches):
             raise InputError(
-                "TemporalEnsembling: unlabeled patches without a position in a scan; expected "
-                "LoadPatch, with a size divisible by the largest stride, in the pipeline"
+                "TemporalEnsembling: unlabeled patches without a position in a scan, or padded; "
+                "expected LoadPatch and patches of one size, divisible by the largest stride: "
+                "cubic ones, or no rotation"
             )
         store = self._open(context)
         scores = context.student.logits(
@@ -83,22 +87,18 @@ class TemporalEnsembling(UnsupervisedObjective):
         for index, (origin, crop) in enumerate(moves):
             back = move_anchors(scores[index].detach(), origin.symmetry.inverse, size, strides)
             store.update(origin, crop, back.cpu())
-        return AnchorTerms((scores - targets).square(), scores, targets, used)
+        return AnchorTerms(square_error(scores, targets), scores, targets, used)
 
     def _open(self, context: ObjectiveContext) -> EnsembleStore:
         if self.store is None:
-            folder = None if self.folder is None else self.work_dir / self.folder
-            self.store = EnsembleStore(self.alpha, context.strides, folder)
-            if self._restored is not None:
-                self.store.load_state_dict(self._restored)
-                self._restored = None
+            self.store = EnsembleStore(self.alpha, context.strides, self.folder)
+            self.store.load_state_dict(self._restored)
+            self._restored = {}
         return self.store
 
     def state_dict(self) -> dict:
-        """Return the averages if they are in memory."""
-        if self.store is None:
-            return self._restored or {}
-        return self.store.state_dict()
+        """Return the folder of the averages, or the averages in memory."""
+        return self._restored if self.store is None else self.store.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
         """Continue with the averages of :meth:`state_dict`, or with those on disk."""

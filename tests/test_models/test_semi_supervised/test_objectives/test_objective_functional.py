@@ -14,6 +14,7 @@ from mmdet_lesion.models.semi_supervised.objectives.functional import (
     pseudo_labels,
     seeded,
     split_levels,
+    square_error,
 )
 from mmdet_lesion.structures import CUBE_SYMMETRIES
 
@@ -57,6 +58,15 @@ def test_masked_mean():
     assert mean.item() == 3
     assert values.grad.tolist() == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3])
     assert masked_mean(values, torch.zeros(4, dtype=torch.bool)).item() == 0
+
+
+def test_masked_square_error_has_a_finite_gradient():
+    scores = torch.tensor([0.5, 0.25, 0.75], requires_grad=True)
+    targets = torch.tensor([0.25, float("nan"), float("inf")])
+    losses = square_error(scores, targets)
+    assert losses.tolist() == [0.0625, 0, 0]
+    masked_mean(losses, torch.tensor([True, False, True])).backward()
+    assert scores.grad.tolist() == [0.25, 0, 0]
 
 
 def test_entropy_of_logits():

@@ -1,3 +1,6 @@
+import math
+from pathlib import Path
+
 import pytest
 import torch
 from objective_toys import Scale, ToyNetwork, make_context
@@ -109,14 +112,81 @@ def test_overlapping_crops_share_anchors_and_the_border_is_not_stored(folder):
     assert store.read(PatchOrigin("b", (0, 0, 0), scan), SIZE)[1].sum() == 0
 
 
-def test_files_of_another_training(tmp_path):
+def trained(work_dir, folder="averages", state=None):
+    """Return an objective after one iteration of a training, new or resumed."""
+    objective = TemporalEnsembling(folder=folder, active_thr=-1)
+    if state is not None:
+        objective.load_state_dict(state)
+    objective.before_train(10, work_dir)
+    patches = torch.rand(1, 1, 8, 8, 8, dtype=torch.float64)
     origin = PatchOrigin("a/b", (0, 0, 0), SIZE)
-    EnsembleStore(0.6, (2,), tmp_path).update(origin, SIZE, torch.ones(64))
-    with pytest.raises(InputError, match="another training"):
-        EnsembleStore(0.6, (2,), tmp_path).read(origin, SIZE)
+    objective.compute(make_context(ToyNetwork(), patches, origins=[origin]))
+    return objective
+
+
+def visits_of(objective):
+    return objective.store.read(PatchOrigin("a/b", (0, 0, 0), SIZE), SIZE)[1].unique().tolist()
+
+
+def test_new_training_needs_an_empty_folder(tmp_path):
+    first = trained(tmp_path)
+    # Before the first checkpoint, there is nothing to resume.
+    expected = "rank0 has averages of another training, which is not resumed.*: delete it"
+    with pytest.raises(InputError, match=expected):
+        trained(tmp_path)
+    with pytest.raises(InputError, match=expected):
+        trained(tmp_path, state={})
+    assert visits_of(trained(tmp_path, state=first.state_dict())) == [2]
+
+
+def test_resumed_training_needs_the_folder_of_the_checkpoint(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    state = trained(old).state_dict()
+    with pytest.raises(InputError, match="files in .*old/averages, those of .*new/averages; exp"):
+        trained(new, state=state)
+    with pytest.raises(InputError, match="files in .*old/averages, not in memory; expected folder"):
+        trained(new, None, state)
+    assert visits_of(trained(new, str(old / "averages"), state)) == [2]
+    old.rename(new)
+    assert visits_of(trained(new, state=state)) == [3]
+    (new / "averages").rename(old)
+    with pytest.raises(InputError, match="or the old folder moved to the new one"):
+        trained(new, state=state)
+
+
+def test_averages_in_memory_are_written_to_a_new_folder(tmp_path):
+    before = trained(tmp_path, None)
+    (values,) = before.state_dict()["scans"].values()
+    after = trained(tmp_path, state=before.state_dict())
+    assert visits_of(after) == [2]
+    assert not after.state_dict()["scans"]
+    again = trained(tmp_path, state=after.state_dict())
+    assert visits_of(again) == [3]
+    assert values[1].unique().tolist() == [1]
+
+
+def test_files_do_not_stay_open(tmp_path):
     store = EnsembleStore(0.6, (2,), tmp_path)
-    store.load_state_dict({})
-    assert store.read(origin, SIZE)[1].tolist() == [1] * 64
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for scan in "abcd":
+        store.update(PatchOrigin(scan, (0, 0, 0), SIZE), SIZE, torch.ones(64))
+    assert len(list((tmp_path / "rank0").iterdir())) == 8
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_predictions_that_are_not_finite_are_not_stored(folder):
+    store = EnsembleStore(0.6, (2,), folder)
+    origin = PatchOrigin("a", (0, 0, 0), SIZE)
+    scores = torch.full((64,), 0.5)
+    scores[0] = math.nan
+    store.update(origin, SIZE, scores)
+    averages, visits = store.read(origin, SIZE)
+    assert averages.isfinite().all()
+    assert visits.tolist() == [0] + [1] * 63
+    store.update(origin, SIZE, torch.full((64,), 0.5))
+    averages, visits = store.read(origin, SIZE)
+    torch.testing.assert_close(averages, torch.full((64,), 0.5), **CLOSE)
+    assert visits.tolist() == [1] + [2] * 63
 
 
 def test_unaligned_patch():
@@ -126,11 +196,7 @@ def test_unaligned_patch():
 
 
 def test_files_are_in_the_work_folder(tmp_path):
-    objective = TemporalEnsembling(folder="averages")
-    objective.before_train(10, tmp_path)
-    patches = torch.rand(1, 1, 8, 8, 8, dtype=torch.float64)
-    origin = PatchOrigin("a", (0, 0, 0), SIZE)
-    objective.compute(make_context(ToyNetwork(), patches, origins=[origin]))
+    trained(tmp_path)
     assert len(list((tmp_path / "averages" / "rank0").iterdir())) == 2
 
 
