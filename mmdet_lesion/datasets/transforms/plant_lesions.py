@@ -153,7 +153,7 @@ class PlantLesions(BaseTransform):
         from mmdet_lesion.synthesis.planting import study_background
 
         # Crops and flips make other images of the same scan, so that the voxels are the key.
-        key = (xxhash.xxh3_128_digest(np.ascontiguousarray(hu)), hu.shape, tuple(spacing))
+        key = (xxhash.xxh3_128_digest(np.ascontiguousarray(hu).data), hu.shape, tuple(spacing))
         background = self._studied.pop(key, None)
         if background is None:
             background = study_background(hu, spacing)

@@ -378,10 +378,10 @@ def plant_lesion(
         appearance = draw_appearance(tissue, rng, settings.subsolid, settings.hypodense, contrasts)
     uneven = smooth_field(before.shape, geometry.spacing[::-1], rng)
     target = appearance.hu + appearance.uneven * uneven
-    textured = appearance.kind == "texture" and rendered.texture is not None
-    if appearance.kind in SHIFTED or (textured and tissue != LUNG):
-        if textured:
-            target = rendered.texture - level_within(before, opacity)
+    texture = rendered.texture if appearance.kind == "texture" else None
+    if appearance.kind in SHIFTED or (texture is not None and tissue != LUNG):
+        if texture is not None:
+            target = np.subtract(texture, level_within(before, opacity))
         after = shift(before, opacity, target, sigma, [max(value, 1.0) for value in spread])
     else:
         where = opacity > 0.1
@@ -396,8 +396,8 @@ def plant_lesion(
         if appearance.core:
             core = _core(shape, rotation, scale * appearance.core, center, rendered, background)
             opacity = np.maximum(opacity, core * edge)
-        if textured:
-            target = rendered.texture
+        if texture is not None:
+            target = texture
         elif appearance.kind == "replaced":
             target = target + float(np.median(before[fraction > 0.5]))
         after = merge(before, opacity, target, noise)

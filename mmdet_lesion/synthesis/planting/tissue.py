@@ -159,7 +159,7 @@ def _find_soft(coarse: np.ndarray, inside: np.ndarray, cell: np.ndarray) -> np.n
     if other.any():
         # Few cells are within reach, so that this is faster than distances.
         reach = np.ceil(_AWAY / cell).astype(int)
-        offsets = np.indices(2 * reach + 1).T - reach
+        offsets = np.indices(tuple(2 * reach + 1)).T - reach
         ball = (np.linalg.norm(offsets * cell, axis=-1) <= _AWAY).T
         soft &= ~ndimage.binary_dilation(other, ball)
     return ndimage.binary_opening(soft, np.ones((1, 2, 2)))

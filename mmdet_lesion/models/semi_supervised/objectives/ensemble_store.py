@@ -134,22 +134,15 @@ class EnsembleStore:
     def _scan(self, scan: str, count: int) -> tuple[Tensor, Tensor]:
         if self.folder is not None:
             # Opened for each visit, since every open map takes a file descriptor.
+            folder = _own_folder(self.folder)
             return (
-                self._file(f"{scan}.average", count, np.float16),
-                self._file(f"{scan}.visits", count, np.int16),
+                _open_file(folder, f"{scan}.average", count, np.float16),
+                _open_file(folder, f"{scan}.visits", count, np.int16),
             )
         if scan not in self._scans:
             zeros = torch.zeros(count, dtype=torch.float16)
             self._scans[scan] = zeros, zeros.to(torch.int16)
         return self._scans[scan]
-
-    def _file(self, name: str, count: int, dtype: type) -> Tensor:
-        """Map a file, which is created with zeros at first use."""
-        path = _own_folder(self.folder) / f"{quote(name, safe='')}.npy"
-        if path.exists():
-            return torch.from_numpy(np.lib.format.open_memmap(path, "r+"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return torch.from_numpy(np.lib.format.open_memmap(path, "w+", dtype, (count,)))
 
     def state_dict(self) -> dict:
         """Return the ``folder`` or None, and averages and visits of the ``scans`` in memory."""
@@ -196,6 +189,15 @@ def check_folder(folder: Path | None, state: dict) -> None:
             f"this training in {folder}; expected folder={before!r}, or the old folder moved to "
             "the new one"
         )
+
+
+def _open_file(folder: Path, name: str, count: int, dtype: type) -> Tensor:
+    """Map a file, which is created with zeros at first use."""
+    path = folder / f"{quote(name, safe='')}.npy"
+    if path.exists():
+        return torch.from_numpy(np.lib.format.open_memmap(path, "r+"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return torch.from_numpy(np.lib.format.open_memmap(path, "w+", dtype, (count,)))
 
 
 def _own_folder(folder: Path) -> Path:
