@@ -20,8 +20,8 @@ class ObjectivesHook(Hook):
     """Prepare the objectives of ``model.unsupervised``, and keep their state in checkpoints.
 
     Before training, each objective checks that it fits the training, and the data are checked to
-    have labeled and unlabeled scans. A checkpoint contains the
-    states by the objectives' names as ``objectives``. Models without objectives are left alone.
+    have labeled and unlabeled scans. A checkpoint contains the states by the objectives' names as
+    ``objectives``. Models without objectives are left alone.
 
     Raises:
         InputError: An objective does not fit the training, for example a ramp is longer than it,

@@ -35,9 +35,9 @@ class TemporalEnsembling(UnsupervisedObjective):
         **kwargs: Arguments of :class:`UnsupervisedObjective`.
 
     Raises:
-        InputError: An argument is invalid, a patch has no origin on the anchors of its scan, or
-            several processes keep averages in memory, or a folder has not the averages that a
-            training continues with.
+        InputError: An argument is invalid, a patch has no origin on the anchors of its scan,
+            several processes keep averages in memory, or the averages that a training continues
+            with are not in the folder.
 
     Source: Laine and Aila (2017), algorithm 2, there with one visit of each image per epoch.
     """
