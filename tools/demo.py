@@ -38,6 +38,11 @@ PHANTOMS = [
     *("--intervals", "2", "--missing", "0.5", "--lesions", "4", "7", "--diameter", "18", "48"),
     *("--contrast", "80", "150", "--hypodense", "0", "--subsolid", "0", "--noise", "12"),
 ]
+#: ``--missing`` → phantoms. The later of two equal options counts.
+MISSING = {
+    "random": PHANTOMS,
+    "deeplesion": [*PHANTOMS, "--missing", "deeplesion", "--lesions", "1", "8"],
+}
 SPACING = ["3.2", "3.2"]
 #: Training volumes of which the complete labels are known, in which hard negatives are mined, and
 #: the lowest score of a hard negative.
@@ -256,30 +261,44 @@ def reveal(out: Path, which: str) -> Path:
     return revealed
 
 
-def runs_with(variants: Iterable[str]) -> dict[str, Run]:
-    """Return the trainings of a seed in their order, with those that variants continue."""
+def runs_with(variants: Iterable[str], without: Iterable[str] = ()) -> dict[str, Run]:
+    """Return the trainings of a seed in their order, with those that variants continue.
+
+    Args:
+        variants: Names in ``VARIANTS``.
+        without: Names in ``RUNS`` that are left out unless a variant continues them.
+    """
     supervised, mean_teacher, full_labels = RUNS
     chosen = {}
     for name in variants:
         for part in (VARIANTS[name].continues, name):
             if part in VARIANTS:
                 chosen[part] = VARIANTS[part]
-    return {
+    runs = {
         supervised: RUNS[supervised],
         mean_teacher: RUNS[mean_teacher],
         **{name: run for name, run in chosen.items() if not run.continues},
         full_labels: RUNS[full_labels],
         **{name: run for name, run in chosen.items() if run.continues},
     }
+    dropped = set(without) - {run.continues for run in chosen.values()}
+    return {name: run for name, run in runs.items() if name not in dropped}
 
 
-def run_seed(out: Path, seed: int, variants: Iterable[str] = ()) -> dict:
+def run_seed(
+    out: Path,
+    seed: int,
+    variants: Iterable[str] = (),
+    without: Iterable[str] = (),
+    missing: str = "random",
+) -> dict:
     """Run the demo for one seed; returns a dict of row → figures."""
-    runs = runs_with(variants)
+    runs = runs_with(variants, without)
     supervised, mean_teacher, _ = RUNS
     begin = Config.fromfile(PHANTOM / f"{RUNS[mean_teacher].config}.py")
     begin = begin.custom_hooks[0].begin_mining_iter
-    options = make_data(out, seed)
+    phantoms = MISSING[missing]
+    options = make_data(out, seed, phantoms)
     truth = read_ground_truth(out / "raw/harvester/Revised-Test1071.pkl")
     results, curves = {}, {}
     for name, run in runs.items():
@@ -294,7 +313,7 @@ def run_seed(out: Path, seed: int, variants: Iterable[str] = ()) -> dict:
         elif run.mines:
             # Until the teacher mines, its training equals the supervised one.
             start = out / f"{supervised}/iter_{begin}.pth"
-        is_new = _is_new(out / name, run, extra)
+        is_new = _is_new(out / name, run, extra, phantoms)
         if is_new:
             train(out, name, run, extra, start)
         rows = {run.row: "teacher"}
@@ -316,17 +335,21 @@ def run_seed(out: Path, seed: int, variants: Iterable[str] = ()) -> dict:
     from mmdet_lesion.visualization import plot_froc, save_montage
 
     plot_froc(curves, out / "froc.png")
-    config = str(out / mean_teacher / f"{RUNS[mean_teacher].config}.py")
-    teacher = str(out / mean_teacher / "teacher.pth")
-    save_montage(mined_overlays(config, teacher, num=9), out / "mined.png")
-    save_montage(detected_overlays(config, teacher, num=9), out / "detected.png")
+    shown = next((name for name, run in runs.items() if run.mines), None)
+    if shown:
+        config = str(out / shown / f"{runs[shown].config}.py")
+        teacher = str(out / shown / "teacher.pth")
+        save_montage(mined_overlays(config, teacher, num=9), out / "mined.png")
+        save_montage(detected_overlays(config, teacher, num=9), out / "detected.png")
     return results
 
 
-def _is_new(work_dir: Path, run: Run, options: list[str]) -> bool:
+def _is_new(
+    work_dir: Path, run: Run, options: list[str], phantoms: Sequence[str] = PHANTOMS
+) -> bool:
     """Return whether a training is missing or was made with other settings."""
     config = Config.fromfile(PHANTOM / f"{run.config}.py").pretty_text
-    settings = {"phantoms": PHANTOMS, "config": config, "options": [*options, *run.options]}
+    settings = {"phantoms": list(phantoms), "config": config, "options": [*options, *run.options]}
     path = work_dir / "demo_settings.json"
     if (
         path.is_file()
@@ -339,12 +362,18 @@ def _is_new(work_dir: Path, run: Run, options: list[str]) -> bool:
     return True
 
 
-def print_gains(out: Path, seeds: Sequence[int], variants: Sequence[str] = ()) -> None:
+def print_gains(
+    out: Path,
+    seeds: Sequence[int],
+    variants: Sequence[str] = (),
+    without: Sequence[str] = (),
+    **_: object,
+) -> None:
     """Print the gain of each row over its baseline, and of variants over the mean teacher.
 
     Gains are differences of the mean over seeds, with a confidence interval.
     """
-    runs = runs_with(variants)
+    runs = runs_with(variants, without)
     results = {name: [] for name in runs}
     over = f"over {len(seeds)} seeds and their volumes" if seeds[1:] else "over volumes, one seed:"
     for seed in seeds:
@@ -456,8 +485,18 @@ def main(
             metavar="NAME",
             help=f"also train variants: {', '.join(variants)}",
         )
+        parser.add_argument(
+            "--without", nargs="+", default=[], choices=[*RUNS][1:], metavar="NAME",
+            help=f"trainings to leave out: {', '.join([*RUNS][1:])}",
+        )  # fmt: skip
+        parser.add_argument(
+            "--missing", default="random", choices=MISSING,
+            help="which lesions are not annotated: half of them at random, or most of the small "
+            "ones in volumes with many, as in DeepLesion (default: %(default)s)",
+        )  # fmt: skip
     args = parser.parse_args()
-    switches = {"variants": args.variants} if variants else {}
+    names = ("variants", "without", "missing") if variants else ()
+    switches = {name: getattr(args, name) for name in names}
     out = args.out.resolve()
     begin = time.time()
     seeds = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..errors import InputError
 from ..io import LESION_TYPES
 from .checks import check_settings
+from .marking import Missing, check_missing
 
 FIRST_LEVEL, LAST_LEVEL = 15.0, 600.0
 """Range of the levels of slices, in mm below the shoulders; the last is at the pubis."""
@@ -32,8 +33,9 @@ class PhantomConfig:
     Attributes:
         volumes: Number of sub-volumes.
         seed: Random seed; the same seed and settings give the same files.
-        missing: Probability that a lesion has no annotation. Every volume has at least one
-            annotation, as in the published table.
+        missing: Probability that a lesion has no annotation, or ``'deeplesion'`` (see
+            :func:`.mark_lesions`). Every volume has at least one annotation, as in the published
+            table.
         size: Rows and columns of a slice.
         slices: Slices per volume.
         intervals: Slice intervals in mm; one is drawn for every series.
@@ -54,7 +56,7 @@ class PhantomConfig:
 
     volumes: int
     seed: int = 0
-    missing: float = 0.5
+    missing: Missing = 0.5
     size: int = 512
     slices: tuple[int, int] = (24, 40)
     intervals: tuple[float, ...] = (1.0, 2.0, 5.0)
@@ -72,9 +74,10 @@ class PhantomConfig:
     def __post_init__(self) -> None:
         check_settings(
             self,
-            ("missing", "hypodense", "subsolid"),
+            ("hypodense", "subsolid"),
             dict(slices=3, lesions=1, diameter=1.0, contrast=0.0, vessels=0, enhancement=0.0),
         )
+        check_missing(self.missing)
         if not self.intervals or not all(0 < step < math.inf for step in self.intervals):
             raise InputError(f"intervals is {self.intervals}; expected positive mm")
         if not self.lesion_types or not set(self.lesion_types) <= set(LESION_TYPES):

@@ -36,6 +36,7 @@ from .canvas import Canvas
 from .config import LAST_LEVEL, PhantomConfig
 from .image import finish
 from .lesions import Lesion, place_lesions
+from .marking import mark_lesions
 from .output import SETTINGS_FILE, new_folder, render_all
 from .plan import VolumePlan, plan_volumes
 
@@ -83,9 +84,8 @@ def render_volume(plan: VolumePlan, config: PhantomConfig) -> RenderedVolume:
     paint_body(canvas, body, config.vessels, config.enhancement)
     rng = np.random.default_rng(plan.seed)
     lesions = place_lesions(canvas, config, rng)
-    annotated = rng.random(len(lesions)) >= config.missing
-    if not annotated.any():
-        annotated[rng.integers(len(lesions))] = True
+    diameters = [2 * lesion.shape.radii[0] for lesion in lesions]
+    annotated = mark_lesions(diameters, config.missing, rng)
     noisy = annotated & (rng.random(len(lesions)) < _NOISY)
     if not (annotated & ~noisy).any():
         noisy[:] = False

@@ -84,6 +84,8 @@ def test_variants_come_after_the_trainings_that_they_continue(demo):
         *("supervised", "mean_teacher", "verified", "ignored", "full_labels"),
         *("verified_long", "full_labels_long"),
     ]
+    runs = list(demo.runs_with(["full_labels_long"], without=["mean_teacher", "full_labels"]))
+    assert runs == ["supervised", "full_labels", "full_labels_long"]
 
 
 def test_gains_are_relative_to_ema_weights_and_mean_teacher(demo, tmp_path, capsys):
@@ -155,6 +157,8 @@ def test_finished_training_is_reused_for_the_same_settings_only(demo, tmp_path):
     assert demo._is_new(tmp_path, run, ["randomness.seed=1"])
     (tmp_path / "teacher.pth").touch()
     assert not demo._is_new(tmp_path, run, ["randomness.seed=1"])
+    assert demo._is_new(tmp_path, run, ["randomness.seed=1"], demo.MISSING["deeplesion"])
+    (tmp_path / "teacher.pth").touch()
     assert demo._is_new(tmp_path, run, ["randomness.seed=2"])
     assert not (tmp_path / "teacher.pth").exists()
 
