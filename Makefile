@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
 .DELETE_ON_ERROR:
-.PHONY: setup demo demo-seeds demo-focalmix demo-partial-label rehearse test lint fuzz torture clean
+.PHONY: setup demo demo-seeds demo-focalmix demo-partial-label rehearse train-model-zoo test lint fuzz torture clean
 
 setup: $(READY)
 
@@ -42,6 +42,13 @@ demo-partial-label: $(READY)
 rehearse: $(READY)
 	$(BIN)/python tools/rehearse.py configs/uld/*.py configs/partial_label/*.py \
 		configs/focalmix/*.py --workers 2 --out rehearsal
+
+# The demonstration models of the package: hours on two cores, a stopped run goes on.
+# make train-model-zoo BACKGROUNDS=table.csv [KNOWN=annotations.csv] [OUT=folder] [MODELS="name …"]
+train-model-zoo: $(READY)
+	@test -n "$(BACKGROUNDS)" || { echo "error: BACKGROUNDS is not set; expected a table of scans (docs/model_zoo.md)" >&2; exit 2; }
+	$(BIN)/python tools/model_zoo/train.py $(MODELS) --data "$(BACKGROUNDS)" $(if $(KNOWN),--known "$(KNOWN)") \
+		--out $(or $(OUT),work_dirs/model_zoo) --workers 2 --publish
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ COMMANDS = {
     "browse": ("analysis_tools/browse_lesions.py", "draw mined or detected lesions"),
     "select": ("analysis_tools/select_unlabeled.py", "select unlabeled scans to train on"),
     "mine": ("mine_lesions.py", "mine lesions without an annotation, or hard negatives"),
+    "train-model-zoo": ("model_zoo/train.py", "train and measure the demonstration models"),
     "sweep": ("sweep.py", "train and test a config for each value of its settings"),
     "rehearse": ("rehearse.py", "check within minutes whether a config can train"),
     "apply-review": ("apply_review.py", "turn reviewed candidates into annotations"),
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     texts = {"convert": CONVERT, **{name: text for name, (_, text) in COMMANDS.items()}}
-    lines = [f"  {name:<15}{text}" for name, text in sorted(texts.items())]
+    lines = [f"  {name:<17}{text}" for name, text in sorted(texts.items())]
     hint = "mmdet-lesion COMMAND --help shows the arguments of a command."
     parser = argparse.ArgumentParser(
         "mmdet-lesion",

@@ -1,9 +1,12 @@
 """Detect lesions in CT scans: DICOM, NIfTI, MetaImage, NRRD, DeepLesion's PNGs, or lists of them.
 
-Exit status: 0 if every scan was processed, 1 if some failed, 2 for invalid arguments.
+Without --config and --checkpoint, a demonstration model of the package detects lung nodules; it is
+not for clinical use. Exit status: 0 if every scan was processed, 1 if some failed, 2 for invalid
+arguments.
 
-Example::
+Examples::
 
+    python tools/detect.py scan.nii.gz --out detections
     python tools/detect.py scan.nii.gz dicom_folder more_scans.txt \
         --config configs/uld/mean_teacher_deeplesion.py --checkpoint model.pth --out detections
 """
@@ -15,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmdet_lesion.apis.exports import EXPORTS
 from mmdet_lesion.command_line import (
@@ -27,6 +30,7 @@ from mmdet_lesion.command_line import (
     printable,
     tool_main,
 )
+from mmdet_lesion.model_zoo.catalog import DEFAULT_MODEL, NOTICE, find_model, list_models
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,8 +61,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="SCAN",
         help="scan, folder with scans in DICOM or other formats, or text file with a list of paths",
     )
-    parser.add_argument("--config", required=True, type=config_file, help="config of the detector")
-    parser.add_argument("--checkpoint", required=True, help="checkpoint of the detector")
+    parser.add_argument("--config", type=config_file, help="config of the detector")
+    parser.add_argument("--checkpoint", help="checkpoint of the detector")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="demonstration model of the package instead of a config and a checkpoint (default: "
+        f"{DEFAULT_MODEL})",
+    )
+    parser.add_argument(
+        "--list-models", action=ListModels, help="list the demonstration models, and exit"
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -104,6 +117,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add_reading_options(parser)
     args = parser.parse_args(argv)
+    if (args.config is None) != (args.checkpoint is None):
+        given, missing = ("config", "checkpoint") if args.config else ("checkpoint", "config")
+        parser.error(
+            f"argument --{given}: --{missing} is missing; expected both, or neither for a "
+            "demonstration model"
+        )
+    if args.model and args.config:
+        parser.error("argument --model: not with --config and --checkpoint; expected one of both")
     if args.anonymize and "dicom-sr" in args.export:
         parser.error(
             "argument --anonymize: the export dicom-sr names the patient and the slices; expected "
@@ -121,6 +142,10 @@ def detect(args: argparse.Namespace) -> list[ScanOutcome]:
     from mmdet_lesion.progress import Progress
 
     check_exports(args.export)
+    config, checkpoint = args.config, args.checkpoint
+    if config is None:
+        model = find_model(args.model or DEFAULT_MODEL)
+        checkpoint, config = model.verified_weights(), model.config
     # One of several paths, such as a broken link, fails alone.
     if not any(Path(path).exists() for path in args.scans):
         raise InputError(f"{args.scans[0]} does not exist; expected a scan or a list of scans")
@@ -129,7 +154,7 @@ def detect(args: argparse.Namespace) -> list[ScanOutcome]:
     for line in skipped_lines(found.skipped):
         print(printable(line), file=sys.stderr)
     inferencer = LesionInferencer(
-        args.config, args.checkpoint, args.device, args.spacing and tuple(args.spacing)
+        config, checkpoint, args.device, args.spacing and tuple(args.spacing)
     )
     with Progress("slices") as display:
         timing = Timing(len(sources))
@@ -159,6 +184,29 @@ def detect(args: argparse.Namespace) -> list[ScanOutcome]:
             progress=show,
             finished=report,
         )
+
+
+class ListModels(argparse.Action):
+    """Option that prints the demonstration models and ends the tool, as ``--help`` does."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(nargs=0, **kwargs)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Print the models."""
+        from rich.table import Table
+
+        table = Table(pad_edge=False)
+        for column in ("name", "task", "size", "license", "about"):
+            table.add_column(column, overflow="fold")
+        for model in list_models():
+            size = "no weights here"
+            if model.weights.is_file():
+                size = f"{model.weights.stat().st_size / 1e6:.1f} MB"
+            table.add_row(model.name, model.task, size, model.license, model.summary)
+        output_console().print(table)
+        print(f"{NOTICE} See docs/model_zoo.md.")
+        parser.exit()
 
 
 class Timing:
@@ -261,6 +309,9 @@ def print_summary(outcomes: Sequence[ScanOutcome]) -> None:
             continue
         for warning in outcome.result.warnings:
             warned.setdefault(warning, []).append(outcome.source.name)
+    notices = [one.result.notice for one in outcomes if one.result and one.result.notice]
+    for notice in dict.fromkeys(notices):
+        print(printable(notice))
     for warning, names in warned.items():
         where = names[0] if len(names) == 1 else f"{len(names)} scans ({names[0]}, …)"
         print(printable(f"{where}: warning: {warning}"))

@@ -77,6 +77,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="shares of the patients (default: 0.7 0.1 0.2)",
     )  # fmt: skip
     parser.add_argument(
+        "--held-out", nargs="+", metavar="SCAN", default=(),
+        help="further scans, whose patients are the test set; none is drawn for it then",
+    )  # fmt: skip
+    parser.add_argument(
         "--patient", metavar="REGEX",
         help="finds the patient in the path of a scan (default: Patient ID, or the scan's name)",
     )  # fmt: skip
@@ -140,6 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         timeout=args.timeout,
         png_spacing=args.png_spacing,
         known=args.known,
+        held_out=args.held_out,
     )
     result = dataset.run(workers=args.workers, resume=args.resume)
     for sentence in [*result.refused, *result.failed]:

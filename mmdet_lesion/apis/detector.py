@@ -19,7 +19,7 @@ from torch import nn
 from ..engine import cpu_settings
 from ..engine.config_checks import build_module, load_config
 from ..errors import InputError
-from ..models.checkpoint import check_weights, read_weights
+from ..models.checkpoint import check_weights, get_weights, read_checkpoint
 from ..processes import keep_freed_memory
 
 __all__ = ["DEFAULT_NMS", "Detector", "build_model", "build_module", "load_detector", "read_config"]
@@ -43,6 +43,8 @@ class Detector:
         keep_thick: Whether not to interpolate slices that are farther apart than ``spacing``.
         nms: Config of the suppression of overlapping lesions, or None to keep all.
         skip_air: Whether to search for lesions in the body only.
+        notice: What every result has to say about the weights, such as that they are for
+            demonstration, or None.
     """
 
     model: nn.Module
@@ -54,6 +56,7 @@ class Detector:
     keep_thick: bool = False
     nms: dict[str, Any] | None = None
     skip_air: bool = True
+    notice: str | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -103,7 +106,8 @@ def load_detector(
             raise InputError(f"{name}: inference.nms is {nms!r}; expected a dict or None")
         nms = dict(nms)
         build_module(nms, f"{name}: inference.nms", TASK_UTILS)
-    model = build_model(cfg, checkpoint, device)
+    content = read_checkpoint(checkpoint)
+    model = build_model(cfg, checkpoint, device, content)
     if not hasattr(model, "predict_volume"):
         raise InputError(
             f"{name} has a model of type {type(model).__name__}, which has no predict_volume; "
@@ -113,7 +117,19 @@ def load_detector(
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     keep_thick = bool(inference.get("keep_thick", False))
     skip_air = bool(inference.get("skip_air", True))
-    return Detector(model, cfg, name, str(path), digest, values, keep_thick, nms, skip_air)
+    notice = _meta(content).get("notice")
+    return Detector(
+        model,
+        cfg,
+        name,
+        str(path),
+        digest,
+        values,
+        keep_thick,
+        nms,
+        skip_air,
+        None if notice is None else str(notice),
+    )
 
 
 def read_config(
@@ -138,13 +154,19 @@ def read_config(
     return cfg
 
 
-def build_model(cfg: Config, checkpoint: str | os.PathLike, device: str = "auto") -> nn.Module:
+def build_model(
+    cfg: Config, checkpoint: str | os.PathLike, device: str = "auto", content: Any = None
+) -> nn.Module:
     """Build the model of a config and load its weights, all of which must fit.
+
+    Weights in half precision are converted to the precision of the model. A checkpoint of the model
+    zoo must not have other tensors either.
 
     Args:
         cfg: The config. On a CPU, :func:`~mmdet_lesion.engine.cpu_settings` are added to it.
         checkpoint: Checkpoint whose ``state_dict`` is the model.
         device: ``'auto'`` (the first GPU, or the CPU without one), ``'cpu'``, ``'cuda:0'`` …
+        content: Content of the checkpoint, if it has been read already.
 
     Returns:
         The model in eval mode on its device.
@@ -153,7 +175,8 @@ def build_model(cfg: Config, checkpoint: str | os.PathLike, device: str = "auto"
         InputError: The device cannot be used, or the checkpoint is invalid or of another model.
     """
     torch_device = _device(device)
-    weights = read_weights(checkpoint)
+    content = read_checkpoint(checkpoint) if content is None else content
+    weights = get_weights(content, checkpoint)
     init_default_scope(cfg.get("default_scope", "mmdet"))
     if torch_device.type == "cpu":
         keep_freed_memory()
@@ -162,10 +185,16 @@ def build_model(cfg: Config, checkpoint: str | os.PathLike, device: str = "auto"
         cfg.model.backbone.init_cfg = None
     name = cfg.filename or "the config"
     model = revert_sync_batchnorm(build_module(cfg.model, f"{name}: model"))
-    check_weights(model, weights, checkpoint)
+    check_weights(model, weights, checkpoint, exact="model_zoo" in _meta(content))
     model.load_state_dict(weights, strict=False)
     _check_normalization(model, name)
     return model.to(torch_device).eval()
+
+
+def _meta(content: Any) -> dict[str, Any]:
+    """Return what a checkpoint says about itself, such as ``model_zoo``, the name of a model."""
+    meta = content.get("meta") if isinstance(content, dict) else None
+    return meta if isinstance(meta, dict) else {}
 
 
 def _check_normalization(model: nn.Module, config: str) -> None:

@@ -362,6 +362,7 @@ class LesionInferencer:
                 spacing=list(self.detector.spacing),
                 score_thr=settings["score_thr"],
                 nms=self.detector.nms,
+                notice=self.detector.notice,
             ),
             software=dict(name="mmdet_lesion", version=__version__),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

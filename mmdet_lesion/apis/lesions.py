@@ -58,7 +58,8 @@ class ScanResult:
     Args:
         scan: ``path``, ``kind``, ``series_uid``, ``shape`` (D, H, W), ``spacing``, ``origin``,
             ``direction``, ``slice_axis``.
-        model: ``config``, ``checkpoint``, ``sha256``, ``spacing``, ``score_thr``.
+        model: ``config``, ``checkpoint``, ``sha256``, ``spacing``, ``score_thr``, ``nms``,
+            ``notice``.
         software: ``name``, ``version``.
         created: Time in UTC, ISO 8601.
         fingerprint: Hash of inputs and settings; a matching result is reused.
@@ -76,6 +77,11 @@ class ScanResult:
     lesions: list[Lesion]
     warnings: list[str] = field(default_factory=list)
     lesions_without_voxels: list[int] | None = None
+
+    @property
+    def notice(self) -> str | None:
+        """What every export has to say about the model, or None."""
+        return self.model.get("notice")
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the result to the content of ``lesions.json``."""

@@ -96,7 +96,11 @@ def get_weights(content: object, source: str | os.PathLike) -> dict[str, Tensor]
 
 
 def check_weights(
-    model: nn.Module, weights: dict[str, Tensor], source: str | os.PathLike, partial: bool = False
+    model: nn.Module,
+    weights: dict[str, Tensor],
+    source: str | os.PathLike,
+    partial: bool = False,
+    exact: bool = False,
 ) -> None:
     """Check that weights have the names and shapes of a model's weights.
 
@@ -104,9 +108,10 @@ def check_weights(
 
     Args:
         model: The model.
-        weights: State dict; additional tensors are allowed.
+        weights: State dict; additional tensors are allowed unless ``exact`` is set.
         source: Name of the file for messages.
         partial: Whether a single tensor that fits is enough, as for fine-tuning.
+        exact: Whether additional tensors are an error.
 
     Raises:
         InputError: The weights are those of another model.
@@ -114,6 +119,11 @@ def check_weights(
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     wrong = sorted(name for name, shape in expected.items() if found.get(name) != shape)
+    if exact and not wrong and (unused := sorted(set(found) - set(expected))):
+        raise InputError(
+            f"{source} is a checkpoint of another model: it has {len(unused)} tensors more, such "
+            f"as {unused[0]}; expected the config's {len(expected)}"
+        )
     if not wrong or (partial and len(wrong) < len(expected)):
         return
     name = wrong[0]

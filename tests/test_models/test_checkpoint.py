@@ -50,6 +50,13 @@ def test_weights_that_do_not_fit(model, change, message):
         check_weights(model, {"other": torch.zeros(2)}, "a.pth", partial=True)
 
 
+def test_additional_weights_are_allowed_unless_the_match_is_exact(model):
+    weights = {**model.state_dict(), "other": torch.zeros(2)}
+    check_weights(model, weights, "a.pth")
+    with pytest.raises(InputError, match="it has 1 tensors more, such as other; expected the"):
+        check_weights(model, weights, "a.pth", exact=True)
+
+
 def test_files_without_weights_are_rejected(tmp_path):
     with pytest.raises(InputError, match="a.pth does not exist; expected a checkpoint"):
         read_weights(tmp_path / "a.pth")

@@ -24,14 +24,16 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 def write_csv(path: Path, scan: Scan, result: ScanResult) -> list[str]:
     """Write a row for each lesion; ``x1 … z2`` are in voxels of the original array.
 
-    Texts that spreadsheet programs would execute get a leading apostrophe.
+    Texts that spreadsheet programs would execute get a leading apostrophe. The notice of a model is
+    the name of an additional, empty column, so that tables without lesions have it, too.
     """
     with (
         atomic_write(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        notice = [] if result.notice is None else [_text(result.notice)]
+        writer.writerow([*COLUMNS, *notice])
         for lesion in result.lesions:
             writer.writerow(
                 [
@@ -46,6 +48,7 @@ def write_csv(path: Path, scan: Scan, result: ScanResult) -> list[str]:
                     *lesion.slice_range,
                     _text(lesion.key_file),
                     *lesion.box_voxels,
+                    *("" for _ in notice),
                 ]
             )
     return []

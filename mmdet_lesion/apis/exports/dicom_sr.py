@@ -14,6 +14,7 @@ Axis would read as a RECIST measurement, and Length as the longest extent of the
 
 from __future__ import annotations
 
+import textwrap
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -99,7 +100,7 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
                 sop_instance_uid=hd.UID(),
                 instance_number=1,
                 manufacturer=result.software["name"],
-                series_description="Detected lesions",
+                series_description=_series_description(result.notice),
             )
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         # Anonymized slices may lack elements that a report requires.
@@ -107,6 +108,13 @@ def write_dicom_sr(path: Path, scan: Scan, result: ScanResult) -> list[str]:
     with atomic_write(path) as temporary:
         document.save_as(temporary, enforce_file_format=True)
     return []
+
+
+def _series_description(notice: str | None) -> str:
+    """Return the name of the series that viewers show; DICOM allows 64 characters."""
+    if notice is None:
+        return "Detected lesions"
+    return textwrap.shorten(f"Detected lesions. {notice}", 64, placeholder="...")
 
 
 def _groups(
@@ -142,6 +150,7 @@ def _groups(
         algorithm_id=sr.AlgorithmIdentification(
             name=f"{result.software['name']} {Path(result.model['config']).stem}",
             version=f"{result.software['version']}, weights {result.model['sha256'][:12]}",
+            parameters=None if result.notice is None else [result.notice],
         ),
         measurements=[
             *(sr.Measurement(name, edge, codes.UCUM.Millimeter) for name, edge in edges),

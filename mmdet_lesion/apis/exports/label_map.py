@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,8 @@ def _places(result: ScanResult, shape: tuple[int, ...]) -> list[tuple[slice, ...
 def write_label_map(path: Path, scan: Scan, result: ScanResult) -> list[str]:
     """Write the label map, and set ``lesions_without_voxels`` of the result.
 
+    The notice of a model is in the header's description, of which NIfTI keeps 79 characters.
+
     Returns:
         A warning if the geometry is sheared, so that no label map is written, or if smaller
         lesions cover all voxels of a lesion.
@@ -71,6 +74,8 @@ def write_label_map(path: Path, scan: Scan, result: ScanResult) -> list[str]:
         return ["nifti was left out: the gantry was tilted, and SimpleITK writes no sheared NIfTI"]
     labels = label_array(result, volume.shape)
     image = Volume(labels, volume.spacing, volume.origin, volume.direction).to_sitk()
+    if result.notice is not None:
+        image.SetMetaData("ITK_FileNotes", textwrap.shorten(result.notice, 79, placeholder="..."))
     with atomic_write(path) as temporary:
         # SimpleITK requires the suffix .nii.gz, which the temporary name does not have.
         renamed = temporary.with_name(temporary.name + ".nii.gz")

@@ -20,10 +20,15 @@ _SCHEMA = (
 
 
 def write_slicer(path: Path, scan: Scan, result: ScanResult) -> list[str]:
-    """Write the boxes in world coordinates, oriented like the scan."""
+    """Write the boxes in world coordinates, oriented like the scan.
+
+    The notice of a model is in the description of each box, and beside the boxes, where 3D Slicer
+    ignores it.
+    """
     axes = _orthogonal_axes(scan.volume)
-    markups = [_roi(lesion, scan.volume, axes) for lesion in result.lesions]
-    write_json(path, {"@schema": _SCHEMA, "markups": markups}, indent=1)
+    markups = [_roi(lesion, scan.volume, axes, result.notice) for lesion in result.lesions]
+    notice = {} if result.notice is None else {"notice": result.notice}
+    write_json(path, {"@schema": _SCHEMA, "markups": markups, **notice}, indent=1)
     return []
 
 
@@ -40,12 +45,13 @@ def _orthogonal_axes(volume: Volume) -> np.ndarray:
     return np.column_stack((x, y, z * np.sign(z @ matrix[:, 2])))
 
 
-def _roi(lesion: Lesion, volume: Volume, axes: np.ndarray) -> dict:
+def _roi(lesion: Lesion, volume: Volume, axes: np.ndarray, notice: str | None) -> dict:
     box = [lesion.box_voxels]
     along = volume.geometry.corners_to_world(box)[0] @ axes
     low, high = along.min(axis=0), along.max(axis=0)
     center = axes @ ((low + high) / 2)
     name = f"{lesion.label} {lesion.id} ({lesion.score:.2f})"
+    description = f"score {lesion.score:.3f}, key slice {lesion.key_slice}"
     return {
         "type": "ROI",
         "coordinateSystem": "LPS",
@@ -61,7 +67,7 @@ def _roi(lesion: Lesion, volume: Volume, axes: np.ndarray) -> dict:
             {
                 "id": "1",
                 "label": name,
-                "description": f"score {lesion.score:.3f}, key slice {lesion.key_slice}",
+                "description": description if notice is None else f"{description}. {notice}",
                 "position": [round(value, 4) for value in center.tolist()],
                 "orientation": [round(value, 9) for value in axes.ravel().tolist()],
                 "selected": True,

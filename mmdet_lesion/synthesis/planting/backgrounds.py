@@ -12,7 +12,7 @@ from ...converters.patient_split import SPLITS, check_shares, split_patients
 from ...errors import InputError
 from ...io.scans import ScanSource, find_scans
 
-__all__ = ["BackgroundScan", "find_backgrounds", "split_backgrounds"]
+__all__ = ["BackgroundScan", "find_backgrounds", "scan_place", "split_backgrounds"]
 
 # DeepLesion's folders {patient}_{study}_{series}.
 _DEEPLESION = re.compile(r"(\d{6,})_\d{2,}_\d{2,}")
@@ -45,7 +45,7 @@ class BackgroundScan:
 def find_backgrounds(
     inputs: Sequence[str | os.PathLike], patient: str | None = None
 ) -> list[BackgroundScan]:
-    """Find scans and their patients, sorted by name.
+    """Find scans and their patients, sorted by name. A scan that is given twice is one scan.
 
     Args:
         inputs: Paths of scans, as for :func:`~.io.scans.find_scans`.
@@ -63,11 +63,16 @@ def find_backgrounds(
             f"--patient is {patient!r}; expected a regular expression ({error})"
         ) from None
     found = []
-    for source in find_scans(inputs):
+    for source in {scan_place(source): source for source in find_scans(inputs)}.values():
         if source.kind in ("missing", "special"):
             raise InputError(f"{source.path} does not exist; expected a scan")
         found.append(BackgroundScan(source, _patient(source, pattern)))
     return sorted(found, key=lambda scan: scan.name)
+
+
+def scan_place(source: ScanSource) -> tuple[object, ...]:
+    """Return what identifies a scan in every search, other than its name."""
+    return source.path, source.series, source.part, source.slices
 
 
 def _patient(source: ScanSource, pattern: re.Pattern[str] | None) -> str:

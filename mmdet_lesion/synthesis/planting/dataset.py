@@ -15,13 +15,14 @@ import cv2
 import numpy as np
 
 from ...converters.execution import run_tasks
-from ...converters.patient_split import split_patients
+from ...converters.patient_split import check_shares, split_patients
 from ...errors import InputError
 from ...io.atomic import atomic_write, leftover_of, read_json, write_json
 from ...io.luna16 import read_luna16_findings
+from ...io.scans import find_scans
 from ...progress import Progress, track
 from ...structures.triples import triple
-from .backgrounds import BackgroundScan, find_backgrounds, split_backgrounds
+from .backgrounds import BackgroundScan, find_backgrounds, scan_place, split_backgrounds
 from .contact_sheet import TILE, sheet_of_rows
 from .deeplesion_tables import write_deeplesion_tables
 from .library import ShapeLibrary, read_shapes
@@ -81,10 +82,13 @@ class PlantedDataset:
         known: Table of the lesions that the scans have, as LUNA16's ``annotations.csv``; the series
             is that of a DICOM scan, or the name of a file. Planted lesions keep away from them, and
             they are a part of the truth.
+        held_out: Paths of further scans. Their patients are the test set, so that no patient is
+            drawn for it; the other patients are divided by the shares of the other sets. The shapes
+            are divided by ``split``.
 
     Raises:
-        InputError: An argument is invalid, a path does not exist, or there are fewer patients than
-            sets.
+        InputError: An argument is invalid, a path does not exist, there are fewer patients than
+            sets, or all patients are held out.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class PlantedDataset:
         timeout: float = 600.0,
         png_spacing: Sequence[float] | None = None,
         known: str | os.PathLike | None = None,
+        held_out: Sequence[str | os.PathLike] = (),
     ) -> None:
         if layout not in LAYOUTS:
             raise InputError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
@@ -124,10 +129,30 @@ class PlantedDataset:
         self.missing, self.copies, self.seed = float(missing), copies, seed
         self.timeout = timeout
         self.png_spacing = None if png_spacing is None else triple(map(float, png_spacing))
-        self.scans = find_backgrounds(backgrounds, patient)
-        self.sets = split_backgrounds([scan.patient for scan in self.scans], self.split, seed)
+        self.scans = find_backgrounds([*backgrounds, *held_out], patient)
+        self.sets = self._draw_sets(held_out)
         self.known = self._read_known(known)
         self.shapes = read_shapes(shapes)
+
+    def _draw_sets(self, held_out: Sequence[str | os.PathLike]) -> dict[str, str]:
+        """Return the set of each patient."""
+        patients = [scan.patient for scan in self.scans]
+        if not held_out:
+            return split_backgrounds(patients, self.split, self.seed)
+        train, val, test = check_shares(self.split)
+        if not test:
+            raise InputError("the split has no test set; expected one for the held-out scans")
+        # Names depend on the other scans of a search.
+        places = {scan_place(source) for source in find_scans(held_out)}
+        held = {scan.patient for scan in self.scans if scan_place(scan.source) in places}
+        others = [patient for patient in patients if patient not in held]
+        if not others:
+            raise InputError(
+                f"the scans of all patients ({', '.join(sorted(held)[:3])}) are held out; expected "
+                "backgrounds of other patients to train on"
+            )
+        shares = (train / (train + val), val / (train + val), 0.0)
+        return split_backgrounds(others, shares, self.seed) | dict.fromkeys(held, "test")
 
     def _read_known(self, path: str | os.PathLike | None) -> dict[str, _Spheres]:
         """Read the known lesions of each scan by the scan's name."""

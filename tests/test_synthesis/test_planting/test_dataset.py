@@ -164,6 +164,19 @@ def test_slices_run_from_head_to_feet(scans, tmp_path):
     assert same.mean() > 0.95 > (first.astype(int) - 32768 == chest[0]).mean()
 
 
+def test_held_out_scans_are_the_test_set(scans, tmp_path):
+    given = dict(split=(0.8, 0, 0.2))
+    held = [scans / "p1.mhd"]
+    made = PlantedDataset("luna16", tmp_path, [scans], ["balls"], NODULES, held_out=held, **given)
+    assert made.sets == {"p0": "train", "p1": "test", "p2": "train"}
+    # Scans that are given twice are one scan.
+    assert len(made.scans) == 3
+    with pytest.raises(InputError, match="all patients .p0, p1, p2. are held out"):
+        PlantedDataset("luna16", tmp_path, [], ["balls"], NODULES, held_out=[scans], **given)
+    with pytest.raises(InputError, match="the split has no test set; expected one for the held-"):
+        luna16(tmp_path, scans, split=(1, 0, 0), held_out=held)
+
+
 def test_known_lesions_become_truth(scans, tmp_path):
     table = tmp_path / "known.csv"
     center = read_metaimage(scans / "p0.mhd").geometry.points_to_world([[28, 48, 7]])[0]
