@@ -18,7 +18,7 @@ from .mixed_precision import train_in_mixed_precision
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Folders whose configs have a separate test file or are only base configs.
-ELSEWHERE = ("_base_", "focalmix", "partial_label", "semi_supervised")
+ELSEWHERE = ("_base_", "focalmix", "model_zoo", "partial_label", "semi_supervised")
 CONFIGS = sorted(
     path
     for path in (ROOT / "configs").glob("*/*.py")

@@ -133,8 +133,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def detector_files(args: argparse.Namespace) -> tuple[Path, str | Path]:
+    """Return config and checkpoint, those of a demonstration model if none are given."""
+    if args.config is not None:
+        return args.config, args.checkpoint
+    model = find_model(args.model or DEFAULT_MODEL)
+    return model.config, model.verified_weights()
+
+
 def detect(args: argparse.Namespace) -> list[ScanOutcome]:
     """Run the detector on all scans and show the progress."""
+    config, checkpoint = detector_files(args)
     from mmdet_lesion import InputError
     from mmdet_lesion.apis import LesionInferencer
     from mmdet_lesion.apis.exports import check_exports
@@ -142,10 +151,6 @@ def detect(args: argparse.Namespace) -> list[ScanOutcome]:
     from mmdet_lesion.progress import Progress
 
     check_exports(args.export)
-    config, checkpoint = args.config, args.checkpoint
-    if config is None:
-        model = find_model(args.model or DEFAULT_MODEL)
-        checkpoint, config = model.verified_weights(), model.config
     # One of several paths, such as a broken link, fails alone.
     if not any(Path(path).exists() for path in args.scans):
         raise InputError(f"{args.scans[0]} does not exist; expected a scan or a list of scans")

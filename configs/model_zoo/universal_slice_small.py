@@ -2,7 +2,7 @@
 _base_ = "../phantom/faster_rcnn_phantom.py"
 
 data_root = "data/model_zoo/universal_slice_small/"
-max_iters = 6000
+max_iters = 10000
 # Narrow enough for soft tissue, wide enough for ground glass.
 hu_window = (-600, 400)
 

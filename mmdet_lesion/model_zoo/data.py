@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..command_line import print_error
+from ..command_line import printable
 from ..converters import DeepLesionConversion, Luna16Conversion
 from ..converters.base import StoreConversion
 from ..errors import InputError
@@ -67,7 +68,7 @@ def make_data(
     planted = _planted(recipe, sources, out / "planted_raw", seed, known)
     result = planted.run(workers=workers, resume=(out / "planted_raw").exists())
     for sentence in result.refused:
-        print_error(f"left out: {sentence}")
+        print(printable(f"left out: {sentence}"), file=sys.stderr)
     if result.failed:
         raise RuntimeError(result.failed[0])
     for name in ("train", "test"):

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def detect_in_scans(
             shutil.rmtree(folder, ignore_errors=True)
             command = [sys.executable, TOOLS / "detect.py", path, "--config", config]
             command += ["--checkpoint", weights, "--out", folder / "found", "--export", "json"]
+            command += ["--device", "cpu"]
             command += ["--score-thr", _LEAST_SCORE]
             write_json(file, _measure([str(word) for word in command], env))
         scans = [read_json(one) for one in sorted(folder.rglob("lesions.json"))]
@@ -91,8 +92,8 @@ def real_lesions(
         best score of a detection that hits each lesion, or None. None without such a scan.
     """
     table = read_luna16_findings(known, unique=True)
-    truth: dict[str, np.ndarray] = {}
-    found: dict[str, np.ndarray] = {}
+    truth: dict[Hashable, np.ndarray] = {}
+    found: dict[Hashable, np.ndarray] = {}
     for scan in scans:
         path = Path(scan["scan"]["path"])
         for key in (scan["scan"]["series_uid"], path.stem, path.name.split(".nii")[0]):
@@ -104,14 +105,16 @@ def real_lesions(
                 break
     if not truth:
         return None
-    shown = {key: rows[rows[:, 3] >= DEFAULT_SCORE] for key, rows in found.items()}
+    shown: dict[Hashable, np.ndarray] = {
+        key: rows[rows[:, 3] >= DEFAULT_SCORE] for key, rows in found.items()
+    }
     counts = luna16_froc(shown, truth).counts
     return dict(
         froc=luna16_froc(found, truth).to_dict(),
         score_thr=DEFAULT_SCORE,
         hit=counts["true_positives"],
         false_positives=counts["false_positives"],
-        scores=[_best_score(found[key], lesion) for key in sorted(truth) for lesion in truth[key]],
+        scores=[_best_score(found[key], lesion) for key in truth for lesion in truth[key]],
     )
 
 

@@ -269,6 +269,10 @@ DETECT = "scan.nii --config config.py --checkpoint other.pth --out out --spacing
         (DETECT + " --device cuda:99", "cuda:99"),
         (DETECT + " --png-spacing 1 1", "expected 3 arguments"),
         (DETECT + " --unknown", "unrecognized arguments"),
+        (DETECT + " --model nodule_small", "not with --config and --checkpoint"),
+        (DETECT.replace("--checkpoint other.pth", ""), "--checkpoint is missing; expected both"),
+        (DETECT.replace("--config config.py", ""), "--config is missing; expected both"),
+        ("scan.nii --out out --model unknown", "'unknown' is not a model of the zoo"),
     ],
 )
 def test_detect_flags(refuse, files, words, fragment):

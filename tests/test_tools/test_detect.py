@@ -15,6 +15,7 @@ from mmdet.registry import MODELS
 from mmengine import Config
 from mmengine.registry import init_default_scope
 
+from mmdet_lesion.model_zoo import catalog
 from mmdet_lesion.structures import Volume
 
 from ..dicom_files import write_series
@@ -127,6 +128,33 @@ def test_equal_warnings_are_printed_once(tool, model, scan, tmp_path, capsys):
     _, out, _ = run(tool, capsys, *words)
     assert out.count("dicom-sr was left out") == 1
     assert "2 scans (scan, …): warning: dicom-sr was left out: the scan is not a DICOM" in out
+
+
+@pytest.fixture
+def empty_zoo(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalog, "_folder", lambda: tmp_path / "zoo")
+    (tmp_path / "zoo").mkdir()
+    return tmp_path / "zoo"
+
+
+def test_models_are_listed_with_and_without_weights(tool, empty_zoo, capsys):
+    (empty_zoo / "universal_slice_small.pth").write_bytes(bytes(3_400_000))
+    with pytest.raises(SystemExit) as end:
+        tool.main(["--list-models"])
+    assert end.value.code == 0
+    rows = [re.split(r"\s*[│|]\s*", line) for line in capsys.readouterr().out.splitlines()]
+    rows = {row[1]: row[2:] for row in rows if len(row) > 2}
+    assert rows["nodule_small"][:3] == ["lung nodules, 3D boxes", "no weights here", "Apache-2.0"]
+    assert rows["universal_slice_small"][1] == "3.4 MB"
+
+
+def test_without_weights_the_command_that_makes_them_is_named(
+    tool, empty_zoo, scan, tmp_path, capsys
+):
+    status, _, err = run(tool, capsys, scan, "--out", tmp_path / "out")
+    assert status == 2 and err.count("\n") == 1
+    assert "`make train-model-zoo BACKGROUNDS=TABLE`" in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_remaining_time(tool, monkeypatch):
