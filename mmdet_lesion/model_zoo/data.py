@@ -74,7 +74,8 @@ def make_data(
     for name in ("train", "test"):
         if not result.counts.get(name, {}).get("lesions"):
             raise InputError(f"no lesion is in a background to {name} with; expected one or more")
-    phantoms = _make_phantoms(layout, dict(recipe["phantoms"]), out / "phantoms_raw", workers)
+    settings = {"seed": seed, **recipe["phantoms"]}
+    phantoms = _make_phantoms(layout, settings, out / "phantoms_raw", workers)
     if layout == "luna16":
         for name, raw in (
             ("planted_train", out / "planted_raw" / "train"),

@@ -78,7 +78,7 @@ class ModelRecipe:
     def _set_length(self, iterations: int | None) -> None:
         if iterations is None:
             return
-        self.cfg.train_cfg.max_iters = iterations
+        self.cfg.max_iters = self.cfg.train_cfg.max_iters = iterations
         for scheduler in self.cfg.param_scheduler:
             if "T_max" in scheduler:
                 scheduler.T_max = iterations

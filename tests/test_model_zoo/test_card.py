@@ -14,7 +14,8 @@ from .facts import made_up_facts
 def test_card_has_the_figures_terms_and_limits_of_use():
     card = render_card(made_up_facts())
     lines = card.splitlines()
-    assert lines[0] == "# nodule_small" and NOTICE in card
+    assert lines[0] == "# nodule_small"
+    assert lines[2] == f"**{NOTICE}** Lung nodules, 3D boxes: 3D residual network."
     for row in (
         "| parameters | 1,234,567 |",
         f"| file | 2.6 MB in half precision, SHA-256 `{'ab' * 32}` |",

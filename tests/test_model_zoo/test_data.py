@@ -39,7 +39,7 @@ def sources(tmp_path_factory):
 
 
 def test_held_out_backgrounds_are_in_the_test_list_only(sources, tmp_path):
-    facts = make_data(RECIPE, sources, tmp_path, SPACING)
+    facts = make_data(RECIPE, sources, tmp_path, SPACING, seed=3)
     assert (facts["train"]["patients"], facts["train"]["scans"]) == (1, 2)
     assert (facts["test"]["patients"], facts["test"]["scans"]) == (1, 2)
     assert facts["train"]["lesions"] == sum(facts["train"]["kinds"].values()) == 2
@@ -52,13 +52,16 @@ def test_held_out_backgrounds_are_in_the_test_list_only(sources, tmp_path):
     records = [read_json(path) for path in (tmp_path / "planted_raw/records").glob("*.json")]
     test = {one["uid"] for one in records if one["source"].endswith("test.nii.gz")}
     assert {entry["series_uid"] for entry in lists["planted_test"]} == test
+    for name in ("planted_raw/planting.json", "phantoms_raw/phantoms.json"):
+        content = read_json(tmp_path / name)
+        assert content.get("settings", content)["seed"] == 3
     # A second run makes nothing new, and other settings are no continuation.
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.b2nd")}
-    assert make_data(RECIPE, sources, tmp_path, SPACING) == facts
+    assert make_data(RECIPE, sources, tmp_path, SPACING, seed=3) == facts
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.b2nd")}
     other = {**RECIPE, "phantoms": {**PHANTOMS, "vessels": 2}}
     with pytest.raises(InputError, match="phantoms.json has other settings than this run"):
-        make_data(other, sources, tmp_path, SPACING)
+        make_data(other, sources, tmp_path, SPACING, seed=3)
 
 
 def test_unknown_key_of_the_recipe(sources, tmp_path):

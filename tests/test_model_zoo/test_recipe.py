@@ -51,14 +51,15 @@ def test_unknown_settings_are_refused(make):
         make(options={"recipes.copies": 2})
 
 
-def test_training_with_other_settings_is_not_continued(make, tmp_path):
-    recipe = make(iterations=20)
+@pytest.mark.parametrize("name", ["nodule_small", "universal_slice_small"])
+def test_training_with_other_settings_is_not_continued(make, tmp_path, name):
+    recipe = make(name, iterations=20)
     recipe._write_config()
     (tmp_path / "out" / "train").mkdir()
-    make(iterations=20)._write_config()
+    make(name, iterations=20)._write_config()
     assert Config.fromfile(recipe.config).train_cfg.max_iters == 20
     with pytest.raises(InputError, match="train is a training with other settings; expected the"):
-        make(iterations=40)._write_config()
+        make(name, iterations=40)._write_config()
 
 
 def test_complete_training_is_not_repeated(make, tmp_path, monkeypatch):
