@@ -227,7 +227,7 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
                 # mmcv's RoIAlign ignores the memory format and reads the map as contiguous.
                 x = x.contiguous()
             found = self.roi_head.predict((x,), proposals, samples, rescale=rescale)
-            offset = torch.tensor([frame.left, frame.top] * 2, device=volume.device)
+            offset = volume.new_tensor([frame.left, frame.top] * 2)
             if rescale:
                 offset = offset / offset.new_tensor(data_sample.scale_factor * 2)
             for index, instances in zip(chunk, found):
