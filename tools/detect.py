@@ -2,10 +2,12 @@
 
 Exit status: 0 if every scan was processed, 1 if some failed, 2 for invalid arguments.
 
-Example::
+Examples::
 
     python tools/detect.py scan.nii.gz dicom_folder more_scans.txt \
         --config configs/uld/mean_teacher_deeplesion.py --checkpoint model.pth --out detections
+    python tools/detect.py scan.nii.gz --config configs/uld/mean_teacher_deeplesion.py \
+        --checkpoint seed0.pth seed1.pth --tta --out detections
 """
 
 from __future__ import annotations
@@ -58,7 +60,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="scan, folder with scans in DICOM or other formats, or text file with a list of paths",
     )
     parser.add_argument("--config", required=True, type=config_file, help="config of the detector")
-    parser.add_argument("--checkpoint", required=True, help="checkpoint of the detector")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        nargs="+",
+        help="checkpoint of the detector; several form an ensemble, whose boxes are fused (give "
+        "the scans before this option)",
+    )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: predict on several views of each scan and fuse the boxes",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -129,7 +142,11 @@ def detect(args: argparse.Namespace) -> list[ScanOutcome]:
     for line in skipped_lines(found.skipped):
         print(printable(line), file=sys.stderr)
     inferencer = LesionInferencer(
-        args.config, args.checkpoint, args.device, args.spacing and tuple(args.spacing)
+        args.config,
+        args.checkpoint,
+        args.device,
+        args.spacing and tuple(args.spacing),
+        args.tta,
     )
     with Progress("slices") as display:
         timing = Timing(len(sources))

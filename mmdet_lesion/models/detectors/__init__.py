@@ -2,6 +2,7 @@
 
 from .focalmix import FocalMix
 from .slice_faster_rcnn import SliceFasterRCNN
-from .volume_detector import VolumeDetector
+from .view import View
+from .volume_detector import EnsembleMember, VolumeDetector
 
-__all__ = ["FocalMix", "SliceFasterRCNN", "VolumeDetector"]
+__all__ = ["EnsembleMember", "FocalMix", "SliceFasterRCNN", "View", "VolumeDetector"]

@@ -26,6 +26,7 @@ from ..semi_supervised import (
 )
 from ..semi_supervised.objectives import build_objectives, detector_context
 from .sliding_patches import PatchPlace, merged_patch_size, sliding_patches
+from .view import View, symmetries_of
 from .volume_detector import Progress, VolumeReader
 
 #: Cells of the largest stride around those to search that are computed, so that the edges of the
@@ -375,6 +376,22 @@ class FocalMix(BaseDetector):
         Patches are merged as in :meth:`predict`. Arguments and result are those of
         :meth:`VolumeDetector.predict_volume`.
         """
+        instances = self.detect_boxes(
+            read, depth, score_thr=score_thr, batch_size=batch_size, progress=progress, body=body
+        )
+        return self.boxes_to_lesions(instances, score_thr, linker)
+
+    def detect_boxes(
+        self,
+        read: VolumeReader,
+        depth: int,
+        *,
+        score_thr: float = 0.0,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        body: Body | None = None,
+    ) -> InstanceData:
+        """Detect boxes in a volume; see :meth:`EnsembleMember.detect_boxes`."""
         data = self.data_preprocessor(pseudo_collate([read(0, depth)]), False)
         (volume,), (sample,) = data["inputs"], data["data_samples"]
         size = sample.metainfo.get("img_shape", volume.shape[1:])
@@ -392,6 +409,12 @@ class FocalMix(BaseDetector):
             instances = self.predict_patches(
                 volume, size, batch_size, report, inside=inside, merge=volume.is_cpu
             ).cpu()
+        return instances[instances.scores >= score_thr]
+
+    def boxes_to_lesions(
+        self, instances: InstanceData, score_thr: float = 0.0, linker: dict | None = None
+    ) -> InstanceData:
+        """Return boxes as lesions; see :meth:`EnsembleMember.boxes_to_lesions`."""
         instances = instances[instances.scores >= score_thr]
         bboxes = instances.bboxes.double()
         # Slice k fills the half-open interval [k, k + 1).
@@ -402,6 +425,21 @@ class FocalMix(BaseDetector):
             labels=instances.labels,
             key_slices=key_slices,
         )
+
+    def tta_views(self, spacing: Sequence[float], num_symmetries: int = 8) -> list[View]:
+        """Return the views of test-time augmentation: symmetries that keep the voxel spacing.
+
+        Args:
+            spacing: Spacing ``(x, y, z)`` of the volumes in mm.
+            num_symmetries: Largest number of symmetries: 8 for flips, 16 also with x and y
+                exchanged, 48 with all axes exchanged, where their spacings are equal.
+
+        Raises:
+            InputError: The number is not within 1 to 48.
+        """
+        if not isinstance(num_symmetries, int) or not 1 <= num_symmetries <= 48:
+            raise InputError(f"tta has num_symmetries={num_symmetries!r}; expected 1 to 48")
+        return [View(symmetry) for symmetry in symmetries_of(spacing, num_symmetries)]
 
     def predict_patches(
         self,
