@@ -306,6 +306,16 @@ def test_learning_rates_scale_with_the_batch_size(tool, root, without_data, tmp_
     assert {**sgd.cfg.model.backbone, **own} == {**full.backbone, **own}
 
 
+def test_coarse_to_fine_configs_are_rehearsed_as_volumes(tool, root, without_data, tmp_path):
+    (one,) = plans(tool, tmp_path, [root / "configs/coarse_to_fine/coarse_to_fine_luna16_100.py"])
+    assert one.cfg.train_cfg.max_iters == 800
+    # Both networks are tested in small patches, and otherwise unchanged.
+    full = Config.fromfile(root / "configs/coarse_to_fine/coarse_to_fine_luna16_100.py").model
+    assert one.cfg.model.test_cfg.patch_size == 32
+    assert one.cfg.model.test_cfg.switch_thr == full.test_cfg.switch_thr
+    assert one.cfg.model.coarse == full.coarse and one.cfg.model.bbox_head == full.bbox_head
+
+
 def test_missing_pretrained_weights_unfreeze_the_norms(
     tool, root, without_data, tmp_path, monkeypatch
 ):

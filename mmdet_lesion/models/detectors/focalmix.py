@@ -185,13 +185,16 @@ class FocalMix(BaseDetector):
         Raises:
             InputError: An edge is not a multiple of the largest stride.
         """
+        self._check_edges(batch_inputs)
+        return self.neck(self.backbone(batch_inputs))
+
+    def _check_edges(self, batch_inputs: Tensor) -> None:
         if any(edge % self.stride for edge in batch_inputs.shape[2:]):
             raise InputError(
                 f"FocalMix: patches of size {tuple(batch_inputs.shape[2:])} (D, H, W); expected "
                 f"edges divisible by the largest stride, {self.stride}, so that symmetries map "
                 "anchors onto anchors"
             )
-        return self.neck(self.backbone(batch_inputs))
 
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None
@@ -420,6 +423,7 @@ class FocalMix(BaseDetector):
         # Slice k fills the half-open interval [k, k + 1).
         key_slices = (bboxes[:, 2] + bboxes[:, 5]) / 2 - 0.5
         return InstanceData(
+            metainfo=instances.metainfo,
             bboxes=bboxes,
             scores=instances.scores.double(),
             labels=instances.labels,
@@ -444,7 +448,7 @@ class FocalMix(BaseDetector):
     def predict_patches(
         self,
         volume: Tensor,
-        size: Sequence[int],
+        size: Sequence[float],
         batch_size: int | None = None,
         progress: Callable[[float], None] | None = None,
         inside: Tensor | None = None,
@@ -538,6 +542,6 @@ def _no_instances(like: Tensor) -> InstanceData:
     )
 
 
-def _centers_within(boxes: Tensor, size: Sequence[int]) -> Tensor:
+def _centers_within(boxes: Tensor, size: Sequence[float]) -> Tensor:
     centers = (boxes[:, :3] + boxes[:, 3:]) / 2
     return ((centers >= 0) & (centers <= centers.new_tensor(size[::-1]))).all(dim=1)
