@@ -51,6 +51,7 @@ def test_loss_is_weighted_and_logged():
         {
             "entropy_minimization_weight": 3 * math.exp(-1.25),
             "entropy_minimization_used": 3 / 8,
+            "entropy_minimization_nonfinite": 0,
             "entropy_minimization_confidence": torch.maximum(p, 1 - p).mean().item(),
             "entropy_minimization_entropy": entropy.item(),
         }
