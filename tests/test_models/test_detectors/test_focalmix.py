@@ -181,6 +181,14 @@ def test_max_candidates_and_max_objects():
     assert max(len(one) for one in guess_of(model, patches).objects) <= 3
 
 
+def test_boxes_that_are_not_finite_are_no_objects():
+    model = build(object_score_thr=0.0)
+    patches = torch.rand(2, 1, 16, 16, 16)
+    assert all(len(one) for one in guess_of(model, patches).objects)
+    model.bbox_head.offsets.bias.data[0] = torch.nan
+    assert [one.shape for one in guess_of(model, patches).objects] == [(0, 6)] * 2
+
+
 def test_guessed_scores_are_transformed_back():
     model = build()
     anchors = model.bbox_head.get_anchors((16, 16, 16))

@@ -201,6 +201,7 @@ def test_ramp_is_checked_in_the_first_iteration():
     [
         ("MeanTeacherConsistency", "TeacherEMAHook"),
         ("MixMatch", "no labeled patches"),
+        ("FocalMixObjective", "no pass of labeled and unlabeled patches; expected a detector"),
         ("TemporalEnsembling", "without a position in a scan"),
     ],
 )
