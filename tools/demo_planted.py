@@ -138,10 +138,7 @@ def run_volumes(out: Path, seed: int, words: Sequence[str], comparisons: Sequenc
     if not rows:
         return {}
     made = plant("luna16", out, seed, [*words, *VOLUMES])
-    number, tested = (
-        len((out / "raw" / name / "seriesuids.csv").read_text().split())
-        for name in ("train", "test")
-    )
+    number, tested = (count_scans(out / "raw" / name) for name in ("train", "test"))
     labeled = max(1, round(LABELED * number))
     convert_volumes(out, "train", seed, number, labeled)
     # The list of all its scans.
@@ -155,6 +152,17 @@ def run_volumes(out: Path, seed: int, words: Sequence[str], comparisons: Sequenc
         lists=lists,
     )
     return demo_focalmix.run_trainings(out, rows, options, made, test="raw/test")
+
+
+def count_scans(folder: Path) -> int:
+    """Return the number of scans of a set in LUNA16's layout; ends the demo if there are none."""
+    path = folder / "seriesuids.csv"
+    if not path.is_file():
+        sys.exit(
+            f"error: {folder} has no scans, since scans without lung are left out; expected chest "
+            "CTs of more patients in --backgrounds, or --comparisons without focalmix"
+        )
+    return len(path.read_text().split())
 
 
 def convert_volumes(out: Path, name: str, seed: int, number: int, labeled: int) -> None:

@@ -55,6 +55,11 @@ def test_options(demo, tmp_path, monkeypatch):
     assert len({*demo.SEEDS}) == 3
 
 
+def test_sets_without_lung_are_named(demo, tmp_path):
+    with pytest.raises(SystemExit, match="test has no scans, since scans without lung are left"):
+        demo.count_scans(tmp_path / "test")
+
+
 def dataset_of(words, split):
     """Return the dataset that a config has with the options of a command line."""
     parser = ArgumentParser()
