@@ -548,15 +548,24 @@ def main(
                 file=sys.stderr,
             )
             return 1
-        write_json(
-            out / "results.json", {str(key): value for key, value in results.items()}, indent=2
-        )
+        write_json(out / "results.json", _plain(results), indent=2)
     console = Console(width=200)
     console.print(table_of(results, title))
     if conclude:
         conclude(out, chosen, **switches)
     console.print(f"{(time.time() - begin) / 60:.1f} minutes; files: {out}/seed*")
     return 0
+
+
+def _plain(results: dict) -> dict:
+    """Return seed → row → column → figure for JSON; undefined figures are null."""
+    return {
+        str(seed): {
+            row: {name: None if np.isnan(value) else value for name, value in figures.items()}
+            for row, figures in rows.items()
+        }
+        for seed, rows in results.items()
+    }
 
 
 def add_variants(parser: argparse.ArgumentParser) -> None:
