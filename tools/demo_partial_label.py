@@ -3,7 +3,7 @@
 For each seed, the demo generates and converts phantoms and trains three detectors, each without and
 with the negative mask and factor, two at a time in one process and thread each. The detectors are
 tested on annotated key slices, as in DeepLesion's official protocol, and on whole volumes with
-complete annotations.
+complete annotations. A stopped demo goes on with the trainings that are missing.
 
 Example::
 
@@ -13,11 +13,12 @@ Example::
 import math
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from demo import PHANTOM, call, main, make_data
+from demo import PHANTOM, call, is_new, main, make_data
 from mmengine import Config
 
 from mmdet_lesion.io import read_json
@@ -58,12 +59,26 @@ def volume_config(config: Path, out: Path) -> Path:
     return out
 
 
-def run_arm(config: str, out: Path, options: list[str]) -> dict[str, dict]:
-    """Train a config and test it by both protocols; returns protocol → metrics."""
+def run_arm(
+    config: str, out: Path, options: list[str], made: Sequence[str] = PHANTOMS
+) -> dict[str, dict]:
+    """Train a config and test it by both protocols; returns protocol → metrics.
+
+    Args:
+        config: The config.
+        out: Folder of the seed.
+        options: Result of :func:`convert_data`.
+        made: How the data were made; a finished training on the same data is reused.
+    """
     tool = partial(call, sys.executable, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     work_dir = out / config
     work_dir.mkdir(parents=True, exist_ok=True)
     path = PHANTOM / f"{config}.py"
+    text = Config.fromfile(path).pretty_text
+    settings = {"made": list(made), "config": text, "options": options}
+    # The metrics of the last test exist when all is done.
+    if not is_new(work_dir, settings, "p3d.metrics.json"):
+        return {one: read_json(work_dir / f"{one}.metrics.json") for one in ("slice", "p3d")}
     tool("tools/train.py", path, "--work-dir", work_dir, *options, log=work_dir / "train.log")
     checkpoint = (work_dir / "last_checkpoint").read_text()
     metrics = {}
@@ -93,14 +108,31 @@ def figures_of(metrics: dict[str, dict]) -> dict[str, float]:
 def run_seed(out: Path, seed: int) -> dict:
     """Run the demo for one seed; returns a dict of row → figures."""
     options = make_data(out, seed, PHANTOMS)
+    return {row: figures_of(one) for row, one in run_arms(out, ROWS, options, PHANTOMS).items()}
+
+
+def run_arms(
+    out: Path, rows: Mapping[str, str], options: list[str], made: Sequence[str]
+) -> dict[str, dict[str, dict]]:
+    """Run all arms on the data of a seed, two at a time.
+
+    Args:
+        out: Folder of the seed.
+        rows: Row of the table → config.
+        options: As for :func:`run_arm`.
+        made: As for :func:`run_arm`.
+
+    Returns:
+        Row → protocol → metrics.
+    """
     with ThreadPoolExecutor(2) as pool:
         # The longest trainings first, so that both cores finish at about the same time.
         arms = {
-            row: pool.submit(run_arm, config, out, options)
-            for row, config in reversed(ROWS.items())
+            row: pool.submit(run_arm, config, out, options, made)
+            for row, config in reversed(list(rows.items()))
         }
         try:
-            return {row: figures_of(arms[row].result()) for row in ROWS}
+            return {row: arms[row].result() for row in rows}
         except subprocess.CalledProcessError:
             pool.shutdown(cancel_futures=True)
             raise

@@ -9,6 +9,8 @@ Examples::
     python tools/detect.py scan.nii.gz --out detections
     python tools/detect.py scan.nii.gz dicom_folder more_scans.txt \
         --config configs/uld/mean_teacher_deeplesion.py --checkpoint model.pth --out detections
+    python tools/detect.py scan.nii.gz --config configs/uld/mean_teacher_deeplesion.py \
+        --checkpoint seed0.pth seed1.pth --tta --out detections
 """
 
 from __future__ import annotations
@@ -62,7 +64,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="scan, folder with scans in DICOM or other formats, or text file with a list of paths",
     )
     parser.add_argument("--config", type=config_file, help="config of the detector")
-    parser.add_argument("--checkpoint", help="checkpoint of the detector")
+    parser.add_argument(
+        "--checkpoint",
+        nargs="+",
+        help="checkpoint of the detector; several form an ensemble, whose boxes are fused (give "
+        "the scans before this option)",
+    )
     parser.add_argument(
         "--model",
         metavar="NAME",
@@ -71,6 +78,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--list-models", action=ListModels, help="list the demonstration models, and exit"
+    )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: predict on several views of each scan and fuse the boxes",
     )
     parser.add_argument(
         "--out",
@@ -133,7 +145,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def detector_files(args: argparse.Namespace) -> tuple[Path, str | Path]:
+def detector_files(args: argparse.Namespace) -> tuple[Path, list[str] | Path]:
     """Return config and checkpoint, those of a demonstration model if none are given."""
     if args.config is not None:
         return args.config, args.checkpoint
@@ -159,7 +171,11 @@ def detect(args: argparse.Namespace) -> list[ScanOutcome]:
     for line in skipped_lines(found.skipped):
         print(printable(line), file=sys.stderr)
     inferencer = LesionInferencer(
-        config, checkpoint, args.device, args.spacing and tuple(args.spacing)
+        config,
+        checkpoint,
+        args.device,
+        args.spacing and tuple(args.spacing),
+        args.tta,
     )
     with Progress("slices") as display:
         timing = Timing(len(sources))

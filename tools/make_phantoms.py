@@ -14,7 +14,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
-from mmdet_lesion.command_line import fraction, positive, random_seed, tool_main
+from mmdet_lesion.command_line import fraction_or, positive, random_seed, tool_main
 from mmdet_lesion.io import LESION_TYPES
 from mmdet_lesion.synthesis.config import PhantomConfig
 from mmdet_lesion.synthesis.luna16_config import Luna16PhantomConfig
@@ -64,7 +64,7 @@ def _add_deeplesion(layouts) -> None:
     )
     sub.set_defaults(make=_make_deeplesion)
     sub.add_argument(
-        '--missing', type=_missing, metavar='P', default=default.missing,
+        '--missing', type=fraction_or(DEEPLESION), metavar='P', default=default.missing,
         help="probability that a lesion is not annotated; each volume keeps one annotation; with "
         "'deeplesion' one or a few lesions are annotated, large ones rather than small ones",
     )  # fmt: skip
@@ -106,10 +106,6 @@ def _add_deeplesion(layouts) -> None:
         '--split', type=float, nargs=3, metavar=('TRAIN', 'VAL', 'TEST'), default=default.split,
         help='number or fraction of the volumes in each split',
     )  # fmt: skip
-
-
-def _missing(text: str) -> float | str:
-    return text if text == DEEPLESION else fraction(text)
 
 
 def _add_luna16(layouts) -> None:

@@ -2,8 +2,9 @@
 
 Lesions are written as annotations with the source 'mined', hard negatives with 'hard_negative':
 detections in completely labeled volumes that hit no lesion. --neighbors propagates annotations to
-the slices around them. A stopped run goes on where it
-stopped, and another --score-thr uses the detections of the run before.
+the slices around them. A 3D detector mines the unlabeled scans of a data list. Several checkpoints
+form an ensemble, whose boxes are fused. A stopped run goes on where it stopped, and another
+--score-thr uses the detections of the run before.
 
 Examples::
 
@@ -12,6 +13,9 @@ Examples::
         --hard-negatives --add-to mined/mined.json --out hard_negatives
     python tools/dist_run.py 4 tools/mine_lesions.py CONFIG CHECKPOINT --out mined \
         --launcher pytorch
+    python tools/mine_lesions.py configs/focalmix/supervised_luna16_100.py A.pth B.pth --tta \
+        --ann-file data/luna16/annotations/unlabeled_400.json \
+        --add-to data/luna16/annotations/labeled_100.json --out mined
 """
 
 from __future__ import annotations
@@ -47,12 +51,22 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", type=config_file, help="config of the detector and its data")
-    parser.add_argument("checkpoint", help="checkpoint of the detector")
+    parser.add_argument(
+        "checkpoint",
+        nargs="+",
+        help="checkpoint of the detector; several form an ensemble, whose boxes are fused",
+    )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: predict on several views of each volume and fuse the boxes",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument(
         "--ann-file",
         help="annotation file of the volumes (default: that of the training data; with "
-        "--hard-negatives harvester_train.json beside it)",
+        "--hard-negatives harvester_train.json beside it); for 3D detectors the list of the "
+        "unlabeled scans, which is required",
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
@@ -128,7 +142,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Mine a data set."""
     options = parse_args(argv)
-    check_file(options.checkpoint, "a checkpoint")
+    for path in options.checkpoint:
+        check_file(path, "a checkpoint")
     for path in (options.ann_file, options.add_to, options.truth):
         if path is not None:
             check_file(path, "an annotation file")
@@ -146,7 +161,13 @@ def mine(options: argparse.Namespace) -> int:
     from mmengine import DictAction
     from torch import distributed
 
-    from mmdet_lesion.apis.mining import MiningSettings, MiningTask, mine_data_set
+    from mmdet_lesion.apis.mining import (
+        MiningSettings,
+        MiningTask,
+        detects_in_3d,
+        mine_data_set,
+        mine_pool,
+    )
     from mmdet_lesion.engine.config_checks import load_config, merge_options
     from mmdet_lesion.engine.launch import start_gloo
 
@@ -164,25 +185,72 @@ def mine(options: argparse.Namespace) -> int:
             device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
         elif device in ("auto", "cpu"):
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world_size))
-    what = "neighbors" if options.neighbors else "lesions"
-    what = "hard_negatives" if options.hard_negatives else what
-    settings = MiningSettings(what, options.score_thr, options.iou_thr, options.all_slices)
-    task = MiningTask(cfg, settings, options.ann_file, options.add_to, options.truth)
-    summary = mine_data_set(
-        task,
-        cfg,
-        options.checkpoint,
-        options.out,
+    common = dict(
         device=device,
+        tta=options.tta,
         rank=rank,
         world_size=world_size,
         wait=distributed.barrier if world_size > 1 else None,
     )
+    what = "neighbors" if options.neighbors else "lesions"
+    what = "hard_negatives" if options.hard_negatives else what
+    settings = MiningSettings(what, options.score_thr, options.iou_thr, options.all_slices)
+    if detects_in_3d(cfg):
+        summary = mine_pool(
+            pool_of(options),
+            cfg,
+            options.checkpoint,
+            options.out,
+            score_thr=settings.score_thr,
+            iou_thr=settings.iou,
+            add_to=options.add_to,
+            **common,
+        )
+    else:
+        task = MiningTask(cfg, settings, options.ann_file, options.add_to, options.truth)
+        summary = mine_data_set(task, cfg, options.checkpoint, options.out, **common)
     if world_size > 1:
         distributed.destroy_process_group()
-    if summary is not None:
+    if summary is not None and "lesions_per_scan" in summary:
+        report_pool(summary, options.out)
+    elif summary is not None:
         report(summary, settings.names, options.out)
     return 0
+
+
+def pool_of(options: argparse.Namespace) -> str:
+    """Return the list of unlabeled scans that a 3D detector mines."""
+    from mmdet_lesion import InputError
+
+    for name in ("hard_negatives", "neighbors", "all_slices", "truth"):
+        if getattr(options, name):
+            raise InputError(
+                f"--{name.replace('_', '-')} is given with {options.config}, the config of a 3D "
+                "detector; expected one of a detector on slices"
+            )
+    if options.ann_file is None:
+        raise InputError(
+            f"{options.config} is the config of a 3D detector; expected --ann-file, the list of "
+            "unlabeled scans to mine"
+        )
+    return options.ann_file
+
+
+def report_pool(summary: dict, out: Path) -> None:
+    """Print the summary of mining in 3D."""
+    from rich.table import Table
+
+    counts = summary["lesions_per_scan"]
+    print(
+        f"{summary['mined']} lesions with a score of {summary['settings']['score_thr']:g} or more "
+        f"in {summary['volumes_with_mined']} of {summary['volumes']} unlabeled scans"
+    )
+    table = Table("score at least", *counts)
+    table.add_row("lesions per scan", *(f"{value:.2f}" for value in counts.values()))
+    output_console().print(table)
+    if summary["annotated_per_scan"] is not None:
+        print(f"labeled scans: {summary['annotated_per_scan']:.2f} annotated lesions per scan")
+    print(f"list of the scans: {out / 'mined.json'}")
 
 
 def report(summary: dict, names: tuple[str, str], out: Path) -> None:

@@ -16,11 +16,13 @@ from mmdet_lesion.command_line import (
     FAILED,
     add_reading_options,
     fraction,
+    fraction_or,
     positive,
     print_error,
     random_seed,
     tool_main,
 )
+from mmdet_lesion.synthesis.marking import DEEPLESION
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -42,9 +44,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     _pair(parser, "--per-scan", int, (1, 4), "lesions per scan")
     _pair(parser, "--diameter", float, (4.0, 30.0), "diameter in mm of a sphere of equal volume")
     parser.add_argument(
-        "--missing", type=fraction,
+        "--missing", type=fraction_or(DEEPLESION), metavar="P",
         help="probability that a lesion is not annotated (default: 0.5 for deeplesion, where each "
-        "scan keeps one annotation, and 0 for luna16)",
+        "scan keeps one annotation, and 0 for luna16); with 'deeplesion' one or a few lesions are "
+        "annotated, large ones rather than small ones",
     )  # fmt: skip
     parser.add_argument(
         "--copies", type=positive, default=1,

@@ -32,7 +32,7 @@ from ..structures import Volume, find_body
 from ..version import __version__
 from ..visualization.report import write_report
 from .anonymize import anonymize_scan, anonymize_text
-from .detector import load_detector
+from .detector import Checkpoints, load_detector
 from .exports import EXPORTS, check_exports, read_result, write_exports
 from .lesions import AXES, Lesion, ScanResult, locate_lesions
 from .predict_boxes import predict_boxes
@@ -81,7 +81,8 @@ class LesionInferencer:
 
     Args:
         model: Config file or config.
-        weights: Checkpoint whose ``state_dict`` is the model.
+        weights: Checkpoint whose ``state_dict`` is the model, or a sequence of checkpoints of the
+            config, whose models form an ensemble.
         device: ``'auto'`` (the first GPU, or the CPU without one), ``'cpu'``, ``'cuda:0'`` …
         spacing: Spacing ``(x, y, z)`` in mm that the model was trained at. The default is
             ``inference = dict(spacing=(x, y, z))`` of the config. 0 stands for the spacing of the
@@ -89,19 +90,28 @@ class LesionInferencer:
             than z are not interpolated. Lesions that overlap one of a higher score are dropped by
             ``inference.nms`` (:data:`~mmdet_lesion.apis.detector.DEFAULT_NMS`); None keeps them.
             ``inference.skip_air=False`` searches also outside of the body.
+        tta: Whether to predict on several views of a scan: symmetries of the cube that keep the
+            spacing for 3D detectors, flips and scales for detectors on slices. ``inference.tta``
+            contains the arguments of the detector's ``tta_views``. Boxes of several views and
+            models are merged by ``inference.fusion``
+            (:class:`~mmdet_lesion.models.task_modules.WeightedBoxFusion`): on slices before they
+            are linked, in 3D otherwise. The fused score is the sum of the scores of a cluster
+            divided by the number of predictions (models times views).
 
     Raises:
-        InputError: Config, checkpoint, device or spacing is invalid.
+        InputError: Config, checkpoint, device or spacing is invalid, there is no checkpoint, or
+            the checkpoints do not belong together.
     """
 
     def __init__(
         self,
         model: str | os.PathLike | Config,
-        weights: str | os.PathLike,
+        weights: Checkpoints,
         device: str = "auto",
         spacing: tuple[float, float, float] | None = None,
+        tta: bool = False,
     ) -> None:
-        self.detector = load_detector(model, weights, device, spacing)
+        self.detector = load_detector(model, weights, device, spacing, tta)
         # Rendering takes up to a second, and is part of the fingerprint of each scan.
         self._config_text = self.detector.cfg.pretty_text
 
@@ -363,6 +373,7 @@ class LesionInferencer:
                 score_thr=settings["score_thr"],
                 nms=self.detector.nms,
                 notice=self.detector.notice,
+                **self.detector.ensemble,
             ),
             software=dict(name="mmdet_lesion", version=__version__),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -406,6 +417,7 @@ class LesionInferencer:
             self._config_text,
             self.detector.spacing,
             __version__,
+            *self.detector.ensemble.values(),
         ]
         return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 

@@ -59,7 +59,7 @@ class ScanResult:
         scan: ``path``, ``kind``, ``series_uid``, ``shape`` (D, H, W), ``spacing``, ``origin``,
             ``direction``, ``slice_axis``.
         model: ``config``, ``checkpoint``, ``sha256``, ``spacing``, ``score_thr``, ``nms``,
-            ``notice``.
+            ``notice``, and for several models or views ``ensemble``.
         software: ``name``, ``version``.
         created: Time in UTC, ISO 8601.
         fingerprint: Hash of inputs and settings; a matching result is reused.

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmcv.transforms import Compose
+from mmdet.registry import TASK_UTILS
 from mmengine.structures import InstanceData
+from torch import nn
 
 from ..errors import InputError
 from ..models.finite_outputs import FiniteOutputs
 from ..structures import Body, Geometry
 from .detector import Detector
 
-__all__ = ["predict_boxes", "volume_pipeline", "volume_sample"]
+__all__ = ["finite_outputs", "predict_boxes", "volume_pipeline", "volume_sample"]
 
 
 def predict_boxes(
@@ -30,13 +34,16 @@ def predict_boxes(
 ) -> InstanceData:
     """Detect lesions in a stored volume.
 
+    The boxes of several models and views are fused before they are linked to lesions.
+
     Args:
         detector: The detector.
         path: File of the volume, stored at the detector's spacing.
         geometry: Geometry of the volume.
         score_thr: Minimum score of a lesion.
         batch_size: Slice stacks or patches per forward pass; the default is that of the config.
-        progress: Called with the number of processed slices and the number of all slices.
+        progress: Called with the number of processed slices and the number of all slices. A slice
+            counts as processed in parts by each model and view.
         body: Where to search for lesions; by default everywhere.
 
     Returns:
@@ -48,32 +55,71 @@ def predict_boxes(
         InputError: The GPU is out of memory, or the outputs of the network are not finite.
     """
     pipeline = volume_pipeline(detector)
+    depth = geometry.shape[0]
+    linker = (detector.cfg.get("test_evaluator") or {}).get("linker")
 
     def read(start: int, stop: int) -> dict[str, Any]:
         return pipeline(volume_sample(path, geometry) | dict(slice_range=(start, stop)))
 
-    try:
-        # NaN and infinity would be "no lesion" otherwise.
-        with FiniteOutputs(detector.model) as outputs:
-            instances = detector.model.predict_volume(
+    if not detector.is_fused:
+        with finite_outputs(detector.model, detector.checkpoint, "this scan"):
+            return detector.model.predict_volume(
                 read,
-                geometry.shape[0],
+                depth,
                 score_thr=score_thr,
                 batch_size=batch_size,
-                linker=(detector.cfg.get("test_evaluator") or {}).get("linker"),
+                linker=linker,
                 progress=progress,
                 body=body,
             )
+    members = list(detector.predictions())
+    found = []
+    for number, (model, checkpoint, view) in enumerate(members):
+        report = None
+        if progress is not None:
+            report = partial(_report_part, progress, number, len(members))
+        with finite_outputs(model, checkpoint, "this scan"):
+            instances = model.detect_boxes(
+                view.reader(read),
+                depth,
+                batch_size=batch_size,
+                progress=report,
+                body=view.body(body),
+            )
+        found.append(view.restore(instances, geometry.shape))
+    fused = TASK_UTILS.build(detector.fusion)(found)
+    return detector.model.boxes_to_lesions(fused, score_thr, linker)
+
+
+def _report_part(
+    progress: Callable[[int, int], None], number: int, parts: int, done: int, total: int
+) -> None:
+    """Report the progress of one of several predictions as a share of all of them."""
+    progress((number * total + done) // parts, total)
+
+
+@contextmanager
+def finite_outputs(model: nn.Module, checkpoint: str, where: str) -> Iterator[None]:
+    """Context that raises an InputError for outputs that are not finite, or a lack of memory.
+
+    Args:
+        model: The model that predicts in the context.
+        checkpoint: Its checkpoint, for the message.
+        where: What it predicts on, for the message.
+    """
+    try:
+        # NaN and infinity would be "no lesion" otherwise.
+        with FiniteOutputs(model) as outputs:
+            yield
     except torch.cuda.OutOfMemoryError as error:
         raise InputError(
             "the GPU is out of memory; expected a smaller batch_size or device='cpu'"
         ) from error
     if outputs.bad is not None:
         raise InputError(
-            f"{detector.checkpoint}: {outputs.bad} returns NaN or infinity for this scan; expected "
-            "a checkpoint whose outputs are finite"
+            f"{checkpoint}: {outputs.bad} returns NaN or infinity for {where}; expected a "
+            "checkpoint whose outputs are finite"
         )
-    return instances
 
 
 def volume_pipeline(

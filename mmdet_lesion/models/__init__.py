@@ -10,7 +10,7 @@ from .backbones import (
 )
 from .data_preprocessors import VolumeDataPreprocessor
 from .dense_heads import FocalMixHead, NegativeMaskRPNHead
-from .detectors import FocalMix, SliceFasterRCNN, VolumeDetector
+from .detectors import CoarseToFineDetector, FocalMix, SliceFasterRCNN, VolumeDetector
 from .layers import A3DConv, AlignShiftConv, SliceFusion
 from .losses import MaskDiceLoss, SoftFocalLoss
 from .necks import FPN3D, TopDownPathway
@@ -20,6 +20,7 @@ from .semi_supervised import objectives
 __all__ = [
     "A3DConv",
     "AlignShiftConv",
+    "CoarseToFineDetector",
     "SliceDenseNet",
     "SliceEfficientNet",
     "SliceMixingDenseNet",

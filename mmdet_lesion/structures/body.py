@@ -8,6 +8,8 @@ from typing import Sequence
 import numpy as np
 from scipy import ndimage
 
+from .symmetry import CubeSymmetry
+
 __all__ = ["Body", "find_body"]
 
 #: HU between air, and tissue with partial volume; mattresses are below it.
@@ -53,6 +55,23 @@ class Body:
             centers = (np.arange(-(-pixels // edge)) + 0.5) * edge / (factor * self.step)
             mask = np.take(mask, centers.astype(int).clip(max=mask.shape[axis] - 1), axis)
         return mask
+
+    def transformed(self, symmetry: CubeSymmetry) -> Body:
+        """Return the mask of the volume after a symmetry is applied to it.
+
+        Args:
+            symmetry: The symmetry. Cells are sampled at their centers, as by :meth:`cells`.
+        """
+        size, steps = symmetry.size(self.size), (1, self.step, self.step)
+        mask = self.mask
+        for new, old in enumerate(symmetry.axes):
+            count = -(-(size[new] - steps[new] // 2) // steps[new])
+            centers = ((np.arange(count) + 0.5) * steps[new]).clip(max=size[new] - 0.5)
+            if symmetry.flips[new]:
+                centers = size[new] - centers
+            index = (centers / steps[old]).astype(int).clip(max=mask.shape[old] - 1)
+            mask = np.take(mask, index, old)
+        return Body(mask.transpose(symmetry.axes), self.step, size)
 
 
 def find_body(array: np.ndarray, spacing: Sequence[float], margin: float = 16.0) -> Body | None:

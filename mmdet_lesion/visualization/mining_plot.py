@@ -26,18 +26,21 @@ def plot_mining_curve(curve: MiningCurve, path: str | os.PathLike, score_thr: fl
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for label, values in (("precision", curve.precision), ("recall", curve.recall)):
-        axes.plot(curve.scores, values, drawstyle="steps-pre", linewidth=1.5, label=label)
+    # The first curve is wider, so that both are seen where they coincide.
+    for label, values, width in (("precision", curve.precision, 3), ("recall", curve.recall, 1.5)):
+        axes.plot(curve.scores, values, drawstyle="steps-pre", linewidth=width, label=label)
     count, precision, recall = curve.at(score_thr)
+    figures = f"precision {precision:.2f}, recall {recall:.2f}" if count else "recall 0"
     axes.axvline(
         score_thr,
         color="0.5",
         linestyle="--",
         linewidth=1,
-        label=f"{score_thr:g}: {count} mined, precision {precision:.2f}, recall {recall:.2f}",
+        label=f"{score_thr:g}: {count} mined, {figures}",
     )
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.02)
+    # Curves at 0 and 1 stay visible beside the frame.
+    axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("score threshold")
     axes.set_title(f"mining of {curve.hidden} hidden lesions")
     axes.grid(alpha=0.3)

@@ -37,6 +37,13 @@ def instances_of(image):
     )
 
 
+def altered(instances, weight):
+    """Add a model's weights, which are usually 0, to scores and boxes; drop scores below 0."""
+    instances.scores = instances.scores + weight[0].detach()
+    instances.bboxes = instances.bboxes + weight[1].detach()
+    return instances[instances.scores >= 0]
+
+
 @MODELS.register_module()
 class BlobVolumes(FocalMix):
     """3D detector that returns blobs instead of predictions of a network."""
@@ -49,7 +56,7 @@ class BlobVolumes(FocalMix):
 
     def predict_patches(self, volume, size, batch_size=None, progress=None, **kwargs):
         self.batch_sizes.append(batch_size)
-        return instances_of(volume)
+        return altered(instances_of(volume), self.weight)
 
 
 @MODELS.register_module()
@@ -67,6 +74,9 @@ class BlobSlices(SliceFasterRCNN):
         found = []
         for z in data_sample.slice_inds:
             instances = instances_of(volume[z])
+            # In pixels of the slices before resizing.
+            instances.bboxes /= torch.tensor(data_sample.metainfo.get("scale_factor", (1, 1)) * 2)
+            instances = altered(instances, self.weight)
             instances.slice_inds = torch.full((len(instances),), z)
             found.append(instances)
         return InstanceData.cat(found)

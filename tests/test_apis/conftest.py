@@ -14,6 +14,18 @@ def blob_checkpoint(tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def write_checkpoint(tmp_path):
+    """Function that writes a checkpoint of a blob detector that adds to its scores and boxes."""
+
+    def write(name, score=0.0, shift=0.0, **meta):
+        path = tmp_path / f"{name}.pth"
+        torch.save({"state_dict": {"weight": torch.tensor([score, shift])}, "meta": meta}, path)
+        return path
+
+    return write
+
+
 @pytest.fixture(params=["BlobSlices", "BlobVolumes"], ids=["slices", "patches"])
 def family(request):
     return request.param

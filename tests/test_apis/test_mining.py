@@ -83,9 +83,9 @@ def write_complete(root):
     return path
 
 
-def mine(cfg, checkpoint, out, **settings):
+def mine(cfg, checkpoint, out, tta=False, **settings):
     task = MiningTask(cfg, MiningSettings(**settings))
-    return mine_data_set(task, cfg, checkpoint, out, device="cpu", progress=False)
+    return mine_data_set(task, cfg, checkpoint, out, device="cpu", tta=tta, progress=False)
 
 
 def read(path):
@@ -207,6 +207,33 @@ def test_another_detector_detects_again(cfg, blob_checkpoint, tmp_path, monkeypa
     cfg.model.data_preprocessor["non_blocking"] = True
     mine(cfg, blob_checkpoint, tmp_path / "out")
     assert seen == list(VOLUMES)
+
+
+def test_ensemble_and_views(cfg, write_checkpoint, tmp_path):
+    checkpoints = [write_checkpoint("a"), write_checkpoint("b", score=-0.25, shift=1)]
+    summary = mine(cfg, checkpoints, tmp_path / "out", score_thr=0.8)
+    assert summary["model"]["ensemble"]["models"] == 2
+    new = read(tmp_path / "out" / "mined.json")["annotations"][1:]
+    assert len(new) == 3
+    for one in new:
+        # Linked after the fusion: BRIGHT is moved by 1 * 0.75 / 1.75, rounded to 0.01 pixels.
+        np.testing.assert_allclose(one["bbox"], [4.43, 4.43, 6, 8], atol=0.01)
+        assert one["score"] == pytest.approx(0.875)
+    # Flipped and back, blobs are the same.
+    cfg.inference.tta = dict(scales=(1.0,))
+    plain, views = (
+        mine(cfg, checkpoints[0], tmp_path / name, tta=tta)
+        for name, tta in (("plain", False), ("views", True))
+    )
+    assert len(views["model"].pop("ensemble")["views"]) == 2
+    assert {**views, "model": 0} == {**plain, "model": 0}
+    plain, views = (
+        read(tmp_path / name / "mined.json")["annotations"] for name in ("plain", "views")
+    )
+    for one, other in zip(plain, views, strict=True):
+        np.testing.assert_allclose(one.pop("bbox"), other.pop("bbox"), atol=1e-4)
+        assert one.pop("score", 0) == pytest.approx(other.pop("score", 0))
+        assert one == other
 
 
 def test_stopped_run_ends_with_the_same_bytes(cfg, blob_checkpoint, tmp_path, monkeypatch):

@@ -319,6 +319,13 @@ def test_detect_flags(refuse, files, words, fragment):
         ("analysis_tools/benchmark.py", "inference --threads 0", "1 or more", 2),
         ("analysis_tools/benchmark.py", "inference --config config.py", "a SliceFasterRCNN", 2),
         ("analysis_tools/benchmark.py", "memory --config evil.yaml", "can run code", 2),
+        (
+            "analysis_tools/benchmark.py",
+            "coarse-to-fine config.py a --switch 0.8,0.1",
+            "is not LOW",
+            2,
+        ),
+        ("analysis_tools/benchmark.py", "coarse-to-fine config.py a", "CoarseToFineDetector", 2),
         ("analysis_tools/benchmark.py", "gpu --workers -1", "0 or more", 2),
         ("analysis_tools/benchmark.py", "gpu --config none.py --device cpu", "does not exist", 2),
         ("analysis_tools/browse_lesions.py", "config.py other.pth --what x --out a", "choice", 2),

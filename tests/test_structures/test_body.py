@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from mmdet_lesion.structures import find_body
+from mmdet_lesion.structures import CUBE_SYMMETRIES, find_body
 
 SPACING = (2.0, 2.0, 3.0)
 
@@ -110,3 +111,19 @@ def test_cells_of_resized_and_padded_slices():
     # Padding continues the last cells.
     np.testing.assert_array_equal(mask[:, 20], mask[:, 19])
     np.testing.assert_array_equal(mask[:, :, 25], mask[:, :, 24])
+
+
+def test_transformed_mask_is_that_of_the_transformed_volume():
+    array, _ = chest((21, 83, 102), (40, 45), (25, 30))
+    body = find_body(array, SPACING)
+    mask = body.cells(1, array.shape[1:])
+    for symmetry in CUBE_SYMMETRIES:
+        found = body.transformed(symmetry)
+        assert found.size == symmetry.size(array.shape)
+        cells = found.cells(1, found.size[1:])
+        expected = symmetry.apply(mask)
+        # Cells are sampled at their centers, which moves edges by less than a cell.
+        reach = 2 * body.step + 1
+        assert (cells <= ndimage.maximum_filter(expected, reach)).all()
+        assert (cells >= ndimage.minimum_filter(expected, reach)).all()
+    assert (body.transformed(CUBE_SYMMETRIES[0]).mask == body.mask).all()

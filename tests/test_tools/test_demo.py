@@ -61,6 +61,28 @@ def test_table_shows_mean_and_standard_deviation_over_seeds(demo):
     assert page.getvalue().count("81.0 ± 1.4") == len(rows)
 
 
+def test_undefined_figures_are_null_in_the_results(demo, tmp_path, monkeypatch, capsys):
+    def run(out, seed, word):
+        assert word == "given"
+        return {"mean teacher": {"mean": 50.0 + seed, "mining precision": math.nan}}
+
+    monkeypatch.setattr("sys.argv", ["demo.py", str(tmp_path / "out"), "--word", "given"])
+    concluded = []
+    status = demo.main(
+        run,
+        "FROC",
+        add_options=lambda parser: parser.add_argument("--word"),
+        conclude=lambda out, seeds, word: concluded.append((out.name, seeds, word)),
+        seeds=(3, 4),
+    )
+    assert status == 0 and concluded == [("out", [3, 4], "given")]
+    assert read_json(tmp_path / "out/results.json") == {
+        str(seed): {"mean teacher": {"mean": 50.0 + seed, "mining precision": None}}
+        for seed in (3, 4)
+    }
+    assert "53.5 ± 0.7" in capsys.readouterr().out
+
+
 def test_runs_name_existing_configs_with_existing_settings(demo):
     runs = [*demo.RUNS.values(), *demo.VARIANTS.values()]
     assert len({run.row for run in runs}) == len(runs)

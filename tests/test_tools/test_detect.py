@@ -19,6 +19,7 @@ from mmdet_lesion.model_zoo import catalog
 from mmdet_lesion.structures import Volume
 
 from ..dicom_files import write_series
+from ..test_apis.blob_detectors import blob_config
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +236,23 @@ def test_anonymize_removes_names(tool, model, scan, tmp_path, capsys):
         tool.main([str(word) for word in (*words, "--export", "json,dicom-sr")])
     assert stopped.value.code == 2
     assert "argument --anonymize: the export dicom-sr names the patient" in capsys.readouterr().err
+
+
+def test_two_checkpoints_and_views(tool, scan, tmp_path, capsys):
+    config = tmp_path / "config.py"
+    blob_config("BlobVolumes", (0, 0, 0)).dump(config)
+    paths = [tmp_path / "a.pth", tmp_path / "b.pth"]
+    for number, path in enumerate(paths):
+        torch.save({"state_dict": {"weight": torch.tensor([0.0, 0.1 * number])}}, path)
+    words = (scan, "--config", config, "--checkpoint", *paths, "--device", "cpu")
+    status, _, err = run(tool, capsys, *words, "--tta", "--out", tmp_path / "out")
+    assert status == 0, err
+    model = json.loads((tmp_path / "out" / "lesions.json").read_text())["model"]
+    assert (model["ensemble"]["models"], len(model["ensemble"]["views"])) == (2, 8)
+    torch.save({"state_dict": {"other": torch.zeros(2)}}, paths[1])
+    status, _, err = run(tool, capsys, *words, "--out", tmp_path / "out")
+    assert status == 2
+    assert "b.pth is a checkpoint of another model" in err
 
 
 def test_missing_scan(tool, model, tmp_path, capsys):

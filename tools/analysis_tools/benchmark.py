@@ -12,6 +12,7 @@ Examples:
     python tools/analysis_tools/benchmark.py inference
     python tools/analysis_tools/benchmark.py memory
     python tools/analysis_tools/benchmark.py scan SCAN --config CONFIG --checkpoint CHECKPOINT
+    python tools/analysis_tools/benchmark.py coarse-to-fine CONFIG CHECKPOINT --scans 10
     python tools/analysis_tools/benchmark.py gpu
     python tools/analysis_tools/benchmark.py gpu --device cpu --size 128 --patch 48 --batch-size 2
 """
@@ -20,7 +21,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import boxes3d, froc, gpu, inference, memory3d, mixing, scan, store
+from benchmarks import boxes3d, froc, gpu, inference, memory3d, mixing, scan, store, switch
 
 from mmdet_lesion.command_line import tool_main
 
@@ -31,7 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for subject in (store, froc, boxes3d, memory3d, mixing, inference, scan, gpu):
+    for subject in (store, froc, boxes3d, memory3d, mixing, inference, scan, switch, gpu):
         subject.add_to(commands)
     return parser.parse_args(argv)
 

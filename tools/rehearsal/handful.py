@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
+from scipy import ndimage
 
 from mmdet_lesion import InputError
 from mmdet_lesion.converters import DeepLesionConversion, Luna16Conversion
@@ -25,7 +26,15 @@ from mmdet_lesion.synthesis import (
     make_luna16,
 )
 
-__all__ = ["Handful", "crop_scans", "crop_slices", "phantom_scans", "phantom_slices"]
+__all__ = [
+    "Handful",
+    "add_hard_negatives",
+    "crop_scans",
+    "crop_slices",
+    "name_sources",
+    "phantom_scans",
+    "phantom_slices",
+]
 
 #: Extent of the slices kept on either side of a lesion's slice in mm, for linking detections.
 SLAB = 2.0
@@ -214,6 +223,72 @@ def crop_slices(
         },
     )
     return Handful(out, path)
+
+
+def name_sources(handful: Handful, sources: Sequence[str]) -> str:
+    """Distribute the lesions of the samples over sources in turn.
+
+    Args:
+        handful: The samples of :func:`crop_slices`.
+        sources: The sources that the training reads.
+
+    Returns:
+        The annotation file for training, relative to ``data_root``.
+    """
+    content = read_json(handful.data_root / handful.ann_file)
+    for index, annotation in enumerate(content["annotations"]):
+        annotation["source"] = sources[index % len(sources)]
+    path = "annotations/sources.json"
+    write_json(handful.data_root / path, content)
+    return path
+
+
+def add_hard_negatives(handful: Handful) -> str:
+    """Add a hard negative to each image: the brightest place of a lesion's size without a lesion.
+
+    Args:
+        handful: The samples of :func:`crop_slices`.
+
+    Returns:
+        The annotation file for training, relative to ``data_root``.
+    """
+    content = read_json(handful.data_root / handful.ann_file)
+    lesions: dict[int, list[list[float]]] = {}
+    for annotation in content["annotations"]:
+        lesions.setdefault(annotation["image_id"], []).append(annotation["bbox"])
+    for image in content["images"]:
+        volume = open_volume(handful.data_root / "volumes" / image["file_name"])
+        index = image["slice_index"]
+        hu = volume.read_slices(index, index + 1)[0].astype(np.float32)
+        boxes = lesions[image["id"]]
+        width, height = (math.ceil(side) for side in boxes[0][2:])
+        top, left = np.indices(hu.shape)
+        free = (top + height <= hu.shape[0]) & (left + width <= hu.shape[1])
+        for x, y, w, h in boxes:
+            free &= (left + width <= x) | (left >= x + w) | (top + height <= y) | (top >= y + h)
+        if not free.any():
+            continue
+        # The filter's window of size n begins n // 2 before its center.
+        mean = ndimage.uniform_filter(hu, (height, width))
+        mean = np.roll(mean, (-(height // 2), -(width // 2)), (0, 1))
+        y, x = np.unravel_index(np.argmax(np.where(free, mean, -np.inf)), hu.shape)
+        box = [float(x), float(y), float(width), float(height)]
+        content["annotations"].append(
+            {
+                "id": len(content["annotations"]) + 1,
+                "image_id": image["id"],
+                "category_id": content["categories"][0]["id"],
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+                "source": "hard_negative",
+                "lesion_type": -1,
+                "score": 1.0,
+            }
+        )
+    path = "annotations/hard_negatives.json"
+    write_json(handful.data_root / path, content)
+    return path
 
 
 def _crop_volume(

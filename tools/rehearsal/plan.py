@@ -107,7 +107,7 @@ def rehearse(one: Rehearsal) -> None:
 
 
 def _on_volumes(cfg: Any) -> bool:
-    return cfg.model.type == "FocalMix"
+    return cfg.model.type in ("FocalMix", "CoarseToFineDetector")
 
 
 def _anchors(cfg: Any) -> int:

@@ -12,7 +12,15 @@ from mmengine.config import Config, ConfigDict
 from mmdet_lesion import InputError
 from mmdet_lesion.models.backbones.weight_sources import are_weights_local
 
-from .handful import Handful, crop_scans, crop_slices, phantom_scans, phantom_slices
+from .handful import (
+    Handful,
+    add_hard_negatives,
+    crop_scans,
+    crop_slices,
+    name_sources,
+    phantom_scans,
+    phantom_slices,
+)
 
 __all__ = ["Scale", "lacks_data", "rehearsal_config"]
 
@@ -131,6 +139,12 @@ def _use_slices(cfg: Config, scale: Scale, out: Path, data: Path, changes: list[
             cfg.model.backbone.with_cp = False
     for dataset in (train, test):
         _point_at(dataset, handful, handful.ann_file)
+    if train.get("hard_negatives"):
+        train.ann_file = add_hard_negatives(handful)
+        changes.append("a hard negative per sample: the brightest place without a lesion")
+    elif "mined" in train.get("sources", ()):
+        train.ann_file = name_sources(handful, train.sources)
+        changes.append(f"lesions from the sources {', '.join(train.sources)} in turn")
     train.filter_cfg = dict(filter_empty_gt=True)
     for pipeline in (train.pipeline, test.pipeline):
         for transform in pipeline:

@@ -16,6 +16,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from mmdet_lesion.models.semi_supervised.objectives import JointObjective
+
 __all__ = ["METRICS", "Recorder", "run_trial", "summarize"]
 
 #: The first of these metrics that a test returns is its figure.
@@ -41,8 +43,9 @@ class Recorder(Hook):
         for name, layer in model.named_modules():
             if name.rpartition(".")[2] in _LOGITS:
                 layer.register_forward_hook(self._watch_logits)
-        if hasattr(model, "guess_targets"):
-            model.guess_targets = self._timed(model.guess_targets)
+        for objective in getattr(model, "objectives", ()):
+            if isinstance(objective, JointObjective):
+                objective.guess = self._timed(objective.guess)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
 

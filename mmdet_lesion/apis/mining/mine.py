@@ -28,10 +28,10 @@ from ...models.task_modules import SliceLinker
 from ...progress import track
 from ...structures.tracklets import Tracklets
 from ...structures.triples import triple
-from ..detector import load_detector, read_config
-from .predict import VolumePredictor
+from ..detector import Checkpoints, load_detector, read_config
+from .predict import Entry, Found, StoredDetections, VolumePredictor
 
-__all__ = ["MiningSettings", "MiningTask", "mine_data_set"]
+__all__ = ["MiningSettings", "MiningTask", "detect_all", "mine_data_set", "model_info"]
 
 #: Volumes of DeepLesion's training set with complete labels, beside the training annotations.
 COMPLETE_FILE = "harvester_train.json"
@@ -161,10 +161,11 @@ class MiningTask:
 def mine_data_set(
     task: MiningTask,
     config: str | Path | Config,
-    checkpoint: str | Path,
+    checkpoint: Checkpoints,
     out: Path,
     *,
     device: str = "auto",
+    tta: bool = False,
     rank: int = 0,
     world_size: int = 1,
     wait: Callable[[], None] | None = None,
@@ -178,9 +179,11 @@ def mine_data_set(
     Args:
         task: The data set.
         config: Config file of the detector, or a config.
-        checkpoint: Checkpoint of the detector.
+        checkpoint: Checkpoint of the detector, or those of an ensemble.
         out: Folder to write to.
         device: Device of the detector.
+        tta: Whether to predict on several views of each volume, as in
+            :func:`~mmdet_lesion.apis.detector.load_detector`.
         rank: Number of this process.
         world_size: Number of all processes.
         wait: Waits until all processes have called it.
@@ -193,22 +196,51 @@ def mine_data_set(
         InputError: Config, checkpoint or data are invalid.
     """
     predictor = VolumePredictor(
-        load_detector(config, checkpoint, device), task.volumes, out / "detections"
+        load_detector(config, checkpoint, device, tta=tta), task.volumes, out / "detections"
     )
-    entries = task.entries
-    todo = [entry for entry in entries[rank::world_size] if predictor.known(entry) is None]
-    done = len(entries[rank::world_size]) - len(todo)
+    found = detect_all(predictor, task.entries, rank, world_size, wait, progress)
+    if rank:
+        return None
+    detections = {entry.name: tracklets for entry, tracklets in zip(task.entries, found)}
+    return _write_results(task, detections, model_info(predictor, config), out, progress)
+
+
+def detect_all(
+    predictor: StoredDetections[Entry, Found],
+    entries: Sequence[Entry],
+    rank: int = 0,
+    world_size: int = 1,
+    wait: Callable[[], None] | None = None,
+    progress: bool = True,
+) -> list[Found]:
+    """Detect lesions in volumes that several processes share.
+
+    Args:
+        predictor: Detects lesions in a volume and keeps the result.
+        entries: The volumes.
+        rank: As for :func:`mine_data_set`.
+        world_size: As for :func:`mine_data_set`.
+        wait: As for :func:`mine_data_set`.
+        progress: As for :func:`mine_data_set`.
+
+    Returns:
+        The detections of each volume; nothing in processes other than the first.
+
+    Raises:
+        InputError: Another process has not written its detections.
+    """
+    own = entries[rank::world_size]
+    todo = [entry for entry in own if predictor.known(entry) is None]
     items = map(predictor.predict, todo)
-    total = done + len(todo)
-    for _ in track(
-        items, total, "detect", "volumes", initial=done, disable=not progress or rank > 0
-    ):
+    done = len(own) - len(todo)
+    hidden = not progress or rank > 0
+    for _ in track(items, len(own), "detect", "volumes", initial=done, disable=hidden):
         pass
     if wait is not None:
         wait()
     if rank:
-        return None
-    detections = {}
+        return []
+    detections = []
     for entry in entries:
         found = predictor.known(entry)
         if found is None:
@@ -216,17 +248,25 @@ def mine_data_set(
                 f"{predictor.path(entry)} is missing or of another detector; expected every "
                 "process to write to the same folder: run the command again"
             )
-        detections[entry.name] = found
-    detector = dict(
-        config=str(config), checkpoint=str(checkpoint), sha256=predictor.detector.sha256
+        detections.append(found)
+    return detections
+
+
+def model_info(predictor: StoredDetections, config: str | Path | Config) -> dict[str, Any]:
+    """Describe the detector of mined annotations."""
+    detector = predictor.detector
+    return dict(
+        config=str(config),
+        checkpoint=detector.checkpoint,
+        sha256=detector.sha256,
+        **detector.ensemble,
     )
-    return _write_results(task, detections, detector, out, progress)
 
 
 def _write_results(
     task: MiningTask,
     detections: dict[str, Tracklets],
-    model: dict[str, str],
+    model: dict[str, Any],
     out: Path,
     progress: bool,
 ) -> dict[str, Any]:

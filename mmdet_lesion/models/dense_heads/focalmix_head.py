@@ -40,8 +40,8 @@ class FocalMixHead(BaseModule):
     flattened (D, H, W) map.
 
     The losses are sums over all anchors divided by the number of positive anchors of the labeled
-    patches (at least 1). The classification losses of labeled and unlabeled patches have the same
-    divisor, so that all anchors have the same weight.
+    patches (at least 1). Those of unlabeled patches are computed by an objective
+    (:class:`JointObjective`), with a divisor from :meth:`avg_factors`.
 
     Args:
         in_channels: Channels of the levels.
@@ -199,8 +199,9 @@ class FocalMixHead(BaseModule):
         anchors: Tensor,
         targets: AnchorTargets,
         labeled: Tensor,
+        avg_factor: float | None = None,
     ) -> dict[str, Tensor]:
-        """Compute the losses of predictions.
+        """Compute the losses of the labeled patches.
 
         Args:
             cls_scores: Classification logits of each level, (N, 1, D, H, W).
@@ -208,33 +209,41 @@ class FocalMixHead(BaseModule):
             anchors: Anchors of a patch, shape (A, 6).
             targets: Targets of the N patches.
             labeled: Whether each patch is labeled, shape (N,), bool.
-
-        The losses are divided by the number of positives of the labeled patches; that of the
-        unlabeled ones by the number of their targets above 0.5 if it is larger, so that the weight
-        of a guessed positive does not exceed that of a positive.
+            avg_factor: Divisor of the losses, by default the first of :meth:`avg_factors`.
 
         Returns:
-            ``loss_cls`` and ``loss_bbox`` of the labeled patches and, if there are unlabeled
-            patches, their ``loss_cls_unlabeled``.
+            ``loss_cls`` and ``loss_bbox``.
         """
-        logits = self.flatten(cls_scores).squeeze(-1)
+        if avg_factor is None:
+            avg_factor, _ = self.avg_factors(targets, labeled)
+        logits = self.flatten(cls_scores).squeeze(-1)[labeled]
         patch, anchor = targets.positives.unbind(dim=1)
-        guessed = (targets.scores[~labeled] > 0.5).sum()
-        counts = torch.stack([guessed.new_tensor(len(anchor)), guessed]).float()
-        num_pos, num_guessed = reduce_mean(counts).clamp(min=1).tolist()
-        losses = {}
-        for name, half, divisor in (
-            ("loss_cls", labeled, num_pos),
-            ("loss_cls_unlabeled", ~labeled, max(num_pos, num_guessed)),
-        ):
-            if half.any() or name == "loss_cls":
-                losses[name] = self.loss_cls(
-                    logits[half], targets.scores[half], targets.used[half].float(), divisor
-                )
         offsets = self.flatten(bbox_preds)[patch, anchor]
         offset_targets = self.bbox_coder.encode(anchors[anchor], targets.bboxes)
-        losses["loss_bbox"] = self.loss_bbox(offsets, offset_targets, avg_factor=num_pos)
-        return losses
+        return {
+            "loss_cls": self.loss_cls(
+                logits, targets.scores[labeled], targets.used[labeled].float(), avg_factor
+            ),
+            "loss_bbox": self.loss_bbox(offsets, offset_targets, avg_factor=avg_factor),
+        }
+
+    @staticmethod
+    def avg_factors(targets: AnchorTargets, labeled: Tensor) -> tuple[float, float]:
+        """Return the divisors of the losses of labeled and of unlabeled patches, at least 1.
+
+        The first is the number of positives of the labeled patches. The second is the number of
+        targets of the unlabeled patches above 0.5 if it is larger, so that the weight of a guessed
+        positive does not exceed that of a positive. In distributed training, the numbers are means
+        over the processes, which all have to call this method.
+
+        Args:
+            targets: Targets of N patches.
+            labeled: Whether each patch is labeled, shape (N,), bool.
+        """
+        guessed = (targets.scores[~labeled] > 0.5).sum()
+        counts = torch.stack([guessed.new_tensor(len(targets.positives)), guessed]).float()
+        num_pos, num_guessed = reduce_mean(counts).clamp(min=1).tolist()
+        return num_pos, max(num_pos, num_guessed)
 
     def predict(
         self,

@@ -1,7 +1,16 @@
 """Detectors."""
 
+from .coarse_to_fine import CoarseToFineDetector
 from .focalmix import FocalMix
 from .slice_faster_rcnn import SliceFasterRCNN
-from .volume_detector import VolumeDetector
+from .view import View
+from .volume_detector import EnsembleMember, VolumeDetector
 
-__all__ = ["FocalMix", "SliceFasterRCNN", "VolumeDetector"]
+__all__ = [
+    "CoarseToFineDetector",
+    "EnsembleMember",
+    "FocalMix",
+    "SliceFasterRCNN",
+    "View",
+    "VolumeDetector",
+]

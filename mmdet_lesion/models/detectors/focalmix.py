@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -16,22 +15,24 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...errors import InputError
-from ...structures import Body, CubeSymmetry
-from ..semi_supervised import (
-    GuessedTargets,
-    binary_entropy,
-    draw_symmetries,
-    guess_targets,
-    sharpen,
+from ...structures import Body
+from ..dense_heads.focalmix_head import AnchorTargets
+from ..semi_supervised.objectives import (
+    FocalMixObjective,
+    JointObjective,
+    JointPass,
+    ObjectiveContext,
+    build_objectives,
+    detector_context,
 )
-from ..semi_supervised.objectives import build_objectives, detector_context
+from ..semi_supervised.objectives.functional import zero_nonfinite
 from .sliding_patches import PatchPlace, merged_patch_size, sliding_patches
+from .view import View, symmetries_of
 from .volume_detector import Progress, VolumeReader
 
 #: Cells of the largest stride around those to search that are computed, so that the edges of the
 #: cuboid, which convolutions pad with zeros, hardly change the scores.
 CUBOID_MARGIN = 2
-_GUESS_MODES = ("batch", "eval", "ema")
 _TEST_KEYS = (
     "patch_size",
     "patch_overlap",
@@ -48,15 +49,15 @@ class FocalMix(BaseDetector):
     """Anchor-based detector for volumes, supervised or semi-supervised.
 
     A batch may contain labeled and unlabeled patches (``labeled`` in their metainfo, True by
-    default). Anchors of labeled patches have assigned targets. For unlabeled patches a model
-    (``guess_mode``) predicts the probability of every anchor under ``num_guesses`` symmetries of
-    the cube without gradient; their average is sharpened. Then ``batch_pipeline`` transforms the
-    whole batch. Without unlabeled patches and ``batch_pipeline`` this is a plain supervised
-    detector.
+    default). Anchors of labeled patches have assigned targets. By default, a
+    :class:`FocalMixObjective` guesses the targets of unlabeled patches, ``batch_pipeline``
+    transforms the whole batch, and all patches are trained on in one pass. Without unlabeled
+    patches and ``batch_pipeline`` this is a plain supervised detector.
 
-    With ``unsupervised`` objectives, these learn from the unlabeled patches instead, and FocalMix's
-    own settings of guessing are not used: the labeled patches, after ``batch_pipeline``, have the
-    supervised losses, and each objective predicts on the unlabeled ones as often as it needs.
+    With ``unsupervised`` objectives, these learn from the unlabeled patches instead. Unless one of
+    them is a :class:`JointObjective`, such as FocalMix's, ``batch_pipeline`` and the supervised
+    pass are for labeled patches alone, and each objective predicts on the unlabeled ones as often
+    as it needs.
 
     Whole volumes are predicted in overlapping patches, whose boxes are merged by non-maximum
     suppression.
@@ -77,24 +78,20 @@ class FocalMix(BaseDetector):
             (n, 6); see :class:`ImageLevelMixUp` and :class:`ObjectLevelMixUp`.
         unsupervised: Configs of the objectives for unlabeled patches, e.g.
             ``[dict(type='FixMatch', weight=1.0)]`` (:class:`UnsupervisedObjective`). Their state is
-            not part of the state dict; an ``ObjectivesHook`` keeps it in checkpoints.
-        num_guesses: K, the number of different symmetries that are drawn for a batch, 1 to 48.
-        temperature: T, the temperature of the sharpening.
-        object_score_thr: Lowest probability of a predicted box that counts as an object of an
-            unlabeled patch.
-        guess_mode: The model that guesses targets. ``'batch'``: the current model; its batch
-            norms use the statistics of the unlabeled patches and leave the running statistics
-            unchanged, as in MixMatch. ``'eval'``: the current model in evaluation mode, whose
-            running statistics are inaccurate in the first iterations. ``'ema'``: the averaged
-            model of a ``TeacherEMAHook`` in evaluation mode.
-        max_candidates: Largest number of boxes of an unlabeled patch that enter the suppression,
-            under each symmetry and in total; the best are taken.
-        max_objects: Largest number of objects of an unlabeled patch after the suppression.
+            not part of the state dict; an ``ObjectivesHook`` keeps it in checkpoints. By default
+            ``dict(type='FocalMixObjective', name='cls_unlabeled')``, which is not used in batches
+            without unlabeled patches.
+        num_guesses: Default of the argument of a :class:`FocalMixObjective`.
+        temperature: The same.
+        object_score_thr: The same.
+        guess_mode: The same.
+        max_candidates: The same.
+        max_objects: The same.
         data_preprocessor: Config of the data preprocessor.
         init_cfg: Initialization config.
 
     Raises:
-        InputError: An argument is invalid.
+        InputError: An argument is invalid, or there are two joint objectives.
 
     Source: FocalMix (Wang et al., 2020).
     """
@@ -118,30 +115,31 @@ class FocalMix(BaseDetector):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        if not 1 <= num_guesses <= 48:
-            raise InputError(f"FocalMix: num_guesses={num_guesses}; expected 1 to 48")
-        if temperature <= 0:
-            raise InputError(f"FocalMix: temperature={temperature}; expected a positive number")
-        if guess_mode not in _GUESS_MODES:
-            raise InputError(
-                f"FocalMix: guess_mode={guess_mode!r}; expected one of {', '.join(_GUESS_MODES)}"
-            )
-        if min(max_candidates, max_objects) < 1:
-            raise InputError(
-                f"FocalMix: max_candidates={max_candidates} and max_objects={max_objects}, "
-                "expected at least 1"
-            )
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.bbox_head = MODELS.build(dict(bbox_head, train_cfg=train_cfg))
         self.batch_pipeline = [TRANSFORMS.build(transform) for transform in batch_pipeline]
-        self.unsupervised = build_objectives(unsupervised)
-        self.num_guesses = num_guesses
-        self.temperature = temperature
-        self.object_score_thr = object_score_thr
-        self.guess_mode = guess_mode
-        self.max_candidates = max_candidates
-        self.max_objects = max_objects
+        own = dict(
+            num_guesses=num_guesses,
+            temperature=temperature,
+            object_score_thr=object_score_thr,
+            guess_mode=guess_mode,
+            max_candidates=max_candidates,
+            max_objects=max_objects,
+        )
+        #: The objectives of the config.
+        self.unsupervised = build_objectives(
+            [{**own, **cfg} if _is_focalmix(cfg) else cfg for cfg in unsupervised]
+        )
+        #: The objectives that are used, at least one.
+        self.objectives = self.unsupervised or [FocalMixObjective(**own, name="cls_unlabeled")]
+        joint = [one for one in self.objectives if isinstance(one, JointObjective)]
+        if len(joint) > 1:
+            raise InputError(
+                f"FocalMix: the objectives {' and '.join(one.name for one in joint)} train on "
+                "unlabeled patches in the pass of the labeled ones; expected at most one of them"
+            )
+        self._joint = joint[0] if joint else None
         self._teacher: tuple[FocalMix, ...] = ()
         self.stride = self.bbox_head.anchor_generator.strides[-1]
         self.test_cfg = self._check_test_cfg(test_cfg)
@@ -184,13 +182,16 @@ class FocalMix(BaseDetector):
         Raises:
             InputError: An edge is not a multiple of the largest stride.
         """
+        self._check_edges(batch_inputs)
+        return self.neck(self.backbone(batch_inputs))
+
+    def _check_edges(self, batch_inputs: Tensor) -> None:
         if any(edge % self.stride for edge in batch_inputs.shape[2:]):
             raise InputError(
                 f"FocalMix: patches of size {tuple(batch_inputs.shape[2:])} (D, H, W); expected "
                 f"edges divisible by the largest stride, {self.stride}, so that symmetries map "
                 "anchors onto anchors"
             )
-        return self.neck(self.backbone(batch_inputs))
 
     def _forward(
         self, batch_inputs: Tensor, batch_data_samples: SampleList | None = None
@@ -207,130 +208,96 @@ class FocalMix(BaseDetector):
                 (``labeled`` is False) are not used.
 
         Returns:
-            ``loss_cls``, ``loss_bbox``, and ``num_pos``, the positive anchors per labeled patch.
-            With unlabeled patches also ``loss_cls_unlabeled``; ``guessed_pos``, their anchors
-            with a target above 0.5 per patch; ``target_entropy``, the mean over their anchors in
-            nats; and ``guessed_objects`` per patch. With objectives, instead of these four, what
-            :class:`UnsupervisedObjective` returns.
+            ``loss_cls``, ``loss_bbox``, and ``num_pos``, the positive anchors per labeled patch;
+            with unlabeled patches also what their objectives return. That of FocalMix is in
+            ``loss_cls_unlabeled``.
+
+        Raises:
+            InputError: The config has objectives, and the batch has no labeled or no unlabeled
+                patches; or as for the objectives.
         """
-        head = self.bbox_head
         labeled = torch.tensor(
             [bool(sample.metainfo.get("labeled", True)) for sample in batch_data_samples],
             device=batch_inputs.device,
         )
         if self.unsupervised:
-            return self._loss_with_objectives(batch_inputs, batch_data_samples, labeled)
-        batch_gt_instances = [
+            _check_mixed(labeled)
+        head, joint = self.bbox_head, self._joint
+        # Patches of the supervised pass.
+        chosen = labeled if joint is None else torch.ones_like(labeled)
+        inputs = batch_inputs if chosen.all() else batch_inputs[chosen]
+        instances = [
             sample.gt_instances if is_labeled else None
-            for sample, is_labeled in zip(batch_data_samples, labeled.tolist())
+            for sample, is_labeled, is_chosen in zip(
+                batch_data_samples, labeled.tolist(), chosen.tolist()
+            )
+            if is_chosen
         ]
-        log = {}
+        own = labeled[chosen]
         anchors = head.get_anchors(batch_inputs.shape[2:], batch_inputs.device)
-        targets = head.get_targets(anchors, batch_gt_instances)
-        log["num_pos"] = targets.scores.sum() / labeled.sum().clamp(min=1)
-        objects = [
-            anchors[:0] if instances is None else instances.bboxes.float()
-            for instances in batch_gt_instances
-        ]
+        targets = head.get_targets(anchors, instances)
+        log = {"num_pos": targets.scores.sum() / labeled.sum().clamp(min=1)}
+        objects = [anchors[:0] if one is None else one.bboxes.float() for one in instances]
+        context, guess = None, None
         if not labeled.all():
-            guess = self.guess_targets(batch_inputs[~labeled], anchors)
-            guessed = sharpen(guess.scores, self.temperature)
-            targets.scores[~labeled] = guessed
-            for index, found in zip((~labeled).nonzero().flatten().tolist(), guess.objects):
+            (teacher,) = self._teacher or (None,)
+            context = detector_context(
+                self,
+                teacher,
+                batch_inputs,
+                batch_data_samples,
+                labeled,
+                targets.scores[own],
+                targets.used[own],
+            )
+        if joint is not None and context is not None:
+            guess = joint.guess(context)
+            # MixUp would spread NaN to labeled patches.
+            targets.scores[~own] = zero_nonfinite(guess.scores)
+            targets.used[~own] = guess.scores.isfinite()
+            for index, found in zip((~own).nonzero().flatten().tolist(), guess.objects):
                 objects[index] = found
-            log["guessed_pos"] = (guessed > 0.5).sum().float() / len(guessed)
-            log["target_entropy"] = binary_entropy(guessed).mean()
-            log["guessed_objects"] = guessed.new_tensor(sum(map(len, guess.objects)) / len(guessed))
-        batch = dict(
-            inputs=batch_inputs, targets=targets.scores, used=targets.used, objects=objects
-        )
+        batch = dict(inputs=inputs, targets=targets.scores, used=targets.used, objects=objects)
         for transform in self.batch_pipeline:
             batch = transform(batch)
         targets.scores, targets.used = batch["targets"], batch["used"]
-        x = self.extract_feat(batch["inputs"])
-        return {**head.loss(x, anchors, targets, labeled), **log}
-
-    def _loss_with_objectives(
-        self, batch_inputs: Tensor, batch_data_samples: SampleList, labeled: Tensor
-    ) -> dict[str, Tensor]:
-        """Compute the supervised losses of the labeled patches and those of the objectives.
-
-        Args:
-            batch_inputs: Patches (N, 1, D, H, W).
-            batch_data_samples: As for :meth:`loss`.
-            labeled: Whether each patch is labeled, shape (N,), bool.
-        """
-        head, num_labeled = self.bbox_head, int(labeled.sum())
-        if not 0 < num_labeled < len(labeled):
-            raise InputError(
-                f"FocalMix: a batch of {num_labeled} labeled and {len(labeled) - num_labeled} "
-                "unlabeled patches; expected both, from a MultiSourceSampler of labeled and "
-                "unlabeled scans, for the objectives in unsupervised"
-            )
-        batch_gt_instances = [
-            sample.gt_instances
-            for sample, is_labeled in zip(batch_data_samples, labeled.tolist())
-            if is_labeled
-        ]
-        anchors = head.get_anchors(batch_inputs.shape[2:], batch_inputs.device)
-        targets = head.get_targets(anchors, batch_gt_instances)
-        log = {"num_pos": targets.scores.sum() / num_labeled}
-        (teacher,) = self._teacher or (None,)
-        context = detector_context(
-            self, teacher, batch_inputs, batch_data_samples, labeled, targets
-        )
-        batch = dict(
-            inputs=context.labeled,
-            targets=targets.scores,
-            used=targets.used,
-            objects=[instances.bboxes.float() for instances in batch_gt_instances],
-        )
-        for transform in self.batch_pipeline:
-            batch = transform(batch)
-        targets = replace(targets, scores=batch["targets"], used=batch["used"])
         cls_scores, bbox_preds = head(self.extract_feat(batch["inputs"]))
-        logits = head.flatten(cls_scores).squeeze(-1)
-        for objective in self.unsupervised:
-            mask = objective.supervised_mask(logits, targets.scores, context)
-            targets.used = targets.used & mask
-        losses = head.loss_by_feat(cls_scores, bbox_preds, anchors, targets, labeled[labeled])
-        for objective in self.unsupervised:
-            for values in objective(context):
-                losses.update(values)
-        return {**losses, **log}
+        num_pos, unlabeled_factor = head.avg_factors(targets, own)
+        unsupervised = {}
+        if context is not None:
+            logits = head.flatten(cls_scores).squeeze(-1)
+            if guess is not None:
+                context.joint = JointPass(
+                    guess,
+                    logits[~own],
+                    targets.scores[~own],
+                    targets.used[~own],
+                    unlabeled_factor,
+                )
+            self._mask_supervised(logits, targets, own, context)
+            for objective in self.objectives:
+                for values in objective(context):
+                    unsupervised.update(values)
+        losses = head.loss_by_feat(cls_scores, bbox_preds, anchors, targets, own, num_pos)
+        return {"loss_cls": losses.pop("loss_cls"), **unsupervised, **losses, **log}
 
-    def guess_targets(
-        self,
-        patches: Tensor,
-        anchors: Tensor,
-        symmetries: Sequence[CubeSymmetry] | None = None,
-    ) -> GuessedTargets:
-        """Guess the targets of unlabeled patches with the model that ``guess_mode`` names.
+    def _mask_supervised(
+        self, logits: Tensor, targets: AnchorTargets, labeled: Tensor, context: ObjectiveContext
+    ) -> None:
+        """Remove the anchors of labeled patches that an objective leaves out.
 
         Args:
-            patches: Patches, shape (N, 1, D, H, W).
-            anchors: Anchors of one patch, shape (A, 6).
-            symmetries: The symmetries to average over; by default ``num_guesses`` random ones.
+            logits: Logits of N patches, shape (N, A).
+            targets: Targets of the patches, whose ``used`` is changed.
+            labeled: Whether each patch is labeled, shape (N,), bool.
+            context: Inputs of the objectives.
         """
-        model = self
-        if self.guess_mode == "ema":
-            if not self._teacher:
-                raise InputError(
-                    "FocalMix: guess_mode='ema' without an averaged model; expected a "
-                    "TeacherEMAHook in custom_hooks"
-                )
-            (model,) = self._teacher
-        return guess_targets(
-            model,
-            patches,
-            anchors,
-            symmetries or draw_symmetries(self.num_guesses),
-            object_score_thr=self.object_score_thr,
-            nms_iou_thr=self.test_cfg["nms"]["iou_threshold"],
-            max_candidates=self.max_candidates,
-            max_objects=self.max_objects,
-            batch_statistics=self.guess_mode == "batch",
-        )
+        used = targets.used.clone()
+        for objective in self.objectives:
+            used[labeled] &= objective.supervised_mask(
+                logits[labeled], targets.scores[labeled], context
+            )
+        targets.used = used
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
@@ -375,6 +342,22 @@ class FocalMix(BaseDetector):
         Patches are merged as in :meth:`predict`. Arguments and result are those of
         :meth:`VolumeDetector.predict_volume`.
         """
+        instances = self.detect_boxes(
+            read, depth, score_thr=score_thr, batch_size=batch_size, progress=progress, body=body
+        )
+        return self.boxes_to_lesions(instances, score_thr, linker)
+
+    def detect_boxes(
+        self,
+        read: VolumeReader,
+        depth: int,
+        *,
+        score_thr: float = 0.0,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        body: Body | None = None,
+    ) -> InstanceData:
+        """Detect boxes in a volume; see :meth:`EnsembleMember.detect_boxes`."""
         data = self.data_preprocessor(pseudo_collate([read(0, depth)]), False)
         (volume,), (sample,) = data["inputs"], data["data_samples"]
         size = sample.metainfo.get("img_shape", volume.shape[1:])
@@ -392,21 +375,43 @@ class FocalMix(BaseDetector):
             instances = self.predict_patches(
                 volume, size, batch_size, report, inside=inside, merge=volume.is_cpu
             ).cpu()
+        return instances[instances.scores >= score_thr]
+
+    def boxes_to_lesions(
+        self, instances: InstanceData, score_thr: float = 0.0, linker: dict | None = None
+    ) -> InstanceData:
+        """Return boxes as lesions; see :meth:`EnsembleMember.boxes_to_lesions`."""
         instances = instances[instances.scores >= score_thr]
         bboxes = instances.bboxes.double()
         # Slice k fills the half-open interval [k, k + 1).
         key_slices = (bboxes[:, 2] + bboxes[:, 5]) / 2 - 0.5
         return InstanceData(
+            metainfo=instances.metainfo,
             bboxes=bboxes,
             scores=instances.scores.double(),
             labels=instances.labels,
             key_slices=key_slices,
         )
 
+    def tta_views(self, spacing: Sequence[float], num_symmetries: int = 8) -> list[View]:
+        """Return the views of test-time augmentation: symmetries that keep the voxel spacing.
+
+        Args:
+            spacing: Spacing ``(x, y, z)`` of the volumes in mm.
+            num_symmetries: Largest number of symmetries: 8 for flips, 16 also with x and y
+                exchanged, 48 with all axes exchanged, where their spacings are equal.
+
+        Raises:
+            InputError: The number is not within 1 to 48.
+        """
+        if not isinstance(num_symmetries, int) or not 1 <= num_symmetries <= 48:
+            raise InputError(f"tta has num_symmetries={num_symmetries!r}; expected 1 to 48")
+        return [View(symmetry) for symmetry in symmetries_of(spacing, num_symmetries)]
+
     def predict_patches(
         self,
         volume: Tensor,
-        size: Sequence[int],
+        size: Sequence[float],
         batch_size: int | None = None,
         progress: Callable[[float], None] | None = None,
         inside: Tensor | None = None,
@@ -466,6 +471,24 @@ class FocalMix(BaseDetector):
         return instances[kept[: cfg["max_per_img"]]]
 
 
+def _is_focalmix(cfg: dict) -> bool:
+    """Return whether a config is one of a registered :class:`FocalMixObjective`."""
+    kind = cfg.get("type")
+    found = TASK_UTILS.get(kind) if isinstance(kind, str) else kind
+    return isinstance(found, type) and issubclass(found, FocalMixObjective)
+
+
+def _check_mixed(labeled: Tensor) -> None:
+    """Raise InputError unless some patches (N,) are labeled and some are not."""
+    num_labeled = int(labeled.sum())
+    if not 0 < num_labeled < len(labeled):
+        raise InputError(
+            f"FocalMix: a batch of {num_labeled} labeled and {len(labeled) - num_labeled} "
+            "unlabeled patches; expected both, from a MultiSourceSampler of labeled and "
+            "unlabeled scans, for the objectives in unsupervised"
+        )
+
+
 def _cuboid(inside: Tensor | None, stride: int, size: Sequence[int]) -> tuple[slice, slice, slice]:
     """Return slices (z, y, x) of a volume that hold all cells and a margin, or all of it."""
     if inside is None or not inside.any():
@@ -500,6 +523,6 @@ def _no_instances(like: Tensor) -> InstanceData:
     )
 
 
-def _centers_within(boxes: Tensor, size: Sequence[int]) -> Tensor:
+def _centers_within(boxes: Tensor, size: Sequence[float]) -> Tensor:
     centers = (boxes[:, :3] + boxes[:, 3:]) / 2
     return ((centers >= 0) & (centers <= centers.new_tensor(size[::-1]))).all(dim=1)

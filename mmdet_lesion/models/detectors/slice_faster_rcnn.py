@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -15,13 +15,14 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...errors import InputError
-from ...structures import Body
+from ...structures import Body, CubeSymmetry
 from ..layers.winograd_conv import TILE, WinogradConv
 from ..roi_heads import SparseRoIExtractor
 from .frame import Frame
 from .proposals import predict_proposals
 from .shared_images import SharedImages
 from .thickness_aware import ThicknessAware
+from .view import View
 from .volume_detector import Progress, VolumeReader, boxes_of_tracklets, read_ahead
 
 #: Metainfo of a volume that is not copied to the data sample of each slice.
@@ -85,8 +86,27 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
     ) -> InstanceData:
         """Detect lesions on the slices of a volume and link them along z.
 
-        The volume is read in chunks of slices, each while the one before is computed. Arguments and
-        result are those of :meth:`VolumeDetector.predict_volume`.
+        Arguments and result are those of :meth:`VolumeDetector.predict_volume`.
+        """
+        instances = self.detect_boxes(
+            read, depth, score_thr=score_thr, batch_size=batch_size, progress=progress, body=body
+        )
+        return self.boxes_to_lesions(instances, score_thr, linker)
+
+    def detect_boxes(
+        self,
+        read: VolumeReader,
+        depth: int,
+        *,
+        score_thr: float = 0.0,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        body: Body | None = None,
+    ) -> InstanceData:
+        """Detect boxes on the slices of a volume; see :meth:`EnsembleMember.detect_boxes`.
+
+        The volume is read in chunks of slices, each while the one before is computed. Boxes have
+        at least :data:`LINK_SCORE_RATIO` of ``score_thr``.
         """
         margin = self.backbone.num_slices // 2
         chunks = []
@@ -118,12 +138,46 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
                 ).cpu()
             instances.slice_inds = instances.slice_inds + (start - margin)
             chunks.append(instances[instances.scores >= LINK_SCORE_RATIO * score_thr])
-        instances = InstanceData.cat(chunks)
+        return InstanceData.cat(chunks)
+
+    def boxes_to_lesions(
+        self, instances: InstanceData, score_thr: float = 0.0, linker: dict | None = None
+    ) -> InstanceData:
+        """Link boxes on slices along z; see :meth:`EnsembleMember.boxes_to_lesions`."""
+        instances = instances[instances.scores >= LINK_SCORE_RATIO * score_thr]
         link = TASK_UTILS.build(linker or dict(type="SliceLinker"))
         tracklets = link(
             instances.bboxes.numpy(), instances.scores.numpy(), instances.slice_inds.numpy()
         )
         return boxes_of_tracklets(tracklets, score_thr)
+
+    def tta_views(
+        self,
+        spacing: Sequence[float],
+        flip: bool = True,
+        scales: Sequence[float] = (0.8, 1.0, 1.2),
+    ) -> list[View]:
+        """Return the views of test-time augmentation, each scale with and without a flip.
+
+        Args:
+            spacing: Spacing of the volumes, which is not used.
+            flip: Whether to flip slices horizontally.
+            scales: Factors by which slices are resized.
+
+        Raises:
+            InputError: A setting is invalid.
+        """
+        if not isinstance(flip, bool) or not scales or not all(0.1 <= one <= 10 for one in scales):
+            raise InputError(
+                f"tta has flip={flip!r} and scales={scales!r}; expected True or False, and factors "
+                "from 0.1 to 10"
+            )
+        flips = (False, True) if flip else (False,)
+        return [
+            View(CubeSymmetry(flips=(False, False, flipped)), float(scale))
+            for scale in scales
+            for flipped in flips
+        ]
 
     def predict(
         self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
@@ -227,7 +281,7 @@ class SliceFasterRCNN(ThicknessAware, FasterRCNN):
                 # mmcv's RoIAlign ignores the memory format and reads the map as contiguous.
                 x = x.contiguous()
             found = self.roi_head.predict((x,), proposals, samples, rescale=rescale)
-            offset = torch.tensor([frame.left, frame.top] * 2, device=volume.device)
+            offset = volume.new_tensor([frame.left, frame.top] * 2)
             if rescale:
                 offset = offset / offset.new_tensor(data_sample.scale_factor * 2)
             for index, instances in zip(chunk, found):

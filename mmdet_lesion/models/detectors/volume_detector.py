@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -12,7 +12,10 @@ from mmengine.structures import InstanceData
 
 from ...structures import Body, Tracklets
 
-__all__ = ["VolumeDetector", "boxes_of_tracklets", "read_ahead"]
+if TYPE_CHECKING:
+    from .view import View
+
+__all__ = ["EnsembleMember", "VolumeDetector", "boxes_of_tracklets", "read_ahead"]
 
 #: Returns the packed sample of the slices ``start`` to ``stop`` (excluded) of a volume.
 VolumeReader = Callable[[int, int], dict[str, Any]]
@@ -53,6 +56,64 @@ class VolumeDetector(Protocol):
             ``bboxes`` (N, 6) float64, ``scores`` (N,) float64, ``labels`` (N,) int64 and
             ``key_slices`` (N,) float64, the slice of each lesion's largest section, possibly
             between two slices; on the CPU.
+        """
+
+
+class EnsembleMember(VolumeDetector, Protocol):
+    """A detector whose boxes can be fused with those of other views and models.
+
+    :meth:`VolumeDetector.predict_volume` is :meth:`detect_boxes` followed by
+    :meth:`boxes_to_lesions`. Boxes are fused in between.
+    """
+
+    def detect_boxes(
+        self,
+        read: VolumeReader,
+        depth: int,
+        *,
+        score_thr: float = 0.0,
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+        body: Body | None = None,
+    ) -> InstanceData:
+        """Detect the boxes of a volume.
+
+        Args:
+            read: As for :meth:`VolumeDetector.predict_volume`.
+            depth: As for :meth:`VolumeDetector.predict_volume`.
+            score_thr: Lowest score of a lesion. Boxes that cannot be part of one are left out.
+            batch_size: As for :meth:`VolumeDetector.predict_volume`.
+            progress: As for :meth:`VolumeDetector.predict_volume`.
+            body: As for :meth:`VolumeDetector.predict_volume`.
+
+        Returns:
+            ``bboxes`` (N, 6), or ``bboxes`` (N, 4) and ``slice_inds`` (N,) int64; ``scores`` (N,)
+            and ``labels`` (N,) int64; on the CPU.
+        """
+
+    def boxes_to_lesions(
+        self, instances: InstanceData, score_thr: float = 0.0, linker: dict | None = None
+    ) -> InstanceData:
+        """Turn boxes into lesions.
+
+        Args:
+            instances: Result of :meth:`detect_boxes`.
+            score_thr: Lowest score of a lesion.
+            linker: As for :meth:`VolumeDetector.predict_volume`.
+
+        Returns:
+            Lesions as :meth:`VolumeDetector.predict_volume` returns them.
+        """
+
+    def tta_views(self, spacing: Sequence[float], **settings: Any) -> Sequence[View]:
+        """Return the views of test-time augmentation.
+
+        Args:
+            spacing: Spacing ``(x, y, z)`` of the volumes in mm; 0 stands for that of the scan.
+            settings: ``inference.tta`` of the config.
+
+        Raises:
+            InputError: A setting is invalid.
         """
 
 

@@ -27,7 +27,7 @@ class GuessedTargets:
     """Guessed targets of N unlabeled patches.
 
     Args:
-        scores: Average predicted probabilities of the anchors, before sharpening, shape (N, A).
+        scores: Probabilities of the anchors, shape (N, A).
         objects: Confident boxes of each patch, N tensors of shape (n, 6), best first.
     """
 
@@ -50,8 +50,9 @@ def guess_targets(
 ) -> GuessedTargets:
     """Average the predictions on unlabeled patches over symmetries, anchor by anchor.
 
-    A box is taken from every symmetry under which its anchor is confident. The boxes of all
-    symmetries are merged by non-maximum suppression on the averaged scores.
+    The average is not sharpened. A box is taken from every symmetry under which its anchor is
+    confident. The boxes of all symmetries are merged by non-maximum suppression on the averaged
+    scores.
 
     Args:
         model: The detector that predicts, with ``extract_feat`` and a ``bbox_head``.
@@ -93,6 +94,8 @@ def guess_targets(
     objects = [anchors[:0]] * len(patches)
     if rows:
         row, column, box = torch.cat(rows), torch.cat(columns), torch.cat(boxes)
+        finite = box.isfinite().all(dim=1)
+        row, column, box = row[finite], column[finite], box[finite]
         score = average[row, column]
         best = torch.cat(
             [

@@ -1,4 +1,4 @@
-"""Task modules: anchor generator, IoU calculator, box coder, assigner, sampler, linker and NMS."""
+"""Task modules: anchors, IoU calculator, box coder, assigner, sampler, linker, NMS and fusion."""
 
 from .anchor_generator3d import AnchorGenerator3D
 from .bbox_overlaps3d import BboxOverlaps3D
@@ -7,6 +7,7 @@ from .hard_negative_sampler import HardNegativeSampler
 from .ignore_aware_max_iou_assigner import IgnoreAwareMaxIoUAssigner
 from .nms3d import NMS3D
 from .slice_linker import SliceLinker
+from .weighted_box_fusion import WeightedBoxFusion
 
 __all__ = [
     "AnchorGenerator3D",
@@ -16,4 +17,5 @@ __all__ = [
     "IgnoreAwareMaxIoUAssigner",
     "NMS3D",
     "SliceLinker",
+    "WeightedBoxFusion",
 ]

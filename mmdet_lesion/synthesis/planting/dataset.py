@@ -22,6 +22,7 @@ from ...io.luna16 import read_luna16_findings
 from ...io.scans import find_scans
 from ...progress import Progress, track
 from ...structures.triples import triple
+from ..marking import DEEPLESION, Missing, check_missing
 from .backgrounds import BackgroundScan, find_backgrounds, scan_place, split_backgrounds
 from .contact_sheet import TILE, sheet_of_rows
 from .deeplesion_tables import write_deeplesion_tables
@@ -73,7 +74,8 @@ class PlantedDataset:
         shapes: As for :func:`.library.read_shapes`.
         settings: What is planted.
         split: Shares of the patients of the training, validation and test set.
-        missing: Probability that a lesion is not annotated.
+        missing: Probability that a lesion is not annotated, or ``'deeplesion'``
+            (:func:`.mark_lesions`). In DeepLesion's layout, each scan keeps one annotation.
         copies: Number of copies of each scan, with different lesions.
         seed: Random seed.
         patient: Regular expression that finds the patient in the path of a scan.
@@ -99,7 +101,7 @@ class PlantedDataset:
         shapes: Sequence[str | os.PathLike],
         settings: PlantingSettings,
         split: Sequence[float] = (0.7, 0.1, 0.2),
-        missing: float = 0.0,
+        missing: Missing = 0.0,
         copies: int = 1,
         seed: int = 0,
         patient: str | None = None,
@@ -112,8 +114,7 @@ class PlantedDataset:
             raise InputError(f"layout is {layout!r}; expected one of {', '.join(LAYOUTS)}")
         if layout == "luna16" and settings.tissues != (LUNG,):
             raise InputError(f"tissues is {settings.tissues}; expected ('lung',) for LUNA16")
-        if not 0 <= missing <= 1:
-            raise InputError(f"missing is {missing}; expected a fraction in [0, 1]")
+        check_missing(missing)
         if not 1 <= copies <= 99:
             raise InputError(f"copies is {copies}; expected 1 to 99")
         if layout == "deeplesion" and settings.lesions[0] < 1:
@@ -126,7 +127,8 @@ class PlantedDataset:
             raise InputError(f"png_spacing is {tuple(png_spacing)}; expected positive numbers")
         self.layout, self.out = layout, Path(out)
         self.settings, self.split = settings, tuple(float(share) for share in split)
-        self.missing, self.copies, self.seed = float(missing), copies, seed
+        self.missing = missing if missing == DEEPLESION else float(missing)
+        self.copies, self.seed = copies, seed
         self.timeout = timeout
         self.png_spacing = None if png_spacing is None else triple(map(float, png_spacing))
         self.scans = find_backgrounds([*backgrounds, *held_out], patient)

@@ -27,6 +27,9 @@ _SHIFT = 4
 # LIDC's readers marked the first pixel outside of a nodule, half a pixel from its edge.
 _OUTSIDE = 0.5
 _MARGIN = 3
+# Sections that were drawn by hand do not fit exactly on each other, which leaves steps and corners:
+# standard deviation of the blur that rounds them, relative to the diameter.
+_ROUNDING = 0.06
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,15 @@ def shape_from_contours(
     )
     if not (distance < 0).any():
         raise InputError(f"{name or 'contours'}: the polygons have no area; expected a lesion")
-    return LesionShape(distance, step, name, patient)
+    return LesionShape(_rounded(distance), step, name, patient)
+
+
+def _rounded(distance: np.ndarray) -> np.ndarray:
+    """Blur signed distances and shift them so that the volume inside does not change."""
+    inside = int(np.count_nonzero(distance < 0))
+    diameter = (6 * inside / math.pi) ** (1 / 3)
+    blurred = ndimage.gaussian_filter(distance, _ROUNDING * diameter, mode="nearest")
+    return blurred - np.partition(blurred, inside, axis=None)[inside]
 
 
 def _level_set(

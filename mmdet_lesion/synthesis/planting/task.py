@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ...io.volume_store import file_checksum
 from ...structures import Volume
 from ..deeplesion import write_slices
 from ..luna16 import SUBSETS, new_uid
+from ..marking import DEEPLESION, Missing, mark_lesions
 from .backgrounds import BackgroundScan
 from .contact_sheet import lesion_row
 from .library import ShapeLibrary
@@ -48,7 +50,7 @@ class PlantingTask:
         copy: Number of the copy with other lesions, from 1.
         shapes: Library of shapes of the set.
         settings: What is planted.
-        missing: Probability that a lesion is not annotated.
+        missing: Which lesions are not annotated (:func:`draw_annotated`).
         seed: Random seed of the dataset.
         known: Lesions of the scan ``(x, y, z, diameter)`` in world mm.
         timeout: Seconds that reading the scan may take.
@@ -64,7 +66,7 @@ class PlantingTask:
     copy: int
     shapes: ShapeLibrary
     settings: PlantingSettings
-    missing: float
+    missing: Missing
     seed: int
     known: tuple[tuple[float, float, float, float], ...]
     timeout: float
@@ -148,10 +150,8 @@ class PlantingTask:
                 "expected lesions of this scan"
             )
         planted = plant_lesions(volume, self.shapes, self.settings, rng, known)
-        annotated = rng.random(len(planted.lesions)) >= self.missing
-        # As in the published table of DeepLesion, which has no series without an annotation.
-        if self.layout == "deeplesion" and len(annotated) and not annotated.any():
-            annotated[rng.integers(len(annotated))] = True
+        diameters = [one.diameter for one in planted.lesions]
+        annotated = draw_annotated(self.layout, diameters, self.missing, rng)
         rows = [lesion_row(volume.array, planted.volume.array, one) for one in planted.lesions]
         if rows:
             self._write_image(np.vstack(rows))
@@ -220,6 +220,28 @@ class PlantingTask:
         with atomic_write(self.sheet_path) as temporary:
             if not cv2.imwrite(str(temporary), sheet):
                 raise OSError(f"{self.sheet_path} could not be written")
+
+
+def draw_annotated(
+    layout: str, diameters: Sequence[float], missing: Missing, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw whether each lesion of a scan is annotated.
+
+    Args:
+        layout: One of ``LAYOUTS``. As in its published table, a scan in DeepLesion's keeps an
+            annotation.
+        diameters: Diameters in mm, shape (n,).
+        missing: As for :func:`.mark_lesions`.
+        rng: Random generator.
+
+    Returns:
+        Flags, shape (n,), bool.
+    """
+    if not len(diameters):
+        return np.zeros(0, dtype=bool)
+    if layout == "deeplesion" or missing == DEEPLESION:
+        return mark_lesions(diameters, missing, rng)
+    return rng.random(len(diameters)) >= missing
 
 
 def _describe(lesion: PlantedLesion, annotated: bool) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def test_batch_without_labeled_patches_has_no_positives():
 
 # Two anchors are positive, and with guesses above 0.5 all eight of the unlabeled patch.
 @pytest.mark.parametrize(("guess", "divisor"), [(0.3, 2.0), (0.6, 8.0)])
-def test_loss(guess, divisor):
+def test_loss_of_labeled_patches_and_divisors(guess, divisor):
     head, x = build(), feats(3)
     anchors = head.get_anchors((8, 8, 8))
     targets = head.get_targets(
@@ -117,11 +117,16 @@ def test_loss(guess, divisor):
     each = soft_focal_loss(logits.squeeze(-1), targets.scores) * targets.used
     # Two positive anchors in all.
     torch.testing.assert_close(losses["loss_cls"], each[:2].sum() / 2)
-    torch.testing.assert_close(losses["loss_cls_unlabeled"], each[2].sum() / divisor)
+    assert losses.keys() == {"loss_cls", "loss_bbox"}
+    assert head.avg_factors(targets, labeled) == (2.0, divisor)
     wanted = torch.tensor([[0.25, 0, 0, 0, 0, 0], [0.0] * 6])
     difference = (offsets[[0, 1], [0, 0]] - wanted).abs()
     smooth = torch.where(difference < 1, difference**2 / 2, difference - 0.5)
     torch.testing.assert_close(losses["loss_bbox"], smooth.sum() / 2)
+    logits, offsets = head(x)
+    halved = head.loss_by_feat(logits, offsets, anchors, targets, labeled, 4.0)
+    for key, value in losses.items():
+        torch.testing.assert_close(halved[key], value / 2)
 
 
 def test_loss_without_unlabeled_patches_and_positives():

@@ -10,6 +10,7 @@ from torch import distributed, nn
 from mmdet_lesion import InputError
 from mmdet_lesion.engine import AnyDeviceDistributedDataParallel
 from mmdet_lesion.models.detectors import focalmix
+from mmdet_lesion.models.semi_supervised import draw_symmetries
 from mmdet_lesion.structures import CUBE_SYMMETRIES, box_iou3d, nms3d
 
 
@@ -25,6 +26,8 @@ def test_losses_and_counts_of_a_mixed_batch(pipeline):
         "guessed_pos",
         "guessed_objects",
         "target_entropy",
+        *(f"cls_unlabeled_{key}" for key in ("weight", "used", "nonfinite", "confidence")),
+        "cls_unlabeled_entropy",
     }
     total, _ = model.parse_losses(losses)
     assert torch.isfinite(total)
@@ -75,6 +78,12 @@ def test_boxes_of_unlabeled_patches_are_not_used():
         assert value == expected[key]
 
 
+def guess_of(model, patches, symmetries=None):
+    """Return the average over symmetries, by default drawn ones."""
+    (objective,) = model.objectives
+    return objective.average(model, patches, symmetries or draw_symmetries(objective.num_guesses))
+
+
 def norms_of(model):
     return [m for m in model.modules() if isinstance(m, nn.BatchNorm3d)]
 
@@ -83,7 +92,7 @@ def norms_of(model):
 def test_guess_targets_does_not_update_running_statistics(guess_mode):
     model = build(guess_mode=guess_mode).train()
     before = [{k: v.clone() for k, v in norm.state_dict().items()} for norm in norms_of(model)]
-    model.guess_targets(torch.rand(2, 1, 16, 16, 16), model.bbox_head.get_anchors((16, 16, 16)))
+    guess_of(model, torch.rand(2, 1, 16, 16, 16))
     for norm, state in zip(norms_of(model), before):
         for name, value in norm.state_dict().items():
             assert torch.equal(value, state[name]), name
@@ -95,28 +104,25 @@ def test_guess_targets_uses_batch_statistics():
     patches = torch.rand(2, 1, 16, 16, 16)
     identity = CUBE_SYMMETRIES[:1]
     model = build().train()
-    anchors = model.bbox_head.get_anchors((16, 16, 16))
-    guessed = model.guess_targets(patches, anchors, identity).scores
+    guessed = guess_of(model, patches, identity).scores
     with torch.no_grad():
         trained = model.bbox_head.flatten(model.train()(patches)[0]).squeeze(-1).sigmoid()
     torch.testing.assert_close(guessed, trained)
     # Wrong running statistics only affect evaluation mode.
     for norm in norms_of(model):
         norm.running_var.fill_(1e-3)
-    torch.testing.assert_close(model.guess_targets(patches, anchors, identity).scores, guessed)
-    model.guess_mode = "eval"
-    assert not torch.allclose(
-        model.guess_targets(patches, anchors, identity).scores, guessed, atol=0.05
-    )
+    torch.testing.assert_close(guess_of(model, patches, identity).scores, guessed)
+    model.objectives[0].guess_mode = "eval"
+    assert not torch.allclose(guess_of(model, patches, identity).scores, guessed, atol=0.05)
 
 
 def test_guess_targets_keeps_frozen_norms_frozen():
     model = build().train()
     for norm in norms_of(model):
         norm.eval()
-    patches, anchors = torch.rand(1, 1, 16, 16, 16), model.bbox_head.get_anchors((16, 16, 16))
-    frozen = model.guess_targets(patches, anchors, CUBE_SYMMETRIES[:1]).scores
-    expected = model.eval().guess_targets(patches, anchors, CUBE_SYMMETRIES[:1]).scores
+    patches = torch.rand(1, 1, 16, 16, 16)
+    frozen = guess_of(model, patches, CUBE_SYMMETRIES[:1]).scores
+    expected = guess_of(model.eval(), patches, CUBE_SYMMETRIES[:1]).scores
     torch.testing.assert_close(frozen, expected)
 
 
@@ -157,25 +163,30 @@ def test_guess_mode_ema_uses_the_averaged_model(tmp_path):
     model.set_teacher(teacher)
     assert model.state_dict().keys() == teacher.state_dict().keys()
     nn.init.constant_(teacher.bbox_head.objectness.bias, 20.0)
-    guess = model.guess_targets(
-        torch.rand(1, 1, 16, 16, 16), model.bbox_head.get_anchors((16, 16, 16))
-    )
-    assert guess.scores.min() > 0.99
+    anchors = len(model.bbox_head.get_anchors((16, 16, 16)))
+    assert losses_of(model, batch())["guessed_pos"] == anchors
 
 
 def test_max_candidates_and_max_objects():
     patches = torch.rand(2, 1, 32, 32, 32)
     model = build(object_score_thr=0.0, max_objects=5)
-    anchors = model.bbox_head.get_anchors((32, 32, 32))
-    assert [len(one) for one in model.guess_targets(patches, anchors).objects] == [5, 5]
-    best = model.guess_targets(patches, anchors, CUBE_SYMMETRIES[:1]).objects
+    assert [len(one) for one in guess_of(model, patches).objects] == [5, 5]
+    best = guess_of(model, patches, CUBE_SYMMETRIES[:1]).objects
     # The objects are the best ones, so a tenth of the candidates gives the same objects.
-    model.max_candidates = 100
-    few = model.guess_targets(patches, anchors, CUBE_SYMMETRIES[:1]).objects
+    model.objectives[0].max_candidates = 100
+    few = guess_of(model, patches, CUBE_SYMMETRIES[:1]).objects
     for mine, other in zip(few, best):
         torch.testing.assert_close(mine, other)
-    model.max_candidates = 3
-    assert max(len(one) for one in model.guess_targets(patches, anchors).objects) <= 3
+    model.objectives[0].max_candidates = 3
+    assert max(len(one) for one in guess_of(model, patches).objects) <= 3
+
+
+def test_boxes_that_are_not_finite_are_no_objects():
+    model = build(object_score_thr=0.0)
+    patches = torch.rand(2, 1, 16, 16, 16)
+    assert all(len(one) for one in guess_of(model, patches).objects)
+    model.bbox_head.offsets.bias.data[0] = torch.nan
+    assert [one.shape for one in guess_of(model, patches).objects] == [(0, 6)] * 2
 
 
 def test_guessed_scores_are_transformed_back():
@@ -184,10 +195,10 @@ def test_guessed_scores_are_transformed_back():
     x = torch.rand(2, 1, 16, 16, 16)
     with torch.no_grad():
         plain = model.bbox_head.flatten(model(x)[0]).squeeze(-1).sigmoid()
-    torch.testing.assert_close(model.guess_targets(x, anchors, CUBE_SYMMETRIES[:1]).scores, plain)
+    torch.testing.assert_close(guess_of(model, x, CUBE_SYMMETRIES[:1]).scores, plain)
     for symmetry in CUBE_SYMMETRIES[1::6]:
         # Under the symmetry, the transformed patch becomes x itself.
-        moved = model.guess_targets(symmetry.inverse.apply(x), anchors, [symmetry]).scores
+        moved = guess_of(model, symmetry.inverse.apply(x), [symmetry]).scores
         centers = (anchors[:, :3] + anchors[:, 3:]) / 2
         target = symmetry.inverse.apply_points(centers, (16, 16, 16))
         size = (anchors[:, 3] - anchors[:, 0])[:, None]
@@ -199,17 +210,16 @@ def test_guessed_scores_are_transformed_back():
 
 def test_average_over_all_symmetries_is_symmetric():
     model = build()
-    anchors = model.bbox_head.get_anchors((16, 16, 16))
     torch.manual_seed(2)
     x = torch.rand(1, 1, 16, 16, 16)
     x = torch.stack([symmetry.apply(x) for symmetry in CUBE_SYMMETRIES]).mean(dim=0)
-    scores = model.guess_targets(x, anchors, CUBE_SYMMETRIES).scores
+    scores = guess_of(model, x, CUBE_SYMMETRIES).scores
     fine = scores[0, :512].view(8, 8, 8)
     assert fine.std() > 0.01
     for symmetry in CUBE_SYMMETRIES:
         torch.testing.assert_close(symmetry.apply(fine), fine)
     # A single prediction is not symmetric.
-    alone = model.guess_targets(x, anchors, CUBE_SYMMETRIES[:1]).scores[0, :512].view(8, 8, 8)
+    alone = guess_of(model, x, CUBE_SYMMETRIES[:1]).scores[0, :512].view(8, 8, 8)
     assert not torch.allclose(alone.flip(0), alone, atol=1e-3)
 
 
@@ -217,7 +227,7 @@ def test_confident_boxes_are_transformed_back():
     model = build(object_score_thr=0.5, max_objects=1000)
     anchors = model.bbox_head.get_anchors((16, 16, 16))
     x = torch.rand(2, 1, 16, 16, 16)
-    plain = model.guess_targets(x, anchors, CUBE_SYMMETRIES[:1])
+    plain = guess_of(model, x, CUBE_SYMMETRIES[:1])
     with torch.no_grad():
         logits, offsets = (model.bbox_head.flatten(maps) for maps in model(x))
     boxes = model.bbox_head.bbox_coder.decode(anchors, offsets[1])
@@ -228,17 +238,16 @@ def test_confident_boxes_are_transformed_back():
     torch.testing.assert_close(plain.objects[1], boxes[sure][kept])
     # The transformed patch has the same boxes, transformed.
     for symmetry in CUBE_SYMMETRIES[7::13]:
-        moved = model.guess_targets(symmetry.inverse.apply(x), anchors, [symmetry]).objects[1]
+        moved = guess_of(model, symmetry.inverse.apply(x), [symmetry]).objects[1]
         back = symmetry.apply_boxes(moved, (16, 16, 16))
         torch.testing.assert_close(back, plain.objects[1], rtol=1e-4, atol=1e-4)
 
 
 def test_objects_are_selected_by_the_average_score():
     model = build(object_score_thr=0.5)
-    anchors = model.bbox_head.get_anchors((16, 16, 16))
-    guess = model.guess_targets(torch.rand(1, 1, 16, 16, 16), anchors, CUBE_SYMMETRIES[::12])
-    model.object_score_thr = float(guess.scores.max()) + 1e-6
-    again = model.guess_targets(torch.rand(1, 1, 16, 16, 16), anchors, CUBE_SYMMETRIES[::12])
+    guess = guess_of(model, torch.rand(1, 1, 16, 16, 16), CUBE_SYMMETRIES[::12])
+    model.objectives[0].object_score_thr = float(guess.scores.max()) + 1e-6
+    again = guess_of(model, torch.rand(1, 1, 16, 16, 16), CUBE_SYMMETRIES[::12])
     assert len(guess.objects[0]) > 0
     assert len(again.objects[0]) < len(guess.objects[0])
 
@@ -422,10 +431,9 @@ def test_mixed_precision_is_close_to_float32():
 def test_guessed_targets_are_the_same_on_every_device(device):
     model = build(object_score_thr=0.5)
     x, symmetries = torch.rand(2, 1, 16, 16, 16), CUBE_SYMMETRIES[::12]
-    expected = model.guess_targets(x, model.bbox_head.get_anchors((16, 16, 16)), symmetries)
+    expected = guess_of(model, x, symmetries)
     model.to(device)
-    anchors = model.bbox_head.get_anchors((16, 16, 16), device)
-    found = model.guess_targets(x.to(device), anchors, symmetries)
+    found = guess_of(model, x.to(device), symmetries)
     assert found.scores.device.type == device
     torch.testing.assert_close(found.scores.cpu(), expected.scores, rtol=1e-4, atol=1e-5)
     assert all(len(objects) > 0 for objects in expected.objects)

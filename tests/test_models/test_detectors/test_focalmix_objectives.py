@@ -8,13 +8,14 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
-from tiny_focalmix import MIXUP, batch, build, losses_of, sample
+from tiny_focalmix import BOX, MIXUP, batch, build, losses_of, sample
 from torch import distributed, nn
 
 from mmdet_lesion import InputError
 from mmdet_lesion.datasets.transforms import LoadPatch, PackVolumeInputs, RandomCubeSymmetry
 from mmdet_lesion.engine import AnyDeviceDistributedDataParallel
 from mmdet_lesion.io import save_volume
+from mmdet_lesion.models.semi_supervised import draw_symmetries, guess_targets, sharpen
 from mmdet_lesion.models.semi_supervised.objectives.detector_context import patch_origins
 from mmdet_lesion.structures import Geometry, Volume
 
@@ -22,6 +23,7 @@ from mmdet_lesion.structures import Geometry, Volume
 OBJECTIVES = [
     dict(type="EntropyMinimization"),
     dict(type="FixMatch", pos_thr=0.55),
+    dict(type="FocalMixObjective"),
     dict(type="MeanTeacherConsistency"),
     dict(type="MixMatch"),
     dict(type="PiModel"),
@@ -94,7 +96,9 @@ def test_losses_and_logs(progress, objective):
     name = model.unsupervised[0].name
     losses_of(model, patches())
     losses = losses_of(model, patches())
-    logs = {f"{name}_{key}" for key in ("weight", "used", "confidence", "entropy")}
+    logs = {f"{name}_{key}" for key in ("weight", "used", "nonfinite", "confidence", "entropy")}
+    if name == "focal_mix":
+        logs |= {"guessed_pos", "target_entropy", "guessed_objects"}
     assert losses.keys() == {"loss_cls", "loss_bbox", "num_pos", f"loss_{name}"} | logs
     assert losses[f"{name}_weight"] == 2
     assert 0 < losses[f"{name}_used"] <= 1
@@ -106,10 +110,11 @@ def test_losses_and_logs(progress, objective):
 @each_objective
 def test_only_passes_that_are_trained_on_update_running_statistics(progress, objective):
     model = built(objective)
+    name = model.unsupervised[0].name
     norm = next(part for part in model.modules() if isinstance(part, nn.BatchNorm3d))
     losses_of(model, patches())
-    # One pass of the labeled patches and one of the unlabeled ones.
-    assert norm.num_batches_tracked == 2
+    # One pass of the labeled patches and one of the unlabeled ones, or one of both.
+    assert norm.num_batches_tracked == (1 if name == "focal_mix" else 2)
     assert norm.training
     assert norm.track_running_stats
 
@@ -121,6 +126,181 @@ def test_supervised_losses_are_those_of_the_labeled_patches_alone(progress):
     expected = losses_of(build(batch_pipeline=MIXUP[:1]).train(), alone)
     for key, value in expected.items():
         torch.testing.assert_close(losses[key], value)
+
+
+def written_out(model, data, temperature, **settings):
+    """Losses of FocalMix, with two labeled and two unlabeled patches."""
+    head, inputs = model.bbox_head, torch.stack(data["inputs"])
+    truth = [one.gt_instances for one in data["data_samples"][:2]]
+    anchors = head.get_anchors(inputs.shape[2:])
+    targets = head.get_targets(anchors, [*truth, None, None])
+    torch.manual_seed(0)
+    guess = guess_targets(
+        model, inputs[2:], anchors, draw_symmetries(2), nms_iou_thr=0.1, **settings
+    )
+    targets.scores[2:] = sharpen(guess.scores, temperature)
+    objects = [torch.tensor(BOX), anchors[:0], *guess.objects]
+    mixed = dict(inputs=inputs, targets=targets.scores, used=targets.used, objects=objects)
+    for transform in model.batch_pipeline:
+        mixed = transform(mixed)
+    logits, offsets = (head.flatten(maps) for maps in head(model.extract_feat(mixed["inputs"])))
+    patch, anchor = targets.positives.unbind(1)
+    positives = len(anchor)
+    guessed = int((mixed["targets"][2:] > 0.5).sum())
+    losses = {}
+    for name, part, divisor in (
+        ("loss_cls", slice(0, 2), positives),
+        ("loss_cls_unlabeled", slice(2, 4), max(positives, guessed)),
+    ):
+        losses[name] = head.loss_cls(
+            logits[part, :, 0], mixed["targets"][part], mixed["used"][part].float(), float(divisor)
+        )
+    wanted = head.bbox_coder.encode(anchors[anchor], targets.bboxes)
+    losses["loss_bbox"] = head.loss_bbox(offsets[patch, anchor], wanted, avg_factor=positives)
+    return losses
+
+
+@pytest.mark.parametrize("pipeline", [[], MIXUP], ids=["", "mixup"])
+def test_focalmix_by_settings_and_as_objective_are_equal(progress, pipeline):
+    settings = dict(temperature=0.5, object_score_thr=0.5)
+    own = dict(type="FocalMixObjective", name="cls_unlabeled")
+    results = []
+    for kwargs in (
+        dict(num_guesses=2, **settings),
+        dict(unsupervised=[dict(own, num_guesses=2, **settings)]),
+        # The detector's settings are the defaults of the objective's.
+        dict(unsupervised=[dict(own, num_guesses=2)], num_guesses=3, **settings),
+        None,
+    ):
+        model = build(batch_pipeline=pipeline, **(kwargs or {})).train()
+        if kwargs is None:
+            losses = written_out(model, batch(), **settings)
+        else:
+            losses = losses_of(model, batch())
+        total, _ = model.parse_losses(losses)
+        total.backward()
+        found = {key: losses[key] for key in ("loss_cls", "loss_cls_unlabeled", "loss_bbox")}
+        found.update(total=total, **{key: one.grad for key, one in model.named_parameters()})
+        results.append(found)
+    for other in results[1:]:
+        for key, value in results[0].items():
+            assert torch.equal(value, other[key]), key
+
+
+def test_focalmix_beside_other_objectives(progress):
+    focalmix = dict(type="FocalMixObjective", weight=0.5, ramp_iters=20)
+    others = [dict(type="EntropyMinimization"), dict(type="FixMatch", pos_thr=0.55)]
+    alone = losses_of(built(focalmix, batch_pipeline=MIXUP), patches())
+    together = losses_of(built(focalmix, *others, batch_pipeline=MIXUP), patches())
+    # Its random numbers come first.
+    for key, value in alone.items():
+        assert torch.equal(together[key], value), key
+    assert alone["focal_mix_weight"] == pytest.approx(0.5 * math.exp(-1.25))
+    assert together["loss_fix_match"] > 0 < together["loss_entropy_minimization"]
+    full = losses_of(built(dict(focalmix, ramp_iters=0), batch_pipeline=MIXUP), patches())
+    expected = full["loss_focal_mix"] * math.exp(-1.25)
+    torch.testing.assert_close(alone["loss_focal_mix"], expected)
+    # Annealing drops labeled anchors of the joint pass, not those of unlabeled patches.
+    progress(0)
+    early = losses_of(built(dict(focalmix, ramp_iters=0), dict(type="UDA")), patches())
+    plain = losses_of(built(dict(focalmix, ramp_iters=0)), patches())
+    assert early["loss_cls"] < plain["loss_cls"]
+    assert torch.equal(early["loss_focal_mix"], plain["loss_focal_mix"])
+
+
+def test_one_objective_trains_in_the_supervised_pass():
+    with pytest.raises(InputError, match="focal_mix and second train .* expected at most one"):
+        build(
+            unsupervised=[
+                dict(type="FocalMixObjective"),
+                dict(type="FocalMixObjective", name="second"),
+            ]
+        )
+    with pytest.raises(InputError, match="FocalMixObjective: augment is set; expected none"):
+        build(unsupervised=[dict(type="FocalMixObjective", augment=dict(type="RandomIntensity"))])
+
+
+class Spoiled:
+    """Replaces logits of a head in passes with or without gradient.
+
+    Args:
+        head: The head.
+        value: What is put in.
+        grad: Whether in passes with gradient, or in those without.
+        share: Share of the first level's anchors of each patch.
+    """
+
+    def __init__(self, head, value, grad, share):
+        self.forward, self.value, self.grad, self.share = head.forward_cls, value, grad, share
+        head.forward_cls = self
+
+    def __call__(self, x):
+        first, *others = self.forward(x)
+        if torch.is_grad_enabled() == self.grad:
+            bad = (
+                torch.arange(first[0].numel()).view(first[0].shape) < self.share * first[0].numel()
+            )
+            first = first.masked_fill(bad, self.value)
+            if self.share == 1:
+                others = [torch.full_like(level, self.value) for level in others]
+        return [first, *others]
+
+
+def spoil_targets(model, share):
+    """Let targets be NaN: those of passes without gradient, and the averages of earlier visits."""
+    for part in (model, *model._teacher):
+        Spoiled(part.bbox_head, math.nan, False, share)
+    (objective,) = model.unsupervised
+    for averages, _ in getattr(getattr(objective, "store", None), "_scans", {}).values():
+        averages[: math.ceil(share * len(averages))] = math.nan
+
+
+@each_objective
+def test_targets_that_are_not_finite_are_left_out(progress, objective):
+    model = built(objective, batch_pipeline=MIXUP)
+    name = model.unsupervised[0].name
+    losses_of(model, patches())
+    expected = losses_of(model, patches())
+    spoil_targets(model, 0.25)
+    losses = losses_of(model, patches())
+    assert losses[f"{name}_nonfinite"] > 0.05 or objective["type"] == "EntropyMinimization"
+    assert 0 < losses[f"{name}_used"] <= expected[f"{name}_used"]
+    assert all(torch.as_tensor(value).isfinite().all() for value in losses.values())
+    found = gradients(model, patches(), "loss_cls", "loss_bbox", f"loss_{name}")
+    assert all(value.isfinite().all() for value in found.values())
+
+
+@each_objective
+def test_targets_none_of_which_is_finite_end_the_training(progress, objective):
+    model = built(objective)
+    losses_of(model, patches())
+    spoil_targets(model, 1)
+    if objective["type"] == "EntropyMinimization":
+        # It has no targets.
+        assert losses_of(model, patches())["entropy_minimization_nonfinite"] == 0
+        return
+    expected = f"{objective['type']}: none of the targets .* is finite in iteration 10; expected"
+    with pytest.raises(InputError, match=expected) as caught:
+        losses_of(model, patches())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@each_objective
+def test_predictions_that_are_not_finite_end_the_training(progress, objective, value):
+    model = built(objective)
+    name = model.unsupervised[0].name
+    losses_of(model, patches())
+    Spoiled(model.bbox_head, value, True, 0.01)
+    expected = f"{objective['type']}: predictions on unlabeled patches are NaN or infinite in iter"
+    try:
+        found = gradients(model, patches(), f"loss_{name}")
+    except InputError as error:
+        assert str(error).startswith(expected)
+    else:
+        # A probability of 0 or 1 has no gradient in some losses.
+        assert not math.isnan(value)
+        assert all(one is None or one.isfinite().all() for one in found.values())
 
 
 def test_targets_of_the_mean_teacher_are_those_of_the_teacher(progress):

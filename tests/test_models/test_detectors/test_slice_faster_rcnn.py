@@ -167,7 +167,7 @@ def predict_inside(model, volume, inside, rescale=True, **metainfo):
 
 
 @pytest.mark.parametrize("fusion", ["grouped", "early"])
-@pytest.mark.parametrize("scale", [1.0, 2.0])
+@pytest.mark.parametrize("scale", [1.0, 2.0, 0.75])
 def test_boxes_inside_equal_those_of_cropped_slices(monkeypatch, fusion, scale):
     for name in ("FRAME_MARGIN", "SHARED_FRAME_MARGIN", "SHARED_BORDER"):
         monkeypatch.setattr(slice_faster_rcnn, name, 0)

@@ -12,6 +12,7 @@ from mmdet_lesion.io import read_dl_info, read_ground_truth, read_metaimage
 from mmdet_lesion.io.metaimage import write_metaimage
 from mmdet_lesion.structures import Volume
 from mmdet_lesion.synthesis.planting import PlantedDataset, PlantingSettings, dataset
+from mmdet_lesion.synthesis.planting.task import draw_annotated
 from mmdet_lesion.synthesis.planting.tissue import LUNG
 
 from .conftest import make_chest
@@ -125,6 +126,30 @@ def test_files_depend_neither_on_workers_nor_on_interruptions(nodules, scans, tm
     assert digests(again) == whole
 
 
+def annotated(layout, missing, diameters, seed):
+    return draw_annotated(layout, diameters, missing, np.random.default_rng(seed)).tolist()
+
+
+def test_annotations_of_a_fraction_keep_their_random_numbers():
+    sizes = [10.0, 20.0, 30.0]
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        drawn = rng.random(3) >= 0.8
+        assert annotated("luna16", 0.8, sizes, seed) == drawn.tolist()
+        if not drawn.any():
+            drawn[rng.integers(3)] = True
+        assert annotated("deeplesion", 0.8, sizes, seed) == drawn.tolist()
+    assert annotated("deeplesion", 0.8, [], 0) == annotated("luna16", "deeplesion", [], 0) == []
+
+
+@pytest.mark.parametrize("layout", ["luna16", "deeplesion"])
+def test_annotations_as_in_deeplesion(layout):
+    drawn = [annotated(layout, "deeplesion", [5.0, 10.0, 40.0], seed) for seed in range(300)]
+    assert {sum(one) for one in drawn} == {1, 2}
+    small, _, large = np.mean(drawn, axis=0)
+    assert large > 0.8 > 0.3 > small
+
+
 def test_deeplesion_layout(scans, tmp_path):
     out = tmp_path / "raw"
     made = PlantedDataset(
@@ -226,6 +251,7 @@ def test_one_scan_under_two_names(scans, tmp_path):
     ("change", "text"),
     [
         (dict(missing=2.0), "missing is 2.0"),
+        (dict(missing="luna16"), "missing is luna16; expected a fraction in .* or 'deeplesion'"),
         (dict(copies=0), "copies is 0"),
         (dict(split=(0.5, 0.1, 0.1)), "the split is 0.5 0.1 0.1"),
         (dict(png_spacing=(1, 0, 1)), "png_spacing is"),

@@ -35,6 +35,20 @@ def test_a_single_contour_is_as_thick_as_a_slice():
     assert np.ptp(shape.points[:, 1]) == pytest.approx(19.0, abs=1.5)
 
 
+def test_sections_that_do_not_fit_on_each_other_are_evened_out():
+    angles = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+    disc = 50 + 10.5 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    contours = [(2.0 * i, disc + (1.5 * (i % 2), 0)) for i in range(10)]
+    shape = shape_from_contours(contours, 1.0, 2.0)
+    inside = shape.distance < 0
+    middle = np.arange(inside.shape[2]) * shape.step
+    centers = [middle[plane.nonzero()[1]].mean() for plane in inside if plane.sum() > 400]
+    assert len(centers) > 10
+    assert np.ptp(centers[5:-5]) < 0.5
+    volume = inside.sum() * shape.step**3
+    assert volume == pytest.approx(np.pi * 10**2 * 20, rel=0.06)
+
+
 def test_nothing_to_build_a_shape_of():
     with pytest.raises(InputError, match="no voxel is labeled"):
         shape_from_mask(np.zeros((3, 3, 3), bool), (1, 1, 1), "empty.nii")

@@ -317,6 +317,53 @@ def test_detection_with_and_without_shortcuts(
     assert ("RPN" in table) == (row == 0)
 
 
+def test_switch_between_coarse_and_fine(
+    benchmark, root, luna16_store, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    base = root / "configs/phantom/coarse_to_fine_luna16_phantom.py"
+    config = tmp_path / "narrow.py"
+    config.write_text(
+        f"_base_ = {str(base)!r}\n"
+        "model = dict(\n"
+        "    backbone=dict(channels=(4, 4, 4, 4)),\n"
+        "    neck=dict(in_channels=(4, 4, 4, 4), out_channels=4),\n"
+        "    bbox_head=dict(in_channels=4, feat_channels=4),\n"
+        "    coarse=dict(\n"
+        "        backbone=dict(channels=(4, 4, 4)),\n"
+        "        neck=dict(in_channels=(4, 4, 4), out_channels=4),\n"
+        "        bbox_head=dict(in_channels=4, feat_channels=4),\n"
+        "    ),\n"
+        ")\n"
+    )
+    torch.manual_seed(0)
+    register_all_modules(init_default_scope=True)
+    model = MODELS.build(Config.fromfile(config).model)
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "model.pth")
+    words = ["coarse-to-fine", str(config), str(tmp_path / "model.pth"), "--threads", "1"]
+    words += ["--switch", "0,1", "0.99,1", "--device", "cpu", "--cfg-options"]
+    words += [f"test_dataloader.dataset.data_root={luna16_store}/"]
+    words += [
+        "test_dataloader.dataset.ann_file=annotations/test_4.json",
+        "test_dataloader.dataset.indices=1",
+    ]
+    assert benchmark.main(words) == 0
+    rows = {}
+    for line in capsys.readouterr().out.splitlines():
+        cells = [cell.strip() for cell in line.strip("│┃").split("│")]
+        rows[cells[0]] = cells[1:]
+    coarse, fine = rows["coarse everywhere"], rows["fine everywhere"]
+    assert (coarse[3], fine[3]) == ("100.0", "0.0")
+    for name, same in (("switch, 0 to 1", fine), ("switch, 0.99 to 1", coarse)):
+        # CPM, share and boxes.
+        assert [rows[name][i] for i in (0, 3, 4)] == [same[i] for i in (0, 3, 4)]
+    assert float(fine[2]) == 1
+    # Scans without ground truth.
+    words += ["test_dataloader.dataset.labeled=False"]
+    assert benchmark.main(words) == 0
+    assert "with 0 nodules" in capsys.readouterr().out
+
+
 def test_agreement_of_lesions(benchmark):
     scan = importlib.import_module("benchmarks.scan")
 

@@ -2,11 +2,13 @@
 
 from .base import AnchorTerms, UnsupervisedObjective, ramp_up
 from .build import build_objectives
-from .context import AnchorPredictor, ObjectiveContext, PatchOrigin
+from .context import AnchorPredictor, JointPass, ObjectiveContext, PatchOrigin
 from .detector_context import detector_context
 from .ensemble_store import EnsembleStore
 from .entropy_minimization import EntropyMinimization
 from .fixmatch import FixMatch
+from .focalmix_objective import FocalMixObjective
+from .joint import JointObjective
 from .mean_teacher_consistency import MeanTeacherConsistency
 from .mixmatch import MixMatch
 from .pi_model import PiModel
@@ -21,6 +23,9 @@ __all__ = [
     "EnsembleStore",
     "EntropyMinimization",
     "FixMatch",
+    "FocalMixObjective",
+    "JointObjective",
+    "JointPass",
     "MeanTeacherConsistency",
     "MixMatch",
     "ObjectiveContext",

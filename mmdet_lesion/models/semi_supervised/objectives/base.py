@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from mmdet.models.losses.utils import weight_reduce_loss
 from mmdet.registry import TRANSFORMS
 from torch import Tensor
 
@@ -38,19 +39,21 @@ class AnchorTerms:
     """Loss terms of an objective, anchor by anchor.
 
     Args:
-        losses: Losses with gradient, shape (N, A).
+        losses: Losses with gradient, shape (N, A). Where a target is not finite, their gradient
+            has to be finite nevertheless, as that of :func:`square_error`, :func:`cross_entropy`
+            and :func:`kl_divergence` is: it is multiplied by 0.
         scores: Probabilities of the pass that is trained on, shape (N, A).
         targets: Target probabilities, shape (N, A).
         used: Anchors that the objective selects, shape (N, A), bool; by default all.
-        avg_factor: Divisor of the sum over ``used``. By default the loss is the mean over the
-            active anchors among them.
+        avg_factor: Divisor of the sum over ``used``, to which mmdet adds 1e-7. By default the loss
+            is the mean over the active anchors among them.
     """
 
     losses: Tensor
     scores: Tensor
     targets: Tensor
     used: Tensor | None = None
-    avg_factor: Tensor | None = None
+    avg_factor: Tensor | float | None = None
 
 
 class UnsupervisedObjective(ABC):
@@ -60,6 +63,10 @@ class UnsupervisedObjective(ABC):
     ``active_thr``. Of the 10^5 anchors of a patch a handful lie on a nodule; a mean over all would
     divide their gradient by 10^5. Anchors that are background in both views have next to no loss
     of their own. The mask has no gradient.
+
+    Anchors whose target is NaN or infinite, from a teacher that diverges or from a patch, have no
+    loss, and their share is logged. If no target is finite, or a prediction that is trained on is
+    not, the training ends: the gradient of the weights would be NaN.
 
     Args:
         weight: w_max, the weight of the loss after the ramp, not negative.
@@ -73,7 +80,7 @@ class UnsupervisedObjective(ABC):
             which are the supervised losses.
 
     Raises:
-        InputError: An argument is invalid.
+        InputError: An argument is invalid, or predictions or all targets are not finite.
     """
 
     #: Whether the objective needs the averaged model of a ``TeacherEMAHook``.
@@ -114,30 +121,57 @@ class UnsupervisedObjective(ABC):
 
         Returns:
             ``loss_<name>``, with gradient; and, without, ``<name>_weight``, ``<name>_used`` (the
-            share of anchors in the loss), and the means over these anchors of the targets'
-            confidence ``max(p, 1 - p)``, ``<name>_confidence``, and of their entropy in nats,
+            share of anchors in the loss), ``<name>_nonfinite`` (the share of anchors whose target
+            is not finite), and the means over the anchors in the loss of the targets' confidence
+            ``max(p, 1 - p)``, ``<name>_confidence``, and of their entropy in nats,
             ``<name>_entropy``.
+
+        Raises:
+            InputError: A prediction is not finite, or no target is; or as for
+                :meth:`check_training`.
         """
         self.check_training(context.total_iterations)
         weight = self.weight * ramp_up(context.iteration, self.ramp_iters)
         terms = self.compute(context)
         scores, targets = terms.scores.detach(), terms.targets.detach()
-        mask = torch.ones_like(scores, dtype=torch.bool) if terms.used is None else terms.used
+        finite = targets.isfinite()
+        mask = finite if terms.used is None else terms.used & finite
         if terms.avg_factor is None:
             mask = mask & (torch.maximum(scores, targets) > self.active_thr)
             loss = masked_mean(terms.losses, mask)
         else:
-            loss = torch.where(mask, terms.losses, 0.0).sum() / terms.avg_factor
+            losses = torch.where(mask, terms.losses, 0.0)
+            loss = weight_reduce_loss(losses, avg_factor=terms.avg_factor)
+        self.require(
+            bool(scores.isfinite().all() & loss.isfinite()),
+            f"predictions on unlabeled patches are NaN or infinite in iteration "
+            f"{context.iteration}; expected finite ones: the training has diverged",
+        )
+        self.check_targets(finite, context)
         count = mask.sum().clamp(min=1)
         logs = {
             "weight": loss.new_tensor(weight),
             "used": mask.to(loss.dtype).mean(),
+            "nonfinite": 1 - finite.to(loss.dtype).mean(),
             "confidence": torch.maximum(targets, 1 - targets)[mask].sum() / count,
             "entropy": binary_entropy(targets[mask]).sum() / count,
         }
         return (
             {f"loss_{self.name}": weight * loss},
             {f"{self.name}_{key}": value for key, value in logs.items()},
+        )
+
+    def check_targets(self, finite: Tensor, context: ObjectiveContext) -> None:
+        """Raise InputError unless some target is finite.
+
+        Args:
+            finite: Whether each target is finite, any shape, bool.
+            context: Inputs of the iteration.
+        """
+        self.require(
+            bool(finite.any()),
+            f"none of the targets of unlabeled patches is finite in iteration {context.iteration}; "
+            "expected probabilities: the model that predicts them has diverged",
         )
 
     def check_training(self, total_iterations: int) -> None:

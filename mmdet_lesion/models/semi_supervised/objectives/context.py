@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ....structures import CubeSymmetry
-from ..target_guess import prediction_mode
+from ..target_guess import GuessedTargets, prediction_mode
 from .functional import join_levels
 
-__all__ = ["AnchorPredictor", "ObjectiveContext", "PatchOrigin"]
+__all__ = ["AnchorPredictor", "JointPass", "ObjectiveContext", "PatchOrigin"]
 
 IDENTITY = CubeSymmetry()
 
@@ -109,6 +109,25 @@ class PatchOrigin:
     symmetry: CubeSymmetry = field(default=IDENTITY)
 
 
+@dataclass(frozen=True)
+class JointPass:
+    """The unlabeled patches in the pass of the labeled ones, after the batch transforms.
+
+    Args:
+        guessed: Targets before the transforms (:meth:`JointObjective.guess`).
+        logits: Logits with gradient, shape (N, A).
+        targets: Targets after the transforms, shape (N, A).
+        used: Whether an anchor has a loss, shape (N, A), bool.
+        avg_factor: Divisor of the sum of the losses.
+    """
+
+    guessed: GuessedTargets
+    logits: Tensor
+    targets: Tensor
+    used: Tensor
+    avg_factor: float
+
+
 @dataclass
 class ObjectiveContext:
     """Inputs of an objective in one iteration.
@@ -124,6 +143,8 @@ class ObjectiveContext:
         labeled: Labeled patches (M, 1, D, H, W).
         labeled_targets: Their classification targets in 0..1, shape (M, A).
         labeled_used: Whether these have a loss, shape (M, A), bool.
+        joint: The pass of labeled and unlabeled patches, if there is a :class:`JointObjective`;
+            set after its :meth:`~JointObjective.guess`.
         generator: Source of all randomness except dropout; by default torch's global generator.
     """
 
@@ -137,4 +158,5 @@ class ObjectiveContext:
     labeled: Tensor | None = None
     labeled_targets: Tensor | None = None
     labeled_used: Tensor | None = None
+    joint: JointPass | None = None
     generator: torch.Generator | None = None

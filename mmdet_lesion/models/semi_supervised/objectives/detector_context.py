@@ -14,7 +14,6 @@ from ....structures import CubeSymmetry
 from .context import AnchorPredictor, ObjectiveContext, PatchOrigin
 
 if TYPE_CHECKING:
-    from ...dense_heads.focalmix_head import AnchorTargets
     from ...detectors import FocalMix
 
 __all__ = ["anchor_predictor", "detector_context", "patch_origins"]
@@ -55,7 +54,8 @@ def detector_context(
     batch_inputs: Tensor,
     batch_data_samples: SampleList,
     labeled: Tensor,
-    targets: AnchorTargets,
+    labeled_targets: Tensor,
+    labeled_used: Tensor,
 ) -> ObjectiveContext:
     """Collect the inputs of the objectives in the present iteration of a runner.
 
@@ -65,7 +65,9 @@ def detector_context(
         batch_inputs: Patches (N, 1, D, H, W).
         batch_data_samples: Their N data samples.
         labeled: Whether each patch is labeled, shape (N,), bool.
-        targets: Targets of the labeled patches, before any MixUp.
+        labeled_targets: Classification targets of the M labeled patches before any MixUp, shape
+            (M, A).
+        labeled_used: Whether their anchors have a loss, shape (M, A), bool.
 
     Raises:
         InputError: There is no runner, which knows the iteration.
@@ -73,10 +75,13 @@ def detector_context(
     hub = MessageHub.get_current_instance()
     iteration, total_iterations = hub.get_info("iter"), hub.get_info("max_iters")
     if iteration is None or total_iterations is None:
-        raise InputError(
-            f"{type(model).__name__}: unsupervised objectives without an iteration; expected a "
-            "training by MMEngine's Runner"
-        )
+        if model.unsupervised:
+            raise InputError(
+                f"{type(model).__name__}: unsupervised objectives without an iteration; expected "
+                "a training by MMEngine's Runner"
+            )
+        # The objective of the detector's own settings has no ramp.
+        iteration, total_iterations = 0, 1
     flags = labeled.tolist()
     unlabeled = [sample for sample, flag in zip(batch_data_samples, flags) if not flag]
     return ObjectiveContext(
@@ -88,6 +93,6 @@ def detector_context(
         teacher=None if teacher is None else anchor_predictor(teacher),
         origins=patch_origins(unlabeled, batch_inputs.shape[2:]),
         labeled=batch_inputs[labeled],
-        labeled_targets=targets.scores,
-        labeled_used=targets.used,
+        labeled_targets=labeled_targets,
+        labeled_used=labeled_used,
     )

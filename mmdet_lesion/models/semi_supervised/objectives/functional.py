@@ -29,6 +29,7 @@ __all__ = [
     "seeded",
     "split_levels",
     "square_error",
+    "zero_nonfinite",
 ]
 
 
@@ -82,17 +83,26 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, values, torch.zeros_like(values)).sum() / count.clamp(min=1)
 
 
-def square_error(scores: Tensor, targets: Tensor) -> Tensor:
-    """Compute ``(scores - targets)²``, 0 without gradient where the target is not finite.
+def zero_nonfinite(targets: Tensor) -> Tensor:
+    """Replace NaN and infinity by 0.
 
-    A mask afterwards would leave the gradient there ``0 * nan``.
+    A mask on the loss does not suffice: its gradient would be ``0 * nan``.
     """
+    return torch.where(targets.isfinite(), targets, 0.0)
+
+
+def square_error(scores: Tensor, targets: Tensor) -> Tensor:
+    """Compute ``(scores - targets)²``, 0 without gradient where the target is not finite."""
     return (scores - torch.where(targets.isfinite(), targets, scores.detach())).square()
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Compute the cross-entropy of targets in 0..1 and logits in nats, without reduction."""
-    return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
+    """Compute the cross-entropy of targets in 0..1 and logits in nats, without reduction.
+
+    Targets that are not finite count as 0; their loss has to be masked.
+    """
+    targets = zero_nonfinite(targets).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
 
 
 def entropy_of_logits(logits: Tensor) -> Tensor:
@@ -102,7 +112,11 @@ def entropy_of_logits(logits: Tensor) -> Tensor:
 
 
 def kl_divergence(targets: Tensor, logits: Tensor) -> Tensor:
-    """Compute ``KL(targets || sigmoid(logits))`` of Bernoulli distributions in nats."""
+    """Compute ``KL(targets || sigmoid(logits))`` of Bernoulli distributions in nats.
+
+    Targets that are not finite count as 0; their loss has to be masked.
+    """
+    targets = zero_nonfinite(targets)
     return cross_entropy(logits, targets) - binary_entropy(targets).to(logits.dtype)
 
 
@@ -115,10 +129,11 @@ def pseudo_labels(scores: Tensor, pos_thr: float, neg_thr: float) -> tuple[Tenso
         neg_thr: Highest probability of a negative.
 
     Returns:
-        Targets of 0 and 1 with the type of ``scores``, and a mask.
+        Targets of 0 and 1 with the type of ``scores``, and a mask. The target of NaN is NaN.
     """
     positive = scores >= pos_thr
-    return positive.to(scores.dtype), positive | (scores <= neg_thr)
+    targets = torch.where(scores.isnan(), scores, positive.to(scores.dtype))
+    return targets, positive | (scores <= neg_thr)
 
 
 @contextmanager

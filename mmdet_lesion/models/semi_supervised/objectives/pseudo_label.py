@@ -8,7 +8,7 @@ from mmdet.utils import reduce_mean
 from ...losses import soft_focal_loss
 from .base import AnchorTerms, UnsupervisedObjective
 from .context import ObjectiveContext
-from .functional import cross_entropy, draw_symmetry, pseudo_labels
+from .functional import cross_entropy, draw_symmetry, pseudo_labels, zero_nonfinite
 
 __all__ = ["PseudoLabel"]
 
@@ -67,6 +67,7 @@ class PseudoLabel(UnsupervisedObjective):
         scores = logits.sigmoid()
         if not self.focal:
             return AnchorTerms(cross_entropy(logits, targets), scores, targets, used)
-        losses = soft_focal_loss(logits, targets, self.alpha, self.gamma)
-        positives = reduce_mean(targets.sum()).clamp(min=1)
+        known = zero_nonfinite(targets)
+        losses = soft_focal_loss(logits, known, self.alpha, self.gamma)
+        positives = reduce_mean(known.sum()).clamp(min=1)
         return AnchorTerms(losses, scores, targets, used, positives)

@@ -51,6 +51,7 @@ def test_loss_is_weighted_and_logged():
         {
             "entropy_minimization_weight": 3 * math.exp(-1.25),
             "entropy_minimization_used": 3 / 8,
+            "entropy_minimization_nonfinite": 0,
             "entropy_minimization_confidence": torch.maximum(p, 1 - p).mean().item(),
             "entropy_minimization_entropy": entropy.item(),
         }
@@ -200,6 +201,7 @@ def test_ramp_is_checked_in_the_first_iteration():
     [
         ("MeanTeacherConsistency", "TeacherEMAHook"),
         ("MixMatch", "no labeled patches"),
+        ("FocalMixObjective", "no pass of labeled and unlabeled patches; expected a detector"),
         ("TemporalEnsembling", "without a position in a scan"),
     ],
 )

@@ -5,6 +5,7 @@ from mmdet.registry import TASK_UTILS
 from mmdet_lesion.models.dense_heads import FocalMixHead
 from mmdet_lesion.models.semi_supervised import binary_entropy, draw_symmetries
 from mmdet_lesion.models.semi_supervised.objectives.functional import (
+    cross_entropy,
     draw_symmetry,
     entropy_of_logits,
     join_levels,
@@ -69,6 +70,20 @@ def test_masked_square_error_has_a_finite_gradient():
     assert scores.grad.tolist() == [0.25, 0, 0]
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [cross_entropy, lambda logits, targets: kl_divergence(targets, logits)],
+    ids=["cross_entropy", "kl_divergence"],
+)
+def test_masked_losses_of_logits_have_a_finite_gradient(loss):
+    logits = torch.tensor([0.5, 0.25, -0.75], requires_grad=True)
+    losses = loss(logits, torch.tensor([0.25, float("nan"), float("inf")]))
+    assert losses[0] == loss(logits[:1], torch.tensor([0.25]))
+    masked_mean(losses, torch.tensor([True, False, False])).backward()
+    slope = logits[0].sigmoid().item() - 0.25
+    assert logits.grad.tolist() == pytest.approx([slope, 0, 0])
+
+
 def test_entropy_of_logits():
     logits = torch.linspace(-8, 8, 33, dtype=torch.float64)
     torch.testing.assert_close(entropy_of_logits(logits), binary_entropy(logits.sigmoid()))
@@ -92,6 +107,8 @@ def test_pseudo_labels():
     targets, used = pseudo_labels(scores, 0.95, 0.05)
     assert targets.tolist() == [0, 0, 0, 0, 1, 1]
     assert used.tolist() == [True, True, False, False, True, True]
+    targets, used = pseudo_labels(torch.tensor([torch.nan]), 0.95, 0.05)
+    assert targets.isnan().all() and not used.any()
 
 
 def test_draws_follow_the_generator_and_leave_the_global_one_alone():
