@@ -221,7 +221,12 @@ def fraction_or(word: str) -> Callable[[str], float | str]:
     """Return a function that parses a number from 0 to 1, or a word."""
 
     def parse(text: str) -> float | str:
-        return text if text == word else fraction(text)
+        if text == word:
+            return text
+        try:
+            return fraction(text)
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentTypeError(f"{error} or {word!r}") from None
 
     return parse
 

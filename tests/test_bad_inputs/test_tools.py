@@ -28,8 +28,11 @@ test_dataloader = dict(dataset=dict(pipeline=[]))
         ("deeplesion out --volumes 2 --noise nan", "noise is nan; expected"),
         ("deeplesion out --volumes 2 --noise inf", "noise is inf; expected"),
         ("deeplesion out --volumes 2 --noise -1", "noise is -1.0; expected"),
-        ("deeplesion out --volumes 2 --missing 1.5", "missing is 1.5; expected"),
-        ("deeplesion out --volumes 2 --missing nan", "missing is nan; expected"),
+        (
+            "deeplesion out --volumes 2 --missing 1.5",
+            "'1.5' is not a number from 0 to 1 or 'deeplesion'",
+        ),
+        ("deeplesion out --volumes 2 --missing nan", "'nan' is not a number from 0 to 1 or"),
         ("deeplesion out --volumes 2 --hypodense -1", "hypodense is -1.0; expected"),
         ("deeplesion out --volumes 2 --diameter 9 3", "diameter is 9.0 and 3.0; expected"),
         ("deeplesion out --volumes 2 --diameter nan nan", "diameter is nan and nan; expected"),
