@@ -66,7 +66,8 @@ class UnsupervisedObjective(ABC):
 
     Anchors whose target is NaN or infinite, from a teacher that diverges or from a patch, have no
     loss, and their share is logged. If no target is finite, or a prediction that is trained on is
-    not, the training ends: the gradient of the weights would be NaN.
+    not, the training ends: the gradient of the weights would be NaN. With float16 autocast it goes
+    on, since the loss scaling skips such steps.
 
     Args:
         weight: w_max, the weight of the loss after the ramp, not negative.
@@ -127,8 +128,8 @@ class UnsupervisedObjective(ABC):
             ``<name>_entropy``.
 
         Raises:
-            InputError: A prediction is not finite, or no target is; or as for
-                :meth:`check_training`.
+            InputError: A prediction is not finite, or no target is, without float16 autocast; or as
+                for :meth:`check_training`.
         """
         self.check_training(context.total_iterations)
         weight = self.weight * ramp_up(context.iteration, self.ramp_iters)
@@ -142,8 +143,8 @@ class UnsupervisedObjective(ABC):
         else:
             losses = torch.where(mask, terms.losses, 0.0)
             loss = weight_reduce_loss(losses, avg_factor=terms.avg_factor)
-        self.require(
-            bool(scores.isfinite().all() & loss.isfinite()),
+        self._require_finite(
+            scores.isfinite().all() & loss.isfinite(),
             f"predictions on unlabeled patches are NaN or infinite in iteration "
             f"{context.iteration}; expected finite ones: the training has diverged",
         )
@@ -161,15 +162,28 @@ class UnsupervisedObjective(ABC):
             {f"{self.name}_{key}": value for key, value in logs.items()},
         )
 
+    def _require_finite(self, condition: Tensor, message: str) -> None:
+        """Raise InputError unless a condition holds, or the step would be skipped anyway.
+
+        In float16, values overflow now and then, and the loss scaling skips the step whose gradient
+        is not finite.
+        """
+        device = condition.device.type
+        scaled = torch.is_autocast_enabled(device) and (
+            torch.get_autocast_dtype(device) == torch.float16
+        )
+        if not scaled:
+            self.require(bool(condition), message)
+
     def check_targets(self, finite: Tensor, context: ObjectiveContext) -> None:
-        """Raise InputError unless some target is finite.
+        """Raise InputError unless some target is finite, but not with float16 autocast.
 
         Args:
             finite: Whether each target is finite, any shape, bool.
             context: Inputs of the iteration.
         """
-        self.require(
-            bool(finite.any()),
+        self._require_finite(
+            finite.any(),
             f"none of the targets of unlabeled patches is finite in iteration {context.iteration}; "
             "expected probabilities: the model that predicts them has diverged",
         )

@@ -146,6 +146,22 @@ def test_batch_without_active_anchors_has_loss_zero(kind):
     assert model.bias.grad.item() == 0
 
 
+@pytest.mark.parametrize(("dtype", "ends"), [(torch.float16, False), (torch.bfloat16, True)])
+def test_loss_scaling_skips_steps_that_are_not_finite(dtype, ends):
+    model = ToyNetwork(bias=math.nan)
+    patches = torch.rand(1, 1, 4, 4, 4, dtype=torch.float64)
+    context = full_context(model, patches)
+    objective = build("EntropyMinimization")
+    with torch.autocast("cpu", dtype):
+        if ends:
+            with pytest.raises(InputError, match="predictions on unlabeled patches are NaN"):
+                objective(context)
+            return
+        losses, _ = objective(context)
+    losses["loss_entropy_minimization"].backward()
+    assert not model.bias.grad.isfinite()
+
+
 def test_objectives_are_used_together():
     objectives = build_objectives(
         [*(dict(type=kind) for kind in TYPES), dict(type="FixMatch", pos_thr=0.8, name="second")]
