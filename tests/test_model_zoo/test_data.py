@@ -1,16 +1,13 @@
 """Tests of the data of a demonstration model."""
 
-import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
 
 from mmdet_lesion.errors import InputError
 from mmdet_lesion.io import read_json
 from mmdet_lesion.model_zoo import DataSource
 from mmdet_lesion.model_zoo.data import make_data
-from mmdet_lesion.structures import Volume
 
-from ..test_synthesis.test_planting.conftest import make_chest
+from .small_sources import write_sources
 
 PHANTOMS = dict(
     volumes=2, size=48, pixel=(2.0, 2.6), interval=(2.0, 3.0), stature=(0.28, 0.35),
@@ -29,11 +26,7 @@ SPACING = (3.0, 3.0, 3.0)
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sources")
-    for seed, name in enumerate(("train", "test")):
-        sitk.WriteImage(make_chest(seed, (14, 96, 96)).to_sitk(), str(folder / f"{name}.nii.gz"))
-    mask = np.zeros((12, 16, 16), np.uint8)
-    mask[2:10, 3:13, 3:13] = 1
-    sitk.WriteImage(Volume(mask, (1.4, 1.4, 1.5)).to_sitk(), str(folder / "mask.nii.gz"))
+    write_sources(folder)
     files = dict(train="train.nii.gz", test="test.nii.gz", shapes="mask.nii.gz")
     return [DataSource(str(folder / file), use, "chests", "CC0") for use, file in files.items()]
 

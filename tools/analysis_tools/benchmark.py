@@ -21,7 +21,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks import boxes3d, froc, gpu, inference, memory3d, mixing, scan, store, switch
+from benchmarks import (
+    boxes3d,
+    coarse_to_fine,
+    froc,
+    gpu,
+    inference,
+    memory3d,
+    mixing,
+    scan,
+    store,
+)
 
 from mmdet_lesion.command_line import tool_main
 
@@ -32,7 +42,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for subject in (store, froc, boxes3d, memory3d, mixing, inference, scan, switch, gpu):
+    for subject in (store, froc, boxes3d, memory3d, mixing, inference, scan, coarse_to_fine, gpu):
         subject.add_to(commands)
     return parser.parse_args(argv)
 

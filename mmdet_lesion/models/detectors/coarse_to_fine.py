@@ -107,6 +107,8 @@ class CoarseToFineDetector(FocalMix):
                 "least 0"
             )
         shared = {key: value for key, value in self.test_cfg.items() if key != "switch_thr"}
+        # Unsure candidates have lower scores than confident ones, which would use up the limit.
+        shared["max_per_img"] = shared["nms_pre"]
         self.coarse = FocalMix(**coarse, test_cfg=shared, train_cfg=train_cfg)
         self.scale = scale
         self.paradoxical_weight = paradoxical_weight

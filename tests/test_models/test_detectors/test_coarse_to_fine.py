@@ -202,6 +202,14 @@ def test_zero_asks_cells_without_a_candidate(volume, staged):
     assert not asked
 
 
+def test_limit_of_the_result_leaves_unsure_candidates(volume):
+    limited = dict(config((0.4, 0.6)).test_cfg, max_per_img=5)
+    found, few = (predict(build(**kwargs), volume) for kwargs in ({}, dict(test_cfg=limited)))
+    assert few.coarse_share == found.coarse_share < 1
+    assert len(few) == 5
+    equal(few, found[:5])
+
+
 def test_share_and_progress_of_whole_scans(volume):
     model, done = build((0.3, 0.7)), []
     # The second one is padded, and the padding removed again.

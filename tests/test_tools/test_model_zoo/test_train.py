@@ -2,13 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
 
 from mmdet_lesion.model_zoo import catalog
-from mmdet_lesion.structures import Volume
-from tests.test_synthesis.test_planting.conftest import make_chest
+
+from ...test_model_zoo.small_sources import write_sources
 
 SMALL = {
     "nodule_small": [
@@ -30,11 +28,7 @@ def tool(load_tool):
 def inputs(tmp_path_factory):
     """Folder with two chests, a shape, their table, and a table of a lesion of the second."""
     folder = tmp_path_factory.mktemp("inputs")
-    for seed, name in enumerate(("train", "test")):
-        sitk.WriteImage(make_chest(seed, (14, 96, 96)).to_sitk(), str(folder / f"{name}.nii.gz"))
-    mask = np.zeros((12, 16, 16), np.uint8)
-    mask[2:10, 3:13, 3:13] = 1
-    sitk.WriteImage(Volume(mask, (1.4, 1.4, 1.5)).to_sitk(), str(folder / "mask.nii.gz"))
+    write_sources(folder)
     (folder / "table.csv").write_text(
         "path,use,source,license\ntrain.nii.gz,train,chests,CC0\ntest.nii.gz,test,chests,CC0\n"
         "mask.nii.gz,shapes,boxes,CC0\n"
